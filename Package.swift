@@ -1,0 +1,57 @@
+// swift-tools-version: 6.2
+
+import PackageDescription
+
+/// Every target of ours: Swift 6 mode, memory safety checked as an error, no warnings.
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+  .treatWarning("StrictMemorySafety", as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableExperimentalFeature("Lifetimes"),
+]
+
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+
+let package = Package(
+  name: "xen-zcopy",
+  products: [
+    .library(name: "XenGrant", targets: ["XenGrant"]),
+    .library(name: "DmaBuf", targets: ["DmaBuf"]),
+    .library(name: "ZcopyBackend", targets: ["ZcopyBackend"]),
+    .executable(name: "xen-zcopy", targets: ["xen-zcopy"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+  ],
+  targets: [
+    .systemLibrary(
+      name: "CXen", pkgConfig: "xengnttab", providers: [.apt(["libxen-dev"])]),
+    .systemLibrary(
+      name: "CLibPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+    .target(name: "CZcopy", dependencies: ["CXen"]),
+    .target(name: "CPNG", dependencies: ["CLibPNG"]),
+
+    .target(
+      name: "XenGrant", dependencies: ["CXen", "CZcopy", logging, system], swiftSettings: strict),
+    .target(name: "DmaBuf", dependencies: ["CZcopy", system], swiftSettings: strict),
+    .target(
+      name: "ZcopyBackend", dependencies: ["CZcopy", "DmaBuf", "XenGrant", logging, system],
+      swiftSettings: strict),
+    .target(
+      name: "XenSimulator", dependencies: ["CZcopy", "XenGrant", system], swiftSettings: strict),
+    .target(name: "Picture", dependencies: ["CPNG", "ZcopyBackend"], swiftSettings: strict),
+    .executableTarget(
+      name: "xen-zcopy",
+      dependencies: ["DmaBuf", "Picture", "XenGrant", "ZcopyBackend", argumentParser, logging, system],
+      swiftSettings: strict),
+  ]
+)

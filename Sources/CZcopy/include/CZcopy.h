@@ -1,0 +1,10 @@
+// What the Swift modules import from C: the wire format, and shims for what Swift cannot import.
+#ifndef CZCOPY_H
+#define CZCOPY_H
+
+#include "linux-shims.h"
+#include "shared-memory.h"
+#include "xen-shims.h"
+#include "xen-zcopy.h"
+
+#endif

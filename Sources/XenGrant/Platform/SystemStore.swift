@@ -1,0 +1,170 @@
+import CXen
+import SystemPackage
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// libxenstore's connection.
+@safe
+final class SystemStore: XenStoreDriver {
+  private let handle: OpaquePointer
+
+  init() throws(Errno) {
+    guard let handle = unsafe xs_open(0) else { throw currentErrno() }
+    unsafe self.handle = handle
+  }
+
+  deinit {
+    // SAFETY: nobody else has the handle.
+    unsafe xs_close(handle)
+  }
+
+  // The library makes this descriptor, and the thread that feeds it, when it is first asked for or when the
+  // first watch is set.
+  var fileDescriptor: Int32 { unsafe xs_fileno(handle) }
+
+  func read(_ path: String, transaction: UInt32) throws(Errno) -> [UInt8] {
+    var count: UInt32 = 0
+    // SAFETY: the library returns `count` bytes from malloc, or NULL.
+    guard let value = unsafe xs_read(handle, transaction, path, &count) else {
+      throw currentErrno()
+    }
+    defer { unsafe free(value) }
+    return unsafe [UInt8](UnsafeRawBufferPointer(start: value, count: Int(count)))
+  }
+
+  func write(_ path: String, _ value: [UInt8], transaction: UInt32) throws(Errno) {
+    guard let count = UInt32(exactly: value.count) else { throw .invalidArgument }
+    // SAFETY: the library reads `count` bytes and keeps none.
+    let done = unsafe value.withUnsafeBytes { bytes in
+      // An empty array may have no address, and the library wants one.
+      if let base = bytes.baseAddress {
+        unsafe xs_write(handle, transaction, path, base, count)
+      } else {
+        unsafe xs_write(handle, transaction, path, "", 0)
+      }
+    }
+    guard done else { throw currentErrno() }
+  }
+
+  func makeDirectory(_ path: String, transaction: UInt32) throws(Errno) {
+    guard unsafe xs_mkdir(handle, transaction, path) else { throw currentErrno() }
+  }
+
+  func list(_ path: String, transaction: UInt32) throws(Errno) -> [String] {
+    var count: UInt32 = 0
+    // SAFETY: the library returns an array of `count` strings in one block from malloc, or NULL.
+    guard let names = unsafe xs_directory(handle, transaction, path, &count) else {
+      throw currentErrno()
+    }
+    defer { unsafe free(names) }
+    return (0..<Int(count)).compactMap { index in
+      unsafe names[index].map { unsafe String(cString: $0) }
+    }
+  }
+
+  func remove(_ path: String, transaction: UInt32) throws(Errno) {
+    guard unsafe xs_rm(handle, transaction, path) else { throw currentErrno() }
+  }
+
+  func permissions(_ path: String, transaction: UInt32) throws(Errno) -> StorePermissions {
+    var count: UInt32 = 0
+    // SAFETY: the library returns an array of `count` entries from malloc, or NULL.
+    guard let entries = unsafe xs_get_permissions(handle, transaction, path, &count) else {
+      throw currentErrno()
+    }
+    defer { unsafe free(entries) }
+    let list = (0..<Int(count)).map { unsafe entries[$0] }
+    guard let first = list.first, let owner = DomainID(first.id) else { throw .invalidArgument }
+    var domains: [DomainID: StorePermissions.Access] = [:]
+    for entry in list.dropFirst() {
+      // A domain that is gone, or a special identifier, has no number here and no say.
+      guard let domain = DomainID(entry.id) else { continue }
+      domains[domain] = StorePermissions.Access(entry)
+    }
+    return StorePermissions(
+      owner: owner, others: StorePermissions.Access(first), domains: domains)
+  }
+
+  func setPermissions(
+    _ path: String, _ permissions: StorePermissions, transaction: UInt32
+  ) throws(Errno) {
+    var entries = [permissions.others.entry(for: permissions.owner)]
+    for (domain, access) in permissions.domains.sorted(by: { $0.key < $1.key }) {
+      entries.append(access.entry(for: domain))
+    }
+    let count = UInt32(truncatingIfNeeded: entries.count)
+    // SAFETY: the library reads `count` entries and keeps none.
+    let done = unsafe entries.withUnsafeMutableBufferPointer { buffer in
+      unsafe xs_set_permissions(handle, transaction, path, buffer.baseAddress, count)
+    }
+    guard done else { throw currentErrno() }
+  }
+
+  func watch(_ path: String, token: String) throws(Errno) {
+    guard unsafe xs_watch(handle, path, token) else { throw currentErrno() }
+  }
+
+  func unwatch(_ path: String, token: String) throws(Errno) {
+    guard unsafe xs_unwatch(handle, path, token) else { throw currentErrno() }
+  }
+
+  func nextWatchEvent() throws(Errno) -> StoreWatchEvent? {
+    // SAFETY: the library returns two strings in one block from malloc, or NULL.
+    guard let event = unsafe xs_check_watch(handle) else {
+      let error = currentErrno()
+      guard error == .resourceTemporarilyUnavailable else { throw error }
+      return nil
+    }
+    defer { unsafe free(event) }
+    // XS_WATCH_PATH is 0 and XS_WATCH_TOKEN is 1.
+    guard let path = unsafe event[0], let token = unsafe event[1] else { return nil }
+    return unsafe StoreWatchEvent(path: String(cString: path), token: String(cString: token))
+  }
+
+  func startTransaction() throws(Errno) -> UInt32 {
+    let transaction = unsafe xs_transaction_start(handle)
+    guard transaction != 0 else { throw currentErrno() }
+    return transaction
+  }
+
+  func endTransaction(_ transaction: UInt32, abort: Bool) throws(Errno) {
+    guard unsafe xs_transaction_end(handle, transaction, abort) else { throw currentErrno() }
+  }
+}
+
+extension DomainID {
+  /// The domain of an entry of XenStore's permissions.
+  fileprivate init?(_ number: UInt32) {
+    guard let number = UInt16(exactly: number) else { return nil }
+    self.init(rawValue: number)
+  }
+}
+
+extension StorePermissions.Access {
+  private static let readBit = UInt32(XS_PERM_READ)
+  private static let writeBit = UInt32(XS_PERM_WRITE)
+
+  /// The access that an entry gives.
+  fileprivate init(_ entry: xs_permissions) {
+    switch (entry.perms & Self.readBit != 0, entry.perms & Self.writeBit != 0) {
+    case (false, false): self = .none
+    case (true, false): self = .read
+    case (false, true): self = .write
+    case (true, true): self = .readWrite
+    }
+  }
+
+  /// An entry that gives this access.
+  fileprivate func entry(for domain: DomainID) -> xs_permissions {
+    let bits: UInt32 =
+      switch self {
+      case .none: 0
+      case .read: Self.readBit
+      case .write: Self.writeBit
+      case .readWrite: Self.readBit | Self.writeBit
+      }
+    return xs_permissions(id: UInt32(domain.rawValue), perms: bits)
+  }
+}

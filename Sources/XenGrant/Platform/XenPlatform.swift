@@ -1,0 +1,120 @@
+public import SystemPackage
+
+/// What XenGrant stands on: the real Xen libraries (``SystemPlatform``) or a simulated machine.
+///
+/// Each call does what the C call named with it does and fails with the errno that it leaves. The types
+/// above add ownership, checks and errors that say which domain and reference were concerned; callers use
+/// those, through ``Xen``.
+public protocol XenPlatform: Sendable {
+  /// Opens the grant device. The C call is `xengnttab_open`.
+  func openGrantDevice() throws(Errno) -> any GrantDeviceDriver
+  /// Opens the grant allocator. The C call is `xengntshr_open`.
+  func openGrantAllocator() throws(Errno) -> any GrantAllocatorDriver
+  /// Opens the event channel device. The C call is `xenevtchn_open`.
+  func openEventChannels() throws(Errno) -> any EventChannelDriver
+  /// Connects to XenStore. The C call is `xs_open`.
+  func openStore() throws(Errno) -> any XenStoreDriver
+}
+
+/// One open grant device. It closes when the last reference to it goes.
+public protocol GrantDeviceDriver: AnyObject {
+  /// Maps references of one domain side by side. The C calls are `xengnttab_map_domain_grant_refs`, and
+  /// `xengnttab_map_grant_ref_notify` where there is a notification, which takes one reference.
+  func map(
+    _ references: [GrantReference], of domain: DomainID, writable: Bool,
+    notification: UnmapNotification?
+  ) throws(Errno) -> UnsafeMutableRawPointer
+  /// Takes a mapping away. The C call is `xengnttab_unmap`.
+  func unmap(_ address: UnsafeMutableRawPointer, count: Int) throws(Errno)
+  /// Copies pieces of granted pages into local memory, all in one call, and tells the status of each.
+  /// The C call is `xengnttab_grant_copy`.
+  func copy(
+    _ segments: [GrantCopySegment], of domain: DomainID, into memory: UnsafeMutableRawPointer
+  ) throws(Errno) -> [GrantStatus]
+  /// Makes a dma-buf of references; returns its file descriptor, which the caller owns.
+  /// The C call is `xengnttab_dmabuf_exp_from_refs`.
+  func exportDmaBuf(
+    _ references: [GrantReference], of domain: DomainID, flags: UInt32
+  ) throws(Errno) -> Int32
+  /// Waits until the dma-buf that had this descriptor number is gone.
+  /// The ioctl is `IOCTL_GNTDEV_DMABUF_EXP_WAIT_RELEASED`.
+  func waitReleased(dmaBuf: Int32, milliseconds: UInt32) throws(Errno)
+  /// Grants the pages of a dma-buf to a domain. The C call is `xengnttab_dmabuf_imp_to_refs`.
+  func importDmaBuf(
+    _ dmaBuf: Int32, to domain: DomainID, count: Int
+  ) throws(Errno) -> [GrantReference]
+  /// Withdraws what ``importDmaBuf(_:to:count:)`` granted. The ioctl is `IOCTL_GNTDEV_DMABUF_IMP_RELEASE`.
+  func releaseImport(dmaBuf: Int32) throws(Errno)
+  /// Asks, with no effect, whether references can be made a dma-buf: the errno of an empty request.
+  /// ENOTTY: not built; EINVAL: a PV domain; EFAULT: usable.
+  func probeExport() -> Errno
+  /// Asks, with no effect, whether a dma-buf can be granted: the errno of an empty request.
+  /// ENOTTY: not built; ENOENT: usable.
+  func probeImport() -> Errno
+}
+
+/// One open grant allocator. It closes when the last reference to it goes.
+public protocol GrantAllocatorDriver: AnyObject {
+  /// Allocates zeroed pages and grants each. The C calls are `xengntshr_share_pages`, and
+  /// `xengntshr_share_page_notify` where there is a notification, which makes one page.
+  func share(
+    pages: Int, with domain: DomainID, writable: Bool, notification: UnmapNotification?
+  ) throws(Errno) -> (address: UnsafeMutableRawPointer, references: [GrantReference])
+  /// Takes the pages away; the kernel keeps each until its peer has unmapped it.
+  /// The C call is `xengntshr_unshare`.
+  func unshare(_ address: UnsafeMutableRawPointer, pages: Int) throws(Errno)
+}
+
+/// One open event channel device. It closes, and its channels with it, when the last reference to it goes.
+public protocol EventChannelDriver: AnyObject {
+  /// Readable when a channel is pending. The C call is `xenevtchn_fd`.
+  var fileDescriptor: Int32 { get }
+  /// The C call is `xenevtchn_bind_unbound_port`.
+  func bindUnbound(for domain: DomainID) throws(Errno) -> EventChannelPort
+  /// The C call is `xenevtchn_bind_interdomain`.
+  func bindInterdomain(
+    _ domain: DomainID, _ port: EventChannelPort
+  ) throws(Errno) -> EventChannelPort
+  /// The C call is `xenevtchn_notify`.
+  func notify(_ port: EventChannelPort) throws(Errno)
+  /// The next pending channel, now masked, or nil if none is. The C call is `xenevtchn_pending`.
+  func nextPending() throws(Errno) -> EventChannelPort?
+  /// The C call is `xenevtchn_unmask`.
+  func unmask(_ port: EventChannelPort) throws(Errno)
+  /// The C call is `xenevtchn_unbind`.
+  func unbind(_ port: EventChannelPort) throws(Errno)
+}
+
+/// One connection to XenStore. It closes, and its watches with it, when the last reference to it goes.
+///
+/// Transaction 0 stands for none.
+public protocol XenStoreDriver: AnyObject {
+  /// Readable when a watch has fired. The C call is `xs_fileno`.
+  var fileDescriptor: Int32 { get }
+  /// The C call is `xs_read`.
+  func read(_ path: String, transaction: UInt32) throws(Errno) -> [UInt8]
+  /// The C call is `xs_write`.
+  func write(_ path: String, _ value: [UInt8], transaction: UInt32) throws(Errno)
+  /// The C call is `xs_mkdir`.
+  func makeDirectory(_ path: String, transaction: UInt32) throws(Errno)
+  /// The C call is `xs_directory`.
+  func list(_ path: String, transaction: UInt32) throws(Errno) -> [String]
+  /// The C call is `xs_rm`.
+  func remove(_ path: String, transaction: UInt32) throws(Errno)
+  /// The C call is `xs_get_permissions`.
+  func permissions(_ path: String, transaction: UInt32) throws(Errno) -> StorePermissions
+  /// The C call is `xs_set_permissions`.
+  func setPermissions(
+    _ path: String, _ permissions: StorePermissions, transaction: UInt32
+  ) throws(Errno)
+  /// The C call is `xs_watch`.
+  func watch(_ path: String, token: String) throws(Errno)
+  /// The C call is `xs_unwatch`.
+  func unwatch(_ path: String, token: String) throws(Errno)
+  /// The next watch that fired, or nil if none has. The C call is `xs_check_watch`.
+  func nextWatchEvent() throws(Errno) -> StoreWatchEvent?
+  /// The C call is `xs_transaction_start`.
+  func startTransaction() throws(Errno) -> UInt32
+  /// The C call is `xs_transaction_end`.
+  func endTransaction(_ transaction: UInt32, abort: Bool) throws(Errno)
+}

@@ -1,0 +1,62 @@
+internal import SystemPackage
+
+/// The way into Xen: opens the devices and XenStore of this domain.
+///
+/// A value is cheap to copy and holds nothing open.
+public struct Xen: Sendable {
+  private let platform: any XenPlatform
+
+  /// Xen through the given platform, ``SystemPlatform`` for the real one.
+  public init(_ platform: any XenPlatform) { self.platform = platform }
+
+  /// Opens this domain's grant device, with which it maps and copies what other domains grant.
+  ///
+  /// - Throws: `XenError` with ENOENT outside of Xen or without the module xen-gntdev, EACCES without the right to.
+  ///
+  /// The corresponding C function is `xengnttab_open`.
+  public func openGrantDevice() throws(XenError) -> GrantDevice {
+    GrantDevice(try call(.openGrantDevice) { () throws(Errno) in try platform.openGrantDevice() })
+  }
+
+  /// Opens this domain's grant allocator, with which it makes pages that another domain may map.
+  ///
+  /// - Throws: `XenError` with ENOENT outside of Xen or without the module xen-gntalloc, EACCES without the right to.
+  ///
+  /// The corresponding C function is `xengntshr_open`.
+  public func openGrantAllocator() throws(XenError) -> GrantAllocator {
+    GrantAllocator(
+      try call(.openGrantAllocator) { () throws(Errno) in try platform.openGrantAllocator() })
+  }
+
+  /// Opens an event channel device of this domain.
+  ///
+  /// - Throws: `XenError` with ENOENT outside of Xen or without the module xen-evtchn, EACCES without the right to.
+  ///
+  /// The corresponding C function is `xenevtchn_open`.
+  public func openEventChannels() throws(XenError) -> EventChannels {
+    EventChannels(
+      try call(.openEventChannels) { () throws(Errno) in try platform.openEventChannels() })
+  }
+
+  /// Connects to XenStore.
+  ///
+  /// - Throws: `XenError` with ENOENT or ECONNREFUSED outside of Xen or without a running xenstored.
+  ///
+  /// The corresponding C function is `xs_open`.
+  public func openStore() throws(XenError) -> XenStore {
+    XenStore(try call(.openStore) { () throws(Errno) in try platform.openStore() })
+  }
+}
+
+/// Runs a platform call and tells its circumstances with its errno.
+func call<Result: ~Copyable>(
+  _ call: XenError.Call, domain: DomainID? = nil,
+  _ subject: @autoclosure () -> XenError.Subject? = nil,
+  _ body: () throws(Errno) -> Result
+) throws(XenError) -> Result {
+  do {
+    return try body()
+  } catch {
+    throw XenError(call, error, domain: domain, subject: subject())
+  }
+}
