@@ -6,10 +6,19 @@
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 int czcopy_dmabuf_set_name(int dmabuf, const char *name) {
@@ -51,6 +60,126 @@ int czcopy_memfd(const char *name, uint64_t size) {
         return -error;
     }
     return memfd;
+}
+
+int czcopy_epoll_create(void) {
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    return epoll < 0 ? -errno : epoll;
+}
+
+int czcopy_epoll_add(int epoll, int descriptor, uint64_t number) {
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = number};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) < 0 ? -errno : 0;
+}
+
+int czcopy_epoll_remove(int epoll, int descriptor) {
+    return epoll_ctl(epoll, EPOLL_CTL_DEL, descriptor, NULL) < 0 ? -errno : 0;
+}
+
+int czcopy_epoll_wait(int epoll, uint64_t *numbers, int capacity, int milliseconds) {
+    struct epoll_event events[16];
+    int count = epoll_wait(epoll, events, capacity < 16 ? capacity : 16, milliseconds);
+    if (count < 0)
+        return errno == EINTR ? 0 : -errno;
+    for (int i = 0; i < count; i++)
+        numbers[i] = events[i].data.u64;
+    return count;
+}
+
+int czcopy_timer(uint64_t nanoseconds) {
+    struct timespec interval = {
+        .tv_sec = (time_t)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)};
+    struct itimerspec setting = {.it_interval = interval, .it_value = interval};
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (timer < 0)
+        return -errno;
+    if (timerfd_settime(timer, 0, &setting, NULL) < 0) {
+        int error = errno;
+        close(timer);
+        return -error;
+    }
+    return timer;
+}
+
+int czcopy_signals(int first, int second) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, first);
+    sigaddset(&set, second);
+    int error = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (error)
+        return -error;
+    int signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    return signals < 0 ? -errno : signals;
+}
+
+int czcopy_next_signal(int signals) {
+    struct signalfd_siginfo info;
+    return read(signals, &info, sizeof(info)) == sizeof(info) ? (int)info.ssi_signo : 0;
+}
+
+int czcopy_pidfd(int process) {
+    int descriptor = (int)syscall(SYS_pidfd_open, process, 0);
+    return descriptor < 0 ? -errno : descriptor;
+}
+
+extern char **environ;
+
+// The environment with one variable more, or in place of the one of that name.
+static char **environment_with(const char *variable, const char *value, char **entry) {
+    size_t count = 0, length = strlen(variable);
+    while (environ[count])
+        count++;
+    char **result = calloc(count + 2, sizeof(*result));
+    *entry = malloc(length + strlen(value) + 2);
+    if (!result || !*entry) {
+        free(result);
+        free(*entry);
+        return NULL;
+    }
+    sprintf(*entry, "%s=%s", variable, value);
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if (strncmp(environ[i], *entry, length + 1))
+            result[kept++] = environ[i];
+    result[kept] = *entry;
+    return result;
+}
+
+int czcopy_spawn(char *const *arguments, int descriptor, const char *variable, const char *value) {
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none;
+    pid_t process;
+    char *entry;
+    char **environment = environment_with(variable, value, &entry);
+    if (!environment)
+        return -ENOMEM;
+    sigemptyset(&none);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    // Onto itself: this clears close-on-exec in the child only.
+    int error = posix_spawn_file_actions_adddup2(&actions, descriptor, descriptor);
+    if (!error)
+        error = posix_spawnp(&process, arguments[0], &actions, &attributes, arguments, environment);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    free(environment);
+    free(entry);
+    return error ? -error : process;
+}
+
+int czcopy_reap(int process) {
+    int status;
+    pid_t result;
+    do
+        result = waitpid(process, &status, 0);
+    while (result < 0 && errno == EINTR);
+    if (result < 0)
+        return -errno;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 const char *czcopy_errno_name(int error) {

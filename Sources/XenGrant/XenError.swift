@@ -59,6 +59,7 @@ public struct XenError: Error, Hashable, Sendable {
     case watch = "xs_watch"
     case unwatch = "xs_unwatch"
     case readWatch = "xs_check_watch"
+    case isIntroduced = "xs_is_domain_introduced"
     case startTransaction = "xs_transaction_start"
     case endTransaction = "xs_transaction_end"
   }
@@ -147,6 +148,7 @@ extension XenError.Call {
     case .watch: "watch XenStore node"
     case .unwatch: "stop watching XenStore node"
     case .readWatch: "read XenStore watches"
+    case .isIntroduced: "ask XenStore about the end"
     case .startTransaction: "start a XenStore transaction"
     case .endTransaction: "commit a XenStore transaction"
     }

@@ -18,6 +18,27 @@ int czcopy_udmabuf_create(int udmabuf, int memfd, uint64_t offset, uint64_t size
 // A memfd of that many bytes that is sealed against shrinking, as udmabuf asks.
 int czcopy_memfd(const char *name, uint64_t size);
 
+// epoll, with a number of the caller's for each descriptor that is waited on for input.
+int czcopy_epoll_create(void);
+int czcopy_epoll_add(int epoll, int descriptor, uint64_t number);
+int czcopy_epoll_remove(int epoll, int descriptor);
+// Waits so many milliseconds, -1 for ever; the numbers of what is ready, and how many.
+int czcopy_epoll_wait(int epoll, uint64_t *numbers, int capacity, int milliseconds);
+
+// A timer that expires every so many nanoseconds: a descriptor, non-blocking and close-on-exec.
+int czcopy_timer(uint64_t nanoseconds);
+// Blocks two signals and makes a descriptor, non-blocking and close-on-exec, that reads them.
+int czcopy_signals(int first, int second);
+// The next signal of such a descriptor, or 0.
+int czcopy_next_signal(int signals);
+// A descriptor that is readable once the process has ended.
+int czcopy_pidfd(int process);
+// Starts a program found by PATH, with no signal blocked and one more descriptor than standard input, output and error,
+// under its own number; and with one more variable in its environment. The process id, or a negative errno.
+int czcopy_spawn(char *const *arguments, int descriptor, const char *variable, const char *value);
+// Waits for a child that has ended: its exit code, or 128 and its signal.
+int czcopy_reap(int process);
+
 // The name of an errno, for instance "EINVAL", or NULL.
 const char *czcopy_errno_name(int error);
 

@@ -123,6 +123,12 @@ final class SystemStore: XenStoreDriver {
     return unsafe StoreWatchEvent(path: String(cString: path), token: String(cString: token))
   }
 
+  func isIntroduced(_ domain: DomainID) throws(Errno) -> Bool {
+    // The library answers false both for a domain that is gone and for a lost connection; the next call on
+    // a lost connection tells.
+    unsafe xs_is_domain_introduced(handle, UInt32(domain.rawValue))
+  }
+
   func startTransaction() throws(Errno) -> UInt32 {
     let transaction = unsafe xs_transaction_start(handle)
     guard transaction != 0 else { throw currentErrno() }

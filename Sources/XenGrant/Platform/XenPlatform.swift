@@ -113,6 +113,9 @@ public protocol XenStoreDriver: AnyObject {
   func unwatch(_ path: String, token: String) throws(Errno)
   /// The next watch that fired, or nil if none has. The C call is `xs_check_watch`.
   func nextWatchEvent() throws(Errno) -> StoreWatchEvent?
+  /// Whether XenStore serves that domain: it was introduced and has not been released.
+  /// The C call is `xs_is_domain_introduced`.
+  func isIntroduced(_ domain: DomainID) throws(Errno) -> Bool
   /// The C call is `xs_transaction_start`.
   func startTransaction() throws(Errno) -> UInt32
   /// The C call is `xs_transaction_end`.

@@ -67,6 +67,18 @@ public struct XenStore: ~Copyable, XenStoreAccess {
     return try call(.readWatch) { () throws(Errno) in try driver.nextWatchEvent() }
   }
 
+  /// Whether that domain is there: XenStore was told of it and not yet of its end. Any domain may ask.
+  ///
+  /// - Throws: `XenError` if XenStore cannot be asked.
+  ///
+  /// The corresponding C function is `xs_is_domain_introduced`.
+  public func isIntroduced(_ domain: DomainID) throws(XenError) -> Bool {
+    let driver = access.driver
+    return try call(.isIntroduced, domain: domain) { () throws(Errno) in
+      try driver.isIntroduced(domain)
+    }
+  }
+
   /// Does several changes that others see all at once or not at all.
   ///
   /// The body may run several times: whenever somebody else changed what it touched, XenStore wants it done again. What

@@ -1,0 +1,93 @@
+import CZcopy
+public import XenGrant
+
+/// The linked list of pages in which one domain tells another the grant references of a buffer.
+///
+/// A page holds the reference of the next page (0 at the end) and up to 1023 references of the buffer's pages, as displif,
+/// sndif and cameraif define it. It is the guest's memory and may hold anything.
+///
+/// The C type is `struct xendispl_page_directory`.
+public enum GrantDirectory {
+  /// References in one directory page.
+  public static let referencesPerPage = Int(XEN_ZCOPY_DIRECTORY_REFERENCES)
+
+  /// The words of a directory page: the next page's reference and those of the buffer.
+  static let wordsPerPage = referencesPerPage + 1
+
+  /// How many directory pages a list of that many references takes.
+  public static func pages(for references: Int) -> Int {
+    references / referencesPerPage + (references % referencesPerPage == 0 ? 0 : 1)
+  }
+
+  /// Reads a directory out of another domain's memory, page by page, each copied once and never looked at again.
+  ///
+  /// Costs one grant copy, which is one system call, for each directory page.
+  ///
+  /// - Parameters:
+  ///   - first: the reference of the first directory page.
+  ///   - domain: the domain whose directory and buffer it is.
+  ///   - byteCount: the buffer's size in bytes.
+  ///   - limits: what is accepted at most.
+  ///   - device: the grant device to copy with.
+  /// - Returns: exactly one reference for each page of the buffer, none of them 0, no two the same.
+  /// - Throws: `DirectoryError`, one case for each way in which a directory can be wrong.
+  public static func read(
+    _ first: GrantReference, of domain: DomainID, byteCount: Int, limits: BufferLimits,
+    with device: borrowing GrantDevice
+  ) throws(DirectoryError) -> [GrantReference] {
+    var decoder = try DirectoryDecoder(first: first, byteCount: byteCount, limits: limits)
+    var page = [UInt32](repeating: 0, count: wordsPerPage)
+    while let reference = decoder.nextPage {
+      do throws(XenError) {
+        var words = page.mutableSpan
+        // SAFETY: any bytes are words, and the array is borrowed for the copy.
+        var bytes = unsafe words.mutableBytes
+        try device.copyPage(reference, of: domain, into: &bytes)
+      } catch {
+        throw .unreadable(error)
+      }
+      try decoder.add(page.span)
+    }
+    return decoder.references
+  }
+
+  /// The words of each directory page that lists the references.
+  ///
+  /// - Parameters:
+  ///   - references: the buffer's pages.
+  ///   - pages: the references of the directory's own pages; the list decides how many are filled, and the rest is not
+  ///     linked.
+  /// - Returns: the words of as many pages as are needed, each 4096 bytes, or nil if `pages` are too few.
+  public static func encode(
+    _ references: [GrantReference], in pages: [GrantReference]
+  ) -> [[UInt32]]? {
+    let count = Self.pages(for: references.count)
+    guard count <= pages.count else { return nil }
+    return (0..<count).map { index in
+      let start = index * referencesPerPage
+      let end = min(start + referencesPerPage, references.count)
+      var words: [UInt32] = []
+      words.reserveCapacity(wordsPerPage)
+      words.append(index + 1 < count ? pages[index + 1].rawValue : 0)
+      words.append(contentsOf: references[start..<end].lazy.map(\.rawValue))
+      words.append(contentsOf: repeatElement(0, count: wordsPerPage - words.count))
+      return words
+    }
+  }
+}
+
+/// What a mapped buffer may cost at most.
+public struct BufferLimits: Equatable, Sendable {
+  /// The largest buffer in bytes; 64 MiB by default, eight pictures of 1920x1080.
+  public var bytesPerBuffer: Int
+  /// gntdev's `limit`: the most pages that one request may have; 65536 by default.
+  public var pagesPerRequest: Int
+
+  /// Limits, each at its default unless given.
+  public init(
+    bytesPerBuffer: Int = 64 << 20, pagesPerRequest: Int = GrantDeviceLimit.kernelDefault
+  ) {
+    self.bytesPerBuffer = bytesPerBuffer
+    self.pagesPerRequest = pagesPerRequest
+  }
+}

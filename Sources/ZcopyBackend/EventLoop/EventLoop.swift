@@ -1,0 +1,149 @@
+import CZcopy
+public import SystemPackage
+
+/// Waits for descriptors, timers and signals on one thread, and calls back.
+///
+/// Not thread safe: everything happens on the thread that runs it. Registered descriptors stay their owners'.
+public final class EventLoop {
+  /// What is called when a descriptor becomes readable.
+  public typealias Handler = () -> Void
+
+  /// Names a registration; never reused.
+  public struct Registration: Hashable, Sendable {
+    fileprivate let number: UInt64
+  }
+
+  private let epoll: FileDescriptor
+  private var handlers: [UInt64: (descriptor: FileDescriptor, handler: Handler)] = [:]
+  private var owned: [UInt64: FileDescriptor] = [:]
+  private var nextNumber: UInt64 = 1
+  private var isStopped = false
+
+  /// A loop without registrations.
+  ///
+  /// - Throws: `Errno` if the process has no descriptor left.
+  public init() throws(Errno) {
+    epoll = FileDescriptor(rawValue: try valid(czcopy_epoll_create()))
+  }
+
+  deinit {
+    for descriptor in owned.values { try? descriptor.close() }
+    try? epoll.close()
+  }
+
+  /// Calls the handler whenever the descriptor is readable or in error, until it is removed.
+  ///
+  /// - Throws: `Errno` with EEXIST if it is registered already, EPERM if it cannot be waited for.
+  @discardableResult
+  public func onReadable(
+    _ descriptor: FileDescriptor, _ handler: @escaping Handler
+  ) throws(Errno) -> Registration {
+    let number = nextNumber
+    nextNumber += 1
+    // The number, not the descriptor, comes back with an event: a descriptor that was closed and reused is not mistaken.
+    _ = try valid(czcopy_epoll_add(epoll.rawValue, descriptor.rawValue, number))
+    handlers[number] = (descriptor, handler)
+    return Registration(number: number)
+  }
+
+  /// Calls the handler every so often, the first time after one interval.
+  ///
+  /// - Throws: `Errno` if the process has no descriptor left.
+  @discardableResult
+  public func every(_ interval: Duration, _ handler: @escaping Handler) throws(Errno) -> Registration {
+    let timer = FileDescriptor(rawValue: try valid(czcopy_timer(interval.nanoseconds)))
+    return try own(timer) {
+      var expirations: UInt64 = 0
+      // SAFETY: the kernel writes eight bytes.
+      _ = unsafe withUnsafeMutableBytes(of: &expirations) { unsafe try? timer.read(into: $0) }
+      handler()
+    }
+  }
+
+  /// Blocks the signals for the process and calls the handler with each that arrives.
+  ///
+  /// Must be called before any other thread starts, which would otherwise receive them.
+  ///
+  /// - Throws: `Errno` if the process has no descriptor left.
+  public func onSignals(
+    _ first: Int32, _ second: Int32, _ handler: @escaping (Int32) -> Void
+  ) throws(Errno) {
+    let signals = FileDescriptor(rawValue: try valid(czcopy_signals(first, second)))
+    try own(signals) {
+      let signal = czcopy_next_signal(signals.rawValue)
+      if signal > 0 { handler(signal) }
+    }
+  }
+
+  /// Calls the handler once when a child process has ended.
+  ///
+  /// - Throws: `Errno` with ESRCH if there is no such child.
+  public func onExit(of process: Int32, _ handler: @escaping Handler) throws(Errno) {
+    let descriptor = FileDescriptor(rawValue: try valid(czcopy_pidfd(process)))
+    var registration: Registration?
+    registration = try own(descriptor) { [unowned self] in
+      if let registration { remove(registration) }
+      handler()
+    }
+  }
+
+  /// Ends a registration, from inside of its handler too.
+  public func remove(_ registration: Registration) {
+    guard let entry = handlers.removeValue(forKey: registration.number) else { return }
+    // It fails only if the owner has closed the descriptor, which removed it.
+    _ = czcopy_epoll_remove(epoll.rawValue, entry.descriptor.rawValue)
+    if let descriptor = owned.removeValue(forKey: registration.number) { try? descriptor.close() }
+  }
+
+  /// Waits and calls back until ``stop()``.
+  ///
+  /// - Throws: `Errno` if the kernel cannot wait.
+  public func run() throws(Errno) {
+    isStopped = false
+    while !isStopped { try turn(waiting: -1) }
+  }
+
+  /// Waits once, at most so many milliseconds (-1 for ever), and calls back what is ready.
+  ///
+  /// - Throws: `Errno` if the kernel cannot wait.
+  public func turn(waiting milliseconds: Int32) throws(Errno) {
+    var ready = [UInt64](repeating: 0, count: 16)
+    let capacity = Int32(ready.count)
+    // SAFETY: the shim writes at most `capacity` numbers.
+    let count = try valid(unsafe czcopy_epoll_wait(epoll.rawValue, &ready, capacity, milliseconds))
+    for number in ready.prefix(Int(count)) { handlers[number]?.handler() }
+  }
+
+  /// Ends ``run()`` after the handler that calls this.
+  public func stop() { isStopped = true }
+
+  /// Registers a descriptor that closes with its registration.
+  @discardableResult
+  private func own(
+    _ descriptor: FileDescriptor, _ handler: @escaping Handler
+  ) throws(Errno) -> Registration {
+    do throws(Errno) {
+      let registration = try onReadable(descriptor, handler)
+      owned[registration.number] = descriptor
+      return registration
+    } catch {
+      try? descriptor.close()
+      throw error
+    }
+  }
+}
+
+/// A descriptor or count, or the errno that a negative number stands for.
+private func valid(_ result: Int32) throws(Errno) -> Int32 {
+  guard result >= 0 else { throw Errno(rawValue: -result) }
+  return result
+}
+
+extension Duration {
+  /// Nanoseconds, at least 1 and at most what fits.
+  var nanoseconds: UInt64 {
+    let (seconds, attoseconds) = components
+    guard seconds >= 0, seconds < 1 << 32 else { return seconds < 0 ? 1 : UInt64.max >> 1 }
+    return max(1, UInt64(seconds) * 1_000_000_000 + UInt64(max(0, attoseconds)) / 1_000_000_000)
+  }
+}

@@ -1,0 +1,65 @@
+import CZcopy
+import XenGrant
+
+/// Where the fields of the control page lie, as `xen-zcopy.h` says.
+enum ControlPage {
+  static let ownerMagic = offset(\.owner.magic)
+  static let ownerVersion = offset(\.owner.version)
+  static let ownerAlive = offset(\.owner.alive)
+  static let ownerState = offset(\.owner.state)
+  static let ownerFrame = offset(\.owner.frame)
+  static let peerAlive = offset(\.peer.alive)
+  static let peerState = offset(\.peer.state)
+  static let peerFrame = offset(\.peer.frame)
+
+  /// The offset of a field in bytes; a C struct's layout always has one.
+  private static func offset<Field>(
+    _ field: KeyPath<xen_zcopy_control_page, Field>
+  ) -> Int {
+    MemoryLayout<xen_zcopy_control_page>.offset(of: field) ?? 0
+  }
+
+  /// The frame after that one: counters wrap and skip 0, which means none.
+  static func frame(after frame: UInt32) -> UInt32 { max(frame &+ 1, 1) }
+}
+
+/// What the owner's half of the control page said at one moment.
+struct OwnerSnapshot: Equatable {
+  let magic: UInt32
+  let version: UInt32
+  let isAlive: Bool
+  let state: UInt32
+  let frame: UInt32
+
+  /// Reads the state before the counter: an owner draws its last frame before it says that it is closing, so that a
+  /// snapshot that says closing has the last frame.
+  init(_ memory: borrowing SharedMemory) {
+    magic = memory.loadWord(at: ControlPage.ownerMagic)
+    version = memory.loadWord(at: ControlPage.ownerVersion)
+    state = memory.loadWord(at: ControlPage.ownerState)
+    isAlive = memory.loadByte(at: ControlPage.ownerAlive) != 0
+    frame = memory.loadWord(at: ControlPage.ownerFrame)
+  }
+}
+
+/// What the peer's half of the control page said at one moment.
+struct PeerSnapshot: Equatable {
+  let isAlive: Bool
+  let state: UInt32
+  let frame: UInt32
+
+  init(isAlive: Bool, state: UInt32, frame: UInt32) {
+    self.isAlive = isAlive
+    self.state = state
+    self.frame = frame
+  }
+
+  init(_ memory: borrowing SharedMemory) {
+    state = memory.loadWord(at: ControlPage.peerState)
+    frame = memory.loadWord(at: ControlPage.peerFrame)
+    isAlive = memory.loadByte(at: ControlPage.peerAlive) != 0
+  }
+
+  /// Nobody is there.
+  static let absent = PeerSnapshot(isAlive: false, state: XEN_ZCOPY_PEER_NONE, frame: 0)
+}

@@ -1,0 +1,118 @@
+import CZcopy
+public import SystemPackage
+public import XenGrant
+
+/// The peer's side of a buffer that another domain shares: learns of frames, and tells when each has been used.
+///
+/// The owner's half of the control page is hostile memory: read once a look, compared with the look before.
+public struct PeerLink: ~Copyable {
+  /// What the owner did since the last look.
+  public enum Change: Equatable, Sendable {
+    /// The buffer holds that frame; frames between the last one told and this one were missed.
+    case frame(UInt32)
+    /// The owner wants its pages back.
+    case closing
+    /// Its process ended: the kernel took its mapping of the control page away.
+    case died
+  }
+
+  /// The domain on the other side.
+  public let owner: DomainID
+  private let events: EventChannels
+  private let port: EventChannelPort
+  private let page: GrantMapping
+  private var frame: UInt32 = 0
+  private var isEnding = false
+
+  /// Connects to the owner's event channel and maps its control page.
+  ///
+  /// - Throws: `LinkError.xen` if either fails, `.noControlPage` if the page does not begin as one.
+  public init(_ publication: Publication, xen: Xen) throws(LinkError) {
+    let owner = publication.request.domain
+    let events = try linked { () throws(XenError) in try xen.openEventChannels() }
+    let port = try linked { () throws(XenError) in
+      try events.bindInterdomain(owner, publication.port)
+    }
+    let page = try linked { () throws(XenError) in
+      try Self.mapControlPage(publication, xen, notifying: port)
+    }
+    try Self.enter(page)
+    self.owner = owner
+    self.events = events
+    self.port = port
+    self.page = page
+  }
+
+  /// Checks that the page is a control page, and says that somebody is there.
+  private static func enter(_ page: borrowing GrantMapping) throws(LinkError) {
+    let now = OwnerSnapshot(page.memory)
+    guard now.magic == XEN_ZCOPY_MAGIC, now.version == XEN_ZCOPY_VERSION else {
+      throw .noControlPage(page.domain, magic: now.magic, version: now.version)
+    }
+    page.memory.storeByte(1, at: ControlPage.peerAlive)
+  }
+
+  /// Maps the control page so that the kernel tells the owner when the mapping ends.
+  private static func mapControlPage(
+    _ publication: Publication, _ xen: Xen, notifying port: EventChannelPort
+  ) throws(XenError) -> GrantMapping {
+    let owner = publication.request.domain
+    guard
+      let notification = UnmapNotification(clearing: ControlPage.peerAlive, notifying: port)
+    else { throw XenError(.mapNotify, .invalidArgument, domain: owner) }
+    return try xen.openGrantDevice().map(
+      publication.controlPage, of: owner, writable: true, notification: notification)
+  }
+
+  /// Readable when the owner has signalled.
+  public var fileDescriptor: FileDescriptor { events.fileDescriptor }
+
+  /// Tells the owner that its buffer is mapped.
+  ///
+  /// - Throws: `XenError` if the event channel is lost.
+  public func announceMapped() throws(XenError) {
+    page.memory.storeWord(XEN_ZCOPY_PEER_MAPPED, at: ControlPage.peerState)
+    try events.notify(port)
+  }
+
+  /// Tells the owner that nothing reads that frame any more, so that it may draw the next.
+  ///
+  /// - Throws: `XenError` if the event channel is lost.
+  public func announceUsed(frame: UInt32) throws(XenError) {
+    page.memory.storeWord(frame, at: ControlPage.peerFrame)
+    try events.notify(port)
+  }
+
+  /// Tells the owner that the kernel has released its pages.
+  ///
+  /// - Throws: `XenError` if the event channel is lost.
+  public func announceReleased() throws(XenError) {
+    page.memory.storeWord(XEN_ZCOPY_PEER_RELEASED, at: ControlPage.peerState)
+    try events.notify(port)
+  }
+
+  /// Takes pending signals and says what the owner did since the last call.
+  ///
+  /// - Throws: `LinkError.unknownState` if the owner wrote nonsense; `.xen` if the event channel is lost.
+  public mutating func changes() throws(LinkError) -> [Change] {
+    try linked { () throws(XenError) in try events.acknowledgeAll() }
+    let now = OwnerSnapshot(page.memory)
+    guard now.isAlive else {
+      defer { isEnding = true }
+      return isEnding ? [] : [.died]
+    }
+    var changes: [Change] = []
+    if now.frame != frame, now.frame != 0 {
+      frame = now.frame
+      changes.append(.frame(now.frame))
+    }
+    switch now.state {
+    case XEN_ZCOPY_OWNER_LIVE: break
+    case XEN_ZCOPY_OWNER_CLOSING:
+      if !isEnding { changes.append(.closing) }
+      isEnding = true
+    default: throw .unknownState(owner, now.state)
+    }
+    return changes
+  }
+}
