@@ -1,0 +1,182 @@
+# Sourced by the scenarios' dom0.sh (busybox sh): TAP, guests, waiting.
+#
+# The helpers write TAP to descriptor 3, which lab/run shows as it comes; what
+# else is printed goes to dom0.log. Files belong in /results.
+
+# --- TAP --------------------------------------------------------------------
+
+tests=0
+
+plan() { echo "1..$1" >&3; }
+
+ok() {
+  tests=$((tests + 1))
+  echo "ok $tests - $1" >&3
+}
+
+# not_ok DESCRIPTION REASON
+not_ok() {
+  tests=$((tests + 1))
+  echo "not ok $tests - $1" >&3
+  [ -z "${2:-}" ] || echo "$2" | sed 's/^/#   /' >&3
+}
+
+# skip DESCRIPTION WHY
+skip() {
+  tests=$((tests + 1))
+  echo "ok $tests - $1 # SKIP $2" >&3
+}
+
+note() { echo "# $*" >&3; }
+
+# bail_out REASON: nothing after this makes sense.
+bail_out() {
+  echo "Bail out! $*" >&3
+  exit 1
+}
+
+# check DESCRIPTION COMMAND...: ok if COMMAND succeeds, else its output says why.
+check() {
+  local description=$1 output status=0
+  shift
+  output=$("$@" 2>&1) || status=$?
+  if [ $status = 0 ]; then
+    ok "$description"
+  else
+    not_ok "$description" "$* (exit status $status)
+$output"
+  fi
+  return $status
+}
+
+# wait_for SECONDS COMMAND...: until COMMAND succeeds; false when the time is up.
+wait_for() {
+  local end=$(($(cut -d. -f1 /proc/uptime) + $1))
+  shift
+  until "$@"; do
+    [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ] || return 1
+    usleep 50000
+  done
+}
+
+# --- Guests -----------------------------------------------------------------
+
+mkdir -p /run/guests
+
+# guest_create NAME [memory=256] [vcpus=1] [type=pvh|pv] [gntdev=dmabuf|stock]
+#              [modules=A,B] [XL.CFG-LINE...]
+# Returns when the guest takes commands; $domid is its domain.
+guest_create() {
+  local name=$1 memory=256 vcpus=1 type=pvh gntdev=dmabuf modules= line config
+  config=/run/guests/$1.cfg
+  shift
+  : >"$config"
+  for line; do
+    case $line in
+      memory=*) memory=${line#*=} ;;
+      vcpus=*) vcpus=${line#*=} ;;
+      type=*) type=${line#*=} ;;
+      gntdev=*) gntdev=${line#*=} ;;
+      modules=*) modules=${line#*=} ;;
+      *) echo "$line" >>"$config" ;;
+    esac
+  done
+  cat >>"$config" <<EOF
+name = "$name"
+type = "$type"
+memory = $memory
+vcpus = $vcpus
+kernel = "/host/guest/vmlinux"
+ramdisk = "/host/guest/ramdisk"
+cmdline = "$guest_cmdline lab.gntdev=$gntdev lab.modules=$modules"
+on_crash = "preserve"
+EOF
+  # -e: no xl stays behind to watch over a guest that guest_destroy ends anyway.
+  xl create -q -e "$config" || return
+  domid=$(guest_domid "$name")
+  echo "$domid" >"/run/guests/$name.domid"
+  guest-exec "$domid" wait 90 && return
+  echo "guest $name did not come up in 90 s; its console is in guest-$name.log" >&2
+  return 1
+}
+
+guest_domid() { cat "/run/guests/$1.domid" 2>/dev/null || xl domid "$1"; }
+
+guest_destroy() {
+  xl destroy "$(guest_domid "$1")" || return
+  rm -f "/run/guests/$1".*
+}
+
+# guest_run NAME [SECONDS] COMMAND...: run to the end; its output is ours, and is kept
+# in NAME.log; its exit status is ours too (124: time was up, default 60 s).
+guest_run() {
+  local name=$1 seconds=60 status=0
+  shift
+  case $1 in
+    *[!0-9]*) ;;
+    *) seconds=$1; shift ;;
+  esac
+  echo "\$ $*" >>"/results/$name.log"
+  guest-exec "$(guest_domid "$name")" run "run-$$" "$seconds" "$*" >"/run/guests/$name.out" 2>&1 ||
+    status=$?
+  tee -a "/results/$name.log" <"/run/guests/$name.out"
+  [ $status = 0 ] || echo "[exit status $status]" >>"/results/$name.log"
+  return $status
+}
+
+# guest_start NAME JOB COMMAND...: run in the background; output goes to
+# /results/NAME.JOB.log as it comes.
+guest_start() {
+  local name=$1 job=$2
+  shift 2
+  rm -f "/run/guests/$name.$job.status"
+  {
+    guest-exec "$(guest_domid "$name")" run "$job" 0 "$*"
+    echo $? >"/run/guests/$name.$job.new"
+    mv "/run/guests/$name.$job.new" "/run/guests/$name.$job.status"
+  } >"/results/$name.$job.log" 2>&1 &
+}
+
+# guest_kill NAME JOB SIGNAL (a name or a number)
+guest_kill() {
+  guest-exec "$(guest_domid "$1")" signal "$2" "$(signal_number "$3")"
+}
+
+signal_number() {
+  case $1 in
+    *[!0-9]*) kill -l "${1#SIG}" ;;
+    *) echo "$1" ;;
+  esac
+}
+
+# guest_wait NAME JOB SECONDS: its exit status; 124 if it still runs then.
+guest_wait() {
+  wait_for "$3" [ -e "/run/guests/$1.$2.status" ] || return 124
+  return "$(cat "/run/guests/$1.$2.status")"
+}
+
+# guest_output NAME JOB: what it has printed so far.
+guest_output() { cat "/results/$1.$2.log"; }
+
+# guest_says NAME JOB SECONDS PATTERN: wait until it has printed that.
+guest_says() {
+  wait_for "$3" grep -q -e "$4" "/results/$1.$2.log"
+}
+
+# --- Xen --------------------------------------------------------------------
+
+# xen_grants: Xen's own list of who has which grant of whom in use.
+xen_grants() {
+  xl dmesg -c >>/results/xen.log
+  xl debug-keys g
+  # The hypervisor prints at once, but not before the call returns.
+  wait_for 10 eval 'xl dmesg | grep -q "gnttab_usage_print_all . done"'
+  xl dmesg | sed -n '/gnttab_usage_print_all \[/,/gnttab_usage_print_all \]/p'
+}
+
+# screenshot NAME.png: what the machine's screen shows, as /results/NAME.png.
+screenshot() {
+  rm -f "/results/$1"
+  echo "$1" >/results/.screenshot
+  wait_for 10 [ -s "/results/$1" ]
+}

@@ -1,0 +1,147 @@
+# Sourced by lab/run: one QEMU, from its files to its end.
+#
+# A run has a directory of its own beside the images, so that those can be
+# hard-linked, and QEMU runs in it, so that no path on its command line can hold a
+# comma or a space, which QEMU would split at.
+
+runs=$cache/runs
+run=$runs/$$
+machine=
+
+machine_end() {
+  [ -z "$machine" ] || kill "$machine" 2>/dev/null || true
+  rm -rf "$run"
+}
+trap machine_end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# machine_files: what dom0 sees as /host, and the guests' ramdisk.
+machine_files() {
+  local other program
+  # Of a run that was killed the hard way.
+  for other in "$runs"/*; do
+    [ ! -d "$other" ] || kill -0 "${other##*/}" 2>/dev/null || rm -rf "$other"
+  done
+  mkdir -p "$run"/host/{bin,lib,guest} "$run/overlay/host/bin"
+  ln "$cache"/images/{xen.elf,vmlinux,dom0.cpio} "$run/"
+  ln "$cache/images/vmlinux" "$run/host/guest/"
+  ln -s "$results" "$run/results"
+  cp "$lab/lib/dom0.sh" "$run/host/lib/"
+  cp -r "$directory" "$run/host/scenario"
+
+  if [ -d "$bin" ]; then
+    for program in "$bin"/*; do
+      [ -x "$program" ] || continue
+      strip -o "$run/host/bin/${program##*/}" "$program" 2>/dev/null || cp "$program" "$run/host/bin/"
+    done
+    for program in ${programs:-$(ls "$run/host/bin")}; do
+      ln "$run/host/bin/$program" "$run/overlay/host/bin/"
+    done
+  fi
+  # The kernel unpacks one archive after the other.
+  (cd "$run/overlay" && find host | cpio --quiet -o -H newc -R 0:0) >"$run/overlay.cpio"
+  cat "$cache/images/guest.cpio" "$run/overlay.cpio" >"$run/host/guest/ramdisk"
+
+  printf '%s=%q\n' gntdev "$gntdev" dom0_modules "$dom0_modules" \
+    guest_cmdline "$linux_cmdline $guest_options" >"$run/host/settings"
+}
+
+# Both kernels. mitigations=off: an emulated processor pays for them and gains
+# nothing. free_per_iteration=0: grants that a peer unmaps late are freed in one go, not
+# ten a second, so that a scenario can see that none is left.
+linux_cmdline="console=hvc0 rdinit=/init quiet panic=-1 nokaslr mitigations=off cryptomgr.notests"
+linux_cmdline+=" audit=0 grant_table.free_per_iteration=0"
+
+# machine_start ACCELERATOR
+machine_start() {
+  local accelerator=$1 xen linux=$linux_cmdline
+  xen="com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all noreboot=1 conring_size=1m"
+  xen+=" dom0_max_vcpus=1 dom0_vcpus_pin dom0_mem=${dom0_memory}M,max:${dom0_memory}M"
+  xen+=" bootscrub=0 spec-ctrl=no watchdog=0 cpufreq=none"
+  local devices=()
+  if [ "$dom0" = pvh ]; then
+    # A PVH dom0 needs an IOMMU; QEMU's Intel one serves the emulated AMD processor.
+    xen+=" dom0=pvh iommu=no-sharept"
+    devices+=(-device intel-iommu,intremap=off)
+  fi
+  if [ "$screen" = yes ]; then
+    devices+=(-device virtio-gpu-pci,iommu_platform=on,disable-legacy=on)
+  fi
+  local tag path
+  for tag in host results; do
+    path=$tag
+    [ "$tag" != results ] || path=results/.
+    devices+=(-fsdev "local,id=$tag,path=$path,security_model=none"
+      -device "virtio-9p-pci,fsdev=$tag,mount_tag=$tag,iommu_platform=on,disable-legacy=on")
+  done
+
+  mkfifo "$run/monitor"
+  # setpriv: QEMU must not outlive this program, not even if that is killed -9.
+  # 9: lab/build's lock is not for QEMU to keep.
+  (cd "$run" && exec setpriv --pdeathsig TERM qemu-system-x86_64 \
+    -machine q35,kernel-irqchip=split $accelerator -m "$memory" -smp 2 \
+    -nodefaults -display none -vga none -no-reboot \
+    -serial "file:results/serial.log" \
+    -chardev stdio,id=monitor,signal=off -mon chardev=monitor \
+    "${devices[@]}" \
+    -kernel xen.elf -append "$xen $xen_options" \
+    -initrd "vmlinux $linux $dom0_options,dom0.cpio" \
+    <>"$run/monitor" >/dev/null 2>"$run/qemu.err") &
+  machine=$!
+}
+
+# stage: how far it came, from the serial line.
+machine_stage() {
+  local log=$results/serial.log
+  if grep -q 'lab: scenario' "$log" 2>/dev/null; then echo "in the scenario"
+  elif grep -q 'lab: xenstored' "$log" 2>/dev/null; then echo "after starting xenstored"
+  elif grep -q 'lab: init' "$log" 2>/dev/null; then echo "in dom0's init"
+  elif grep -q 'Linux version' "$log" 2>/dev/null; then echo "in dom0's kernel"
+  elif grep -q 'Xen version' "$log" 2>/dev/null; then echo "in Xen, before dom0's kernel"
+  else echo "before Xen's first word"; fi
+}
+
+# machine_wait SECONDS: until dom0 says that the scenario is over. 1: time was up, 2:
+# a panic, 3: QEMU ended.
+machine_wait() {
+  local end=$((SECONDS + $1)) tick=0
+  until [ -e "$results/.dom0-status" ]; do
+    kill -0 "$machine" 2>/dev/null || return 3
+    [ "$SECONDS" -lt "$end" ] || return 1
+    [ ! -e "$results/.screenshot" ] || machine_screenshot
+    if [ $((++tick % 20)) = 0 ] &&
+      grep -qE 'Panic on CPU|Kernel panic - not syncing' "$results/serial.log" 2>/dev/null; then
+      sleep 1
+      return 2
+    fi
+    sleep 0.1
+  done
+}
+
+machine_screenshot() {
+  local name
+  name=$(cat "$results/.screenshot")
+  rm -f "$results/.screenshot"
+  [[ $name =~ ^[A-Za-z0-9._-]+\.png$ ]] || return 0
+  printf 'screendump -f png screen.png\n' >"$run/monitor"
+  for _ in {1..50}; do
+    # A PNG file is complete when its last chunk is there.
+    ! tail -c 12 "$run/screen.png" 2>/dev/null | grep -aq IEND || break
+    sleep 0.05
+  done
+  mv "$run/screen.png" "$results/$name" 2>/dev/null || true
+}
+
+machine_stop() {
+  machine_error=$(tail -n1 "$run/qemu.err")
+  kill "$machine" 2>/dev/null || true
+  wait "$machine" 2>/dev/null || true
+}
+
+machine_keep() {
+  echo "# the machine still runs: monitor $run/monitor, serial $results/serial.log; press Enter to end it"
+  read -r || true
+}
+
+machine_accelerator() { echo "-accel tcg,thread=multi -cpu qemu64,+svm,+npt"; }
