@@ -47,15 +47,14 @@ import SystemPackage
   /// Encodes the next row, which has as many bytes as the picture's. The C call is
   /// `cpng_write_row`.
   mutating func writeRow(_ row: RawSpan) throws(PictureError) {
-    let status: cpng_status
     if case .rgb565 = layout {
       var rgb = converted.mutableBytes
       RGB565.unpack(row, into: &rgb)
-      status = Self.writeRow(converted.bytes, to: unsafe handle)
+      // SAFETY: the handle is alive.
+      try check(unsafe Self.writeRow(converted.bytes, to: handle))
     } else {
-      status = Self.writeRow(row, to: unsafe handle)
+      try check(unsafe Self.writeRow(row, to: handle))
     }
-    try check(status)
   }
 
   private static func writeRow(_ row: RawSpan, to handle: OpaquePointer) -> cpng_status {

@@ -33,7 +33,8 @@ struct ColourBars {
 
   private static let top = [
     Bar(to: 12, 192, 192, 192), Bar(to: 24, 192, 192, 0), Bar(to: 36, 0, 192, 192),
-    Bar(to: 48, 0, 192, 0), Bar(to: 60, 192, 0, 192), Bar(to: 72, 192, 0, 0), Bar(to: 84, 0, 0, 192),
+    Bar(to: 48, 0, 192, 0), Bar(to: 60, 192, 0, 192), Bar(to: 72, 192, 0, 0),
+    Bar(to: 84, 0, 0, 192),
   ]
   private static let middle = [
     Bar(to: 12, 0, 0, 192), Bar(to: 24, 19, 19, 19), Bar(to: 36, 192, 0, 192),

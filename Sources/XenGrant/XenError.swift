@@ -191,6 +191,8 @@ extension XenError.Call {
     case (.bindInterdomain, .invalidArgument):
       "the other side has closed it, or another program is connected to it"
     case (.bindInterdomain, .noSuchProcess): "that domain is gone"
+    case (.write, .fileExists):
+      "a running process publishes there; choose another name or end it"
     case (.read, .noSuchFileOrDirectory): "nothing is published there"
     case (.read, .permissionDenied), (.list, .permissionDenied):
       "its owner has not made it readable for this domain"

@@ -38,6 +38,7 @@
 #define XEN_ZCOPY_NODE_FORMAT "format"               /* DRM four-character code, for instance XR24 */
 #define XEN_ZCOPY_NODE_CONTROL "control-page"        /* grant reference of the control page */
 #define XEN_ZCOPY_NODE_EVENT_CHANNEL "event-channel" /* the owner's unbound port */
+#define XEN_ZCOPY_NODE_PROCESS "process"             /* the owner's process id, for its own domain only */
 
 #define XEN_ZCOPY_OWNER_LIVE 1u
 #define XEN_ZCOPY_OWNER_CLOSING 2u

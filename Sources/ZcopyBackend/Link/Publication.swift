@@ -52,8 +52,13 @@ public struct Publication: Equatable, Sendable {
     let permissions = StorePermissions(owner: owner, domains: [peer: .read])
     try store.transaction { (transaction) throws(XenError) in
       // Somebody else's publication of that name is not ours to replace: its peer may be using it.
-      guard try transaction.readIfPresent("\(path)/\(XEN_ZCOPY_NODE_VERSION)") == nil else {
-        throw XenError(.write, .fileExists, domain: owner, subject: .path(path))
+      // A process that was killed has left its own behind, though.
+      if try transaction.readIfPresent("\(path)/\(XEN_ZCOPY_NODE_VERSION)") != nil {
+        let process = try transaction.readIfPresent("\(path)/\(XEN_ZCOPY_NODE_PROCESS)")
+        guard Self.server(process) == nil else {
+          throw XenError(.write, .fileExists, subject: .path(path))
+        }
+        try transaction.remove(path)
       }
       try transaction.makeDirectory(path)
       try transaction.setPermissions(path, permissions)
@@ -72,6 +77,7 @@ public struct Publication: Equatable, Sendable {
       (XEN_ZCOPY_NODE_OFFSET, "\(request.offset)"),
       (XEN_ZCOPY_NODE_CONTROL, "\(controlPage)"),
       (XEN_ZCOPY_NODE_EVENT_CHANNEL, "\(port)"),
+      (XEN_ZCOPY_NODE_PROCESS, Self.ownProcess),
     ]
     if let geometry = request.geometry {
       nodes += [

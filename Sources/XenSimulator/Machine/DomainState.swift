@@ -1,0 +1,62 @@
+import SystemPackage
+import XenGrant
+
+/// The number of a domain where nothing else fits, for instance as an index.
+typealias DomainNumber = Int
+
+/// What a process has open is known to the machine by such a number.
+typealias HandleID = Int
+
+/// A simulated domain: its memory, grant table and event channels, and what its kernel allows.
+struct DomainState: Sendable {
+  let id: DomainID
+  let kind: DomainKind
+  let limits: DomainLimits
+  let memory: PageStore
+  var isAlive = true
+  var grants: GrantTable
+  /// Pages of others that this domain has mapped, each with an entry in Xen's maptrack.
+  var activeMaps = 0
+  /// Pages that gntalloc counts against its limit.
+  var allocatedPages = 0
+  var ports: [UInt32: EventPort] = [:]
+  private var nextPage = 0
+
+  init(id: DomainID, kind: DomainKind, limits: DomainLimits) throws(Errno) {
+    self.id = id
+    self.kind = kind
+    self.limits = limits
+    memory = try PageStore(ofDomain: Int(id.rawValue))
+    grants = GrantTable(maxFrames: limits.grantFrames)
+  }
+
+  /// Fresh zeroed pages that follow each other.
+  mutating func allocate(pages: Int) -> [PageFrame] {
+    defer { nextPage += pages }
+    return (nextPage..<nextPage + pages).map { PageFrame(store: memory, index: $0) }
+  }
+
+  /// Why this domain's kernel offers no dma-buf calls, if it does not.
+  func checkDmaBuf(exports: Bool) throws(Errno) {
+    guard limits.hasDmaBuf else { throw .inappropriateIOCTLForDevice }
+    // Only mapping foreign pages for devices is refused; granting a dma-buf's pages is not.
+    if exports && kind == .pv { throw .invalidArgument }
+  }
+}
+
+/// What a domain and its kernel have room for.
+struct DomainLimits: Sendable {
+  let grantFrames: Int
+  let gntallocLimit: Int
+  let gntdevLimit: Int
+  let maptrack: Int
+  let hasDmaBuf: Bool
+}
+
+/// What kind of domain Xen runs.
+public enum DomainKind: Sendable {
+  /// A domain whose memory the hardware translates; also stands for HVM and Arm.
+  case pvh
+  /// A paravirtualised x86 domain, as a classic dom0 is.
+  case pv
+}

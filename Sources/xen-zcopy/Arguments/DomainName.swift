@@ -1,0 +1,38 @@
+import ArgumentParser
+import XenGrant
+
+/// A domain on the command line: its number or its name.
+enum DomainName: ExpressibleByArgument, Equatable {
+  case number(DomainID)
+  case name(String)
+
+  init?(argument: String) {
+    guard !argument.isEmpty, !argument.contains("/") else { return nil }
+    if let domain = DomainID(argument) {
+      self = .number(domain)
+    } else if argument.allSatisfy(\.isNumber) || argument.hasPrefix("-") {
+      return nil
+    } else {
+      self = .name(argument)
+    }
+  }
+
+  /// The domain of that name, looked up in XenStore.
+  ///
+  /// - Throws: `Failure` if there is none, `XenError` if XenStore cannot be asked.
+  func resolve(_ xen: Xen) throws -> DomainID {
+    switch self {
+    case .number(let domain): return domain
+    case .name(let name):
+      let store = try xen.openStore()
+      for entry in try store.list("/local/domain") {
+        // A domain may end while its siblings are looked at, and a guest sees only its own name.
+        guard let domain = DomainID(entry),
+          let found = try? store.readIfPresent("\(XenStore.home(of: domain))/name")
+        else { continue }
+        if found == name { return domain }
+      }
+      throw Failure("there is no domain named '\(name)' here; xl list shows the domains that run")
+    }
+  }
+}

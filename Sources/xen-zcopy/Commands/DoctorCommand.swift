@@ -1,0 +1,35 @@
+import ArgumentParser
+import XenGrant
+import ZcopyBackend
+
+/// `xen-zcopy doctor`.
+struct DoctorCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "doctor",
+    abstract: "Say what this domain can do, and why not where it cannot.",
+    discussion: "Changes nothing. Exits 0 if mapping works here, 69 if not.")
+
+  @OptionGroup var common: CommonOptions
+
+  func run() throws {
+    let diagnosis = Diagnosis(of: Xen(SystemPlatform(logger: common.logger)))
+    let width = diagnosis.findings.map(\.name.count).max() ?? 0
+    for finding in diagnosis.findings {
+      let sign =
+        switch finding.verdict {
+        case .good: "ok"
+        case .bad: "no"
+        case .note: "--"
+        }
+      let padding = String(repeating: " ", count: width - finding.name.count)
+      common.output.report(
+        "finding", "\(sign)  \(finding.name)\(padding)  \(finding.text)",
+        [
+          "name": .string(finding.name), "verdict": .string(finding.verdict.rawValue),
+          "text": .string(finding.text),
+        ])
+    }
+    common.output.report("diagnosis", nil, ["map": .bool(diagnosis.canMap)])
+    if !diagnosis.canMap { throw ExitCode.unavailable }
+  }
+}

@@ -1,0 +1,118 @@
+import ArgumentParser
+import Picture
+import XenGrant
+import ZcopyBackend
+
+/// `xen-zcopy map`.
+struct MapCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "map",
+    abstract: "Turn another domain's buffer into a dma-buf.",
+    discussion: """
+      With --dump, --verify or --exec alone it exits when that is done; otherwise it holds the buffer until SIGINT or \
+      SIGTERM, or until the owner goes. At the end it closes the buffer, waits until the kernel has released the pages, \
+      and tells the owner.
+
+        xen-zcopy map --from /local/domain/1/data/zcopy/screen --dump screen.png
+        xen-zcopy map --domain 1 --directory 812 --size 8100K --exec my-backend
+      """)
+
+  @Option(
+    help: ArgumentHelp("Take everything from what `share --publish` wrote.", valueName: "xenstore-path"))
+  var from: String?
+
+  @Option(help: "The domain whose buffer it is: its number or name.")
+  var domain: DomainName?
+
+  @Option(help: ArgumentHelp("The first page of its grant directory.", valueName: "reference"))
+  var directory: GrantReference?
+
+  @Option(help: "The buffer's size, for instance 8294400, 8100K or 8M.")
+  var size: ByteSize?
+
+  @Option(help: ArgumentHelp("Bytes before the data.", valueName: "bytes"))
+  var offset: ByteSize?
+
+  @OptionGroup(title: "Picture") var picture: GeometryOptions
+
+  @Option(help: "Name the dma-buf, for /proc/*/fdinfo (at most 31 bytes).")
+  var name: String?
+
+  @Option(
+    help: ArgumentHelp("Write the contents to a file, as a picture if it ends in .png, else raw.", valueName: "file"))
+  var dump: String?
+
+  @Option(help: ArgumentHelp("Compare the contents with a test pattern: smpte or counting.", valueName: "pattern"))
+  var verify: TestPattern?
+
+  @Flag(help: "Go on with each frame that the owner announces (with --from).")
+  var follow = false
+
+  @Option(help: ArgumentHelp("The largest buffer that is accepted.", valueName: "size"))
+  var maxSize: ByteSize = ByteSize(bytes: BufferLimits().bytesPerBuffer)
+
+  @Option(help: ArgumentHelp("How long to wait for the kernel's release at the end.", valueName: "seconds"))
+  var releaseTimeout: Int = 10
+
+  @Option(
+    parsing: .remaining,
+    help: ArgumentHelp(
+      "Run a program with the dma-buf inherited and its number in ZCOPY_FD. Takes the rest of the line.",
+      valueName: "command"))
+  var exec: [String] = []
+
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    if from != nil {
+      guard domain == nil, directory == nil, size == nil, offset == nil else {
+        throw ValidationError("--from has the domain, directory, size and offset: leave them out")
+      }
+    } else {
+      guard domain != nil, directory != nil, size != nil else {
+        throw ValidationError("give --from, or --domain with --directory and --size")
+      }
+      guard !follow else { throw ValidationError("--follow needs --from: frames are announced there") }
+    }
+    guard (0...3600).contains(releaseTimeout) else {
+      throw ValidationError("--release-timeout takes 0 to 3600 seconds")
+    }
+    guard name?.utf8.count ?? 0 <= 31 else {
+      throw ValidationError("--name takes at most 31 bytes")
+    }
+    if from == nil, let dump, dump.lowercased().hasSuffix(".png"), picture.width == nil {
+      throw ValidationError("a picture needs --width and --height; or dump to a name without .png")
+    }
+  }
+
+  func run() throws {
+    try withFailures {
+      let xen = Xen(SystemPlatform(logger: common.logger))
+      let plan = MapSession.Plan(
+        name: name ?? defaultName, contents: ContentsWriter(path: dump, pattern: verify),
+        follows: follow, program: exec, releaseTimeout: .seconds(releaseTimeout))
+      let session = try MapSession(plan, xen: xen, output: common.output, logger: common.logger)
+      let limits = BufferLimits(
+        bytesPerBuffer: maxSize.bytes,
+        pagesPerRequest: GrantDeviceLimit.current() ?? GrantDeviceLimit.kernelDefault)
+      let geometry = try picture.geometry()
+      if let from {
+        try session.run(publishedAt: from, limits: limits) { request in
+          if let geometry { request.geometry = geometry }
+        }
+      } else if let domain, let directory, let size {
+        let request = MapRequest(
+          domain: try domain.resolve(xen), directory: directory, byteCount: size.bytes,
+          offset: offset?.bytes ?? 0, geometry: geometry)
+        try request.check()
+        try session.run(request, limits: limits)
+      }
+    }
+  }
+
+  /// A name that tells where the buffer comes from.
+  private var defaultName: String {
+    if let from { return "zcopy \(from.split(separator: "/").last ?? "")" }
+    return "zcopy directory \(directory?.rawValue ?? 0)"
+  }
+}

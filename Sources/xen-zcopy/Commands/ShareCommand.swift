@@ -1,0 +1,119 @@
+import ArgumentParser
+import Picture
+import XenGrant
+import ZcopyBackend
+
+/// `xen-zcopy share`.
+struct ShareCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "share",
+    abstract: "Grant a buffer to another domain.",
+    discussion: """
+      Makes memory, fills it, grants it page by page and lists the pages in a grant directory. Holds it until SIGINT or \
+      SIGTERM, until the last of --frames, or until the other domain ends; then asks the peer to release it.
+
+        xen-zcopy share --domain 0 --pattern smpte --publish screen
+        xen-zcopy share --domain 0 --pattern smpte --publish screen --frames 100 --fps 10
+        xen-zcopy share --domain 0 --file picture.png --publish picture
+      """)
+
+  @Option(help: "The domain that may map it: its number or name.")
+  var domain: DomainName
+
+  @Option(help: "The buffer's size, for instance 8294400, 8100K or 8M (default: what its contents need).")
+  var size: ByteSize?
+
+  @Option(help: ArgumentHelp("Fill it with a file: a picture if it ends in .png, else its bytes.", valueName: "file"))
+  var file: String?
+
+  @Option(help: "Fill it with a test pattern: smpte (1920x1080 unless said otherwise) or counting.")
+  var pattern: TestPattern?
+
+  @OptionGroup(title: "Picture") var picture: GeometryOptions
+
+  @Option(help: ArgumentHelp("Publish it in XenStore as data/zcopy/<name>, for the peer only.", valueName: "name"))
+  var publish: String?
+
+  @Option(help: "Draw that many frames of the pattern while a peer looks, then end (with --publish and --pattern).")
+  var frames: Int?
+
+  @Option(help: "Frames a second, at most 240.")
+  var fps: Double = 10
+
+  @Option(help: ArgumentHelp("How long to wait for the peer at the end.", valueName: "seconds"))
+  var releaseTimeout: Int = 10
+
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    guard file == nil || pattern == nil else {
+      throw ValidationError("--file and --pattern exclude each other")
+    }
+    guard size != nil || file != nil || pattern == .smpte || picture.width != nil else {
+      throw ValidationError("give --size, --file, or --pattern with a picture's --width and --height")
+    }
+    if let size, size.bytes == 0 { throw ValidationError("--size must be at least 1 byte") }
+    if let publish, Publication.path(for: publish) == nil {
+      throw ValidationError("--publish takes 1 to 64 letters, digits, - and _")
+    }
+    if let frames {
+      guard frames > 0 else { throw ValidationError("--frames must be at least 1") }
+      guard publish != nil, pattern != nil else {
+        throw ValidationError("--frames needs --publish and --pattern")
+      }
+    }
+    guard fps > 0, fps <= 240 else { throw ValidationError("--fps takes more than 0 and at most 240") }
+    guard (0...3600).contains(releaseTimeout) else {
+      throw ValidationError("--release-timeout takes 0 to 3600 seconds")
+    }
+  }
+
+  func run() throws {
+    try withFailures {
+      let xen = Xen(SystemPlatform(logger: common.logger))
+      let (source, geometry, byteCount) = try contents()
+      let plan = ShareSession.Plan(
+        peer: try domain.resolve(xen), byteCount: byteCount, source: source, geometry: geometry,
+        name: publish, frames: frames, interval: .seconds(1 / fps),
+        releaseTimeout: .seconds(releaseTimeout))
+      try ShareSession(plan, xen: xen, output: common.output).run()
+    }
+  }
+
+  /// What the buffer is filled with, the picture in it, and its size.
+  private func contents() throws -> (BufferSource, PictureGeometry?, Int) {
+    if let file, file.lowercased().hasSuffix(".png") {
+      let reader = try PNG.Reader(path: file, as: picture.format ?? .xr24)
+      let geometry = try PictureGeometry(
+        width: reader.geometry.width, height: reader.geometry.height,
+        format: reader.geometry.format, stride: picture.stride)
+      let byteCount = try checked(geometry)
+      return (.picture(path: file), geometry, byteCount)
+    }
+    if let file {
+      let bytes = try RawFile.byteCount(of: file)
+      let geometry = try picture.geometry()
+      guard bytes > 0 else { throw Failure("cannot share \(file): it is empty") }
+      let byteCount = try geometry.map { try checked($0) } ?? size?.bytes ?? bytes
+      guard bytes <= byteCount else {
+        throw Failure("cannot share \(file): its \(bytes) bytes do not fit a buffer of \(byteCount)")
+      }
+      return (.raw(path: file, byteCount: bytes), geometry, byteCount)
+    }
+    var geometry = try picture.geometry()
+    if pattern == .smpte, geometry == nil {
+      geometry = try PictureGeometry(
+        width: 1920, height: 1080, format: picture.format ?? .xr24, stride: picture.stride)
+    }
+    let byteCount = try geometry.map { try checked($0) } ?? size?.bytes ?? 0
+    guard let pattern else { return (.empty(byteCount: byteCount), geometry, byteCount) }
+    return (.pattern(pattern, byteCount: byteCount), geometry, byteCount)
+  }
+
+  /// The buffer's size for a picture: what was asked for, or every row with its padding.
+  private func checked(_ geometry: PictureGeometry) throws -> Int {
+    let byteCount = size?.bytes ?? geometry.stride * geometry.height
+    try geometry.check(fits: byteCount)
+    return byteCount
+  }
+}

@@ -1,0 +1,63 @@
+import ArgumentParser
+import SystemPackage
+import XenGrant
+import ZcopyBackend
+
+/// Something that ends the command: one line for the user, and an exit code.
+struct Failure: Error, CustomStringConvertible {
+  let description: String
+  let code: ExitCode
+
+  init(_ description: String, _ code: ExitCode = .failure) {
+    self.description = description
+    self.code = code
+  }
+
+  /// Any error that reaches the command.
+  init(_ error: any Error) {
+    switch error {
+    case let failure as Failure: self = failure
+    case let error as XenError: self.init(error)
+    case MapError.xen(let error), MapError.refused(let error, .usable), LinkError.xen(let error),
+      PublicationError.unreadable(let error):
+      self.init(error)
+    case let error as MapError:
+      if case .refused = error { self.init("\(error)", .unavailable) } else { self.init("\(error)") }
+    case let errno as Errno: self.init("the system refused: \(errno) (\(errno.symbol))")
+    default: self.init("\(error)")
+    }
+  }
+
+  private init(_ error: XenError) {
+    let code: ExitCode =
+      switch (error.call, error.errno) {
+      case (.openGrantDevice, _), (.openGrantAllocator, _), (.openEventChannels, _), (.openStore, _):
+        .unavailable
+      case (_, .resourceTemporarilyUnavailable): .tryAgain
+      default: .failure
+      }
+    self.init("\(error)", code)
+  }
+}
+
+extension ExitCode {
+  /// No Xen, or a device is missing. `EX_UNAVAILABLE`.
+  static let unavailable = ExitCode(69)
+  /// It may work later. `EX_TEMPFAIL`.
+  static let tryAgain = ExitCode(75)
+}
+
+extension ParsableCommand {
+  /// Runs a command's work; what it throws becomes one line on standard error and an exit code.
+  func withFailures(_ body: () throws -> Void) throws {
+    do {
+      try body()
+    } catch let code as ExitCode {
+      throw code
+    } catch {
+      let failure = Failure(error)
+      Output.error("xen-zcopy: \(failure)")
+      throw failure.code
+    }
+  }
+}

@@ -1,0 +1,80 @@
+import Picture
+import XenGrant
+import ZcopyBackend
+
+/// Where the contents of a mapped buffer go, and what they are compared with.
+struct ContentsWriter {
+  /// A file for the contents: PNG or raw, by its ending.
+  let path: String?
+  /// A pattern that the contents must be.
+  let pattern: TestPattern?
+
+  /// Whether the buffer must be mapped for the processor at all.
+  var isNeeded: Bool { path != nil || pattern != nil }
+
+  /// Writes and compares one frame.
+  ///
+  /// - Parameters:
+  ///   - frame: the number that the owner gave it, from 1; 1 where there is none.
+  /// - Throws: `PictureError` if the file cannot be written, `Failure` where the contents differ from the pattern.
+  func take(_ contents: borrowing GrantMapping, of request: MapRequest, frame: UInt32) throws {
+    if let path { try write(contents, of: request, to: path) }
+    if let pattern { try compare(contents, of: request, with: pattern, frame: frame) }
+  }
+
+  private func write(
+    _ contents: borrowing GrantMapping, of request: MapRequest, to path: String
+  ) throws {
+    guard path.lowercased().hasSuffix(".png"), let geometry = request.geometry else {
+      try RawFile.write(to: path, byteCount: request.byteCount - request.offset) { offset, bytes in
+        contents.memory.read(from: request.offset + offset, into: &bytes)
+      }
+      return
+    }
+    try PNG.write(to: path, geometry: geometry) { row, bytes in
+      contents.memory.read(from: request.offset + row * geometry.stride, into: &bytes)
+    }
+  }
+
+  /// Compares byte by byte, a piece at a time, and tells the first word that differs.
+  private func compare(
+    _ contents: borrowing GrantMapping, of request: MapRequest, with pattern: TestPattern,
+    frame: UInt32
+  ) throws {
+    let end = request.byteCount - request.offset
+    var expected = [UInt32](repeating: 0, count: 16384)
+    var found = expected
+    var offset = 0
+    while offset < end {
+      let count = min(expected.count, (end - offset) / 4)
+      // What is left of a last word is not compared: no pattern draws less than a word.
+      guard count > 0 else { return }
+      if count < expected.count {
+        expected = Array(expected.prefix(count))
+        found = expected
+      }
+      try Self.fill(&expected) { bytes in
+        try pattern.fill(&bytes, from: offset, geometry: request.geometry, frame: frame &- 1)
+      }
+      Self.fill(&found) { bytes in
+        contents.memory.read(from: request.offset + offset, into: &bytes)
+      }
+      if let index = (0..<count).first(where: { expected[$0] != found[$0] }) {
+        let word = { (value: UInt32) in "0x" + String(value, radix: 16) }
+        throw Failure(
+          "frame \(frame) of domain \(request.domain) is not the pattern \(pattern.rawValue): "
+            + "the word at byte \(offset + 4 * index) is \(word(found[index])), not \(word(expected[index]))")
+      }
+      offset += 4 * count
+    }
+  }
+
+  private static func fill(
+    _ words: inout [UInt32], _ body: (inout MutableRawSpan) throws -> Void
+  ) rethrows {
+    var span = words.mutableSpan
+    // SAFETY: any bytes are words, and the array is borrowed for the call.
+    var bytes = unsafe span.mutableBytes
+    try body(&bytes)
+  }
+}
