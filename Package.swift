@@ -38,7 +38,10 @@ let package = Package(
     .systemLibrary(
       name: "CLibPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .target(name: "CZcopy", dependencies: ["CXen"]),
-    .target(name: "CPNG", dependencies: ["CLibPNG"]),
+    .target(
+      name: "CPNG", dependencies: ["CLibPNG"],
+      // For a static executable, after libpng, which needs them.
+      linkerSettings: [.linkedLibrary("z"), .linkedLibrary("m")]),
 
     .target(
       name: "XenGrant", dependencies: ["CXen", "CZcopy", logging, system], swiftSettings: strict),
