@@ -88,11 +88,13 @@ public final class SimulatedMachine: Sendable {
       try state.frames(ofDmaBuf: file.rawValue)
     }
     var bytes = [UInt8](repeating: 0, count: frames.count * GrantReference.pageSize)
-    for (index, frame) in frames.enumerated() {
-      let start = index * GrantReference.pageSize
-      // SAFETY: the slice is the page's own part of the array.
-      unsafe try bytes.withUnsafeMutableBytes {
-        (buffer: UnsafeMutableRawBufferPointer) throws(Errno) in
+    // SAFETY: bytes of any value are integers, and each slice is the page's own part of the array.
+    var span = bytes.mutableSpan
+    var raw = unsafe span.mutableBytes
+    unsafe try raw.withUnsafeMutableBytes {
+      (buffer: UnsafeMutableRawBufferPointer) throws(Errno) in
+      for (index, frame) in frames.enumerated() {
+        let start = index * GrantReference.pageSize
         let page = unsafe UnsafeMutableRawBufferPointer(
           rebasing: buffer[start..<start + GrantReference.pageSize])
         unsafe try frame.store.read(at: frame.offset, into: page)
@@ -114,17 +116,18 @@ public final class SimulatedMachine: Sendable {
     guard offset >= 0, bytes.count <= size, offset <= size - bytes.count else {
       throw .invalidArgument
     }
-    var done = 0
-    while done < bytes.count {
-      let inPage = (offset + done) % GrantReference.pageSize
-      let frame = frames[(offset + done) / GrantReference.pageSize]
-      let end = min(bytes.count, done + GrantReference.pageSize - inPage)
-      // SAFETY: the slice is a part of the array.
-      unsafe try bytes.withUnsafeBytes { (buffer: UnsafeRawBufferPointer) throws(Errno) in
+    // SAFETY: each slice is a part of the array.
+    unsafe try bytes.span.bytes.withUnsafeBytes {
+      (buffer: UnsafeRawBufferPointer) throws(Errno) in
+      var done = 0
+      while done < buffer.count {
+        let inPage = (offset + done) % GrantReference.pageSize
+        let frame = frames[(offset + done) / GrantReference.pageSize]
+        let end = min(buffer.count, done + GrantReference.pageSize - inPage)
         let piece = unsafe UnsafeRawBufferPointer(rebasing: buffer[done..<end])
         unsafe try frame.store.write(piece, at: frame.offset + inPage)
+        done = end
       }
-      done = end
     }
   }
 

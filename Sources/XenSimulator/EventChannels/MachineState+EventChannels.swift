@@ -77,8 +77,9 @@ extension MachineState {
   }
 
   private mutating func send(from port: UInt32, of domain: DomainID) {
-    guard case .port(let remote, let remotePort)? =
-      domains[Int(domain.rawValue)].ports[port]?.peer
+    guard
+      case .port(let remote, let remotePort)? =
+        domains[Int(domain.rawValue)].ports[port]?.peer
     else { return }
     raise(remotePort, of: remote)
   }

@@ -27,7 +27,8 @@ final class SimulatedGrantAllocator: GrantAllocatorDriver, Sendable {
         handle, pages: pages, with: domain, writable: writable, notification: notification)
     }
     mappings.withLock { $0.insert(made.address, pages: pages) }
-    guard let pointer = UnsafeMutableRawPointer(bitPattern: made.address) else {
+    // SAFETY: the address is a mapping that was just made.
+    guard let pointer = unsafe UnsafeMutableRawPointer(bitPattern: made.address) else {
       throw .badAddress
     }
     return unsafe (pointer, made.references)

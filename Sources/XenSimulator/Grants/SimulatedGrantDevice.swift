@@ -32,7 +32,10 @@ final class SimulatedGrantDevice: GrantDeviceDriver, Sendable {
         handle, references, of: domain, writable: writable, notification: notification)
     }
     mappings.withLock { $0.insert(address, pages: references.count) }
-    guard let pointer = UnsafeMutableRawPointer(bitPattern: address) else { throw .badAddress }
+    // SAFETY: the address is a mapping that was just made.
+    guard let pointer = unsafe UnsafeMutableRawPointer(bitPattern: address) else {
+      throw .badAddress
+    }
     return unsafe pointer
   }
 

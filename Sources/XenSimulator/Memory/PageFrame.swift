@@ -42,7 +42,8 @@ struct PageRun {
   func discard() {
     guard store.discardsFreedPages else { return }
     // SAFETY: the mapping is this call's own and is gone when it ends.
-    let address = unsafe mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, store.descriptor, offset)
+    let address = unsafe mmap(
+      nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, store.descriptor, offset)
     guard let address = unsafe address, UInt(bitPattern: address) != UInt.max else { return }
     unsafe _ = madvise(address, byteCount, MADV_REMOVE)
     unsafe _ = munmap(address, byteCount)

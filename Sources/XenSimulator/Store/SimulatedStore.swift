@@ -82,6 +82,12 @@ final class SimulatedStore: XenStoreDriver, Sendable {
     }
   }
 
+  func isIntroduced(_ domain: DomainID) throws(Errno) -> Bool {
+    try process.perform(.isIntroduced) { (state) throws(Errno) in
+      state.livingIndex(domain) != nil
+    }
+  }
+
   func startTransaction() throws(Errno) -> UInt32 {
     try process.perform(.startTransaction) { (state) throws(Errno) in
       try state.startTransaction(handle)
