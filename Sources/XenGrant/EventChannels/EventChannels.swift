@@ -44,6 +44,22 @@ public struct EventChannels: ~Copyable {
     }
   }
 
+  /// Whether there is a domain of that number. Any domain may ask.
+  ///
+  /// It tries to connect to the domain's port 0, which Xen keeps for itself: that fails with ESRCH if there is no such
+  /// domain, and with EINVAL if there is.
+  ///
+  /// The corresponding C function is `xenevtchn_bind_interdomain`.
+  public func canReach(_ domain: DomainID) -> Bool {
+    guard let reserved = EventChannelPort(rawValue: 0) else { return true }
+    do throws(Errno) {
+      try driver.unbind(try driver.bindInterdomain(domain, reserved))
+      return true
+    } catch {
+      return error != .noSuchProcess
+    }
+  }
+
   /// Signals the other side. Signals that it has not seen yet become one.
   ///
   /// - Throws: `XenError` with ENOTCONN if the port is not one of this device's.

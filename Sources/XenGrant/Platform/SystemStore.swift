@@ -124,9 +124,11 @@ final class SystemStore: XenStoreDriver {
   }
 
   func isIntroduced(_ domain: DomainID) throws(Errno) -> Bool {
-    // The library answers false both for a domain that is gone and for a lost connection; the next call on
-    // a lost connection tells.
-    unsafe xs_is_domain_introduced(handle, UInt32(domain.rawValue))
+    // The library answers false also when it got no answer; only errno tells the two apart.
+    errno = 0
+    if unsafe xs_is_domain_introduced(handle, UInt32(domain.rawValue)) { return true }
+    guard errno == 0 else { throw currentErrno() }
+    return false
   }
 
   func startTransaction() throws(Errno) -> UInt32 {

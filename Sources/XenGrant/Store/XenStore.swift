@@ -67,9 +67,9 @@ public struct XenStore: ~Copyable, XenStoreAccess {
     return try call(.readWatch) { () throws(Errno) in try driver.nextWatchEvent() }
   }
 
-  /// Whether that domain is there: XenStore was told of it and not yet of its end. Any domain may ask.
+  /// Whether that domain is there: XenStore was told of it and not yet of its end.
   ///
-  /// - Throws: `XenError` if XenStore cannot be asked.
+  /// - Throws: `XenError` with EACCES in an unprivileged domain, which XenStore does not answer.
   ///
   /// The corresponding C function is `xs_is_domain_introduced`.
   public func isIntroduced(_ domain: DomainID) throws(XenError) -> Bool {

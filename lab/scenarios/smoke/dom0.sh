@@ -1,0 +1,159 @@
+# What must always work, on real Xen: the contract suite, buffers of every interesting size, frames, and the death of
+# each side; and nothing left behind.
+. /host/lib/dom0.sh
+plan 26
+
+published() { echo "/local/domain/$domid/data/zcopy/$1"; }
+# Hundredths of a second since the boot.
+now() { cut -d' ' -f1 /proc/uptime | tr -d .; }
+# A number out of a line of JSON.
+field() { sed -n "s/.*\"$2\":\([0-9.]*\).*/\1/p" "$1" | head -n1; }
+open_files() { ls /proc/*/fd 2>/dev/null | wc -l; }
+
+check "xen-zcopy doctor says that mapping works here" sh -c 'xen-zcopy doctor >/results/doctor.log' ||
+  bail_out "no mapping here"
+xen_grants >/results/grants.before
+
+contract() {
+  "$@" >"/results/contract.$name.tap" 2>&1 && return
+  grep -E '^(not ok|#)' "/results/contract.$name.tap"
+  return 1
+}
+name=dom0 check "the contract suite holds in dom0" contract xen-zcopy-contract
+
+guest_create owner || bail_out "no guest"
+name=guest check "the contract suite holds in a guest" contract guest_run owner 60 xen-zcopy-contract
+
+# --- Sizes ------------------------------------------------------------------
+
+for pages in 1 1023 1024 2025 8100; do
+  guest_start owner "share-$pages" xen-zcopy share --domain 0 --size $((pages * 4096)) --pattern counting \
+    --publish "pages-$pages"
+  guest_says owner "share-$pages" 30 "published at" || guest_output owner "share-$pages"
+  check "$pages pages: each word that dom0 reads is the guest's" \
+    sh -c "xen-zcopy map --from $(published "pages-$pages") --verify counting --json >/results/map-$pages.log"
+done
+
+directory() { guest_output owner share-2025 | sed -n 's/.*directory \([0-9]*\);.*/\1/p'; }
+refused() {
+  local status=0
+  xen-zcopy map --domain "$domid" --directory "$1" --size "$2" --dump /dev/null 2>/results/refused.log || status=$?
+  [ $status = 1 ] && [ "$(wc -l </results/refused.log)" = 1 ] && grep -q "$3" /results/refused.log && return
+  cat /results/refused.log
+  return 1
+}
+check "a directory that is too short is refused in one line" refused "$(directory)" $((2026 * 4096)) "lists 2025 references"
+check "a directory that is too long is refused in one line" refused "$(directory)" $((2024 * 4096)) "goes on"
+check "a reference that was never granted is refused in one line" refused 31000 4096 "GNTST_bad_gntref"
+
+ioctls() {
+  strace -f -e trace=ioctl -o /results/strace.log xen-zcopy map --domain "$domid" --directory "$(directory)" \
+    --size $((2025 * 4096)) --exec true >/results/strace.out 2>&1 || { cat /results/strace.out; return 1; }
+  local copies exports all
+  copies=$(grep -c '0x47, 0x8, ' /results/strace.log)
+  exports=$(grep -c '0x47, 0x9, ' /results/strace.log)
+  all=$(grep -c '0x47, ' /results/strace.log)
+  waits=$(grep -c '0x47, 0xa, ' /results/strace.log)
+  echo "$copies copies, $exports exports, $waits waits, $all grant ioctls in all"
+  [ "$copies" = 2 ] && [ "$exports" = 1 ] && [ $((copies + exports + waits)) = "$all" ]
+}
+check "mapping 2025 pages takes two grant copies and one export, and nothing else" ioctls
+
+memory() {
+  xen-zcopy map --from "$(published pages-8100)" --width 3840 --height 2160 --dump /tmp/4k.png \
+    --exec sh -c 'cat /proc/$PPID/status >/results/status.log' >/results/memory.log 2>&1 || return
+  rm -f /tmp/4k.png
+  # The pages of the buffer count as file or shared memory, what is the program's own as anonymous.
+  local anonymous
+  anonymous=$(sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' /results/status.log)
+  note "a 4K picture: $anonymous KiB of the program's own memory"
+  [ "$anonymous" -lt 20480 ]
+}
+check "a 4K picture is written within 20 MiB of memory" memory
+
+for pages in 1 1023 1024 8100; do guest_kill owner "share-$pages" TERM; done
+
+# --- Pictures and frames ----------------------------------------------------
+
+guest_start owner picture xen-zcopy share --domain 0 --pattern smpte --publish picture
+guest_says owner picture 30 "published at"
+check "the pixels of a 1920x1080 picture are the guest's" \
+  sh -c "xen-zcopy map --from $(published picture) --verify smpte --dump /results/picture.png >/results/picture.log"
+guest_kill owner picture TERM
+
+guest_start owner frames xen-zcopy share --domain 0 --size 8294400 --pattern counting --publish frames --frames 20 --fps 10
+guest_says owner frames 30 "published at"
+follow() {
+  xen-zcopy map --from "$(published frames)" --follow --verify counting >/results/follow.log 2>&1 ||
+    { cat /results/follow.log; return 1; }
+  tail -n 3 /results/follow.log
+  [ "$(grep -c '^frame ' /results/follow.log)" = 20 ] && grep -q '^frame 20:' /results/follow.log &&
+    grep -q 'told its owner' /results/follow.log
+}
+check "20 frames are followed, each whole, the last one too" follow
+check "the owner ends after its last frame" guest_wait owner frames 20
+
+# --- Death ------------------------------------------------------------------
+
+# The map of 2025 pages that was shared above, held.
+xen-zcopy map --from "$(published pages-2025)" >/results/held.log 2>&1 &
+peer=$!
+guest_says owner share-2025 20 "has mapped the buffer"
+start=$(now)
+kill -9 $peer
+noticed() {
+  guest_says owner share-2025 5 "has ended without releasing" || return
+  took=$(($(now) - start))
+  note "$1: noticed after ${took}0 ms"
+  [ $took -le 100 ]
+}
+check "a peer that is killed is noticed within a second" noticed "kill -9 of map"
+check "the owner serves the next peer" \
+  sh -c "xen-zcopy map --from $(published pages-2025) --verify counting >/results/again.log 2>&1"
+
+xen-zcopy map --from "$(published pages-2025)" >/results/orphan.log 2>&1 &
+peer=$!
+wait_for 20 grep -q mapped /results/orphan.log
+start=$(now)
+guest_kill owner share-2025 KILL
+owner_died() {
+  wait_for 5 grep -q "owner's process" /results/orphan.log || { cat /results/orphan.log; return 1; }
+  took=$(($(now) - start))
+  note "kill -9 of share: noticed after ${took}0 ms"
+  [ $took -le 100 ]
+}
+check "an owner that is killed is noticed within a second" owner_died
+wait $peer
+status=$?
+check "its peer releases the buffer and ends" [ $status = 0 ]
+check "its name can be published again" guest_start owner share-again xen-zcopy share --domain 0 --size 8100K \
+  --pattern counting --publish pages-2025
+check "what the killed owner published is replaced" guest_says owner share-again 20 "published at"
+
+xen-zcopy map --from "$(published pages-2025)" >/results/destroyed.log 2>&1 &
+peer=$!
+wait_for 20 grep -q mapped /results/destroyed.log
+start=$(now)
+guest_destroy owner
+destroyed() {
+  wait_for 5 grep -q "has ended" /results/destroyed.log || { cat /results/destroyed.log; return 1; }
+  took=$(($(now) - start))
+  note "xl destroy: noticed and done after ${took}0 ms"
+}
+check "a domain that is destroyed while its buffer is mapped is noticed" destroyed
+wait $peer
+status=$?
+check "its peer releases the buffer and ends too" [ $status = 0 ]
+
+# --- Nothing left -----------------------------------------------------------
+
+gone() { ! xl list | grep -qE "^(owner|\(null\)) "; }
+check "the destroyed domain is gone for good: nobody holds a page of it" wait_for 10 gone
+nothing_left() {
+  xen_grants >/results/grants.after
+  # What is in use has a line of its own, which begins with the reference in brackets.
+  grep -E '\[0x|^ *\[ *[0-9]' /results/grants.after >/tmp/after
+  grep -E '\[0x|^ *\[ *[0-9]' /results/grants.before >/tmp/before
+  cmp /tmp/before /tmp/after || { cat /results/grants.after; return 1; }
+}
+check "Xen's grant tables are as they were before the guest" nothing_left
