@@ -51,10 +51,26 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "XenSimulator", dependencies: ["CZcopy", "XenGrant", system], swiftSettings: strict),
-    .target(name: "Picture", dependencies: ["CPNG", "ZcopyBackend"], swiftSettings: strict),
+    .target(
+      name: "XenContract", dependencies: ["CZcopy", "XenGrant", system], swiftSettings: strict),
+    .executableTarget(
+      name: "xen-zcopy-contract",
+      dependencies: ["CZcopy", "XenContract", "XenGrant", logging, system], swiftSettings: strict),
+    .target(name: "Picture", dependencies: ["CPNG", "ZcopyBackend", system], swiftSettings: strict),
     .executableTarget(
       name: "xen-zcopy",
       dependencies: ["DmaBuf", "Picture", "XenGrant", "ZcopyBackend", argumentParser, logging, system],
+      swiftSettings: strict),
+
+    .testTarget(
+      name: "PictureTests", dependencies: ["Picture", "ZcopyBackend", system],
+      swiftSettings: strict),
+    .testTarget(
+      name: "XenGrantTests", dependencies: ["CZcopy", "XenGrant", "XenSimulator", system],
+      swiftSettings: strict),
+    .testTarget(
+      name: "XenSimulatorTests",
+      dependencies: ["CZcopy", "XenContract", "XenGrant", "XenSimulator", system],
       swiftSettings: strict),
   ]
 )

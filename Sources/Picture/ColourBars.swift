@@ -2,7 +2,7 @@ import ZcopyBackend
 
 /// The SMPTE colour bars (EG 1-1990), and a line that moves over them.
 ///
-/// Colours and layout are those of `modetest` in libdrm, so both draw the same picture: seven bars
+/// Colours and layout are those of the classic SMPTE test picture: seven bars
 /// at 75 % on two thirds of the height; under them, on a twelfth, blue bars in reverse order
 /// between black ones; and at the bottom -I, white, +Q, and black with the three steps of PLUGE.
 struct ColourBars {

@@ -36,8 +36,8 @@ extension PNG {
     ///
     /// - Parameter row: ``PictureGeometry/rowBytes`` bytes or more, of which those are written; it
     ///   must be private memory, as libpng reads it back.
-    /// - Throws: `PictureError.rowSize` if it is too short, `.rowCount` behind the last row, `.file`
-    ///   if the file cannot be read, `.codec` if libpng refuses the content or is out of memory.
+    /// - Throws: `PictureError.rowSize` if it is too short, `.rowCount` behind the last row,
+    ///   `.file` if the file cannot be read, `.codec` if libpng refuses the content or is out of memory.
     public mutating func next(into row: inout MutableRawSpan) throws(PictureError) {
       guard row.byteCount >= geometry.rowBytes else {
         throw .rowSize(path: codec.path, bytes: row.byteCount, needed: geometry.rowBytes)

@@ -32,8 +32,8 @@ extension PNG {
 
     /// Converts and encodes the next row.
     ///
-    /// - Parameter row: ``PictureGeometry/rowBytes`` bytes or more, of which those are used; borrowed
-    ///   for the call. It must be private memory: nobody else may write to it meanwhile.
+    /// - Parameter row: ``PictureGeometry/rowBytes`` bytes or more, of which those are used;
+    ///   borrowed for the call. It must be private memory: nobody else may write to it meanwhile.
     /// - Throws: `PictureError.rowSize` if it is too short, `.rowCount` if the picture is complete,
     ///   `.file` if the file cannot be written, `.codec` if libpng is out of memory.
     public mutating func append(_ row: RawSpan) throws(PictureError) {
@@ -49,8 +49,8 @@ extension PNG {
 
     /// Writes what is left and gives the file its name.
     ///
-    /// - Throws: `PictureError.rowCount` if rows are missing, `.file` if the file cannot be written,
-    ///   closed or renamed, `.codec` if libpng is out of memory. Then no file was made.
+    /// - Throws: `PictureError.rowCount` if rows are missing, `.file` if the file cannot be
+    ///   written, closed or renamed, `.codec` if libpng is out of memory. Then no file was made.
     public consuming func finish() throws(PictureError) {
       guard rowCount == geometry.height else {
         throw .rowCount(path: codec.path, rows: rowCount, needed: geometry.height)
