@@ -1,0 +1,11 @@
+# Maps buffers of a guest in turn with the library and with Benchmarks/floor.c, and compares the medians.
+. /host/lib/dom0.sh
+
+guest_create owner || bail_out "no guest"
+buffers=
+for pages in 1 256 2025 8100; do
+  guest_start owner "share-$pages" xen-zcopy share --domain 0 --size $((pages * 4096))
+  guest_says owner "share-$pages" 30 directory || bail_out "the guest shares nothing"
+  buffers="$buffers $(guest_output owner "share-$pages" | sed -n 's/.*directory \([0-9]*\);.*/\1/p'):$pages"
+done
+xen-zcopy-bench 31 "$domid" $buffers >&3
