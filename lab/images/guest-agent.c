@@ -11,7 +11,6 @@
 //   control/JOB/taken     dom0: how many pieces of output it has read
 //   job/JOB/output/SLOT   guest: piece number N of the output is in slot N % 16
 //   job/JOB/status        guest: exit status, 128 + N when signal N killed it
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -22,9 +21,8 @@
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <xenstore.h>
 
-#include "guest-job.h"
+#include "store.h"
 
 #define MAX_JOBS 32
 
@@ -38,7 +36,6 @@ struct job {
 };
 
 static struct job jobs[MAX_JOBS];
-static struct xs_handle *xs;
 
 static struct job *find(const char *name)
 {
@@ -50,7 +47,7 @@ static struct job *find(const char *name)
 
 static void put(const char *path, const void *data, unsigned length)
 {
-    if (!xs_write(xs, XBT_NULL, path, data, length))
+    if (!store_write(path, data, length))
         fprintf(stderr, "guest-agent: cannot write %s: %s\n", path, strerror(errno));
 }
 
@@ -95,33 +92,8 @@ static void start(const char *name, const char *command)
     }
     close(pipes[1]);
     job->output = pipes[0];
-    if (job->pid < 0) {
-        job->pid = 1;   // never signalled: status is set
-        job->status = 126;
-    }
-}
-
-// A shell that waits for its child would be killed by a signal that the child
-// handles. So the signal goes to the other members of the job's process group,
-// and to the leader only where it is alone.
-static void deliver(const struct job *job, int number)
-{
-    DIR *proc = opendir("/proc");
-    struct dirent *entry;
-    int others = 0;
-
-    while (proc && (entry = readdir(proc))) {
-        pid_t pid = atoi(entry->d_name);
-
-        if (pid > 1 && pid != job->pid && getpgid(pid) == job->pid) {
-            kill(pid, number);
-            others++;
-        }
-    }
-    if (proc)
-        closedir(proc);
-    if (!others && job->status < 0)
-        kill(job->pid, number);
+    if (job->pid < 0)
+        job->pid = 0;
 }
 
 static void on_control(const char *path)
@@ -133,14 +105,14 @@ static void on_control(const char *path)
 
     if (sscanf(path, "data/lab/control/%63[^/]/%15s", name, what) != 2)
         return;
-    value = xs_read(xs, XBT_NULL, path, &length);
+    value = store_read(path, &length);
     if (!value)
         return;         // dom0 tidies up after a job
     job = find(name);
     if (!job && !strcmp(what, "command"))
         start(name, value);
     else if (job && !strcmp(what, "signal"))
-        deliver(job, atoi(value));
+        kill(-job->pid, atoi(value));   // all of it, as a terminal would
     else if (job && !strcmp(what, "taken"))
         job->taken = atoi(value);
     free(value);
@@ -174,21 +146,16 @@ static void on_child(void)
 int main(void)
 {
     sigset_t child;
-    int children;
+    int children, store;
 
-    // Before libxenstore starts its reading thread, which inherits the mask.
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
     children = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 
-    xs = xs_open(0);
-    if (!xs || children < 0) {
-        perror("guest-agent: cannot open XenStore");
-        return 1;
-    }
+    store = store_open();
     put("data/lab/control", "", 0);
-    if (!xs_watch(xs, "data/lab/control", "control")) {
+    if (!store_watch("data/lab/control")) {
         perror("guest-agent: cannot watch data/lab/control");
         return 1;
     }
@@ -196,10 +163,10 @@ int main(void)
 
     for (;;) {
         struct pollfd fds[2 + MAX_JOBS] = {
-            { .fd = xs_fileno(xs), .events = POLLIN },
+            { .fd = store, .events = POLLIN },
             { .fd = children, .events = POLLIN },
         };
-        char **event;
+        char *path;
 
         for (int i = 0; i < MAX_JOBS; i++) {
             struct job *job = &jobs[i];
@@ -223,9 +190,9 @@ int main(void)
             if (jobs[i].pid && jobs[i].output < 0 && jobs[i].status >= 0)
                 finish(&jobs[i]);
         }
-        while ((event = xs_check_watch(xs))) {
-            on_control(event[XS_WATCH_PATH]);
-            free(event);
+        while ((path = store_event())) {
+            on_control(path);
+            free(path);
         }
     }
 }

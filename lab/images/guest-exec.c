@@ -14,11 +14,10 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include <xenstore.h>
 
-#include "guest-job.h"
+#include "store.h"
 
-static struct xs_handle *xs;
+static int store;
 static char base[64];
 static const char *domid;
 
@@ -33,7 +32,7 @@ static char *get(const char *format, const char *job, unsigned *length)
     char path[MAX_PATH];
 
     snprintf(path, sizeof path, format, base, job);
-    return xs_read(xs, XBT_NULL, path, length);
+    return store_read(path, length);
 }
 
 static void put(const char *job, const char *what, const char *value)
@@ -41,7 +40,7 @@ static void put(const char *job, const char *what, const char *value)
     char path[MAX_PATH];
 
     snprintf(path, sizeof path, "%s/control/%s/%s", base, job, what);
-    if (!xs_write(xs, XBT_NULL, path, value, strlen(value)))
+    if (!store_write(path, value, strlen(value)))
         fail("cannot write to XenStore; is the guest still there?");
 }
 
@@ -54,11 +53,11 @@ static double now(void)
 }
 
 // The next event's path, or NULL when the deadline has passed.
-static char **next_event(double deadline)
+static char *next_event(double deadline)
 {
     for (;;) {
-        struct pollfd fd = { .fd = xs_fileno(xs), .events = POLLIN };
-        char **event = xs_check_watch(xs);
+        struct pollfd fd = { .fd = store, .events = POLLIN };
+        char *event = store_event();
         double left = deadline ? deadline - now() : 3600;
 
         if (event)
@@ -71,19 +70,19 @@ static char **next_event(double deadline)
 
 static void watch(const char *path)
 {
-    if (!xs_watch(xs, path, "guest-exec"))
+    if (!store_watch(path))
         fail("cannot watch XenStore");
 }
 
 static int wait_ready(double deadline)
 {
-    char path[MAX_PATH], **event;
+    char path[MAX_PATH], *event;
 
     snprintf(path, sizeof path, "%s/ready", base);
     watch(path);
     while ((event = next_event(deadline))) {
         unsigned length;
-        char *ready = xs_read(xs, XBT_NULL, path, &length);
+        char *ready = store_read(path, &length);
 
         free(event);
         if (ready)
@@ -97,14 +96,14 @@ static void forget(const char *job)
     char path[MAX_PATH];
 
     snprintf(path, sizeof path, "%s/control/%s", base, job);
-    xs_rm(xs, XBT_NULL, path);
+    store_remove(path);
     snprintf(path, sizeof path, "%s/job/%s", base, job);
-    xs_rm(xs, XBT_NULL, path);
+    store_remove(path);
 }
 
 static int run(const char *job, double deadline, const char *command)
 {
-    char path[MAX_PATH], text[16], **event;
+    char path[MAX_PATH], text[16], *event;
     unsigned length, taken = 0;
 
     forget(job);
@@ -114,7 +113,7 @@ static int run(const char *job, double deadline, const char *command)
     put(job, "command", command);
 
     while ((event = next_event(deadline))) {
-        const char *changed = event[XS_WATCH_PATH];
+        const char *changed = event;
         const char *slash = strrchr(changed, '/');
         const char *node = slash ? slash + 1 : changed;
         char *value;
@@ -122,7 +121,7 @@ static int run(const char *job, double deadline, const char *command)
         if (strstr(changed, "/output/")) {
             // Pieces come in order, and a slot is not written again before we say so.
             if ((unsigned)atoi(node) == taken % SLOTS &&
-                (value = xs_read(xs, XBT_NULL, changed, &length))) {
+                (value = store_read(changed, &length))) {
                 fwrite(value, 1, length, stdout);
                 fflush(stdout);
                 free(value);
@@ -155,9 +154,7 @@ int main(int argc, char **argv)
 
     domid = argc > 1 ? argv[1] : "?";
     snprintf(base, sizeof base, "/local/domain/%s/data/lab", domid);
-    xs = xs_open(0);
-    if (!xs)
-        fail("cannot open XenStore");
+    store = store_open();
 
     if (!strcmp(verb, "wait") && argc == 4) {
         deadline = atof(argv[3]) ? now() + atof(argv[3]) : 0;

@@ -61,6 +61,7 @@ wait_for() {
 
 # --- Guests -----------------------------------------------------------------
 
+. /host/settings
 mkdir -p /run/guests
 
 # guest_create NAME [memory=256] [vcpus=1] [type=pvh|pv] [gntdev=dmabuf|stock]

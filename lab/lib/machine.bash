@@ -28,7 +28,7 @@ machine_files() {
   ln "$cache/images/vmlinux" "$run/host/guest/"
   ln -s "$results" "$run/results"
   cp "$lab/lib/dom0.sh" "$run/host/lib/"
-  cp -r "$directory" "$run/host/scenario"
+  cp -r "$lab/scenarios" "$run/host/"
 
   if [ -d "$bin" ]; then
     for program in "$bin"/*; do
@@ -42,20 +42,37 @@ machine_files() {
   # The kernel unpacks one archive after the other.
   (cd "$run/overlay" && find host | cpio --quiet -o -H newc -R 0:0) >"$run/overlay.cpio"
   cat "$cache/images/guest.cpio" "$run/overlay.cpio" >"$run/host/guest/ramdisk"
-
-  printf '%s=%q\n' gntdev "$gntdev" dom0_modules "$dom0_modules" \
-    guest_cmdline "$linux_cmdline $guest_options" >"$run/host/settings"
 }
 
-# Both kernels. mitigations=off: an emulated processor pays for them and gains
-# nothing. free_per_iteration=0: grants that a peer unmaps late are freed in one go, not
-# ten a second, so that a scenario can see that none is left.
-linux_cmdline="console=hvc0 rdinit=/init quiet panic=-1 nokaslr mitigations=off cryptomgr.notests"
-linux_cmdline+=" audit=0 grant_table.free_per_iteration=0"
+# machine_linux: words for both kernels.
+#
+# Most are for speed, and were found with initcall_debug. Linux looks for a timer
+# chip that a PVH domain does not have, one trapped port access at a time, which
+# takes 3 s of an emulated processor: clearcpuid=tsc leaves that out (the time
+# comes from Xen anyway), and lpj= spares it measuring delay loops instead.
+# pci=noearly does the same for AGP bridges, 0.6 s.
+#
+# free_per_iteration=0: grants that a peer gives back late are freed in one go, not ten
+# a second, so that a scenario can see that none is left.
+machine_linux() {
+  local words="console=hvc0 rdinit=/init quiet panic=-1 nokaslr mitigations=off audit=0"
+  words+=" cryptomgr.notests initcall_blacklist=jent_mod_init,init_acpi_pm_clocksource"
+  words+=" ipv6.disable=1 pci=noearly grant_table.free_per_iteration=0"
+  [ "$accelerator" = kvm ] || words+=" clearcpuid=tsc lpj=4000000"
+  echo "$words"
+}
 
-# machine_start ACCELERATOR
+# machine_start: power on.
 machine_start() {
-  local accelerator=$1 xen linux=$linux_cmdline
+  local xen linux
+  linux=$(machine_linux)
+  printf '%s=%q\n' scenario "$scenario" dom0 "$dom0" gntdev "$gntdev" dom0_modules "$dom0_modules" \
+    guest_cmdline "$linux $guest_options" >"$run/host/settings"
+  linux+=" $dom0_options"
+  # Nested virtualization either way: PVH domains need SVM or VMX.
+  local processor=(-accel kvm -cpu host)
+  [ "$accelerator" = kvm ] ||
+    processor=(-accel tcg,thread=multi -cpu qemu64,+svm,+npt,+rdrand,+rdseed)
   xen="com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all noreboot=1 conring_size=1m"
   xen+=" dom0_max_vcpus=1 dom0_vcpus_pin dom0_mem=${dom0_memory}M,max:${dom0_memory}M"
   xen+=" bootscrub=0 spec-ctrl=no watchdog=0 cpufreq=none"
@@ -80,13 +97,13 @@ machine_start() {
   # setpriv: QEMU must not outlive this program, not even if that is killed -9.
   # 9: lab/build's lock is not for QEMU to keep.
   (cd "$run" && exec setpriv --pdeathsig TERM qemu-system-x86_64 \
-    -machine q35,kernel-irqchip=split $accelerator -m "$memory" -smp 2 \
+    -machine q35,kernel-irqchip=split "${processor[@]}" -m "$memory" -smp 2 \
     -nodefaults -display none -vga none -no-reboot \
     -serial "file:results/serial.log" \
     -chardev stdio,id=monitor,signal=off -mon chardev=monitor \
     "${devices[@]}" \
     -kernel xen.elf -append "$xen $xen_options" \
-    -initrd "vmlinux $linux $dom0_options,dom0.cpio" \
+    -initrd "vmlinux ${linux//,/,,},dom0.cpio" \
     <>"$run/monitor" >/dev/null 2>"$run/qemu.err") &
   machine=$!
 }
@@ -144,4 +161,19 @@ machine_keep() {
   read -r || true
 }
 
-machine_accelerator() { echo "-accel tcg,thread=multi -cpu qemu64,+svm,+npt"; }
+# machine_accelerator: kvm where the boot scenario passes with it, else tcg. Nested
+# KVM is often there and does not work, so this is tried once after each of the
+# host's boots.
+machine_accelerator() {
+  local key answer=tcg
+  key="$(cat /proc/sys/kernel/random/boot_id) $(qemu-system-x86_64 --version | head -n1)"
+  if [ "$(head -n1 "$cache/accelerator" 2>/dev/null)" != "$key" ]; then
+    if [ -w /dev/kvm ]; then
+      echo "# trying KVM, once" >&2
+      ! "$lab/run" --accelerator kvm --timeout 40 --results "$cache/kvm-probe" boot \
+        >"$cache/kvm-probe.log" 2>&1 || answer=kvm
+    fi
+    printf '%s\n' "$key" "$answer" >"$cache/accelerator"
+  fi
+  tail -n1 "$cache/accelerator"
+}

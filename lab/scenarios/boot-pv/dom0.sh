@@ -1,0 +1,1 @@
+. /host/scenarios/boot/dom0.sh
