@@ -9,7 +9,7 @@ run=$runs/$$
 machine=
 
 machine_end() {
-  [ -z "$machine" ] || kill "$machine" 2>/dev/null || true
+  [ -z "$machine" ] || machine_stop
   rm -rf "$run"
 }
 trap machine_end EXIT
@@ -67,6 +67,7 @@ machine_start() {
   local xen linux
   linux=$(machine_linux)
   printf '%s=%q\n' scenario "$scenario" dom0 "$dom0" gntdev "$gntdev" dom0_modules "$dom0_modules" \
+    keep "$keep" \
     guest_cmdline "$linux $guest_options" >"$run/host/settings"
   linux+=" $dom0_options"
   # Nested virtualization either way: PVH domains need SVM or VMX.
@@ -93,18 +94,21 @@ machine_start() {
       -device "virtio-9p-pci,fsdev=$tag,mount_tag=$tag,iommu_platform=on,disable-legacy=on")
   done
 
+  # With --keep there is a shell on the serial line, for whoever connects.
+  local serial=file,path=results/serial.log
+  [ -z "$keep" ] || serial=socket,path=serial,server=on,wait=off,logfile=results/serial.log
   mkfifo "$run/monitor"
   # setpriv: QEMU must not outlive this program, not even if that is killed -9.
   # 9: lab/build's lock is not for QEMU to keep.
   (cd "$run" && exec setpriv --pdeathsig TERM qemu-system-x86_64 \
     -machine q35,kernel-irqchip=split "${processor[@]}" -m "$memory" -smp 2 \
     -nodefaults -display none -vga none -no-reboot \
-    -serial "file:results/serial.log" \
+    -chardev "$serial,id=serial" -serial chardev:serial \
     -chardev stdio,id=monitor,signal=off -mon chardev=monitor \
     "${devices[@]}" \
     -kernel xen.elf -append "$xen $xen_options" \
     -initrd "vmlinux ${linux//,/,,},dom0.cpio" \
-    <>"$run/monitor" >/dev/null 2>"$run/qemu.err") &
+    <>"$run/monitor" >"$run/monitor.out" 2>"$run/qemu.err") &
   machine=$!
 }
 
@@ -114,7 +118,7 @@ machine_stage() {
   if grep -q 'lab: scenario' "$log" 2>/dev/null; then echo "in the scenario"
   elif grep -q 'lab: xenstored' "$log" 2>/dev/null; then echo "after starting xenstored"
   elif grep -q 'lab: init' "$log" 2>/dev/null; then echo "in dom0's init"
-  elif grep -q 'Linux version' "$log" 2>/dev/null; then echo "in dom0's kernel"
+  elif grep -q 'Freed .*init memory' "$log" 2>/dev/null; then echo "in dom0's kernel"
   elif grep -q 'Xen version' "$log" 2>/dev/null; then echo "in Xen, before dom0's kernel"
   else echo "before Xen's first word"; fi
 }
@@ -141,7 +145,7 @@ machine_screenshot() {
   name=$(cat "$results/.screenshot")
   rm -f "$results/.screenshot"
   [[ $name =~ ^[A-Za-z0-9._-]+\.png$ ]] || return 0
-  printf 'screendump -f png screen.png\n' >"$run/monitor"
+  printf 'screendump screen.png -f png\n' >"$run/monitor"
   for _ in {1..50}; do
     # A PNG file is complete when its last chunk is there.
     ! tail -c 12 "$run/screen.png" 2>/dev/null | grep -aq IEND || break
@@ -153,11 +157,15 @@ machine_screenshot() {
 machine_stop() {
   machine_error=$(tail -n1 "$run/qemu.err")
   kill "$machine" 2>/dev/null || true
-  wait "$machine" 2>/dev/null || true
+  # The braces also silence bash's own word about a process that was killed.
+  { wait "$machine"; } 2>/dev/null || true
+  machine=
 }
 
+# machine_keep: until someone has seen enough.
 machine_keep() {
-  echo "# the machine still runs: monitor $run/monitor, serial $results/serial.log; press Enter to end it"
+  echo "# the machine still runs; a shell in dom0: socat -,raw,echo=0 unix-connect:$run/serial"
+  echo "# QEMU's monitor takes lines in $run/monitor; press Enter here to end"
   read -r || true
 }
 
@@ -168,7 +176,7 @@ machine_accelerator() {
   local key answer=tcg
   key="$(cat /proc/sys/kernel/random/boot_id) $(qemu-system-x86_64 --version | head -n1)"
   if [ "$(head -n1 "$cache/accelerator" 2>/dev/null)" != "$key" ]; then
-    if [ -w /dev/kvm ]; then
+    if [ -w /dev/kvm ] && grep -qwE 'svm|vmx' /proc/cpuinfo; then
       echo "# trying KVM, once" >&2
       ! "$lab/run" --accelerator kvm --timeout 40 --results "$cache/kvm-probe" boot \
         >"$cache/kvm-probe.log" 2>&1 || answer=kvm
