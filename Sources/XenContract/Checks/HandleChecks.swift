@@ -1,0 +1,65 @@
+import SystemPackage
+import XenGrant
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+enum HandleChecks {
+  static let all: [ContractCheck] = [
+    ContractCheck("every device opens, and leaves nothing when it is closed") { bench in
+      _ = try bench.owner.openGrantAllocator()
+      _ = try bench.owner.openGrantDevice()
+      _ = try bench.mapper.openGrantDevice()
+      _ = try bench.mapper.openEventChannels()
+      _ = try bench.owner.openStore()
+    },
+
+    ContractCheck("descriptors of devices and of XenStore are closed on exec") { bench in
+      let device = try bench.mapper.openGrantDevice()
+      let allocator = try bench.owner.openGrantAllocator()
+      let channels = try bench.mapper.openEventChannels()
+      let store = try bench.owner.openStore()
+      let page = try allocator.share(pages: 1, with: bench.mapperDomain, writable: true)
+      let mapping = try device.map(try first(page), of: bench.ownerDomain)
+      var checked = Set(openXenDevices())
+      checked.insert(channels.fileDescriptor.rawValue)
+      checked.insert(store.fileDescriptor.rawValue)
+      for descriptor in checked.sorted() {
+        try expect(
+          isClosedOnExec(descriptor), "a child would inherit descriptor \(descriptor)")
+      }
+      try mapping.unmap()
+    },
+
+    ContractCheck("the domain knows its own number, and XenStore knows the domain") { bench in
+      let store = try bench.owner.openStore()
+      try expect("the own domain", try store.ownDomain(), is: bench.ownerDomain)
+      try expect(try store.isIntroduced(bench.ownerDomain), "XenStore does not know this domain")
+      try expect(
+        !(try store.isIntroduced(Nobody.domain)),
+        "XenStore knows domain \(Nobody.domain), which should not exist")
+    },
+  ]
+
+  /// Whether a descriptor is open and closed on exec.
+  static func isClosedOnExec(_ descriptor: Int32) -> Bool {
+    let flags = fcntl(descriptor, F_GETFD)
+    return flags >= 0 && flags & FD_CLOEXEC != 0
+  }
+
+  /// Descriptors of this process that are devices of Xen's.
+  private static func openXenDevices() -> [Int32] {
+    (0..<Int32(1024)).filter { descriptor in
+      var target = [CChar](repeating: 0, count: 64)
+      // SAFETY: readlink writes at most the array's size.
+      let count = unsafe target.withUnsafeMutableBufferPointer {
+        guard let base = $0.baseAddress else { return -1 }
+        return unsafe readlink("/proc/self/fd/\(descriptor)", base, $0.count)
+      }
+      guard count > 0 else { return false }
+      return String(decoding: target[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
+        .hasPrefix("/dev/xen/")
+    }
+  }
+}

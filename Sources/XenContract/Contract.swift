@@ -1,0 +1,56 @@
+/// What Xen, gntdev, gntalloc, evtchn and xenstored do, as far as this project relies on it.
+///
+/// The checks are written once, against ``XenGrant``. They run on real Xen, where they say whether the project's picture of
+/// it is right, and on a simulated machine, where they say whether that simulates what was seen.
+public enum Contract {
+  /// All checks, in an order in which a first failure explains later ones.
+  public static let checks: [ContractCheck] =
+    HandleChecks.all + AllocatorChecks.all + MappingChecks.all + CopyChecks.all
+    + EventChannelChecks.all + NotificationChecks.all + ExportChecks.all + ImportChecks.all
+    + StoreChecks.all + StoreWatchChecks.all + StoreTransactionChecks.all
+}
+
+/// One thing that Xen does.
+public struct ContractCheck: Sendable, CustomStringConvertible {
+  /// The thing, as a statement.
+  public let name: String
+  // Untyped, because a check fails with whatever the calls that it makes fail with.
+  private let body: @Sendable (any ContractBench) throws -> Void
+
+  init(_ name: String, _ body: @escaping @Sendable (any ContractBench) throws -> Void) {
+    self.name = name
+    self.body = body
+  }
+
+  /// The name.
+  public var description: String { name }
+
+  /// Tries it. Never waits longer than a few seconds.
+  public func run(on bench: any ContractBench) -> ContractOutcome {
+    let before = bench.census()
+    do {
+      try body(bench)
+    } catch let skip as Skip {
+      return .skipped(skip.reason)
+    } catch let failure as Failure {
+      return .failed(failure.reason)
+    } catch {
+      return .failed("\(error)")
+    }
+    let left = bench.census().compactMap { name, count -> String? in
+      let earlier = before[name] ?? 0
+      return count == earlier ? nil : "\(name): \(earlier) before, \(count) after"
+    }
+    return left.isEmpty
+      ? .passed : .failed("something is left: \(left.sorted().joined(separator: "; "))")
+  }
+}
+
+/// How a check ended.
+public enum ContractOutcome: Equatable, Sendable {
+  case passed
+  /// It is not so; why.
+  case failed(String)
+  /// It cannot be tried here; why.
+  case skipped(String)
+}

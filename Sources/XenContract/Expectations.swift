@@ -1,0 +1,101 @@
+import SystemPackage
+import XenGrant
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Something is not as the contract says.
+struct Failure: Error {
+  let reason: String
+}
+
+/// A check that cannot be tried here.
+struct Skip: Error {
+  let reason: String
+}
+
+/// Fails unless it is so.
+func expect(_ isSo: Bool, _ otherwise: @autoclosure () -> String) throws {
+  guard isSo else { throw Failure(reason: otherwise()) }
+}
+
+/// Fails unless both are the same.
+func expect<Value: Equatable>(
+  _ what: @autoclosure () -> String, _ actual: Value, is expected: Value
+) throws {
+  guard actual == expected else {
+    throw Failure(reason: "\(what()) is \(actual) and should be \(expected)")
+  }
+}
+
+/// Fails unless the call fails with one of those errnos.
+func expectRefusal<Result: ~Copyable>(
+  _ errnos: Errno..., of what: @autoclosure () -> String, _ body: () throws -> Result
+) throws {
+  let wanted = errnos.map(\.symbol).joined(separator: " or ")
+  do {
+    _ = try body()
+  } catch let error as XenError {
+    guard errnos.contains(error.errno) else {
+      throw Failure(reason: "\(what()) should be \(wanted): \(error)")
+    }
+    return
+  }
+  throw Failure(reason: "\(what()) succeeds and should be \(wanted)")
+}
+
+/// Whether a descriptor is readable within that time.
+func isReadable(_ descriptor: FileDescriptor, within milliseconds: Int32) -> Bool {
+  var poll = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)
+  var ready: Int32
+  repeat {
+    // SAFETY: one pollfd is passed with the count 1.
+    ready = unsafe Glibc.poll(&poll, 1, milliseconds)
+  } while ready < 0 && errno == EINTR
+  return ready > 0
+}
+
+/// How long something is waited for that must come.
+let patience: Int32 = 2000
+
+/// How long something is waited for that must not come.
+let moment: Int32 = 50
+
+/// References and domains that nobody has.
+enum Nobody {
+  /// Far beyond any grant table: 64 frames hold entries up to 32767.
+  static let reference = GrantReference(rawValue: 0xFFFF_FFF0)
+  /// High numbers are in use only after as many domains were started.
+  static let domain = DomainID(rawValue: 32_000) ?? .dom0
+  /// A descriptor number that nothing has.
+  static let descriptor: Int32 = 1_000_000
+}
+
+extension ContractBench {
+  /// Pages of the owner that the mapper may map; each begins with its own word.
+  func sharePages(_ count: Int, writable: Bool = true) throws -> SharedPages {
+    let pages = try owner.openGrantAllocator().share(
+      pages: count, with: mapperDomain, writable: writable)
+    for index in 0..<count {
+      pages.storeWord(word(index), at: index * GrantReference.pageSize)
+    }
+    return pages
+  }
+
+  /// A page that is granted, but not to the mapper.
+  func sharePageWithNobody() throws -> SharedPages {
+    try owner.openGrantAllocator().share(pages: 1, with: Nobody.domain, writable: true)
+  }
+}
+
+/// The word with which a page of that index begins.
+func word(_ index: Int) -> UInt32 { 0xC0FF_0000 + UInt32(truncatingIfNeeded: index) }
+
+/// The first reference of pages, which have at least one.
+func first(_ pages: borrowing SharedPages) throws -> GrantReference {
+  guard let reference = pages.references.first else {
+    throw Failure(reason: "shared pages without a reference")
+  }
+  return reference
+}

@@ -1,0 +1,73 @@
+import CZcopy
+import SystemPackage
+import XenContract
+import XenGrant
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// One domain of real Xen that shares pages with itself.
+struct LoopbackBench: ContractBench {
+  let owner: Xen
+  let ownerDomain: DomainID
+  let allocatorLimit: Int?
+  let deviceLimit: Int?
+
+  var mapper: Xen { owner }
+  var mapperDomain: DomainID { ownerDomain }
+
+  /// The bench of the domain in which this process runs.
+  init(_ xen: Xen) throws(XenError) {
+    owner = xen
+    ownerDomain = try xen.openStore().ownDomain()
+    allocatorLimit = Self.number("/sys/module/xen_gntalloc/parameters/limit")
+    deviceLimit = Self.number("/sys/module/xen_gntdev/parameters/limit")
+  }
+
+  /// A udmabuf: its pages are granted one by one, which works in a PV domain too.
+  func makeDmaBuf(pages: Int) throws(Errno) -> SampleDmaBuf? {
+    let size = UInt64(pages * GrantReference.pageSize)
+    // SAFETY: both strings are C strings for the length of their call.
+    let udmabuf = unsafe open("/dev/udmabuf", O_RDWR | O_CLOEXEC)
+    guard udmabuf >= 0 else { return nil }
+    defer { close(udmabuf) }
+    let memory = unsafe czcopy_memfd("xen-zcopy-contract", size)
+    guard memory >= 0 else { throw Errno(rawValue: -memory) }
+    let dmaBuf = czcopy_udmabuf_create(udmabuf, memory, 0, size)
+    guard dmaBuf >= 0 else {
+      close(memory)
+      throw Errno(rawValue: -dmaBuf)
+    }
+    return SampleDmaBuf(
+      dmaBuf: FileDescriptor(rawValue: dmaBuf), memory: FileDescriptor(rawValue: memory))
+  }
+
+  func census() -> [String: Int] {
+    let maps = Self.text("/proc/self/maps") ?? ""
+    return [
+      "open descriptors": (0..<Int32(4096)).count { fcntl($0, F_GETFD) >= 0 },
+      "mappings of Xen's devices": maps.split(separator: "\n").count { $0.contains("/dev/xen/") },
+    ]
+  }
+
+  private static func number(_ path: String) -> Int? {
+    text(path).flatMap { Int($0.prefix { $0 != "\n" }) }
+  }
+
+  private static func text(_ path: String) -> String? {
+    guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec) else {
+      return nil
+    }
+    defer { try? file.close() }
+    var text: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    // SAFETY: read writes at most the buffer's size.
+    while let count = unsafe try? buffer.withUnsafeMutableBytes({ unsafe try file.read(into: $0) }),
+      count > 0
+    {
+      text += buffer[..<count]
+    }
+    return String(decoding: text, as: UTF8.self)
+  }
+}
