@@ -66,7 +66,7 @@ let package = Package(
       name: "PictureTests", dependencies: ["Picture", "ZcopyBackend", system],
       swiftSettings: strict),
     .testTarget(
-      name: "XenGrantTests", dependencies: ["CZcopy", "XenGrant", "XenSimulator", system],
+      name: "XenGrantTests", dependencies: ["XenGrant", "XenSimulator", logging, system],
       swiftSettings: strict),
     .testTarget(
       name: "XenSimulatorTests",

@@ -56,9 +56,8 @@ struct LoopbackBench: ContractBench {
   }
 
   private static func text(_ path: String) -> String? {
-    guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec) else {
-      return nil
-    }
+    guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
+    else { return nil }
     defer { try? file.close() }
     var text: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 4096)

@@ -1,0 +1,82 @@
+import CZcopy
+import SystemPackage
+import Testing
+import XenContract
+import XenGrant
+import XenSimulator
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// A simulated machine on which the contract is tried.
+struct SimulatorBench: ContractBench {
+  /// Which domains take part.
+  enum Roles: String, CaseIterable, CustomTestStringConvertible {
+    case dom0WithItself = "domain 0 with itself"
+    case guestWithItself = "a guest with itself"
+    case guestToDom0 = "a guest to domain 0"
+    case dom0ToGuest = "domain 0 to a guest"
+    case guestToGuest = "a guest to a guest"
+
+    var testDescription: String { rawValue }
+
+    /// The numbers of the owner and the mapper.
+    var domains: (owner: Int, mapper: Int) {
+      switch self {
+      case .dom0WithItself: (0, 0)
+      case .guestWithItself: (1, 1)
+      case .guestToDom0: (1, 0)
+      case .dom0ToGuest: (0, 2)
+      case .guestToGuest: (1, 2)
+      }
+    }
+  }
+
+  let machine = SimulatedMachine()
+  let domains: [SimulatedDomain]
+  let ownerRole: SimulatedDomain
+  let mapperRole: SimulatedDomain
+  let allocatorLimit: Int? = 256
+  let deviceLimit: Int? = 128
+
+  init(_ roles: Roles, kind: DomainKind = .pvh, hasDmaBuf: Bool = true) throws {
+    var domains: [SimulatedDomain] = []
+    for _ in 0..<3 {
+      domains.append(
+        try machine.addDomain(
+          kind: kind, gntallocLimit: 256, gntdevLimit: 128, hasDmaBuf: hasDmaBuf))
+    }
+    self.domains = domains
+    ownerRole = domains[roles.domains.owner]
+    mapperRole = domains[roles.domains.mapper]
+  }
+
+  var owner: Xen { ownerRole.xen }
+  var ownerDomain: DomainID { ownerRole.id }
+  var mapper: Xen { mapperRole.xen }
+  var mapperDomain: DomainID { mapperRole.id }
+
+  func makeDmaBuf(pages: Int) throws(Errno) -> SampleDmaBuf? {
+    // SAFETY: the name is a C string for the length of the call.
+    let memory = unsafe czcopy_memfd("sample", UInt64(pages * GrantReference.pageSize))
+    guard memory >= 0 else { throw Errno(rawValue: -memory) }
+    let file = fcntl(memory, F_DUPFD_CLOEXEC, 0)
+    guard file >= 0 else { throw .badFileDescriptor }
+    return SampleDmaBuf(
+      dmaBuf: FileDescriptor(rawValue: file), memory: FileDescriptor(rawValue: memory))
+  }
+
+  func census() -> [String: Int] {
+    var counts: [String: Int] = ["XenStore nodes": machine.storeNodes]
+    for domain in domains {
+      let census = domain.census
+      for child in Mirror(reflecting: census).children {
+        if let label = child.label, let count = child.value as? Int {
+          counts["\(label) of domain \(domain.id)"] = count
+        }
+      }
+    }
+    return counts
+  }
+}
