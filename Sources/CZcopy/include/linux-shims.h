@@ -27,6 +27,8 @@ int czcopy_epoll_wait(int epoll, uint64_t *numbers, int capacity, int millisecon
 
 // A timer that expires every so many nanoseconds: a descriptor, non-blocking and close-on-exec.
 int czcopy_timer(uint64_t nanoseconds);
+// Forgets that a timer has expired.
+void czcopy_drain_timer(int timer);
 // Blocks two signals and makes a descriptor, non-blocking and close-on-exec, that reads them.
 int czcopy_signals(int first, int second);
 // The next signal of such a descriptor, or 0.

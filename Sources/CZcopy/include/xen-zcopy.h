@@ -9,7 +9,8 @@
  * A sequence, and who is told by an event on the event channel after each step:
  *
  *   owner  shares the buffer, the directory and this page; alive = 1, state = LIVE, frame = 1
- *   peer   maps this page, alive = 1; maps the buffer; state = MAPPED                     -> owner
+ *   peer   maps this page; state = NONE, frame = 0, alive = 1;
+ *          maps the buffer; state = MAPPED                                                -> owner
  *   owner  draws; frame += 1                                                              -> peer
  *   peer   has used the frame and reads no more of it; frame = the owner's frame          -> owner
  *   owner  wants the buffer back; state = CLOSING                                         -> peer

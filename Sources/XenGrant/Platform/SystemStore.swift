@@ -5,12 +5,18 @@ import SystemPackage
   import Glibc
 #endif
 
-/// libxenstore's connection.
+/// libxenstore's connection, and one more for each watch.
+///
+/// The static libxenstore has no thread that reads. A request there fails with EINVAL when a watch fires before its reply
+/// arrives, and every reply after that belongs to the request before (seen, and read in its read_reply). So no connection
+/// here has both requests and watches.
 @safe
 final class SystemStore: XenStoreDriver {
   private let handle: OpaquePointer
+  private let watches: StoreWatches
 
   init() throws(Errno) {
+    watches = try StoreWatches()
     guard let handle = unsafe xs_open(0) else { throw currentErrno() }
     unsafe self.handle = handle
   }
@@ -20,9 +26,7 @@ final class SystemStore: XenStoreDriver {
     unsafe xs_close(handle)
   }
 
-  // The library makes this descriptor, and the thread that feeds it, when it is first asked for or when the
-  // first watch is set.
-  var fileDescriptor: Int32 { unsafe xs_fileno(handle) }
+  var fileDescriptor: Int32 { watches.fileDescriptor }
 
   func read(_ path: String, transaction: UInt32) throws(Errno) -> [UInt8] {
     var count: UInt32 = 0
@@ -103,25 +107,14 @@ final class SystemStore: XenStoreDriver {
   }
 
   func watch(_ path: String, token: String) throws(Errno) {
-    guard unsafe xs_watch(handle, path, token) else { throw currentErrno() }
+    try watches.add(StoreWatchEvent(path: path, token: token))
   }
 
   func unwatch(_ path: String, token: String) throws(Errno) {
-    guard unsafe xs_unwatch(handle, path, token) else { throw currentErrno() }
+    try watches.remove(StoreWatchEvent(path: path, token: token))
   }
 
-  func nextWatchEvent() throws(Errno) -> StoreWatchEvent? {
-    // SAFETY: the library returns two strings in one block from malloc, or NULL.
-    guard let event = unsafe xs_check_watch(handle) else {
-      let error = currentErrno()
-      guard error == .resourceTemporarilyUnavailable else { throw error }
-      return nil
-    }
-    defer { unsafe free(event) }
-    // XS_WATCH_PATH is 0 and XS_WATCH_TOKEN is 1.
-    guard let path = unsafe event[0], let token = unsafe event[1] else { return nil }
-    return unsafe StoreWatchEvent(path: String(cString: path), token: String(cString: token))
-  }
+  func nextWatchEvent() throws(Errno) -> StoreWatchEvent? { try watches.next() }
 
   func isIntroduced(_ domain: DomainID) throws(Errno) -> Bool {
     // The library answers false also when it got no answer; only errno tells the two apart.

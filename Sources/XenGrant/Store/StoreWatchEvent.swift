@@ -1,5 +1,5 @@
 /// One firing of a XenStore watch.
-public struct StoreWatchEvent: Equatable, Sendable {
+public struct StoreWatchEvent: Hashable, Sendable {
   /// The node that changed, or the special name that was watched.
   public let path: String
   /// The token that was given when the watch was set.

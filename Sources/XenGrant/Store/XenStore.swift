@@ -26,7 +26,7 @@ public struct XenStore: ~Copyable, XenStoreAccess {
     return domain
   }
 
-  /// Readable when a watch has fired; for epoll only, and owned by this value.
+  /// Readable when a watch may have fired; for epoll only, and owned by this value.
   ///
   /// The corresponding C function is `xs_fileno`.
   public var fileDescriptor: FileDescriptor {

@@ -53,9 +53,7 @@ public final class EventLoop {
   public func every(_ interval: Duration, _ handler: @escaping Handler) throws(Errno) -> Registration {
     let timer = FileDescriptor(rawValue: try valid(czcopy_timer(interval.nanoseconds)))
     return try own(timer) {
-      var expirations: UInt64 = 0
-      // SAFETY: the kernel writes eight bytes.
-      _ = unsafe withUnsafeMutableBytes(of: &expirations) { unsafe try? timer.read(into: $0) }
+      czcopy_drain_timer(timer.rawValue)
       handler()
     }
   }
@@ -90,8 +88,11 @@ public final class EventLoop {
   /// Ends a registration, from inside of its handler too.
   public func remove(_ registration: Registration) {
     guard let entry = handlers.removeValue(forKey: registration.number) else { return }
-    // It fails only if the owner has closed the descriptor, which removed it.
-    _ = czcopy_epoll_remove(epoll.rawValue, entry.descriptor.rawValue)
+    // An owner that has closed the descriptor has removed it by that. Its number may be another registration's by now,
+    // which epoll would remove instead.
+    if !handlers.values.contains(where: { $0.descriptor == entry.descriptor }) {
+      _ = czcopy_epoll_remove(epoll.rawValue, entry.descriptor.rawValue)
+    }
     if let descriptor = owned.removeValue(forKey: registration.number) { try? descriptor.close() }
   }
 

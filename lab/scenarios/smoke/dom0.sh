@@ -50,10 +50,10 @@ ioctls() {
   strace -f -e trace=ioctl -o /results/strace.log xen-zcopy map --domain "$domid" --directory "$(directory)" \
     --size $((2025 * 4096)) --exec true >/results/strace.out 2>&1 || { cat /results/strace.out; return 1; }
   local copies exports all
-  copies=$(grep -c '0x47, 0x8, ' /results/strace.log)
-  exports=$(grep -c '0x47, 0x9, ' /results/strace.log)
-  all=$(grep -c '0x47, ' /results/strace.log)
-  waits=$(grep -c '0x47, 0xa, ' /results/strace.log)
+  copies=$(grep -c GRANT_COPY /results/strace.log)
+  exports=$(grep -c EXP_FROM_REFS /results/strace.log)
+  all=$(grep -c IOCTL_GNT /results/strace.log)
+  waits=$(grep -c EXP_WAIT_RELEASED /results/strace.log)
   echo "$copies copies, $exports exports, $waits waits, $all grant ioctls in all"
   [ "$copies" = 2 ] && [ "$exports" = 1 ] && [ $((copies + exports + waits)) = "$all" ]
 }
