@@ -1,3 +1,5 @@
+import XenGrant
+
 /// What Xen, gntdev, gntalloc, evtchn and xenstored do, as far as this project relies on it.
 ///
 /// The checks are written once, against ``XenGrant``. They run on real Xen, where they say whether the project's picture of
@@ -32,6 +34,8 @@ public struct ContractCheck: Sendable, CustomStringConvertible {
       try body(bench)
     } catch let skip as Skip {
       return .skipped(skip.reason)
+    } catch let error as XenError {
+      return Skip(error).map { .skipped($0.reason) } ?? .failed("\(error)")
     } catch let failure as Failure {
       return .failed(failure.reason)
     } catch {

@@ -3,9 +3,11 @@ public import XenGrant
 
 /// Where the contract is tried: a domain that owns pages and one that maps them, which may be the same.
 public protocol ContractBench: Sendable {
-  /// Xen in the domain that shares.
-  var owner: Xen { get }
-  /// That domain.
+  /// The domain that shares.
+  var owner: any ContractOwner { get }
+  /// Xen in that domain, or nil if it is not this process's.
+  var ownerXen: Xen? { get }
+  /// Its number.
   var ownerDomain: DomainID { get }
   /// Xen in the domain that maps.
   var mapper: Xen { get }
@@ -22,6 +24,12 @@ public protocol ContractBench: Sendable {
 }
 
 extension ContractBench {
+  /// Xen in the owner's domain, or a skip.
+  func openOwner() throws -> Xen {
+    guard let xen = ownerXen else { throw Skip(reason: "the owner is another process") }
+    return xen
+  }
+
   /// Whether both roles are one domain's.
   var isLoopback: Bool { ownerDomain == mapperDomain }
 }

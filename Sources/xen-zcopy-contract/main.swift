@@ -1,4 +1,4 @@
-// Tries on real Xen, in one domain, what this project expects of it, and reports in the Test Anything Protocol.
+// Tries on real Xen what this project expects of it, and reports in the Test Anything Protocol.
 import Logging
 import XenContract
 import XenGrant
@@ -7,8 +7,15 @@ import XenGrant
   import Glibc
 #endif
 
+let usage = """
+  usage: xen-zcopy-contract                 one domain with itself
+         xen-zcopy-contract --serve         in a guest: share pages for the next line
+         xen-zcopy-contract --owner DOMID   in domain 0: with that guest, where --serve runs
+  """
+
 /// Runs all checks and returns how many failed.
-func runAll(_ bench: LoopbackBench) -> Int {
+func runAll(_ bench: RealBench) -> Int {
+  print("1..\(Contract.checks.count)")
   var failures = 0
   for (index, check) in Contract.checks.enumerated() {
     switch check.run(on: bench) {
@@ -27,11 +34,30 @@ func runAll(_ bench: LoopbackBench) -> Int {
   return failures
 }
 
-print("TAP version 13")
+let xen = Xen(SystemPlatform(logger: Logger(label: "xen-zcopy-contract")))
+let arguments = Array(CommandLine.arguments.dropFirst())
 do {
-  let bench = try LoopbackBench(Xen(SystemPlatform(logger: Logger(label: "xen-zcopy-contract"))))
-  print("1..\(Contract.checks.count)")
-  exit(runAll(bench) == 0 ? 0 : 1)
+  switch (arguments.first, arguments.count) {
+  case (nil, _):
+    print("TAP version 13")
+    exit(runAll(try RealBench(xen)) == 0 ? 0 : 1)
+  case ("--serve", 1):
+    var service = try OwnerService.open(xen)
+    try service.run()
+  case ("--owner", 2):
+    guard let domain = DomainID(arguments[1]) else {
+      print(usage)
+      exit(64)
+    }
+    print("TAP version 13")
+    let owner = try RemoteOwner(xen, in: domain)
+    let failures = runAll(try RealBench(xen, owner: owner, in: domain))
+    try owner.end()
+    exit(failures == 0 ? 0 : 1)
+  default:
+    print(usage)
+    exit(64)
+  }
 } catch {
   print("Bail out! \(error)")
   exit(1)

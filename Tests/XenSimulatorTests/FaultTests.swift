@@ -9,7 +9,7 @@ struct FaultTests {
 
   @Test("Calls are counted by name, also those that fail")
   func counts() throws {
-    let dom0 = try machine.addDomain()
+    let dom0 = try machine.addDomain(kind: .pv)
     let pages = try dom0.xen.openGrantAllocator().share(pages: 2, with: dom0.id, writable: true)
     let device = try dom0.xen.openGrantDevice()
     machine.resetCalls()
@@ -25,7 +25,7 @@ struct FaultTests {
 
   @Test("A call fails once, after as many successes as wanted")
   func faults() throws {
-    let dom0 = try machine.addDomain()
+    let dom0 = try machine.addDomain(kind: .pv)
     let store = try dom0.xen.openStore()
     machine.fail(.write, with: .ioError, after: 2)
     try store.write("/a", "1")
@@ -41,7 +41,7 @@ struct FaultTests {
 
   @Test("A mapping is gone even if unmapping it is made to fail")
   func unmapFault() throws {
-    let dom0 = try machine.addDomain()
+    let dom0 = try machine.addDomain(kind: .pv)
     let page = try dom0.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: true)
     let mapping = try dom0.xen.openGrantDevice().map(page.references, of: dom0.id)
     machine.fail(.unmap, with: .invalidArgument)

@@ -52,7 +52,8 @@ struct SimulatorBench: ContractBench {
     mapperRole = domains[roles.domains.mapper]
   }
 
-  var owner: Xen { ownerRole.xen }
+  var owner: any ContractOwner { LocalOwner(ownerRole.xen) }
+  var ownerXen: Xen? { ownerRole.xen }
   var ownerDomain: DomainID { ownerRole.id }
   var mapper: Xen { mapperRole.xen }
   var mapperDomain: DomainID { mapperRole.id }
@@ -79,4 +80,23 @@ struct SimulatorBench: ContractBench {
     }
     return counts
   }
+}
+
+/// A simulated machine whose owner is asked through XenStore.
+struct RemoteBench: ContractBench {
+  let owner: any ContractOwner
+  let local: SimulatorBench
+
+  var ownerXen: Xen? { nil }
+  var ownerDomain: DomainID { local.ownerDomain }
+  var mapper: Xen { local.mapper }
+  var mapperDomain: DomainID { local.mapperDomain }
+  var allocatorLimit: Int? { local.allocatorLimit }
+  var deviceLimit: Int? { local.deviceLimit }
+
+  func makeDmaBuf(pages: Int) throws(Errno) -> SampleDmaBuf? {
+    try local.makeDmaBuf(pages: pages)
+  }
+
+  func census() -> [String: Int] { local.census() }
 }

@@ -4,14 +4,14 @@ import XenGrant
 enum AllocatorChecks {
   static let all: [ContractCheck] = [
     ContractCheck("new shared pages are zero and have references of their own") { bench in
-      let pages = try bench.owner.openGrantAllocator().share(
+      let pages = try bench.openOwner().openGrantAllocator().share(
         pages: 4, with: bench.mapperDomain, writable: true)
       try expect("the count of references", pages.references.count, is: 4)
       try expect("the count of different references", Set(pages.references).count, is: 4)
       try expect(
         pages.references.allSatisfy { $0.rawValue >= 8 }, "one of the reserved entries 0 to 7")
-      for offset in stride(from: 0, to: pages.byteCount, by: 4) {
-        try expect("the word at \(offset)", pages.loadWord(at: offset), is: 0)
+      for offset in stride(from: 0, to: 4 * GrantReference.pageSize, by: 4) {
+        try expect("the word at \(offset)", pages.memory.loadWord(at: offset), is: 0)
       }
     },
 
@@ -27,7 +27,7 @@ enum AllocatorChecks {
     },
 
     ContractCheck("no page is EINVAL") { bench in
-      let allocator = try bench.owner.openGrantAllocator()
+      let allocator = try bench.openOwner().openGrantAllocator()
       try expectRefusal(.invalidArgument, of: "sharing 0 pages") {
         try allocator.share(pages: 0, with: bench.mapperDomain, writable: true)
       }
@@ -37,7 +37,7 @@ enum AllocatorChecks {
       guard let limit = bench.allocatorLimit else { throw Skip(reason: "the limit is not known") }
       // The kernel makes an array of so many numbers first, which must not fail for its size.
       guard limit < 500_000 else { throw Skip(reason: "the limit is \(limit) pages") }
-      let allocator = try bench.owner.openGrantAllocator()
+      let allocator = try bench.openOwner().openGrantAllocator()
       try expectRefusal(.noSpace, of: "sharing \(limit + 1) pages") {
         try allocator.share(pages: limit + 1, with: bench.mapperDomain, writable: true)
       }

@@ -21,7 +21,7 @@ enum CopyChecks {
 
     ContractCheck("a piece is copied from and to any offset, and nothing beside it") { bench in
       let pages = try bench.sharePages(1)
-      pages.storeWord(0xAABB_CCDD, at: 4092)
+      try pages.storeWord(0xAABB_CCDD, at: 4092)
       let device = try bench.mapper.openGrantDevice()
       var copy = PrivateMemory(byteCount: 64)
       let segment = GrantCopySegment(try first(pages), pageOffset: 4093, to: 33, byteCount: 3)

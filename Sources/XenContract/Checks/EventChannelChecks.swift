@@ -3,14 +3,14 @@ import XenGrant
 
 /// Both ends of an event channel, each on a device of its own.
 struct Channel: ~Copyable {
-  let ownerEnd: EventChannels
+  let ownerEnd: OwnerChannels
   let mapperEnd: EventChannels
   let ownerPort: EventChannelPort
   let mapperPort: EventChannelPort
 
   /// Opens a channel between the two domains, with nothing pending.
   static func open(_ bench: any ContractBench) throws -> Channel {
-    let ownerEnd = try bench.owner.openEventChannels()
+    let ownerEnd = OwnerChannels(try bench.owner.openEventChannels())
     let mapperEnd = try bench.mapper.openEventChannels()
     let ownerPort = try ownerEnd.bindUnbound(for: bench.mapperDomain)
     let mapperPort = try mapperEnd.bindInterdomain(bench.ownerDomain, ownerPort)
@@ -29,7 +29,7 @@ struct Channel: ~Copyable {
   }
 
   func expectOwnerSignal() throws {
-    try expect("the owner's signal", try Self.next(ownerEnd, within: patience), is: ownerPort)
+    try expect("the owner's signal", try ownerEnd.next(within: patience), is: ownerPort)
   }
 
   func expectMapperSignal() throws {
@@ -37,7 +37,7 @@ struct Channel: ~Copyable {
   }
 
   func expectNoOwnerSignal() throws {
-    try expect("the owner's signal", try Self.next(ownerEnd, within: moment), is: nil)
+    try expect("the owner's signal", try ownerEnd.next(within: moment), is: nil)
   }
 }
 
@@ -55,7 +55,7 @@ enum EventChannelChecks {
 
     ContractCheck("nothing is pending where nobody signalled") { bench in
       let channel = try Channel.open(bench)
-      try expect("the next signal", try channel.ownerEnd.nextPending(), is: nil)
+      try expect("the next signal", try channel.mapperEnd.nextPending(), is: nil)
       try channel.expectNoOwnerSignal()
     },
 
@@ -87,7 +87,7 @@ enum EventChannelChecks {
       let device = try bench.mapper.openEventChannels()
       let port: EventChannelPort
       do {
-        let other = try bench.owner.openEventChannels()
+        let other = OwnerChannels(try bench.owner.openEventChannels())
         port = try other.bindUnbound(for: bench.mapperDomain)
       }
       try expectRefusal(.invalidArgument, of: "connecting to a closed port") {
@@ -105,7 +105,7 @@ enum EventChannelChecks {
     },
 
     ContractCheck("connecting to a port that is open for another domain is EINVAL") { bench in
-      let ownerEnd = try bench.owner.openEventChannels()
+      let ownerEnd = OwnerChannels(try bench.owner.openEventChannels())
       let mapperEnd = try bench.mapper.openEventChannels()
       let port = try ownerEnd.bindUnbound(for: Nobody.domain)
       try expectRefusal(.invalidArgument, of: "connecting to somebody else's port") {

@@ -87,7 +87,7 @@ enum ImportChecks {
 
   /// Skips the check unless the owner's kernel grants dma-bufs.
   private static func openDevice(_ bench: any ContractBench) throws -> GrantDevice {
-    let device = try bench.owner.openGrantDevice()
+    let device = try bench.openOwner().openGrantDevice()
     guard device.importSupport() == .usable else {
       throw Skip(reason: "gntdev was built without dma-buf support")
     }

@@ -21,7 +21,7 @@ enum MappingChecks {
       let pages = try bench.sharePages(2)
       let device = try bench.mapper.openGrantDevice()
       let mapping = try device.map(pages.references, of: bench.ownerDomain, writable: true)
-      pages.storeWord(0x0123_4567, at: 8188)
+      try pages.storeWord(0x0123_4567, at: 8188)
       try expect("the owner's word", mapping.loadWord(at: 8188), is: 0x0123_4567)
       mapping.storeWord(0x89AB_CDEF, at: 4100)
       try expect("the mapper's word", pages.loadWord(at: 4100), is: 0x89AB_CDEF)
@@ -57,9 +57,8 @@ enum MappingChecks {
       let mapping = try bench.mapper.openGrantDevice().map(try first(pages), of: bench.ownerDomain)
       try pages.unshare()
       // A page that were free now would soon be somebody else's.
-      let others = try bench.owner.openGrantAllocator().share(
-        pages: 16, with: bench.mapperDomain, writable: true)
-      for index in 0..<16 { others.storeWord(0xBAD, at: index * 4096) }
+      let others = try bench.sharePages(16)
+      for index in 0..<16 { try others.storeWord(0xBAD, at: index * 4096) }
       try expect("the word in the page", mapping.loadWord(at: 0), is: word(0))
       try mapping.unmap()
       try others.unshare()

@@ -16,21 +16,21 @@ enum NotificationChecks {
   }
 
   /// Fails unless the byte is cleared and those beside it are not.
-  private static func expectCleared(_ memory: borrowing some GrantedMemory & ~Copyable) throws {
-    try expect("the byte", memory.loadByte(at: offset), is: 0)
-    try expect("the byte before", memory.loadByte(at: offset - 1), is: 0xFF)
-    try expect("the byte after", memory.loadByte(at: offset + 1), is: 0xFF)
+  private static func expectCleared(_ memory: borrowing some Words & ~Copyable) throws {
+    try expect("the byte", try memory.loadByte(at: offset), is: 0)
+    try expect("the byte before", try memory.loadByte(at: offset - 1), is: 0xFF)
+    try expect("the byte after", try memory.loadByte(at: offset + 1), is: 0xFF)
   }
 
-  private static func fill(_ memory: borrowing some GrantedMemory & ~Copyable) {
-    for index in 0..<32 { memory.storeByte(0xFF, at: index) }
+  private static func fill(_ memory: borrowing some Words & ~Copyable) throws {
+    for index in 0..<32 { try memory.storeByte(0xFF, at: index) }
   }
 
   private static let mapperSide: [ContractCheck] = [
     ContractCheck("unmapping clears the byte and sends the event to the owner") { bench in
       let channel = try Channel.open(bench)
       let pages = try bench.sharePages(1)
-      fill(pages)
+      try fill(pages)
       let mapping = try bench.mapper.openGrantDevice().map(
         try first(pages), of: bench.ownerDomain, writable: true,
         notification: try notification(offset, channel.mapperPort))
@@ -44,7 +44,7 @@ enum NotificationChecks {
     ContractCheck("dropping a mapping does the same") { bench in
       let channel = try Channel.open(bench)
       let pages = try bench.sharePages(1)
-      fill(pages)
+      try fill(pages)
       do {
         let mapping = try bench.mapper.openGrantDevice().map(
           try first(pages), of: bench.ownerDomain, writable: true,
@@ -82,10 +82,9 @@ enum NotificationChecks {
     ContractCheck("withdrawing a shared page clears the byte and sends the event to the mapper") {
       bench in
       let channel = try Channel.open(bench)
-      let page = try bench.owner.openGrantAllocator().sharePage(
-        with: bench.mapperDomain, writable: true,
+      let page = try bench.sharePage(
         notification: try notification(offset, channel.ownerPort))
-      fill(page)
+      try fill(page)
       let mapping = try bench.mapper.openGrantDevice().map(try first(page), of: bench.ownerDomain)
       try expect("the byte while shared", mapping.loadByte(at: offset), is: 0xFF)
       try page.unshare()
@@ -98,10 +97,9 @@ enum NotificationChecks {
       let device = try bench.mapper.openGrantDevice()
       let mapping: GrantMapping
       do {
-        let page = try bench.owner.openGrantAllocator().sharePage(
-          with: bench.mapperDomain, writable: true,
+        let page = try bench.sharePage(
           notification: try notification(offset, channel.ownerPort))
-        fill(page)
+        try fill(page)
         mapping = try device.map(try first(page), of: bench.ownerDomain)
       }
       try channel.expectMapperSignal()
@@ -122,14 +120,13 @@ enum NotificationChecks {
     ContractCheck("a notification by a port that is not open is EINVAL") { bench in
       let pages = try bench.sharePages(1)
       let device = try bench.mapper.openGrantDevice()
-      let allocator = try bench.owner.openGrantAllocator()
       // Linux knows only the ports that it has itself opened, and never so many.
       let closed = try notification(nil, EventChannelPort(rawValue: 100_000))
       try expectRefusal(.invalidArgument, of: "a mapping that notifies a closed port") {
         try device.map(try first(pages), of: bench.ownerDomain, notification: closed)
       }
       try expectRefusal(.invalidArgument, of: "a shared page that notifies a closed port") {
-        try allocator.sharePage(with: bench.mapperDomain, writable: true, notification: closed)
+        try bench.sharePage(notification: closed)
       }
     },
   ]

@@ -11,7 +11,7 @@ struct StoreCorner: ~Copyable {
 
   init(_ bench: any ContractBench) throws {
     absolutePath = "\(XenStore.home(of: bench.ownerDomain))/data/xen-zcopy-contract"
-    store = try bench.owner.openStore()
+    store = try bench.openOwner().openStore()
     // Whatever an earlier run left behind.
     try? store.remove(path)
   }

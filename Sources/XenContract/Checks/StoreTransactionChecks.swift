@@ -5,7 +5,7 @@ enum StoreTransactionChecks {
   static let all: [ContractCheck] = [
     ContractCheck("others see a transaction's changes when it is committed, all at once") { bench in
       let corner = try StoreCorner(bench)
-      let other = try bench.owner.openStore()
+      let other = try bench.openOwner().openStore()
       let path = corner.path
       var seenInside: String?
       var seenOutside: String?
@@ -34,7 +34,7 @@ enum StoreTransactionChecks {
 
     ContractCheck("a transaction is done again when somebody changed what it saw") { bench in
       let corner = try StoreCorner(bench)
-      let other = try bench.owner.openStore()
+      let other = try bench.openOwner().openStore()
       let path = corner.path
       try corner.store.write(path, "1")
       var tries = 0
@@ -50,7 +50,7 @@ enum StoreTransactionChecks {
 
     ContractCheck("a watch fires after a transaction is committed, not before") { bench in
       let corner = try StoreCorner(bench)
-      let watcher = try bench.owner.openStore()
+      let watcher = try bench.openOwner().openStore()
       let path = corner.path
       try watcher.watch(path, token: "t")
       var early = false

@@ -5,7 +5,7 @@ enum StoreWatchChecks {
   static let all: [ContractCheck] = [
     ContractCheck("a watch fires once at once, whether there is a node or not") { bench in
       let corner = try StoreCorner(bench)
-      let watcher = try bench.owner.openStore()
+      let watcher = try bench.openOwner().openStore()
       try watcher.watch(corner.absolutePath, token: "the token")
       try expect(
         "the first event", try next(watcher),
@@ -15,7 +15,7 @@ enum StoreWatchChecks {
 
     ContractCheck("a watch fires for its node and for every node below") { bench in
       let corner = try StoreCorner(bench)
-      let watcher = try bench.owner.openStore()
+      let watcher = try bench.openOwner().openStore()
       try watcher.watch(corner.absolutePath, token: "t")
       _ = try next(watcher)
       for path in ["", "/a", "/a/b/c"] {
@@ -33,7 +33,7 @@ enum StoreWatchChecks {
     ContractCheck("a watch fires when a node above it is removed") { bench in
       let corner = try StoreCorner(bench)
       try corner.store.write("\(corner.path)/a/b", "1")
-      let watcher = try bench.owner.openStore()
+      let watcher = try bench.openOwner().openStore()
       try watcher.watch("\(corner.absolutePath)/a/b", token: "t")
       _ = try next(watcher)
       try corner.store.remove(corner.path)
@@ -44,7 +44,7 @@ enum StoreWatchChecks {
 
     ContractCheck("a watch on a relative path reports relative paths") { bench in
       let corner = try StoreCorner(bench)
-      let watcher = try bench.owner.openStore()
+      let watcher = try bench.openOwner().openStore()
       try watcher.watch(corner.path, token: "t")
       try expect(
         "the first event", try next(watcher), is: StoreWatchEvent(path: corner.path, token: "t"))
@@ -56,7 +56,7 @@ enum StoreWatchChecks {
 
     ContractCheck("the same watch twice is EEXIST, ending none is ENOENT") { bench in
       let corner = try StoreCorner(bench)
-      let watcher = try bench.owner.openStore()
+      let watcher = try bench.openOwner().openStore()
       try watcher.watch(corner.path, token: "t")
       try expectRefusal(.fileExists, of: "the same watch again") {
         try watcher.watch(corner.path, token: "t")
@@ -91,7 +91,7 @@ enum StoreWatchChecks {
 
     ContractCheck("the end of domains can be watched in domain 0") { bench in
       let name = StoreWatchEvent.domainReleased
-      let watcher = try bench.owner.openStore()
+      let watcher = try bench.openOwner().openStore()
       guard bench.ownerDomain == .dom0 else {
         // C xenstored accepts the watch and then never tells; others may refuse it.
         do throws(XenError) {

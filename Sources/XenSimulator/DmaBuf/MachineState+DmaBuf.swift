@@ -14,6 +14,7 @@ extension MachineState {
     guard let device = grantDevices[handle] else { throw .badFileDescriptor }
     // libxengnttab refuses an empty list by itself.
     guard !references.isEmpty else { throw .invalidArgument }
+    try checkOwner(owner, mappedBy: device.domain)
     try domains[Int(device.domain.rawValue)].checkDmaBuf(exports: true)
     let frames = try acquire(references, of: owner, by: device.domain, writable: true)
     let map = GrantMap(owner: owner, references: references, notification: nil)

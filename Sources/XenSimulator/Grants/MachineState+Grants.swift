@@ -22,6 +22,13 @@ extension MachineState {
     return entry.frame.store.isForeign ? .badPage : .okay
   }
 
+  /// Refuses what `SystemPlatform` refuses: a translated domain would lose its own pages by mapping them.
+  func checkOwner(_ owner: DomainID, mappedBy domain: DomainID) throws(Errno) {
+    guard owner != domain || domains[Int(domain.rawValue)].kind == .pv else {
+      throw .notSupportedOnSocket
+    }
+  }
+
   /// Maps references for the kernel of a domain: all of them or none.
   mutating func acquire(
     _ references: [GrantReference], of owner: DomainID, by domain: DomainID, writable: Bool
@@ -79,6 +86,7 @@ extension MachineState {
     notification: UnmapNotification?
   ) throws(Errno) -> UInt {
     guard let device = grantDevices[handle] else { throw .badFileDescriptor }
+    try checkOwner(owner, mappedBy: device.domain)
     // The kernel clears a byte only where the mapping may be written.
     if notification?.byteOffset != nil && !writable { throw .invalidArgument }
     try hold(notification?.port, of: device.domain)

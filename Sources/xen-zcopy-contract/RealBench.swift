@@ -7,20 +7,34 @@ import XenGrant
   import Glibc
 #endif
 
-/// One domain of real Xen that shares pages with itself.
-struct LoopbackBench: ContractBench {
-  let owner: Xen
+/// Real Xen: a domain with itself, or with an owner in another.
+struct RealBench: ContractBench {
+  let owner: any ContractOwner
+  let ownerXen: Xen?
   let ownerDomain: DomainID
+  let mapper: Xen
+  let mapperDomain: DomainID
   let allocatorLimit: Int?
   let deviceLimit: Int?
 
-  var mapper: Xen { owner }
-  var mapperDomain: DomainID { ownerDomain }
-
-  /// The bench of the domain in which this process runs.
+  /// The domain in which this process runs, with itself.
   init(_ xen: Xen) throws(XenError) {
-    owner = xen
-    ownerDomain = try xen.openStore().ownDomain()
+    try self.init(xen, LocalOwner(xen), owner: nil)
+  }
+
+  /// The domain in which this process runs, with another where the owner is.
+  init(_ xen: Xen, owner: RemoteOwner, in domain: DomainID) throws(XenError) {
+    try self.init(xen, owner, owner: domain)
+  }
+
+  private init(
+    _ xen: Xen, _ owner: any ContractOwner, owner ownerDomain: DomainID?
+  ) throws(XenError) {
+    mapper = xen
+    mapperDomain = try xen.openStore().ownDomain()
+    self.owner = owner
+    self.ownerDomain = ownerDomain ?? mapperDomain
+    ownerXen = ownerDomain == nil ? xen : nil
     allocatorLimit = Self.number("/sys/module/xen_gntalloc/parameters/limit")
     deviceLimit = Self.number("/sys/module/xen_gntdev/parameters/limit")
   }

@@ -1,0 +1,42 @@
+import SystemPackage
+import XenGrant
+
+/// How a check asks an owner in another domain for something: by two XenStore nodes below the owner's `data`.
+///
+/// The owner makes both and lets domain 0 write, as it may anyway. The request is a number that counts up, a word and its
+/// numbers; the reply is that number and `ok` with numbers, or `error` with the call that failed and its errno.
+enum OwnerMessage {
+  static let directory = "data/xen-zcopy-contract-owner"
+  static let request = "request"
+  static let reply = "reply"
+  static let patience: Int32 = 20_000
+  /// Stands for a port or a byte that is not there.
+  static let none = -1
+
+  enum Operation: String {
+    case share, unshare, load, store, open, bind, notify, unmask, next, close, end
+  }
+
+  /// The words of a message.
+  static func words(_ text: String) -> [String] { text.split(separator: " ").map(String.init) }
+
+  static func failure(_ error: any Error) -> String {
+    guard let error = error as? XenError else { return "error - 0" }
+    return "error \(error.call.rawValue) \(error.errno.rawValue)"
+  }
+
+  /// What the words after a reply's number say.
+  static func numbers(_ words: ArraySlice<String>) throws -> [Int] {
+    switch words.first {
+    case "ok":
+      return words.dropFirst().compactMap { Int($0) }
+    case "error":
+      let rest = Array(words.dropFirst())
+      if rest.count == 2, let call = XenError.Call(rawValue: rest[0]), let number = Int32(rest[1]) {
+        throw XenError(call, Errno(rawValue: number))
+      }
+      throw Failure(reason: "the owner says: \(words.joined(separator: " "))")
+    default: throw Failure(reason: "the owner says what cannot be understood")
+    }
+  }
+}
