@@ -179,6 +179,9 @@ extension XenError.Call {
       "run it as root or give this user access to the device"
     case (.map, .invalidArgument), (.mapNotify, .invalidArgument):
       "the references must be granted to this domain, writable if they are to be written"
+    case (.map, .notSupportedOnSocket), (.mapNotify, .notSupportedOnSocket),
+      (.exportDmaBuf, .notSupportedOnSocket):
+      "it is this domain itself, which would lose its own pages: Xen moves a page that a PVH or HVM domain maps from itself"
     case (.exportDmaBuf, .invalidArgument):
       "each reference must be granted to this domain and writable, and no more of them than gntdev's limit"
     case (.exportDmaBuf, .inappropriateIOCTLForDevice),

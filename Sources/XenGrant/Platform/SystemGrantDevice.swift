@@ -11,8 +11,10 @@ import SystemPackage
 final class SystemGrantDevice: GrantDeviceDriver {
   private let handle: OpaquePointer
   private let logger: CLogger
+  private let ownDomain: OwnDomain
 
-  init(_ messages: LibraryMessages) throws(Errno) {
+  init(_ messages: LibraryMessages, _ ownDomain: OwnDomain) throws(Errno) {
+    self.ownDomain = ownDomain
     logger = CLogger(messages)
     // SAFETY: the logger outlives the handle: both are this object's, and deinit closes the handle first.
     guard let handle = unsafe xengnttab_open(logger.typed, 0) else { throw currentErrno() }
@@ -30,6 +32,7 @@ final class SystemGrantDevice: GrantDeviceDriver {
     _ references: [GrantReference], of domain: DomainID, writable: Bool,
     notification: UnmapNotification?
   ) throws(Errno) -> UnsafeMutableRawPointer {
+    try ownDomain.check(domain)
     let protection = PROT_READ | (writable ? PROT_WRITE : 0)
     guard let count = UInt32(exactly: references.count), let first = references.first else {
       throw .invalidArgument
@@ -84,6 +87,7 @@ final class SystemGrantDevice: GrantDeviceDriver {
     _ references: [GrantReference], of domain: DomainID, flags: UInt32
   ) throws(Errno) -> Int32 {
     guard let count = UInt32(exactly: references.count), count > 0 else { throw .invalidArgument }
+    try ownDomain.check(domain)
     let numbers = references.map(\.rawValue)
     var descriptor: UInt32 = 0
     // SAFETY: the library reads `count` references and keeps none.

@@ -12,6 +12,7 @@ public import SystemPackage
 /// What those libraries would print goes to a logger at the level `debug`: each failure also comes back as an error.
 public struct SystemPlatform: XenPlatform {
   private let messages: LibraryMessages
+  private let ownDomain = OwnDomain()
 
   /// The real Xen.
   ///
@@ -19,7 +20,7 @@ public struct SystemPlatform: XenPlatform {
   public init(logger: Logger) { messages = LibraryMessages(logger) }
 
   public func openGrantDevice() throws(Errno) -> any GrantDeviceDriver {
-    try SystemGrantDevice(messages)
+    try SystemGrantDevice(messages, ownDomain)
   }
 
   public func openGrantAllocator() throws(Errno) -> any GrantAllocatorDriver {
