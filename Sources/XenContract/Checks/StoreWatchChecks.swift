@@ -108,12 +108,16 @@ enum StoreWatchChecks {
     },
   ]
 
-  /// The next event within a time.
+  /// The next event within a time. The descriptor may be readable with no event.
   private static func event(
     _ store: borrowing XenStore, within milliseconds: Int32
   ) throws -> StoreWatchEvent? {
-    guard isReadable(store.fileDescriptor, within: milliseconds) else { return nil }
-    return try store.nextWatchEvent()
+    let end = ContinuousClock.now + .milliseconds(Int(milliseconds))
+    repeat {
+      _ = isReadable(store.fileDescriptor, within: min(milliseconds, 20))
+      if let event = try store.nextWatchEvent() { return event }
+    } while ContinuousClock.now < end
+    return nil
   }
 
   private static func next(_ store: borrowing XenStore) throws -> StoreWatchEvent {

@@ -17,6 +17,8 @@ final class StoreWatches {
 
   private let epoll: Int32
   private let timer: Int32
+  /// What fired before its watch was seen to be set.
+  private var early: [StoreWatchEvent] = []
   private var connections: [StoreWatchEvent: OpaquePointer] = unsafe [:]
 
   init() throws(Errno) {
@@ -46,10 +48,14 @@ final class StoreWatches {
     guard unsafe connections[watch] == nil else { throw .fileExists }
     guard let connection = unsafe xs_open(0) else { throw currentErrno() }
     // SAFETY: the connection is open; it closes here if anything fails.
-    guard unsafe xs_watch(connection, watch.path, watch.token) else {
+    if unsafe !xs_watch(connection, watch.path, watch.token) {
       let error = currentErrno()
-      unsafe xs_close(connection)
-      throw error
+      // The static library mistakes a watch that fires before the reply arrives for a wrong reply; then it is set.
+      guard let event = unsafe try? Self.event(of: connection) else {
+        unsafe xs_close(connection)
+        throw error
+      }
+      early.append(event)
     }
     let pipe = unsafe xs_fileno(connection)
     let result = pipe < 0 ? -EBADF : czcopy_epoll_add(epoll, pipe, 0)
@@ -68,6 +74,7 @@ final class StoreWatches {
       throw .noSuchFileOrDirectory
     }
     if unsafe connections.isEmpty { _ = czcopy_epoll_remove(epoll, timer) }
+    early.removeAll { $0.token == watch.token && $0.path == watch.path }
     // SAFETY: nobody else has the connection; closing it removes its pipe from epoll and its watch from XenStore.
     unsafe xs_close(connection)
   }
@@ -75,18 +82,24 @@ final class StoreWatches {
   /// The next watch that fired, or nil.
   func next() throws(Errno) -> StoreWatchEvent? {
     czcopy_drain_timer(timer)
+    if !early.isEmpty { return early.removeFirst() }
     for unsafe connection in unsafe connections.values {
-      // SAFETY: the library returns two strings in one block from malloc, or NULL.
-      guard let event = unsafe xs_check_watch(connection) else {
-        let error = currentErrno()
-        guard error == .resourceTemporarilyUnavailable else { throw error }
-        continue
-      }
-      defer { unsafe free(event) }
-      // XS_WATCH_PATH is 0 and XS_WATCH_TOKEN is 1.
-      guard let path = unsafe event[0], let token = unsafe event[1] else { continue }
-      return unsafe StoreWatchEvent(path: String(cString: path), token: String(cString: token))
+      if let event = unsafe try Self.event(of: connection) { return event }
     }
     return nil
+  }
+
+  /// What a connection's watch has fired, or nil.
+  private static func event(of connection: OpaquePointer) throws(Errno) -> StoreWatchEvent? {
+    // SAFETY: the library returns two strings in one block from malloc, or NULL.
+    guard let event = unsafe xs_check_watch(connection) else {
+      let error = currentErrno()
+      guard error == .resourceTemporarilyUnavailable else { throw error }
+      return nil
+    }
+    defer { unsafe free(event) }
+    // XS_WATCH_PATH is 0 and XS_WATCH_TOKEN is 1.
+    guard let path = unsafe event[0], let token = unsafe event[1] else { return nil }
+    return unsafe StoreWatchEvent(path: String(cString: path), token: String(cString: token))
   }
 }
