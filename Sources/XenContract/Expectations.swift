@@ -88,9 +88,7 @@ extension ContractBench {
   func sharePages(_ count: Int, writable: Bool = true) throws -> OwnerPages {
     let pages = OwnerPages(
       try owner.share(pages: count, with: mapperDomain, writable: writable, notification: nil))
-    for index in 0..<count {
-      try pages.storeWord(word(index), at: index * GrantReference.pageSize)
-    }
+    try pages.mark()
     return pages
   }
 

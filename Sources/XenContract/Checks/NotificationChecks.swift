@@ -23,7 +23,7 @@ enum NotificationChecks {
   }
 
   private static func fill(_ memory: borrowing some Words & ~Copyable) throws {
-    for index in 0..<32 { try memory.storeByte(0xFF, at: index) }
+    for index in offset - 1...offset + 1 { try memory.storeByte(0xFF, at: index) }
   }
 
   private static let mapperSide: [ContractCheck] = [

@@ -146,11 +146,14 @@ enum StoreChecks {
 
     ContractCheck("a path that is none is EINVAL") { bench in
       let corner = try StoreCorner(bench)
-      let wrong = [
+      var wrong = [
         "", "\(corner.path)/", "\(corner.path)//a", "\(corner.path)/a b", "\(corner.path)/ä",
-        "data/" + String(repeating: "x", count: 2100),
         "/" + String(repeating: "x", count: 3100),
       ]
+      // Below a home, domain 0 may go on to the limit of all paths (seen on Xen 4.20).
+      if bench.ownerDomain != .dom0 {
+        wrong.append("data/" + String(repeating: "x", count: 2100))
+      }
       for path in wrong {
         try expectRefusal(.invalidArgument, of: "reading \"\(path.prefix(60))\"") {
           try corner.store.read(path)

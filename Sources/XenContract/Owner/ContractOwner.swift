@@ -20,6 +20,8 @@ public protocol OwnerPagesDriver: AnyObject {
   func load(bytes: Int, at offset: Int) throws -> UInt32
   /// Writes 1 or 4 bytes once.
   func store(_ value: UInt32, bytes: Int, at offset: Int) throws
+  /// Writes to the beginning of each page the word of its index.
+  func mark() throws
   /// Withdraws them; called once.
   func unshare() throws
 }
@@ -50,6 +52,9 @@ struct OwnerPages: ~Copyable {
     guard isShared else { return }
     try? driver.unshare()
   }
+
+  /// Writes to the beginning of each page the word of its index.
+  func mark() throws { try driver.mark() }
 
   /// Withdraws them now.
   consuming func unshare() throws {

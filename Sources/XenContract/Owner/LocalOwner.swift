@@ -55,6 +55,12 @@ private final class LocalPages: OwnerPagesDriver {
     }
   }
 
+  func mark() throws {
+    for index in references.indices {
+      try store(word(index), bytes: 4, at: index * GrantReference.pageSize)
+    }
+  }
+
   func unshare() throws { try pages.take()?.unshare() }
 
   private static func check(_ bytes: Int, _ offset: Int, _ size: Int) throws {

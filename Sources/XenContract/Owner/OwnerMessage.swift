@@ -14,7 +14,7 @@ enum OwnerMessage {
   static let none = -1
 
   enum Operation: String {
-    case share, unshare, load, store, open, bind, notify, unmask, next, close, end
+    case share, unshare, mark, load, store, open, bind, notify, unmask, next, close, end
   }
 
   /// The words of a message.

@@ -75,6 +75,9 @@ public struct OwnerService: ~Copyable {
       guard let page = pages[try number(0)] else { throw Failure(reason: "no such pages") }
       try page.store(
         UInt32(truncatingIfNeeded: try number(3)), bytes: try number(1), at: try number(2))
+    case .mark:
+      guard let page = pages[try number(0)] else { throw Failure(reason: "no such pages") }
+      try page.mark()
     case .open:
       lastHandle += 1
       channels[lastHandle] = try owner.openEventChannels()

@@ -102,6 +102,8 @@ private final class RemotePages: OwnerPagesDriver {
     _ = try owner.ask(.store, handle, bytes, offset, Int(value))
   }
 
+  func mark() throws { _ = try owner.ask(.mark, handle) }
+
   func unshare() throws { _ = try owner.ask(.unshare, handle) }
 }
 

@@ -83,8 +83,10 @@ final class SimulatedStore: XenStoreDriver, Sendable {
   }
 
   func isIntroduced(_ domain: DomainID) throws(Errno) -> Bool {
-    try process.perform(.isIntroduced) { (state) throws(Errno) in
-      state.livingIndex(domain) != nil
+    let isPrivileged = process.domain == .dom0
+    return try process.perform(.isIntroduced) { (state) throws(Errno) in
+      guard isPrivileged else { throw .permissionDenied }
+      return state.livingIndex(domain) != nil
     }
   }
 
