@@ -66,6 +66,19 @@ let package = Package(
       name: "PictureTests", dependencies: ["Picture", "ZcopyBackend", system],
       swiftSettings: strict),
     .testTarget(
+      name: "DmaBufTests", dependencies: ["CZcopy", "DmaBuf", system], swiftSettings: strict),
+    .testTarget(
+      name: "ZcopyBackendTests",
+      dependencies: ["CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", system],
+      swiftSettings: strict),
+    .testTarget(
+      name: "xen-zcopyTests",
+      dependencies: [
+        "CZcopy", "Picture", "XenGrant", "XenSimulator", "ZcopyBackend", "xen-zcopy",
+        argumentParser, logging, system,
+      ],
+      swiftSettings: strict),
+    .testTarget(
       name: "XenGrantTests", dependencies: ["XenGrant", "XenSimulator", logging, system],
       swiftSettings: strict),
     .testTarget(

@@ -43,13 +43,18 @@ public struct DmaBuf: ~Copyable {
   ///
   /// The ioctl is `DMA_BUF_SET_NAME`.
   public borrowing func setName(_ name: String) throws(DmaBufError) {
-    var short = name.prefix(Self.longestName)
-    while short.utf8.count > Self.longestName { short.removeLast() }
     // SAFETY: the shim reads a NUL-terminated string and keeps none.
-    let result = unsafe czcopy_dmabuf_set_name(fileDescriptor.rawValue, String(short))
+    let result = unsafe czcopy_dmabuf_set_name(fileDescriptor.rawValue, Self.shortened(name))
     guard result >= 0 else {
       throw .setName(fileDescriptor.rawValue, Errno(rawValue: -result))
     }
+  }
+
+  /// As much of a name as the kernel keeps, cut at a character.
+  static func shortened(_ name: String) -> String {
+    var short = name.prefix(longestName)
+    while short.utf8.count > longestName { short.removeLast() }
+    return String(short)
   }
 
   /// Bytes of a name that the kernel keeps. The C constant is `DMA_BUF_NAME_LEN`, less the NUL.

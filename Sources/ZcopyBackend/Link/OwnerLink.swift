@@ -5,7 +5,8 @@ public import XenGrant
 /// The owner's side of a shared buffer: tells the peer of frames and learns what the peer does.
 ///
 /// One control page and one event channel. Nothing in the page is trusted: what this side wrote it knows by itself, and
-/// what the peer wrote is read once and compared with what it wrote before.
+/// what the peer wrote is read once and compared with what it wrote before. After a peer has released or died another may
+/// come: each peer clears what the one before has written.
 public struct OwnerLink: ~Copyable {
   /// What the peer did since the last look.
   public enum Change: Equatable, Sendable {
@@ -112,13 +113,6 @@ public struct OwnerLink: ~Copyable {
       changes.append(.died)
     }
     return changes
-  }
-
-  /// Prepares the page for the next peer, after one has released or died.
-  public mutating func reset() {
-    page.memory.storeWord(XEN_ZCOPY_PEER_NONE, at: ControlPage.peerState)
-    page.memory.storeWord(0, at: ControlPage.peerFrame)
-    last = .absent
   }
 }
 

@@ -44,11 +44,15 @@ public struct PeerLink: ~Copyable {
   }
 
   /// Checks that the page is a control page, and says that somebody is there.
+  ///
+  /// The state of a peer that was there before goes first: the owner must not take it for this one's.
   private static func enter(_ page: borrowing GrantMapping) throws(LinkError) {
     let now = OwnerSnapshot(page.memory)
     guard now.magic == XEN_ZCOPY_MAGIC, now.version == XEN_ZCOPY_VERSION else {
       throw .noControlPage(page.domain, magic: now.magic, version: now.version)
     }
+    page.memory.storeWord(XEN_ZCOPY_PEER_NONE, at: ControlPage.peerState)
+    page.memory.storeWord(0, at: ControlPage.peerFrame)
     page.memory.storeByte(1, at: ControlPage.peerAlive)
   }
 

@@ -116,24 +116,30 @@ public struct Publication: Equatable, Sendable {
     try self.init(values, path: path, domain: domain)
   }
 
-  private static let otherNodes = [
-    XEN_ZCOPY_NODE_GRANT_DIRECTORY, XEN_ZCOPY_NODE_SIZE, XEN_ZCOPY_NODE_OFFSET,
-    XEN_ZCOPY_NODE_CONTROL, XEN_ZCOPY_NODE_EVENT_CHANNEL, XEN_ZCOPY_NODE_WIDTH,
-    XEN_ZCOPY_NODE_HEIGHT, XEN_ZCOPY_NODE_STRIDE, XEN_ZCOPY_NODE_FORMAT,
+  private static let otherNodes =
+    [
+      XEN_ZCOPY_NODE_GRANT_DIRECTORY, XEN_ZCOPY_NODE_SIZE, XEN_ZCOPY_NODE_OFFSET,
+      XEN_ZCOPY_NODE_CONTROL, XEN_ZCOPY_NODE_EVENT_CHANNEL,
+    ] + pictureNodes
+
+  /// All of them, or none.
+  private static let pictureNodes = [
+    XEN_ZCOPY_NODE_WIDTH, XEN_ZCOPY_NODE_HEIGHT, XEN_ZCOPY_NODE_STRIDE, XEN_ZCOPY_NODE_FORMAT,
   ]
 
   /// Checks what stood in the nodes; the domain is known from the path, never from their contents.
   init(
     _ values: [String: String], path: String, domain: DomainID
   ) throws(PublicationError) {
-    /// The number in a node. `UInt32` also refuses signs, white space and overflow.
-    func number(_ name: String) throws(PublicationError) -> UInt32 {
-      let text = values[name] ?? ""
-      guard let value = UInt32(text) else { throw .malformed(path: path, node: name, value: text) }
-      return value
-    }
     func malformed(_ name: String) -> PublicationError {
       .malformed(path: path, node: name, value: values[name] ?? "")
+    }
+    /// The number in a node. `UInt32` refuses white space and overflow, but takes `+1` and `-0`.
+    func number(_ name: String) throws(PublicationError) -> UInt32 {
+      guard let text = values[name], text.utf8.first.map({ $0 >= UInt8(ascii: "0") }) == true,
+        let value = UInt32(text)
+      else { throw malformed(name) }
+      return value
     }
 
     guard values[XEN_ZCOPY_NODE_VERSION] == "\(XEN_ZCOPY_VERSION)" else {
@@ -150,7 +156,7 @@ public struct Publication: Equatable, Sendable {
       directory: GrantReference(rawValue: try number(XEN_ZCOPY_NODE_GRANT_DIRECTORY)),
       byteCount: Int(try number(XEN_ZCOPY_NODE_SIZE)),
       offset: values[XEN_ZCOPY_NODE_OFFSET] == nil ? 0 : Int(try number(XEN_ZCOPY_NODE_OFFSET)))
-    if values[XEN_ZCOPY_NODE_WIDTH] != nil {
+    if Self.pictureNodes.contains(where: { values[$0] != nil }) {
       guard let format = PixelFormat(name: values[XEN_ZCOPY_NODE_FORMAT] ?? "") else {
         throw malformed(XEN_ZCOPY_NODE_FORMAT)
       }
@@ -175,8 +181,9 @@ public struct Publication: Equatable, Sendable {
       do throws(XenError) { return try store.ownDomain() } catch { throw .unreadable(error) }
     }
     let parts = path.split(separator: "/", omittingEmptySubsequences: true)
+    // The number as XenStore writes it: `+1` and `01` are other nodes than the home of domain 1.
     guard parts.count > 3, parts[0] == "local", parts[1] == "domain",
-      let domain = DomainID(parts[2])
+      let domain = DomainID(parts[2]), domain.description == parts[2]
     else { throw .noOwner(path: path) }
     return domain
   }
@@ -211,8 +218,17 @@ extension PublicationError: CustomStringConvertible {
     }
   }
 
-  /// A guest's text, short and without control characters that a terminal would obey.
+  /// A guest's text, short and without characters that a terminal would obey or not show.
   private func printable(_ text: String) -> String {
-    String(text.unicodeScalars.prefix(40).map { $0.value < 32 || $0.value == 127 ? "?" : Character($0) })
+    var line = String.UnicodeScalarView()
+    for scalar in text.unicodeScalars.prefix(40) {
+      switch scalar.properties.generalCategory {
+      // Control characters, those that turn the direction of writing, and line ends.
+      case .control, .format, .lineSeparator, .paragraphSeparator, .privateUse, .unassigned:
+        line.append("?")
+      default: line.append(scalar)
+      }
+    }
+    return String(line)
   }
 }

@@ -7,15 +7,15 @@ struct ByteSize: ExpressibleByArgument, Equatable {
   init(bytes: Int) { self.bytes = bytes }
 
   init?(argument: String) {
-    let units: [Character: Int] = ["K": 10, "M": 20, "G": 30]
+    let units: [Character: Int] = ["K": 10, "k": 10, "M": 20, "m": 20, "G": 30, "g": 30]
     var digits = Substring(argument)
     var shift = 0
-    if let unit = digits.last.flatMap({ units[Character($0.uppercased())] }) {
+    if let unit = digits.last.flatMap({ units[$0] }) {
       shift = unit
       digits.removeLast()
     }
     // `Int` alone would take a sign.
-    guard let first = digits.first, first.isNumber, let number = Int(digits) else { return nil }
+    guard digits.first?.isNumber == true, let number = Int(digits) else { return nil }
     let (bytes, overflow) = number.multipliedReportingOverflow(by: 1 << shift)
     guard !overflow else { return nil }
     self.bytes = bytes

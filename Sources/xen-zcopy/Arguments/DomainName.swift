@@ -8,9 +8,10 @@ enum DomainName: ExpressibleByArgument, Equatable {
 
   init?(argument: String) {
     guard !argument.isEmpty, !argument.contains("/") else { return nil }
-    if let domain = DomainID(argument) {
+    if argument.allSatisfy(\.isNumber) {
+      guard let domain = DomainID(argument) else { return nil }
       self = .number(domain)
-    } else if argument.allSatisfy(\.isNumber) || argument.hasPrefix("-") {
+    } else if argument.hasPrefix("-") || argument.hasPrefix("+") {
       return nil
     } else {
       self = .name(argument)

@@ -62,7 +62,7 @@ struct ShareCommand: ParsableCommand {
         throw ValidationError("--frames needs --publish and --pattern")
       }
     }
-    guard fps > 0, fps <= 240 else { throw ValidationError("--fps takes more than 0 and at most 240") }
+    guard (0.001...240).contains(fps) else { throw ValidationError("--fps takes 0.001 to 240") }
     guard (0...3600).contains(releaseTimeout) else {
       throw ValidationError("--release-timeout takes 0 to 3600 seconds")
     }

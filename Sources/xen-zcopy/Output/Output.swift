@@ -4,6 +4,8 @@ import SystemPackage
 /// What the command tells: lines for people, or JSON objects, one a line.
 struct Output {
   let isJSON: Bool
+  /// Where results go.
+  var file = FileDescriptor.standardOutput
 
   /// Writes one event.
   ///
@@ -18,9 +20,9 @@ struct Output {
       let encoder = JSONEncoder()
       encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
       guard let data = try? encoder.encode(fields) else { return }
-      Self.write(String(decoding: data, as: UTF8.self), to: .standardOutput)
+      Self.write(String(decoding: data, as: UTF8.self), to: file)
     } else if let line {
-      Self.write(line, to: .standardOutput)
+      Self.write(line, to: file)
     }
   }
 

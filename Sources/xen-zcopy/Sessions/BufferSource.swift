@@ -30,9 +30,16 @@ enum BufferSource {
       }
     case .picture(let path):
       guard let geometry else { return }
-      _ = try PNG.read(from: path, as: geometry.format) { row, bytes in
-        buffer.memory.write(bytes, to: row * geometry.stride)
-      }
+      // The buffer was made for the size that the file had: another would be written beyond its end.
+      _ = try PNG.read(
+        from: path, as: geometry.format,
+        header: { header in
+          guard header.width == geometry.width, header.height == geometry.height else {
+            throw Failure(
+              "the file is \(header.width)x\(header.height) now and was \(geometry.width)x\(geometry.height)")
+          }
+        },
+        row: { row, bytes in buffer.memory.write(bytes, to: row * geometry.stride) })
     }
   }
 

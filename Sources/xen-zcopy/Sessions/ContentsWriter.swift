@@ -25,11 +25,16 @@ struct ContentsWriter {
   private func write(
     _ contents: borrowing GrantMapping, of request: MapRequest, to path: String
   ) throws {
-    guard path.lowercased().hasSuffix(".png"), let geometry = request.geometry else {
+    guard path.lowercased().hasSuffix(".png") else {
       try RawFile.write(to: path, byteCount: request.byteCount - request.offset) { offset, bytes in
         contents.memory.read(from: request.offset + offset, into: &bytes)
       }
       return
+    }
+    guard let geometry = request.geometry else {
+      throw Failure(
+        "cannot write \(path): the buffer was published without a picture; give --width and --height, or dump to a name "
+          + "without .png")
     }
     try PNG.write(to: path, geometry: geometry) { row, bytes in
       contents.memory.read(from: request.offset + row * geometry.stride, into: &bytes)

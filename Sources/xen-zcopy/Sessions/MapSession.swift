@@ -46,6 +46,8 @@ final class MapSession {
   private var contents: GrantMapping?
   private var child: Int32?
   private var childCode: Int32 = 0
+  private var hasTakenFrame = false
+  private var wasInterrupted = false
   private var end: End?
   private var failure: (any Error)?
 
@@ -100,8 +102,9 @@ final class MapSession {
     self.buffer = consume buffer
     try watchOwner(request.domain)
     try link?.announceMapped()
-    if link == nil || !plan.follows { try takeFrame(1, of: request) }
+    // What the owner has drawn so far; an owner that counts no frames has drawn one.
     if link != nil { try lookAtOwner() }
+    if !plan.follows, !hasTakenFrame { try takeFrame(1, of: request) }
     if !plan.program.isEmpty { try startProgram() }
     let hasWork = !plan.program.isEmpty || plan.follows
     if plan.contents.isNeeded, !hasWork { finishWith(.done) }
@@ -150,7 +153,7 @@ final class MapSession {
     for change in changes {
       switch change {
       case .frame(let frame):
-        if plan.follows { try takeFrame(frame, of: request) }
+        if plan.follows || !hasTakenFrame { try takeFrame(frame, of: request) }
         try link?.announceUsed(frame: frame)
       case .closing: finishWith(.ownerClosing)
       case .died: finishWith(.ownerDied)
@@ -159,6 +162,7 @@ final class MapSession {
   }
 
   private func takeFrame(_ frame: UInt32, of request: MapRequest) throws {
+    hasTakenFrame = true
     let clock = ContinuousClock()
     let start = clock.now
     if contents != nil {
@@ -193,6 +197,8 @@ final class MapSession {
     let child = try spawn(plan.program, inheriting: descriptor, named: "ZCOPY_FD")
     self.child = child
     try loop.onExit(of: child) { [unowned self] in
+      // The end of the session may have waited for it before this is told.
+      guard self.child != nil else { return }
       childCode = czcopy_reap(child)
       self.child = nil
       output.report(
@@ -207,8 +213,8 @@ final class MapSession {
   private func interrupt(_ signal: Int32) {
     if let child { kill(child, signal) }
     // With a program, its end is waited for: it holds the buffer. A second signal no longer waits.
-    if child == nil || end != nil { finishWith(.signal(signal)) }
-    if child != nil { end = end ?? nil }
+    if child == nil || wasInterrupted { finishWith(.signal(signal)) }
+    wasInterrupted = true
   }
 
   private func finishWith(_ reason: End) { end = end ?? reason }
@@ -226,7 +232,8 @@ final class MapSession {
   /// Closes the buffer, waits until the kernel has released it, and tells its owner.
   private func finish(_ request: MapRequest) throws {
     if let child {
-      kill(child, SIGTERM)
+      // After a second signal nobody waits for a program any more that did not end by the first.
+      if case .signal = end { kill(child, SIGKILL) } else { kill(child, SIGTERM) }
       childCode = czcopy_reap(child)
       self.child = nil
     }

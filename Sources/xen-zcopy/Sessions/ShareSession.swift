@@ -138,17 +138,17 @@ final class ShareSession {
       let domain = plan.peer
       switch change {
       case .mapped:
+        // A peer that comes late gets as much time for the frame that it finds as for any other.
+        lastDrawn = ContinuousClock().now
         output.report("peer-mapped", "domain \(domain) has mapped the buffer")
       case .used(let frame):
         output.report("frame-used", nil, ["frame": .number(Int(frame))])
       case .released:
         output.report("peer-released", "domain \(domain) has released the buffer")
-        if !isEnding { link?.reset() }
       case .died:
         output.report(
           "peer-died",
           "the peer's process in domain \(domain) has ended without releasing; its kernel has taken the control page back")
-        if !isEnding { link?.reset() }
       }
     }
   }

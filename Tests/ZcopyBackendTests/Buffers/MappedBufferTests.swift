@@ -1,0 +1,331 @@
+import DmaBuf
+import Glibc
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+
+@Suite("A mapped buffer")
+struct MappedBufferTests {
+  /// What mapping fails with, or nil.
+  private func refusal(
+    _ request: MapRequest, in domain: SimulatedDomain, limits: BufferLimits = BufferLimits()
+  ) -> MapError? {
+    error { () throws(MapError) in
+      _ = try MappedBuffer(request, xen: domain.xen, limits: limits)
+    }
+  }
+
+  @Test("is a dma-buf of the owner's very pages")
+  func contents() throws {
+    let pair = try Pair()
+    let buffer = try pair.share(byteCount: 2 * 4096 + 5)
+    buffer.write([1, 2, 3, 4], at: 4094)
+    let mapped = try MappedBuffer(
+      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
+    let file = mapped.dmaBuf.fileDescriptor
+    #expect(mapped.dmaBuf.byteCount == 3 * 4096)
+    #expect(mapped.dmaBuf.identity != 0)
+    let references = mapped.references
+    #expect(references == buffer.references)
+    #expect(try pair.machine.bytes(ofDmaBuf: file)[4093...4098] == [0, 1, 2, 3, 4, 0])
+    // Not a copy: what a device writes, the owner sees, and what the owner writes later, the device.
+    try pair.machine.write([9, 8], toDmaBuf: file, at: 8191)
+    #expect(buffer.bytes(8190..<8194) == [0, 9, 8, 0])
+    buffer.write([77], at: 0)
+    #expect(try pair.machine.bytes(ofDmaBuf: file)[0] == 77)
+  }
+
+  @Test("shows the owner's bytes to the processor, also after it was closed")
+  func mapContents() throws {
+    let pair = try Pair()
+    let buffer = try pair.share(pages: 3)
+    let mapped = try MappedBuffer(
+      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
+    let contents = try mapped.mapContents()
+    buffer.write([5, 6, 7], at: 4095)
+    #expect(contents.bytes(4094..<4099) == [0, 5, 6, 7, 0])
+    let releasing = mapped.close()
+    #expect(try releasing.isReleased())
+    buffer.write([8], at: 4095)
+    #expect(contents.bytes(4095..<4096) == [8])
+    #expect(pair.backend.census.activeMaps == 3)
+    _ = consume contents
+    #expect(pair.backend.census.activeMaps == 0)
+  }
+
+  @Test("ends with its value: no map, handle, dma-buf or descriptor is left")
+  func end() throws {
+    let pair = try Pair()
+    let before = pair.backend.census
+    let buffer = try pair.share(pages: 5)
+    let mapped = try MappedBuffer(
+      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
+    #expect(pair.backend.census.activeMaps == 5)
+    #expect(pair.backend.census.dmaBufs == 1)
+    _ = consume mapped
+    #expect(pair.backend.census == before)
+    #expect(pair.machine.liveDmaBufs == 0)
+  }
+
+  @Test("is released when its last descriptor is closed, and not before")
+  func release() throws {
+    let pair = try Pair()
+    let before = pair.backend.census
+    let buffer = try pair.share(pages: 2)
+    let mapped = try MappedBuffer(
+      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
+    let copy = try mapped.dmaBuf.fileDescriptor.duplicate()
+    let releasing = mapped.close()
+    #expect(releasing.domain == pair.guest.id)
+    #expect(try !releasing.isReleased())
+    #expect(try !releasing.isReleased())
+    #expect(pair.backend.census.activeMaps == 2)
+    try copy.close()
+    #expect(try releasing.isReleased())
+    // It stays so.
+    #expect(try releasing.isReleased())
+    #expect(pair.backend.census.activeMaps == 0)
+    _ = consume releasing
+    #expect(pair.backend.census == before)
+  }
+
+  @Test("is not mistaken for another that gets its descriptor number")
+  func numberUsedAgain() throws {
+    let pair = try Pair()
+    let first = try pair.share(pages: 1)
+    let second = try pair.share(pages: 1)
+    let mapped = try MappedBuffer(
+      pair.request(for: first), xen: pair.backend.xen, limits: BufferLimits())
+    let releasing = mapped.close()
+    // Other tests run in this process: the number may be this one's or not, which must not matter.
+    let again = try MappedBuffer(
+      pair.request(for: second), xen: pair.backend.xen, limits: BufferLimits())
+    #expect(try releasing.isReleased())
+    #expect(pair.backend.census.dmaBufs == 1)
+    _ = consume again
+  }
+
+  @Test("cannot be asked for its release when the kernel refuses to answer")
+  func releaseUnknown() throws {
+    let pair = try Pair()
+    let buffer = try pair.share(pages: 1)
+    let mapped = try MappedBuffer(
+      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
+    let number = mapped.dmaBuf.fileDescriptor.rawValue
+    let releasing = mapped.close()
+    pair.machine.fail(.waitReleased, with: .ioError)
+    let refusal = error { () throws(MapError) in _ = try releasing.isReleased() }
+    #expect(refusal == .xen(XenError(.waitReleased, .ioError, subject: .fileDescriptor(number))))
+  }
+
+  @Test("keeps the pages when the owner withdraws them, until it is closed")
+  func ownerWithdraws() throws {
+    let pair = try Pair()
+    let before = pair.guest.census
+    let buffer = try pair.share(pages: 2)
+    buffer.write([42], at: 0)
+    let mapped = try MappedBuffer(
+      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
+    let contents = try mapped.mapContents()
+    _ = consume buffer
+    #expect(pair.guest.census.deferredPages == 2)
+    #expect(contents.bytes(0..<1) == [42])
+    _ = consume contents
+    let releasing = mapped.close()
+    #expect(try releasing.isReleased())
+    #expect(pair.guest.census == before)
+  }
+
+  @Test("outlives its owner's domain, and ends as ever")
+  func ownerDestroyed() throws {
+    let pair = try Pair()
+    let before = pair.backend.census
+    let buffer = try pair.share(pages: 2)
+    buffer.write([42], at: 4096)
+    let request = pair.request(for: buffer)
+    let mapped = try MappedBuffer(request, xen: pair.backend.xen, limits: BufferLimits())
+    let contents = try mapped.mapContents()
+    pair.guest.destroy()
+    #expect(contents.bytes(4096..<4097) == [42])
+    _ = consume contents
+    let releasing = mapped.close()
+    #expect(try releasing.isReleased())
+    _ = consume releasing
+    // XenStore nodes went with the guest.
+    let after = pair.backend.census
+    #expect(after.activeMaps == before.activeMaps)
+    #expect(after.openHandles == before.openHandles)
+    #expect(after.dmaBufs == before.dmaBufs)
+    let again = refusal(request, in: pair.backend)
+    let unreadable = XenError(
+      .copy, .ioError, domain: pair.guest.id, subject: .reference(request.directory),
+      status: .badDomain)
+    #expect(again == .directory(.unreadable(unreadable), pair.guest.id))
+  }
+
+  @Test("is refused before anything is asked of Xen when its request contradicts itself")
+  func badRequests() throws {
+    let pair = try Pair()
+    let buffer = try pair.share(pages: 1)
+    var request = pair.request(for: buffer)
+    pair.machine.resetCalls()
+    request.offset = 4096
+    #expect(refusal(request, in: pair.backend) == .offsetBeyondSize(offset: 4096, size: 4096))
+    request.offset = 0
+    request.geometry = try PictureGeometry(width: 32, height: 33)
+    #expect(
+      refusal(request, in: pair.backend)
+        == .geometry(
+          .doesNotFit(try PictureGeometry(width: 32, height: 33), offset: 0, size: 4096)))
+    request.geometry = nil
+    request.byteCount = 0
+    #expect(refusal(request, in: pair.backend) == .directory(.emptyBuffer, pair.guest.id))
+    request.byteCount = -4096
+    #expect(refusal(request, in: pair.backend) == .directory(.emptyBuffer, pair.guest.id))
+    #expect(pair.machine.calls.total == 0)
+  }
+
+  @Test("is refused above the caps, and nothing stays behind")
+  func caps() throws {
+    let pair = try Pair()
+    let before = pair.backend.census
+    let buffer = try pair.share(pages: 3)
+    let request = pair.request(for: buffer)
+    #expect(
+      refusal(request, in: pair.backend, limits: BufferLimits(bytesPerBuffer: 12287))
+        == .directory(.tooLarge(byteCount: 12288, limit: 12287), pair.guest.id))
+    #expect(
+      refusal(request, in: pair.backend, limits: BufferLimits(pagesPerRequest: 2))
+        == .directory(.tooManyPages(pages: 3, limit: 2), pair.guest.id))
+    #expect(
+      refusal(request, in: pair.backend, limits: BufferLimits(bytesPerBuffer: 12288)) == nil)
+    #expect(pair.backend.census == before)
+  }
+
+  @Test("is refused above gntdev's own limit, when that is lower than what was assumed")
+  func aboveDeviceLimit() throws {
+    let pair = try Pair(gntdevLimit: 2)
+    let before = pair.backend.census
+    let buffer = try pair.share(pages: 3)
+    let refused = refusal(pair.request(for: buffer), in: pair.backend)
+    let cause = XenError(
+      .exportDmaBuf, .invalidArgument, domain: pair.guest.id, subject: .references(count: 3))
+    #expect(refused == .refused(cause, .usable))
+    #expect("\(refused.map(String.init(describing:)) ?? "")".contains("gntdev's limit"))
+    #expect(pair.backend.census == before)
+  }
+
+  @Test("is refused for a directory of another size, and nothing stays behind")
+  func wrongSize() throws {
+    let pair = try Pair()
+    let before = pair.backend.census
+    let buffer = try pair.share(pages: 3)
+    var request = pair.request(for: buffer)
+    request.byteCount = 4 * 4096
+    #expect(
+      refusal(request, in: pair.backend)
+        == .directory(.tooShort(references: 3, pages: 4), pair.guest.id))
+    request.byteCount = 2 * 4096
+    let third = buffer.references[2]
+    #expect(
+      refusal(request, in: pair.backend)
+        == .directory(.extraReference(third, pages: 2), pair.guest.id))
+    request.directory = GrantReference(rawValue: 0)
+    #expect(refusal(request, in: pair.backend) == .directory(.noDirectory, pair.guest.id))
+    #expect(pair.backend.census == before)
+  }
+
+  @Test("is refused where one page is not granted writable, and nothing stays mapped")
+  func readOnlyPage() throws {
+    let pair = try Pair()
+    let before = pair.backend.census
+    let allocator = try pair.guest.xen.openGrantAllocator()
+    let good = try allocator.share(pages: 3, with: pair.backend.id, writable: true)
+    let bad = try allocator.share(pages: 1, with: pair.backend.id, writable: false)
+    let list = good.references[1...] + bad.references
+    good.write([0] + list.map(\.rawValue), toPage: 0)
+    let request = MapRequest(
+      domain: pair.guest.id, directory: good.references[0], byteCount: 3 * 4096)
+    let refused = refusal(request, in: pair.backend)
+    let cause = XenError(
+      .exportDmaBuf, .invalidArgument, domain: pair.guest.id, subject: .references(count: 3))
+    #expect(refused == .refused(cause, .usable))
+    #expect(pair.backend.census == before)
+  }
+
+  @Test(
+    "says which call failed, and leaves nothing behind",
+    arguments: [
+      (.openGrantDevice, .noSuchFileOrDirectory), (.openGrantDevice, .permissionDenied),
+      (.copy, .ioError), (.exportDmaBuf, .noMemory), (.exportDmaBuf, .interrupted),
+      (.exportDmaBuf, .tooManyOpenFiles),
+    ] as [(XenError.Call, Errno)])
+  func failures(call: XenError.Call, errno: Errno) throws {
+    let pair = try Pair()
+    let before = pair.backend.census
+    let buffer = try pair.share(pages: 1100)
+    // The second directory page fails, not only the first.
+    pair.machine.fail(call, with: errno, after: call == .copy ? 1 : 0)
+    let refused = refusal(pair.request(for: buffer), in: pair.backend)
+    let cause: XenError? =
+      switch refused {
+      case .xen(let error), .refused(let error, .usable), .directory(.unreadable(let error), _):
+        error
+      default: nil
+      }
+    #expect(cause?.call == call)
+    #expect(cause?.errno == errno)
+    #expect(pair.backend.census == before)
+    #expect(pair.machine.liveDmaBufs == 0)
+    #expect(refusal(pair.request(for: buffer), in: pair.backend) == nil)
+  }
+
+  @Test("says so where the contents cannot be mapped, and stays as it is")
+  func contentsRefused() throws {
+    let pair = try Pair()
+    let buffer = try pair.share(pages: 1)
+    let mapped = try MappedBuffer(
+      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
+    let before = pair.backend.census
+    pair.machine.fail(.map, with: .noMemory)
+    let refusal = error { () throws(MapError) in _ = try mapped.mapContents() }
+    #expect(
+      refusal
+        == .xen(
+          XenError(.map, .noMemory, domain: pair.guest.id, subject: .references(count: 1))))
+    #expect(pair.backend.census == before)
+  }
+
+  @Test("is refused by a kernel without dma-buf support, in words that say what to do")
+  func notBuilt() throws {
+    let pair = try Pair(hasDmaBuf: false)
+    let before = pair.backend.census
+    let buffer = try pair.share(pages: 1)
+    let refused = refusal(pair.request(for: buffer), in: pair.backend)
+    let cause = XenError(
+      .exportDmaBuf, .inappropriateIOCTLForDevice, domain: pair.guest.id,
+      subject: .references(count: 1))
+    #expect(refused == .refused(cause, .notBuilt))
+    let text = refused?.description ?? ""
+    #expect(text.contains("domain 1") && text.contains("CONFIG_XEN_GNTDEV_DMABUF"))
+    #expect(text.contains("kernel/README.md"))
+    #expect(pair.backend.census == before)
+  }
+
+  @Test("is refused in a PV domain, in words that say what to do")
+  func pv() throws {
+    let pair = try Pair(kind: .pv)
+    let before = pair.backend.census
+    let buffer = try pair.share(pages: 1)
+    let refused = refusal(pair.request(for: buffer), in: pair.backend)
+    let cause = XenError(
+      .exportDmaBuf, .invalidArgument, domain: pair.guest.id, subject: .references(count: 1))
+    #expect(refused == .refused(cause, .refusedInPVDomain))
+    let text = refused?.description ?? ""
+    #expect(text.contains("domain 1") && text.contains("PV domain") && text.contains("PVH"))
+    #expect(pair.backend.census == before)
+  }
+}

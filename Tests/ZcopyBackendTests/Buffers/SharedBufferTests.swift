@@ -1,0 +1,83 @@
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+
+@Suite("A shared buffer")
+struct SharedBufferTests {
+  @Test(
+    "has whole zeroed pages and a reference for each", arguments: [(1, 1), (4096, 1), (4097, 2)])
+  func pages(byteCount: Int, pages: Int) throws {
+    let pair = try Pair()
+    let buffer = try pair.share(byteCount: byteCount)
+    let references = buffer.references
+    #expect(references.count == pages)
+    #expect(Set(references + [buffer.directory]).count == pages + 1)
+    #expect(buffer.byteCount == byteCount)
+    #expect(buffer.memory.byteCount == pages * 4096)
+    #expect(buffer.memory.bytes(0..<pages * 4096).allSatisfy { $0 == 0 })
+    #expect(buffer.peer == pair.backend.id)
+  }
+
+  @Test("of no bytes is refused, and leaves nothing behind", arguments: [0, -1, Int.min])
+  func empty(byteCount: Int) throws {
+    let pair = try Pair()
+    let before = pair.guest.census
+    let refusal = error { () throws(XenError) in
+      _ = try SharedBuffer(
+        byteCount: byteCount, peer: pair.backend.id, allocator: pair.guest.xen.openGrantAllocator())
+    }
+    #expect(
+      refusal == XenError(.share, .invalidArgument, domain: pair.backend.id, subject: .pages(0)))
+    #expect(pair.guest.census == before)
+  }
+
+  @Test("above gntalloc's limit is refused, its directory counted too, and leaves nothing behind")
+  func aboveLimit() throws {
+    let machine = SimulatedMachine()
+    let backend = try machine.addDomain()
+    let guest = try machine.addDomain(gntallocLimit: 4)
+    let before = guest.census
+    for pages in [4, 5, 1 << 40] {
+      let refusal = error { () throws(XenError) in
+        _ = try SharedBuffer(
+          byteCount: pages * 4096, peer: backend.id, allocator: guest.xen.openGrantAllocator())
+      }
+      #expect(refusal?.call == .share)
+      #expect(guest.census == before)
+    }
+    let buffer = try SharedBuffer(
+      byteCount: 3 * 4096, peer: backend.id, allocator: guest.xen.openGrantAllocator())
+    #expect(guest.census.allocatedPages == 4)
+    _ = consume buffer
+    #expect(guest.census == before)
+  }
+
+  @Test("gives its pages and its directory back when it ends")
+  func end() throws {
+    let pair = try Pair()
+    let before = pair.guest.census
+    let buffer = try pair.share(pages: 1030)
+    #expect(pair.guest.census.allocatedPages == 1032)
+    #expect(pair.guest.census.grantsInUse == 1032)
+    _ = consume buffer
+    #expect(pair.guest.census == before)
+  }
+
+  @Test("lets the peer write its pages, and not its directory")
+  func permissions() throws {
+    let pair = try Pair()
+    let buffer = try pair.share(pages: 1)
+    let device = try pair.backend.xen.openGrantDevice()
+    let page = try device.map(buffer.references[0], of: pair.guest.id, writable: true)
+    page.memory.storeByte(7, at: 4095)
+    #expect(buffer.memory.loadByte(at: 4095) == 7)
+    let directory = buffer.directory
+    let refusal = error { () throws(XenError) in
+      _ = try device.map(directory, of: pair.guest.id, writable: true)
+    }
+    #expect(refusal?.errno == .invalidArgument)
+  }
+}

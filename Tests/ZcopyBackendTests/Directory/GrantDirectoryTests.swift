@@ -1,0 +1,144 @@
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+
+@Suite("A grant directory")
+struct GrantDirectoryTests {
+  @Test(
+    "needs a page for each 1023 references",
+    arguments: [(0, 0), (1, 1), (1023, 1), (1024, 2), (2046, 2), (2047, 3), (16384, 17)])
+  func pageCount(references: Int, pages: Int) {
+    #expect(GrantDirectory.pages(for: references) == pages)
+  }
+
+  @Test("is written as displif defines it: the next page, then references, then zeroes")
+  func layout() throws {
+    let references = (1...1024).map { GrantReference(rawValue: UInt32($0) + 100) }
+    let own = [7, 8, 9].map { GrantReference(rawValue: $0) }
+    let pages = try #require(GrantDirectory.encode(references, in: own))
+    #expect(pages.count == 2)
+    #expect(pages.allSatisfy { $0.count == 1024 })
+    #expect(pages[0][0] == 8)
+    #expect(pages[0][1] == 101)
+    #expect(pages[0][1023] == 1123)
+    #expect(pages[1][0...1] == [0, 1124])
+    #expect(pages[1][2...].allSatisfy { $0 == 0 })
+  }
+
+  @Test("is not written into too few pages")
+  func tooFewPages() {
+    let references = (1...1024).map { GrantReference(rawValue: UInt32($0)) }
+    #expect(GrantDirectory.encode(references, in: [GrantReference(rawValue: 2000)]) == nil)
+    #expect(GrantDirectory.encode(references, in: []) == nil)
+    #expect(GrantDirectory.encode([], in: [])?.isEmpty == true)
+  }
+
+  @Test(
+    "of a guest's buffer is read in domain 0 as the guest wrote it, at one copy a page",
+    arguments: [1, 1022, 1023, 1024, 2046, 2047, 16384])
+  func roundTrip(pages: Int) throws {
+    let pair = try Pair()
+    let buffer = try pair.share(pages: pages)
+    let device = try pair.backend.xen.openGrantDevice()
+    pair.machine.resetCalls()
+    let read = try GrantDirectory.read(
+      buffer.directory, of: pair.guest.id, byteCount: buffer.byteCount, limits: BufferLimits(),
+      with: device)
+    #expect(read == buffer.references)
+    #expect(pair.machine.calls[.copy] == (pages + 1022) / 1023)
+    #expect(pair.machine.calls.total == pair.machine.calls[.copy])
+  }
+
+  @Test("that is not granted to this domain is unreadable, with the reference and Xen's status")
+  func notGranted() throws {
+    let pair = try Pair()
+    let other = try pair.machine.addDomain()
+    let buffer = try pair.share(pages: 1)
+    let directory = buffer.directory
+    let device = try other.xen.openGrantDevice()
+    for (reference, status) in [
+      (directory, GrantStatus.generalError),
+      (GrantReference(rawValue: 4_000_000_000), .badReference),
+    ] {
+      let refusal = error { () throws(DirectoryError) in
+        _ = try GrantDirectory.read(
+          reference, of: pair.guest.id, byteCount: 4096, limits: BufferLimits(),
+          with: device)
+      }
+      let expected = XenError(
+        .copy, .ioError, domain: pair.guest.id, subject: .reference(reference), status: status)
+      #expect(refusal == .unreadable(expected))
+    }
+  }
+
+  @Test("that a guest takes back during the walk is refused, not read further")
+  func withdrawnDuringWalk() throws {
+    let pair = try Pair()
+    let pages = try pair.sharePages(1)
+    let words = InMemoryDirectory(pages: 1024)
+    pages.write((0..<1024).map { words[0, $0] }, toPage: 0)
+    let device = try pair.backend.xen.openGrantDevice()
+    let refusal = error { () throws(DirectoryError) in
+      // Its second page, 1002, was never granted.
+      _ = try GrantDirectory.read(
+        pages.references[0], of: pair.guest.id, byteCount: 1024 * 4096, limits: BufferLimits(),
+        with: device)
+    }
+    let missing = XenError(
+      .copy, .ioError, domain: pair.guest.id,
+      subject: .reference(GrantReference(rawValue: 1002)), status: .badReference)
+    #expect(refusal == .unreadable(missing))
+  }
+
+  @Test("that a guest changes during the walk is read once, so that no change after a check counts")
+  func changedDuringWalk() throws {
+    let pair = try Pair()
+    let platform = ObservedPlatform(pair.backend.platform)
+    let device = try Xen(platform).openGrantDevice()
+    let count = 3000
+    let references = (0..<count).map { GrantReference(rawValue: 5000 + UInt32($0)) }
+    let pages = try pair.sharePages(3)
+    let words = try #require(GrantDirectory.encode(references, in: pages.references))
+    for (index, page) in words.enumerated() { pages.write(page, toPage: index) }
+
+    // A second mapping of the guest's own pages, for the hook: what it writes is what the guest would.
+    let own = GuestWriter(pair, pages.references)
+    platform.onCopy { copies in
+      // The page that was just copied and all before it become poison: links, references, all.
+      for page in 0..<copies { own.poison(page) }
+    }
+    let read = try GrantDirectory.read(
+      pages.references[0], of: pair.guest.id, byteCount: count * 4096, limits: BufferLimits(),
+      with: device)
+    #expect(read == references)
+    #expect(pair.machine.calls[.copy] == 3)
+  }
+}
+
+/// Writes to pages from inside of a hook, by a mapping in domain 0 that was granted writable.
+private final class GuestWriter: Sendable {
+  private let xen: Xen
+  private let domain: DomainID
+  private let references: [GrantReference]
+
+  init(_ pair: Pair, _ references: [GrantReference]) {
+    xen = pair.backend.xen
+    domain = pair.guest.id
+    self.references = references
+  }
+
+  func poison(_ page: Int) {
+    guard
+      let mapping = try? xen.openGrantDevice().map(references[page], of: domain, writable: true)
+    else {
+      Issue.record("the hook cannot map the directory")
+      return
+    }
+    for offset in stride(from: 0, to: 4096, by: 4) {
+      mapping.memory.storeWord(references[0].rawValue, at: offset)
+    }
+  }
+}

@@ -1,0 +1,91 @@
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+
+@Suite("A watch on a domain's end")
+struct DomainWatchTests {
+  @Test("is told by XenStore in domain 0")
+  func privileged() throws {
+    let pair = try Pair()
+    let watch = try DomainWatch(pair.guest.id, xen: pair.backend.xen)
+    #expect(watch.domain == pair.guest.id)
+    #expect(watch.isNotified == true)
+    #expect(try !watch.isGone())
+    // Asking has taken the first firing, which every watch has.
+    #expect(!isReadable(watch.fileDescriptor))
+    pair.guest.destroy()
+    #expect(isReadable(watch.fileDescriptor))
+    #expect(try watch.isGone())
+    #expect(!isReadable(watch.fileDescriptor))
+    #expect(try watch.isGone())
+  }
+
+  @Test("is woken by another domain's end, and does not take it for its own")
+  func other() throws {
+    let pair = try Pair()
+    let other = try pair.machine.addDomain()
+    let watch = try DomainWatch(pair.guest.id, xen: pair.backend.xen)
+    _ = try watch.isGone()
+    other.destroy()
+    #expect(isReadable(watch.fileDescriptor))
+    #expect(try !watch.isGone())
+    #expect(!isReadable(watch.fileDescriptor))
+  }
+
+  @Test("asks Xen in a domain that XenStore tells nothing")
+  func unprivileged() throws {
+    let pair = try Pair()
+    let other = try pair.machine.addDomain()
+    let before = pair.guest.census
+    // What xenstored answers such a domain.
+    pair.machine.fail(.isIntroduced, with: .permissionDenied)
+    let watch = try DomainWatch(other.id, xen: pair.guest.xen)
+    pair.machine.clearFaults()
+    #expect(watch.isNotified == false)
+    #expect(try !watch.isGone())
+    pair.machine.resetCalls()
+    other.destroy()
+    #expect(try watch.isGone())
+    #expect(pair.machine.calls[.bindInterdomain] == 1)
+    #expect(pair.machine.calls.total == 1)
+    _ = consume watch
+    #expect(pair.guest.census == before)
+  }
+
+  @Test("sees that a domain was gone before it began", arguments: [true, false])
+  func goneBefore(isPrivileged: Bool) throws {
+    let pair = try Pair()
+    let other = try pair.machine.addDomain()
+    other.destroy()
+    if !isPrivileged { pair.machine.fail(.isIntroduced, with: .permissionDenied) }
+    let watch = try DomainWatch(
+      other.id, xen: isPrivileged ? pair.backend.xen : pair.guest.xen)
+    #expect(try watch.isGone())
+  }
+
+  @Test(
+    "is refused without XenStore or event channels, and leaves nothing behind",
+    arguments: [XenError.Call.openStore, .openEventChannels])
+  func refused(call: XenError.Call) throws {
+    let pair = try Pair()
+    let before = pair.backend.census
+    pair.machine.fail(call, with: .connectionRefused)
+    let refusal = error { () throws(XenError) in
+      _ = try DomainWatch(pair.guest.id, xen: pair.backend.xen)
+    }
+    #expect(refusal == XenError(call, .connectionRefused))
+    #expect(pair.backend.census == before)
+  }
+
+  @Test("tells that XenStore is lost")
+  func lostStore() throws {
+    let pair = try Pair()
+    let watch = try DomainWatch(pair.guest.id, xen: pair.backend.xen)
+    pair.machine.fail(.readWatch, with: .ioError)
+    let refusal = error { () throws(XenError) in _ = try watch.isGone() }
+    #expect(refusal == XenError(.readWatch, .ioError))
+  }
+}

@@ -1,0 +1,132 @@
+import ArgumentParser
+import Testing
+
+@testable import xen_zcopy
+
+/// What is wrong with a command line is said before anything is done, with exit code 64.
+@Suite("A command line")
+struct ValidationTests {
+  /// What the command says of a line, or nil if it takes it.
+  private func complaint(_ line: String) -> String? {
+    do {
+      _ = try XenZcopy.parseAsRoot(line.split(separator: " ").map(String.init))
+      return nil
+    } catch {
+      #expect(XenZcopy.exitCode(for: error).rawValue == 64)
+      return XenZcopy.message(for: error)
+    }
+  }
+
+  @Test(
+    "that is good is taken",
+    arguments: [
+      "doctor", "doctor --json", "doctor --verbose",
+      "map --from /local/domain/1/data/zcopy/screen", "map --from x --follow --verify counting",
+      "map --domain 1 --directory 812 --size 8100K",
+      "map --domain guest --directory 1 --size 1 --offset 0",
+      "map --domain 1 --directory 812 --size 8100K --dump a.raw",
+      "map --domain 1 --directory 812 --size 8100K --dump a.png --width 4 --height 4 --stride 16",
+      "map --from x --dump a.png", "map --from x --exec sh -c --json",
+      "map --from x --name 1234567890123456789012345678901",
+      "map --from x --release-timeout 0", "map --from x --release-timeout 3600",
+      "share --domain 0 --size 1", "share --domain 0 --pattern smpte",
+      "share --domain 0 --file a.png",
+      "share --domain 0 --pattern counting --size 4096 --publish a-Z_9",
+      "share --domain 0 --pattern counting --width 4 --height 4",
+      "share --domain 0 --pattern smpte --publish s --frames 1 --fps 240",
+      "share --domain 0 --pattern smpte --publish s --frames 1 --fps 0.001",
+    ])
+  func good(line: String) { #expect(complaint(line) == nil) }
+
+  @Test(
+    "that is not says what is wrong with it",
+    arguments: [
+      ("map", "give --from, or --domain with --directory and --size"),
+      ("map --domain 1", "give --from, or --domain with --directory and --size"),
+      ("map --domain 1 --directory 8", "give --from, or --domain with --directory and --size"),
+      ("map --directory 8 --size 1", "give --from, or --domain with --directory and --size"),
+      (
+        "map --from x --domain 1",
+        "--from has the domain, directory, size and offset: leave them out"
+      ),
+      (
+        "map --from x --directory 8",
+        "--from has the domain, directory, size and offset: leave them out"
+      ),
+      (
+        "map --from x --size 8", "--from has the domain, directory, size and offset: leave them out"
+      ),
+      (
+        "map --from x --offset 8",
+        "--from has the domain, directory, size and offset: leave them out"
+      ),
+      (
+        "map --domain 1 --directory 8 --size 1 --follow",
+        "--follow needs --from: frames are announced there"
+      ),
+      ("map --from x --release-timeout 3601", "--release-timeout takes 0 to 3600 seconds"),
+      ("map --from x --release-timeout=-1", "--release-timeout takes 0 to 3600 seconds"),
+      ("map --from x --name 12345678901234567890123456789012", "--name takes at most 31 bytes"),
+      ("map --from x --name ééééééééééééééééé", "--name takes at most 31 bytes"),
+      (
+        "map --domain 1 --directory 8 --size 1 --dump a.PNG",
+        "a picture needs --width and --height; or dump to a name without .png"
+      ),
+      ("map --from x --width 4", "--width and --height go together"),
+      ("share --domain 0 --size 1 --height 4", "--width and --height go together"),
+      ("share --domain 0 --file a --pattern smpte", "--file and --pattern exclude each other"),
+      (
+        "share --domain 0",
+        "give --size, --file, or --pattern with a picture's --width and --height"
+      ),
+      (
+        "share --domain 0 --pattern counting",
+        "give --size, --file, or --pattern with a picture's --width and --height"
+      ),
+      ("share --domain 0 --size 0", "--size must be at least 1 byte"),
+      (
+        "share --domain 0 --size 1 --publish a/b",
+        "--publish takes 1 to 64 letters, digits, - and _"
+      ),
+      (
+        "share --domain 0 --size 1 --publish a.b",
+        "--publish takes 1 to 64 letters, digits, - and _"
+      ),
+      ("share --domain 0 --pattern smpte --publish s --frames 0", "--frames must be at least 1"),
+      ("share --domain 0 --pattern smpte --publish s --frames=-1", "--frames must be at least 1"),
+      ("share --domain 0 --pattern smpte --frames 5", "--frames needs --publish and --pattern"),
+      (
+        "share --domain 0 --size 1 --publish s --frames 5", "--frames needs --publish and --pattern"
+      ),
+      ("share --domain 0 --size 1 --fps 0", "--fps takes 0.001 to 240"),
+      ("share --domain 0 --size 1 --fps 240.1", "--fps takes 0.001 to 240"),
+      ("share --domain 0 --size 1 --fps=-1", "--fps takes 0.001 to 240"),
+      ("share --domain 0 --size 1 --fps nan", "--fps takes 0.001 to 240"),
+      ("share --domain 0 --size 1 --fps inf", "--fps takes 0.001 to 240"),
+      // A frame in 10^30 seconds is more than a Duration holds.
+      ("share --domain 0 --size 1 --fps 1e-30", "--fps takes 0.001 to 240"),
+      (
+        "share --domain 0 --size 1 --release-timeout 3601",
+        "--release-timeout takes 0 to 3600 seconds"
+      ),
+    ])
+  func bad(line: String, complaint: String) {
+    #expect(self.complaint(line) == complaint)
+  }
+
+  @Test(
+    "with a value of the wrong kind names its option",
+    arguments: [
+      ("share --domain -1 --size 1", "--domain"), ("share --domain 65536 --size 1", "--domain"),
+      ("share --domain 0 --size -1", "--size"), ("share --domain 0 --size 8X", "--size"),
+      ("share --domain 0 --size 1ß", "--size"),
+      ("map --domain 1 --directory 0 --size 1", "--directory"),
+      ("map --from x --format NV12 --width 1 --height 1", "--format"),
+      ("share --domain 0 --pattern bars", "--pattern"),
+      ("map --from x --max-size 1ﬁ", "--max-size"),
+      ("share --size 1", "--domain"),
+    ])
+  func badValue(line: String, option: String) {
+    #expect(complaint(line)?.contains(option) == true)
+  }
+}

@@ -1,0 +1,72 @@
+import ArgumentParser
+import DmaBuf
+import Picture
+import SystemPackage
+import Testing
+import XenGrant
+import ZcopyBackend
+
+@testable import xen_zcopy
+
+@Suite("A failure of the command")
+struct FailureTests {
+  private func xen(_ call: XenError.Call, _ errno: Errno) -> XenError {
+    XenError(call, errno, domain: .dom0)
+  }
+
+  @Test(
+    "that no device or no XenStore is there has exit code 69",
+    arguments: [
+      .openGrantDevice, .openGrantAllocator, .openEventChannels, .openStore,
+    ] as [XenError.Call])
+  func unavailable(call: XenError.Call) {
+    for errno in [Errno.noSuchFileOrDirectory, .permissionDenied, .resourceTemporarilyUnavailable] {
+      let error = xen(call, errno)
+      for failure in [
+        Failure(error), Failure(MapError.xen(error)), Failure(LinkError.xen(error)),
+        Failure(PublicationError.unreadable(error)),
+      ] {
+        #expect(failure.code == .unavailable)
+        #expect(failure.code.rawValue == 69)
+        #expect(failure.description == error.description)
+      }
+    }
+  }
+
+  @Test("that this kernel or domain cannot make a dma-buf has exit code 69")
+  func refused() {
+    let error = xen(.exportDmaBuf, .invalidArgument)
+    #expect(Failure(MapError.refused(error, .notBuilt)).code.rawValue == 69)
+    #expect(Failure(MapError.refused(error, .refusedInPVDomain)).code.rawValue == 69)
+    // Where it could, the request is at fault.
+    #expect(Failure(MapError.refused(error, .usable)).code.rawValue == 1)
+  }
+
+  @Test("that may be gone the next time has exit code 75")
+  func tryAgain() {
+    let error = xen(.endTransaction, .resourceTemporarilyUnavailable)
+    #expect(Failure(error).code.rawValue == 75)
+    #expect(Failure(PublicationError.unreadable(error)).code.rawValue == 75)
+    #expect(Failure(MapError.refused(xen(.exportDmaBuf, .wouldBlock), .usable)).code.rawValue == 75)
+    #expect(Failure("later", .tryAgain).code.rawValue == 75)
+  }
+
+  @Test("of any other kind has exit code 1 and the error's own words")
+  func other() throws {
+    let errors: [any Error] = [
+      xen(.map, .invalidArgument), xen(.bindInterdomain, .noSuchProcess),
+      MapError.directory(.noDirectory, .dom0), MapError.offsetBeyondSize(offset: 2, size: 1),
+      MapError.dmaBuf(.inspect(7, .badFileDescriptor)), LinkError.unknownState(.dom0, 9),
+      LinkError.noControlPage(.dom0, magic: 0, version: 0), PublicationError.noOwner(path: "/x"),
+      GeometryError.emptyPicture(width: 0, height: 0), PictureError.notPNG(path: "a.png"),
+      DmaBufError.setName(7, .notPermitted),
+    ]
+    for error in errors {
+      #expect(Failure(error).code.rawValue == 1)
+      #expect(Failure(error).description == "\(error)")
+    }
+    #expect(Failure(Errno.noSpace).code.rawValue == 1)
+    #expect(Failure(Errno.noSpace).description.contains("ENOSPC"))
+    #expect(Failure(Failure("words", .unavailable)).code.rawValue == 69)
+  }
+}

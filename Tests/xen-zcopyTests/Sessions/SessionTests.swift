@@ -1,0 +1,483 @@
+import ArgumentParser
+import CZcopy
+import Glibc
+import Logging
+import Picture
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import xen_zcopy
+
+/// The sessions of `share` and `map`, in two simulated domains of one machine, each on its own thread.
+@Suite("A session")
+struct SessionTests {
+  /// A guest that shares and domain 0 that maps.
+  private struct Stage {
+    let machine = SimulatedMachine()
+    let backend: SimulatedDomain
+    let guest: SimulatedDomain
+    let scratch: Scratch
+    let shareOutput: Capture
+    let mapOutput: Capture
+    let path = "/local/domain/1/data/zcopy/screen"
+
+    init() throws {
+      backend = try machine.addDomain()
+      guest = try machine.addDomain(name: "guest")
+      scratch = try Scratch()
+      shareOutput = try Capture()
+      mapOutput = try Capture()
+    }
+
+    func sharePlan(
+      _ source: BufferSource, _ byteCount: Int, geometry: PictureGeometry? = nil,
+      frames: Int? = nil, name: String? = "screen"
+    ) -> ShareSession.Plan {
+      ShareSession.Plan(
+        peer: backend.id, byteCount: byteCount, source: source, geometry: geometry, name: name,
+        frames: frames, interval: .milliseconds(1), releaseTimeout: .seconds(60))
+    }
+
+    func mapPlan(
+      dump: String? = nil, verify: TestPattern? = nil, follows: Bool = false, program: [String] = []
+    ) -> MapSession.Plan {
+      MapSession.Plan(
+        name: "test", contents: ContentsWriter(path: dump, pattern: verify), follows: follows,
+        program: program, releaseTimeout: .seconds(60))
+    }
+
+    func share(_ plan: ShareSession.Plan, _ xen: Xen? = nil) throws -> Worker {
+      let output = shareOutput.output(json: true)
+      let xen = xen ?? guest.xen
+      return try Worker { try ShareSession(plan, xen: xen, output: output).run() }
+    }
+
+    func map(
+      _ plan: MapSession.Plan, geometry: PictureGeometry? = nil, _ xen: Xen? = nil
+    ) throws -> Worker {
+      let output = mapOutput.output(json: true)
+      let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+      let (xen, path) = (xen ?? backend.xen, path)
+      return try Worker {
+        try MapSession(plan, xen: xen, output: output, logger: logger)
+          .run(publishedAt: path, limits: BufferLimits()) { request in
+            if let geometry { request.geometry = geometry }
+          }
+      }
+    }
+
+    func awaitPublication() throws {
+      let store = try backend.xen.openStore()
+      try wait("the buffer is not published") {
+        try store.readIfPresent("\(path)/version") != nil
+      }
+    }
+
+    func await(_ event: String, _ capture: Capture) throws {
+      try wait("there is no event \(event)") {
+        try capture.objects.contains { $0["event"] == .string(event) }
+      }
+    }
+
+    func events(_ capture: Capture) throws -> [String] {
+      try capture.objects.map { object in
+        if case .string(let event)? = object["event"] { event } else { "" }
+      }
+    }
+
+    /// What no session may leave behind.
+    func expectNothingLeft() throws {
+      for domain in [backend, guest] {
+        let census = domain.census
+        #expect(census.openHandles == 0)
+        #expect(census.grantsInUse == 0)
+        #expect(census.activeMaps == 0)
+        #expect(census.allocatedPages == 0)
+        #expect(census.ports == 0)
+        #expect(census.dmaBufs == 0)
+      }
+      #expect(machine.liveDmaBufs == 0)
+      #expect(try backend.xen.openStore().readIfPresent(path) == nil)
+    }
+  }
+
+  @Test("that dumps raw writes what the owner shares, and both ends end clean")
+  func dumpRaw() throws {
+    let stage = try Stage()
+    let contents = (0..<10_001).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
+    let file = try stage.scratch.write(contents, to: "contents")
+    let share = try stage.share(
+      stage.sharePlan(.raw(path: file, byteCount: contents.count), contents.count))
+    try stage.awaitPublication()
+    let dump = stage.scratch.path("dump")
+    #expect(try stage.map(stage.mapPlan(dump: dump)).join() == nil)
+    #expect(try bytes(of: dump) == contents)
+    #expect(try stage.events(stage.mapOutput) == ["mapped", "contents", "released"])
+    // It may have been so quick that the owner has not seen it as mapped.
+    try stage.await("peer-released", stage.shareOutput)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    let events = try stage.events(stage.shareOutput)
+    #expect(events.first == "shared")
+    #expect(events.last == "unshared")
+    try stage.expectNothingLeft()
+  }
+
+  @Test("that follows takes 20 frames of a moving pattern, each as it was drawn")
+  func follow() throws {
+    let stage = try Stage()
+    let share = try stage.share(
+      stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000, frames: 20))
+    try stage.awaitPublication()
+    let map = try stage.map(stage.mapPlan(verify: .counting, follows: true))
+    #expect(map.join() == nil)
+    #expect(share.join() == nil)
+    let frames = try stage.mapOutput.objects.filter { $0["event"] == .string("frame") }
+    #expect(frames.map { $0["frame"] } == (1...20).map { .number(Double($0)) })
+    let events = try stage.events(stage.mapOutput)
+    #expect(events.first == "mapped")
+    #expect(Array(events.suffix(2)) == ["ended", "released"])
+    #expect(try stage.mapOutput.objects.last?["owner_told"] == .bool(true))
+    try stage.expectNothingLeft()
+  }
+
+  @Test("that dumps a picture writes a PNG of it, padding left out")
+  func dumpPicture() throws {
+    let stage = try Stage()
+    let geometry = try PictureGeometry(width: 70, height: 30, stride: 512)
+    let byteCount = geometry.stride * geometry.height
+    let share = try stage.share(
+      stage.sharePlan(.pattern(.smpte, byteCount: byteCount), byteCount, geometry: geometry))
+    try stage.awaitPublication()
+    let dump = stage.scratch.path("dump.png")
+    #expect(try stage.map(stage.mapPlan(dump: dump, verify: .smpte)).join() == nil)
+    share.signal(SIGINT)
+    #expect(share.join() == nil)
+    var rows = 0
+    let read = try PNG.read(from: dump, as: .xr24) { _, bytes in
+      #expect(bytes.byteCount == 280)
+      rows += 1
+    }
+    #expect((read.width, read.height, rows) == (70, 30, 30))
+    try stage.expectNothingLeft()
+  }
+
+  @Test("that is to write a PNG of no picture refuses, and gives the buffer back")
+  func noPicture() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.empty(byteCount: 4096), 4096))
+    try stage.awaitPublication()
+    let failure = try stage.map(stage.mapPlan(dump: stage.scratch.path("dump.png"))).join()
+    #expect(failure.map { Failure($0).description }?.contains("--width and --height") == true)
+    #expect(try stage.events(stage.mapOutput) == ["mapped", "released"])
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("that verifies says which word differs, and exits with 1")
+  func mismatch() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.empty(byteCount: 100_000), 100_000))
+    try stage.awaitPublication()
+    let thrown = try #require(try stage.map(stage.mapPlan(verify: .counting)).join())
+    let failure = Failure(thrown)
+    #expect(
+      failure.description
+        == "frame 1 of domain 1 is not the pattern counting: the word at byte 4 is 0x0, not 0x1")
+    #expect(failure.code == .failure)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("that comes late verifies the frame that it finds, not the first")
+  func lateVerify() throws {
+    let stage = try Stage()
+    var plan = stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000, frames: 1_000_000)
+    // The first peer takes some frames; none is drawn while nobody looks.
+    plan.interval = .milliseconds(1)
+    let share = try stage.share(plan)
+    try stage.awaitPublication()
+    let first = try stage.map(stage.mapPlan(verify: .counting, follows: true))
+    try wait("there are no frames") {
+      try stage.mapOutput.objects.count { $0["event"] == .string("frame") } > 3
+    }
+    first.signal(SIGTERM)
+    #expect(first.join() == nil)
+    try stage.await("peer-released", stage.shareOutput)
+    #expect(try stage.map(stage.mapPlan(verify: .counting)).join() == nil)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("that comes after more than a second finds a frame that is not drawn over at once")
+  func patience() throws {
+    let stage = try Stage()
+    let share = try stage.share(
+      stage.sharePlan(.pattern(.counting, byteCount: 4096), 4096, frames: 2))
+    try stage.awaitPublication()
+    usleep(1_100_000)
+    var link = try PeerLink(
+      try Publication(reading: stage.path, in: stage.backend.xen.openStore()),
+      xen: stage.backend.xen)
+    let clock = ContinuousClock()
+    let start = clock.now
+    try link.announceMapped()
+    // A peer that never says that it has used the frame gets the next after a second, not before.
+    var last: UInt32 = 0
+    while last < 2 {
+      for change in try link.changes() { if case .frame(let frame) = change { last = frame } }
+      usleep(1000)
+    }
+    #expect(start.duration(to: clock.now) >= .seconds(1))
+    try link.announceUsed(frame: 2)
+    try link.announceReleased()
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    _ = consume link
+    try stage.expectNothingLeft()
+  }
+
+  @Test("that holds a buffer gives it back when its owner closes")
+  func ownerCloses() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.empty(byteCount: 8192), 8192))
+    try stage.awaitPublication()
+    let map = try stage.map(stage.mapPlan())
+    try stage.await("peer-mapped", stage.shareOutput)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    #expect(map.join() == nil)
+    #expect(try stage.events(stage.mapOutput) == ["mapped", "ended", "released"])
+    #expect(try stage.mapOutput.objects[1]["reason"] == .string("owner-closing"))
+    try stage.expectNothingLeft()
+  }
+
+  @Test("that holds a buffer ends when its owner's process is killed")
+  func ownerKilled() throws {
+    let stage = try Stage()
+    let process = stage.guest.openProcess()
+    let share = try stage.share(stage.sharePlan(.empty(byteCount: 8192), 8192), process.xen)
+    try stage.awaitPublication()
+    let map = try stage.map(stage.mapPlan())
+    try stage.await("mapped", stage.mapOutput)
+    process.kill()
+    #expect(map.join() == nil)
+    #expect(try stage.mapOutput.objects[1]["reason"] == .string("owner-died"))
+    #expect(try stage.mapOutput.objects.last?["owner_told"] == .bool(false))
+    // What is left of the killed process in here fails by itself at the signal.
+    share.signal(SIGTERM)
+    _ = share.join()
+    #expect(stage.backend.census.activeMaps == 0)
+    #expect(stage.machine.liveDmaBufs == 0)
+  }
+
+  @Test("that holds a buffer ends when its owner's domain ends")
+  func domainGone() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.empty(byteCount: 8192), 8192))
+    try stage.awaitPublication()
+    let map = try stage.map(stage.mapPlan())
+    try stage.await("mapped", stage.mapOutput)
+    stage.guest.destroy()
+    #expect(map.join() == nil)
+    #expect(try stage.mapOutput.objects[1]["reason"] == .string("domain-gone"))
+    share.signal(SIGTERM)
+    _ = share.join()
+    #expect(stage.backend.census.activeMaps == 0)
+    #expect(stage.backend.census.openHandles == 0)
+  }
+
+  @Test("that shares goes on when its peer's process is killed, and serves the next")
+  func peerKilled() throws {
+    let stage = try Stage()
+    let share = try stage.share(
+      stage.sharePlan(.pattern(.counting, byteCount: 4096), 4096))
+    try stage.awaitPublication()
+    let process = stage.backend.openProcess()
+    let map = try stage.map(stage.mapPlan(), process.xen)
+    try stage.await("peer-mapped", stage.shareOutput)
+    process.kill()
+    try stage.await("peer-died", stage.shareOutput)
+    map.signal(SIGTERM)
+    _ = map.join()
+    #expect(try stage.map(stage.mapPlan(verify: .counting)).join() == nil)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    let events = try stage.events(stage.shareOutput)
+    #expect(events.count { $0 == "peer-mapped" } == 2)
+    #expect(events.last == "unshared")
+    #expect(stage.guest.census.openHandles == 0)
+  }
+
+  @Test("that shares ends when its peer's domain ends")
+  func peerDomainGone() throws {
+    let stage = try Stage()
+    let peer = try stage.machine.addDomain()
+    var plan = stage.sharePlan(.empty(byteCount: 4096), 4096)
+    plan.peer = peer.id
+    // Domain 0 shares here: it is told of ends.
+    let output = stage.shareOutput.output(json: true)
+    let xen = stage.backend.xen
+    let share = try Worker { try ShareSession(plan, xen: xen, output: output).run() }
+    try stage.await("shared", stage.shareOutput)
+    peer.destroy()
+    #expect(share.join() == nil)
+    #expect(try stage.events(stage.shareOutput) == ["shared", "domain-gone", "unshared"])
+    #expect(stage.backend.census.openHandles == 0)
+  }
+
+  @Test("without a name shares until a signal, with no link")
+  func unpublished() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.empty(byteCount: 4096), 4096, name: nil))
+    try stage.await("shared", stage.shareOutput)
+    let shared = try #require(try stage.shareOutput.objects.first)
+    guard case .number(let directory)? = shared["directory"] else {
+      Issue.record("no directory is reported")
+      return
+    }
+    #expect(shared["path"] == .null)
+    let request = MapRequest(
+      domain: stage.guest.id, directory: GrantReference(rawValue: UInt32(directory)),
+      byteCount: 4096)
+    let output = stage.mapOutput.output(json: true)
+    let plan = stage.mapPlan(dump: stage.scratch.path("dump"))
+    let xen = stage.backend.xen
+    let map = try Worker {
+      let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+      try MapSession(plan, xen: xen, output: output, logger: logger)
+        .run(request, limits: BufferLimits())
+    }
+    #expect(map.join() == nil)
+    #expect(try bytes(of: stage.scratch.path("dump")) == [UInt8](repeating: 0, count: 4096))
+    #expect(try stage.mapOutput.objects.last?["owner_told"] == .bool(false))
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("of a name that a running process uses is refused, and leaves nothing behind")
+  func nameTaken() throws {
+    let stage = try Stage()
+    let first = try stage.share(stage.sharePlan(.empty(byteCount: 4096), 4096))
+    try stage.awaitPublication()
+    let before = stage.guest.census
+    let second = try stage.share(stage.sharePlan(.empty(byteCount: 4096), 4096))
+    let failure = second.join().map { Failure($0) }
+    #expect(failure?.description.contains("choose another name") == true)
+    #expect(failure?.code == .failure)
+    #expect(stage.guest.census == before)
+    first.signal(SIGTERM)
+    #expect(first.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("of nothing that is published is refused")
+  func nothingPublished() throws {
+    let stage = try Stage()
+    let failure = try stage.map(stage.mapPlan()).join().map { Failure($0) }
+    #expect(failure?.description.contains("nothing is published there") == true)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("gives a program the dma-buf and its number, and passes its exit code on")
+  func program() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.empty(byteCount: 8192), 8192))
+    try stage.awaitPublication()
+    let seen = stage.scratch.path("seen")
+    let script = "stat -Lc %s /proc/self/fd/$ZCOPY_FD > \(seen); exit 7"
+    let map = try stage.map(stage.mapPlan(program: ["sh", "-c", script]))
+    #expect(map.join() as? ExitCode == ExitCode(7))
+    #expect(String(decoding: try bytes(of: seen), as: UTF8.self) == "8192\n")
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("says so when there is no such program, and gives the buffer back")
+  func noProgram() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.empty(byteCount: 4096), 4096))
+    try stage.awaitPublication()
+    let failure = try stage.map(stage.mapPlan(program: ["/no/such/program"])).join()
+    #expect(
+      failure.map { Failure($0).description }
+        == "cannot run /no/such/program: No such file or directory")
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("passes a first signal to its program and waits for it, and no longer after a second")
+  func secondSignal() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.empty(byteCount: 4096), 4096))
+    try stage.awaitPublication()
+    let ready = stage.scratch.path("ready")
+    let got = stage.scratch.path("got")
+    let script = "trap 'echo x > \(got)' TERM; echo x > \(ready); while :; do sleep 0.02; done"
+    let map = try stage.map(stage.mapPlan(program: ["sh", "-c", script]))
+    wait("the program has not started") { (try? bytes(of: ready))?.isEmpty == false }
+    map.signal(SIGTERM)
+    wait("the program got no signal") { (try? bytes(of: got))?.isEmpty == false }
+    map.signal(SIGTERM)
+    #expect(map.join() as? ExitCode == ExitCode(128 + SIGKILL))
+    #expect(try stage.mapOutput.objects[1]["reason"] == .string("signal"))
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("tells who holds the buffer when the kernel does not release it in time")
+  func heldByOther() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.empty(byteCount: 4096), 4096))
+    try stage.awaitPublication()
+    var plan = stage.mapPlan()
+    plan.releaseTimeout = .zero
+    // The program goes into the background with the dma-buf.
+    let pid = stage.scratch.path("pid")
+    plan.program = ["sh", "-c", "sleep 1000 & echo $! > \(pid)"]
+    let thrown = try #require(try stage.map(plan).join())
+    let failure = Failure(thrown)
+    #expect(failure.code == .tryAgain)
+    #expect(failure.description.contains("is still held by another process or device"))
+    let text = String(decoding: try bytes(of: pid), as: UTF8.self)
+    let process = try #require(Int32(text.dropLast()))
+    #expect(kill(process, SIGKILL) == 0)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    wait("the dma-buf is not released") { stage.machine.liveDmaBufs == 0 }
+    #expect(stage.backend.census.activeMaps == 0)
+  }
+
+  @Test("ends with an error, not a trap, by an owner that writes nonsense")
+  func hostileOwner() throws {
+    let stage = try Stage()
+    let allocator = try stage.guest.xen.openGrantAllocator()
+    let buffer = try SharedBuffer(byteCount: 4096, peer: stage.backend.id, allocator: allocator)
+    let link = try OwnerLink(peer: stage.backend.id, xen: stage.guest.xen, allocator: allocator)
+    let request = MapRequest(
+      domain: stage.backend.id, directory: buffer.directory, byteCount: 4096)
+    let own = try OwnPublication("screen", request: request, link: link, xen: stage.guest.xen)
+    let map = try stage.map(stage.mapPlan())
+    try stage.await("mapped", stage.mapOutput)
+    // The peer's end can write there too: what is written is what a hostile owner could.
+    let page = try stage.backend.xen.openGrantDevice().map(
+      link.controlPage, of: stage.guest.id, writable: true)
+    page.memory.storeWord(99, at: 12)
+    try link.announceClosing()
+    page.memory.storeWord(99, at: 12)
+    let failure = map.join()
+    #expect(
+      failure == nil || Failure(failure ?? CancellationError()).description.contains("state 99"))
+    own.withdraw()
+    #expect(stage.machine.liveDmaBufs == 0)
+  }
+}

@@ -1,0 +1,48 @@
+import Glibc
+import SystemPackage
+import Testing
+
+/// A piece of work on a thread of its own: a session blocks signals in the thread that it is made in.
+final class Worker {
+  private final class Job {
+    let body: () throws -> Void
+    var failure: (any Error)?
+    init(_ body: @escaping () throws -> Void) { self.body = body }
+  }
+
+  private let job: Job
+  private var thread = pthread_t()
+
+  init(_ body: @escaping () throws -> Void) throws {
+    job = Job(body)
+    // SAFETY: the thread is joined before the job goes.
+    let argument = unsafe Unmanaged.passUnretained(job).toOpaque()
+    let failed = unsafe pthread_create(
+      &thread, nil,
+      { argument in
+        guard let argument = unsafe argument else { return nil }
+        let job = unsafe Unmanaged<Job>.fromOpaque(argument).takeUnretainedValue()
+        do { try job.body() } catch { job.failure = error }
+        return nil
+      }, argument)
+    guard failed == 0 else { throw Errno(rawValue: failed) }
+  }
+
+  /// Sends a signal to the thread, which must have blocked it.
+  func signal(_ number: Int32) { pthread_kill(thread, number) }
+
+  /// Waits for the end; what the work threw, or nil. To be called once, whatever else the test does.
+  func join() -> (any Error)? {
+    pthread_join(thread, nil)
+    return job.failure
+  }
+}
+
+/// Waits until something has happened; gives up, with an issue, only long after it should have.
+func wait(_ what: Comment, until condition: () throws -> Bool) rethrows {
+  for _ in 0..<20000 {
+    if try condition() { return }
+    usleep(1000)
+  }
+  Issue.record(what)
+}
