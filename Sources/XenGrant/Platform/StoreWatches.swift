@@ -50,8 +50,7 @@ final class StoreWatches {
     // SAFETY: the connection is open; it closes here if anything fails.
     if unsafe !xs_watch(connection, watch.path, watch.token) {
       let error = currentErrno()
-      // The static library mistakes a watch that fires before the reply arrives for a wrong reply; then it is set.
-      guard let event = unsafe try? Self.event(of: connection) else {
+      guard error == .invalidArgument, let event = unsafe Self.firstEvent(of: connection) else {
         unsafe xs_close(connection)
         throw error
       }
@@ -85,6 +84,18 @@ final class StoreWatches {
     if !early.isEmpty { return early.removeFirst() }
     for unsafe connection in unsafe connections.values {
       if let event = unsafe try Self.event(of: connection) { return event }
+    }
+    return nil
+  }
+
+  /// What a watch fired at once, or nil if it was not set.
+  ///
+  /// The static library mistakes an event that arrives before the reply for a wrong reply, and says EINVAL. The watch is set
+  /// then, but its event is given away only when the reply has come too.
+  private static func firstEvent(of connection: OpaquePointer) -> StoreWatchEvent? {
+    for _ in 0..<50 {
+      if let event = unsafe try? event(of: connection) { return event }
+      usleep(2000)
     }
     return nil
   }

@@ -231,12 +231,7 @@ final class MapSession {
 
   /// Closes the buffer, waits until the kernel has released it, and tells its owner.
   private func finish(_ request: MapRequest) throws {
-    if let child {
-      // After a second signal nobody waits for a program any more that did not end by the first.
-      if case .signal = end { kill(child, SIGKILL) } else { kill(child, SIGTERM) }
-      childCode = czcopy_reap(child)
-      self.child = nil
-    }
+    try endProgram()
     contents = nil
     let domain = request.domain
     if let line = reason(domain) { output.report("ended", line.text, ["reason": .string(line.code)]) }
@@ -257,8 +252,9 @@ final class MapSession {
         "the buffer of domain \(domain) is still held by another process or device after \(waited.inMilliseconds); "
           + "its owner was not told that it is released; look for its inode in /proc/*/fdinfo", .tryAgain)
     }
-    if link != nil, end != .ownerDied, end != .domainGone { try? link?.announceReleased() }
     let told = link != nil && end != .ownerDied && end != .domainGone
+    // An owner that went in between has nothing to be told.
+    if told { try? link?.announceReleased() }
     output.report(
       "released",
       "released the buffer of domain \(domain) in \(waited.inMilliseconds)"
@@ -268,6 +264,21 @@ final class MapSession {
         "owner_told": .bool(told),
       ])
     link = nil
+  }
+
+  /// Asks a program that still runs to end, and ends it if it does not: it holds the buffer.
+  private func endProgram() throws {
+    guard let running = child else { return }
+    // After a second signal nobody waits any more.
+    if case .signal = end { kill(running, SIGKILL) } else { kill(running, SIGTERM) }
+    let clock = ContinuousClock()
+    let start = clock.now
+    while child != nil, start.duration(to: clock.now) < plan.releaseTimeout {
+      try loop.turn(waiting: 100)
+    }
+    guard child != nil else { return }
+    kill(running, SIGKILL)
+    while child != nil { try loop.turn(waiting: 100) }
   }
 
   private func reason(_ domain: DomainID) -> (text: String, code: String)? {
