@@ -148,11 +148,11 @@ enum StoreChecks {
       let corner = try StoreCorner(bench)
       var wrong = [
         "", "\(corner.path)/", "\(corner.path)//a", "\(corner.path)/a b", "\(corner.path)/ä",
-        "/" + String(repeating: "x", count: 3100),
       ]
-      // Below a home, domain 0 may go on to the limit of all paths (seen on Xen 4.20).
+      // Only other domains have limits of length (seen on Xen 4.20).
       if bench.ownerDomain != .dom0 {
         wrong.append("data/" + String(repeating: "x", count: 2100))
+        wrong.append("/" + String(repeating: "x", count: 3100))
       }
       for path in wrong {
         try expectRefusal(.invalidArgument, of: "reading \"\(path.prefix(60))\"") {

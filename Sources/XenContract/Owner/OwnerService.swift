@@ -29,12 +29,17 @@ public struct OwnerService: ~Copyable {
   /// - Throws: if nobody asks for that long, or XenStore cannot be used.
   public mutating func run(patience milliseconds: Int32 = 120_000) throws {
     let directory = OwnerMessage.directory
+    let clock = ContinuousClock()
+    var deadline = clock.now + .milliseconds(milliseconds)
     var answered = ""
     while true {
-      guard isReadable(store.fileDescriptor, within: milliseconds) else {
-        throw Failure(reason: "nobody asks")
+      // The descriptor is readable when a watch may have fired, so ask in any case.
+      _ = isReadable(store.fileDescriptor, within: 10)
+      guard try store.nextWatchEvent() != nil else {
+        guard clock.now < deadline else { throw Failure(reason: "nobody asks") }
+        continue
       }
-      guard try store.nextWatchEvent() != nil else { continue }
+      deadline = clock.now + .milliseconds(milliseconds)
       let request = try store.read("\(directory)/\(OwnerMessage.request)")
       var words = OwnerMessage.words(request)
       guard words.count >= 2, words[0] != answered else { continue }

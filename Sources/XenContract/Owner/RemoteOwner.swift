@@ -72,9 +72,8 @@ public final class RemoteOwner: ContractOwner {
         let words = OwnerMessage.words(reply)
         if words.first == "\(number)" { return try OwnerMessage.numbers(words.dropFirst()) }
       }
-      if isReadable(state.store.fileDescriptor, within: 1000) {
-        _ = try state.store.nextWatchEvent()
-      }
+      _ = isReadable(state.store.fileDescriptor, within: 10)
+      _ = try state.store.nextWatchEvent()
     }
     throw Failure(reason: "no answer from the owner at \(path)")
   }

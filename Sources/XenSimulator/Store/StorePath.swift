@@ -10,8 +10,10 @@ enum StorePath {
   /// The path in full, if XenStore accepts it.
   static func absolute(_ path: String, in domain: DomainID) throws(Errno) -> String {
     let full = path.hasPrefix("/") ? path : "\(XenStore.home(of: domain))/\(path)"
-    guard full.utf8.count <= absoluteLimit,
-      domain == .dom0 || relativeLength(full) <= relativeLimit,
+    // C xenstored limits the length of unprivileged domains' paths only.
+    guard
+      domain == .dom0
+        || (full.utf8.count <= absoluteLimit && relativeLength(full) <= relativeLimit),
       full == "/" || !full.hasSuffix("/"), isWellFormed(full)
     else { throw .invalidArgument }
     return full
