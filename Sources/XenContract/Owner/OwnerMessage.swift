@@ -1,6 +1,10 @@
 import SystemPackage
 import XenGrant
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 /// How a check asks an owner in another domain for something: by two XenStore nodes below the owner's `data`.
 ///
 /// The owner makes both and lets domain 0 write, as it may anyway. The request is a number that counts up, a word and its
@@ -16,6 +20,9 @@ enum OwnerMessage {
   enum Operation: String {
     case share, unshare, mark, load, store, open, bind, notify, unmask, next, close, end
   }
+
+  /// Waits before the node is read again: watches are among what is to be checked, so nothing here relies on them.
+  static func pause() { usleep(2000) }
 
   /// The words of a message.
   static func words(_ text: String) -> [String] { text.split(separator: " ").map(String.init) }

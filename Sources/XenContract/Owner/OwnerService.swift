@@ -15,7 +15,6 @@ public struct OwnerService: ~Copyable {
     try? store.remove(directory)
     try store.write("\(directory)/\(OwnerMessage.request)", "")
     try store.write("\(directory)/\(OwnerMessage.reply)", "0 ok")
-    try store.watch("\(directory)/\(OwnerMessage.request)", token: "request")
     return OwnerService(LocalOwner(xen), store)
   }
 
@@ -33,16 +32,14 @@ public struct OwnerService: ~Copyable {
     var deadline = clock.now + .milliseconds(milliseconds)
     var answered = ""
     while true {
-      // The descriptor is readable when a watch may have fired, so ask in any case.
-      _ = isReadable(store.fileDescriptor, within: 10)
-      guard try store.nextWatchEvent() != nil else {
+      let request = try store.read("\(directory)/\(OwnerMessage.request)")
+      var words = OwnerMessage.words(request)
+      guard words.count >= 2, words[0] != answered else {
         guard clock.now < deadline else { throw Failure(reason: "nobody asks") }
+        OwnerMessage.pause()
         continue
       }
       deadline = clock.now + .milliseconds(milliseconds)
-      let request = try store.read("\(directory)/\(OwnerMessage.request)")
-      var words = OwnerMessage.words(request)
-      guard words.count >= 2, words[0] != answered else { continue }
       answered = words.removeFirst()
       let operation = OwnerMessage.Operation(rawValue: words.removeFirst())
       let reply: String

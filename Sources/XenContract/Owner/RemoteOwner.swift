@@ -17,7 +17,6 @@ public final class RemoteOwner: ContractOwner {
   public convenience init(_ xen: Xen, in domain: DomainID) throws {
     let path = "\(XenStore.home(of: domain))/\(OwnerMessage.directory)"
     let store = try xen.openStore()
-    try store.watch("\(path)/\(OwnerMessage.reply)", token: "reply")
     self.init(store, path)
     _ = try state.withLock { try Self.wait(&$0, for: 0, below: path) }
   }
@@ -72,8 +71,7 @@ public final class RemoteOwner: ContractOwner {
         let words = OwnerMessage.words(reply)
         if words.first == "\(number)" { return try OwnerMessage.numbers(words.dropFirst()) }
       }
-      _ = isReadable(state.store.fileDescriptor, within: 10)
-      _ = try state.store.nextWatchEvent()
+      OwnerMessage.pause()
     }
     throw Failure(reason: "no answer from the owner at \(path)")
   }
