@@ -87,6 +87,15 @@ struct SessionTests {
       }
     }
 
+    /// Why the mapping session says that it ended.
+    var reason: String? {
+      get throws {
+        let ended = try mapOutput.objects.first { $0["event"] == .string("ended") }
+        guard case .string(let reason)? = ended?["reason"] else { return nil }
+        return reason
+      }
+    }
+
     /// What no session may leave behind.
     func expectNothingLeft() throws {
       for domain in [backend, guest] {
@@ -253,7 +262,7 @@ struct SessionTests {
     #expect(share.join() == nil)
     #expect(map.join() == nil)
     #expect(try stage.events(stage.mapOutput) == ["mapped", "ended", "released"])
-    #expect(try stage.mapOutput.objects[1]["reason"] == .string("owner-closing"))
+    #expect(try stage.reason == "owner-closing")
     try stage.expectNothingLeft()
   }
 
@@ -267,7 +276,7 @@ struct SessionTests {
     try stage.await("mapped", stage.mapOutput)
     process.kill()
     #expect(map.join() == nil)
-    #expect(try stage.mapOutput.objects[1]["reason"] == .string("owner-died"))
+    #expect(try stage.reason == "owner-died")
     #expect(try stage.mapOutput.objects.last?["owner_told"] == .bool(false))
     // What is left of the killed process in here fails by itself at the signal.
     share.signal(SIGTERM)
@@ -285,7 +294,7 @@ struct SessionTests {
     try stage.await("mapped", stage.mapOutput)
     stage.guest.destroy()
     #expect(map.join() == nil)
-    #expect(try stage.mapOutput.objects[1]["reason"] == .string("domain-gone"))
+    #expect(try stage.reason == "domain-gone")
     share.signal(SIGTERM)
     _ = share.join()
     #expect(stage.backend.census.activeMaps == 0)
@@ -306,11 +315,10 @@ struct SessionTests {
     map.signal(SIGTERM)
     _ = map.join()
     #expect(try stage.map(stage.mapPlan(verify: .counting)).join() == nil)
+    try stage.await("peer-released", stage.shareOutput)
     share.signal(SIGTERM)
     #expect(share.join() == nil)
-    let events = try stage.events(stage.shareOutput)
-    #expect(events.count { $0 == "peer-mapped" } == 2)
-    #expect(events.last == "unshared")
+    #expect(try stage.events(stage.shareOutput).last == "unshared")
     #expect(stage.guest.census.openHandles == 0)
   }
 
@@ -365,7 +373,8 @@ struct SessionTests {
   func nameTaken() throws {
     let stage = try Stage()
     let first = try stage.share(stage.sharePlan(.empty(byteCount: 4096), 4096))
-    try stage.awaitPublication()
+    // This is told when all is open that the session needs.
+    try stage.await("shared", stage.shareOutput)
     let before = stage.guest.census
     let second = try stage.share(stage.sharePlan(.empty(byteCount: 4096), 4096))
     let failure = second.join().map { Failure($0) }
@@ -428,8 +437,28 @@ struct SessionTests {
     wait("the program got no signal") { (try? bytes(of: got))?.isEmpty == false }
     map.signal(SIGTERM)
     #expect(map.join() as? ExitCode == ExitCode(128 + SIGKILL))
-    #expect(try stage.mapOutput.objects[1]["reason"] == .string("signal"))
+    #expect(try stage.reason == "signal")
     share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("gives the buffer back to an owner that closes, though its program ignores SIGTERM")
+  func stubbornProgram() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.empty(byteCount: 4096), 4096))
+    try stage.awaitPublication()
+    let ready = stage.scratch.path("ready")
+    var plan = stage.mapPlan(program: [
+      "sh", "-c", "trap '' TERM; echo x > \(ready); while :; do sleep 0.02; done",
+    ])
+    plan.releaseTimeout = .seconds(1)
+    let map = try stage.map(plan)
+    wait("the program has not started") { (try? bytes(of: ready))?.isEmpty == false }
+    try stage.await("peer-mapped", stage.shareOutput)
+    share.signal(SIGTERM)
+    #expect(map.join() as? ExitCode == ExitCode(128 + SIGKILL))
+    #expect(try stage.reason == "owner-closing")
     #expect(share.join() == nil)
     try stage.expectNothingLeft()
   }
@@ -462,7 +491,7 @@ struct SessionTests {
     let stage = try Stage()
     let allocator = try stage.guest.xen.openGrantAllocator()
     let buffer = try SharedBuffer(byteCount: 4096, peer: stage.backend.id, allocator: allocator)
-    let link = try OwnerLink(peer: stage.backend.id, xen: stage.guest.xen, allocator: allocator)
+    var link = try OwnerLink(peer: stage.backend.id, xen: stage.guest.xen, allocator: allocator)
     let request = MapRequest(
       domain: stage.backend.id, directory: buffer.directory, byteCount: 4096)
     let own = try OwnPublication("screen", request: request, link: link, xen: stage.guest.xen)
@@ -472,11 +501,11 @@ struct SessionTests {
     let page = try stage.backend.xen.openGrantDevice().map(
       link.controlPage, of: stage.guest.id, writable: true)
     page.memory.storeWord(99, at: 12)
-    try link.announceClosing()
-    page.memory.storeWord(99, at: 12)
-    let failure = map.join()
-    #expect(
-      failure == nil || Failure(failure ?? CancellationError()).description.contains("state 99"))
+    try link.announceFrame()
+    let failure = try #require(map.join())
+    #expect(Failure(failure).description.contains("state 99"))
+    // The owner, whatever it wrote, is told that its pages are free again.
+    #expect(try link.changes().last == .released)
     own.withdraw()
     #expect(stage.machine.liveDmaBufs == 0)
   }
