@@ -56,10 +56,13 @@ let package = Package(
     .executableTarget(
       name: "xen-zcopy-contract",
       dependencies: ["CZcopy", "XenContract", "XenGrant", logging, system], swiftSettings: strict),
-    .target(name: "Picture", dependencies: ["CPNG", "ZcopyBackend", system], swiftSettings: strict),
+    .target(
+      name: "Picture", dependencies: ["CPNG", "ZcopyBackend", system], swiftSettings: strict),
     .executableTarget(
       name: "xen-zcopy",
-      dependencies: ["DmaBuf", "Picture", "XenGrant", "ZcopyBackend", argumentParser, logging, system],
+      dependencies: [
+        "DmaBuf", "Picture", "XenGrant", "ZcopyBackend", argumentParser, logging, system,
+      ],
       swiftSettings: strict),
 
     .testTarget(

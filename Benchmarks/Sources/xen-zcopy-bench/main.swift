@@ -82,7 +82,9 @@ func run() throws {
         round,
         ours: {
           var buffer: MappedBuffer?
-          let opening = try microseconds { buffer = try MappedBuffer(request, xen: xen, limits: limits) }
+          let opening = try microseconds {
+            buffer = try MappedBuffer(request, xen: xen, limits: limits)
+          }
           closing.ours = try microseconds {
             guard let releasing = buffer.take()?.close() else { return }
             while try !releasing.isReleased() {}
@@ -130,7 +132,8 @@ func run() throws {
     report(number + 1, "map \(pages) pages", map, limit: pages >= 256 ? 1.05 : nil)
     report(number + 2, "close and release \(pages) pages", close, limit: pages >= 256 ? 1.05 : nil)
     report(
-      number + 3, "walk the directory of \(pages) pages, against mapping and unmapping its pages", walk,
+      number + 3, "walk the directory of \(pages) pages, against mapping and unmapping its pages",
+      walk,
       limit: 0.3)
     number += 3
   }

@@ -17,8 +17,6 @@ final class StoreWatches {
 
   private let epoll: Int32
   private let timer: Int32
-  /// What fired before its watch was seen to be set.
-  private var early: [StoreWatchEvent] = []
   private var connections: [StoreWatchEvent: OpaquePointer] = unsafe [:]
 
   init() throws(Errno) {
@@ -32,7 +30,7 @@ final class StoreWatches {
   }
 
   deinit {
-    for unsafe connection in unsafe connections.values {
+    for unsafeconnection in unsafe connections.values {
       // SAFETY: nobody else has the connection.
       unsafe xs_close(connection)
     }
@@ -46,16 +44,7 @@ final class StoreWatches {
   /// Sets a watch; the event's path and token say which.
   func add(_ watch: StoreWatchEvent) throws(Errno) {
     guard unsafe connections[watch] == nil else { throw .fileExists }
-    guard let connection = unsafe xs_open(0) else { throw currentErrno() }
-    // SAFETY: the connection is open; it closes here if anything fails.
-    if unsafe !xs_watch(connection, watch.path, watch.token) {
-      let error = currentErrno()
-      guard error == .invalidArgument, let event = unsafe Self.firstEvent(of: connection) else {
-        unsafe xs_close(connection)
-        throw error
-      }
-      early.append(event)
-    }
+    let connection = unsafe try Self.open(watch)
     let pipe = unsafe xs_fileno(connection)
     let result = pipe < 0 ? -EBADF : czcopy_epoll_add(epoll, pipe, 0)
     guard result >= 0 else {
@@ -73,7 +62,6 @@ final class StoreWatches {
       throw .noSuchFileOrDirectory
     }
     if unsafe connections.isEmpty { _ = czcopy_epoll_remove(epoll, timer) }
-    early.removeAll { $0.token == watch.token && $0.path == watch.path }
     // SAFETY: nobody else has the connection; closing it removes its pipe from epoll and its watch from XenStore.
     unsafe xs_close(connection)
   }
@@ -81,24 +69,30 @@ final class StoreWatches {
   /// The next watch that fired, or nil.
   func next() throws(Errno) -> StoreWatchEvent? {
     czcopy_drain_timer(timer)
-    if !early.isEmpty { return early.removeFirst() }
-    for unsafe connection in unsafe connections.values {
+    for unsafeconnection in unsafe connections.values {
       if let event = unsafe try Self.event(of: connection) { return event }
     }
     return nil
   }
 
-  /// What a watch fired at once, or nil if it was not set.
+  /// A connection with that watch on it.
   ///
-  /// The static library mistakes an event that arrives before the reply for a wrong reply, and says EINVAL. The watch is set
-  /// then, but its event is given away only when the reply has come too.
-  private static func firstEvent(of connection: OpaquePointer) -> StoreWatchEvent? {
-    for _ in 0..<50 {
-      if let event = unsafe try? event(of: connection) { return event }
-      usleep(2000)
+  /// The static library says EINVAL and closes the connection when the first event arrives before the reply, which happens in
+  /// a guest about every fourth time. So EINVAL is believed only when it comes again and again.
+  private static func open(_ watch: StoreWatchEvent) throws(Errno) -> OpaquePointer {
+    var error = Errno.invalidArgument
+    for _ in 0..<tries where error == .invalidArgument {
+      guard let connection = unsafe xs_open(0) else { throw currentErrno() }
+      // SAFETY: the connection is open, and is closed here unless it is given away.
+      if unsafe xs_watch(connection, watch.path, watch.token) { return unsafe connection }
+      error = currentErrno()
+      unsafe xs_close(connection)
     }
-    return nil
+    throw error
   }
+
+  /// How often EINVAL is not believed.
+  private static let tries = 32
 
   /// What a connection's watch has fired, or nil.
   private static func event(of connection: OpaquePointer) throws(Errno) -> StoreWatchEvent? {

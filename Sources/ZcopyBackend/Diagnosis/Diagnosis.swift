@@ -60,7 +60,8 @@ public struct Diagnosis: Sendable {
         "share-dmabuf", imports == .usable ? .good : .note,
         imports == .usable
           ? "gntdev can grant the pages of a dma-buf"
-          : "gntdev cannot grant the pages of a dma-buf: the kernel was built without CONFIG_XEN_GNTDEV_DMABUF")
+          : "gntdev cannot grant the pages of a dma-buf: the kernel was built without CONFIG_XEN_GNTDEV_DMABUF"
+      )
     } catch {
       add("gntdev", .bad, "\(error)")
     }
@@ -89,7 +90,9 @@ public struct Diagnosis: Sendable {
     let udmabuf = unsafe access("\(root)/dev/udmabuf", F_OK) == 0
     add(
       "udmabuf", .note,
-      udmabuf ? "/dev/udmabuf is there" : "no /dev/udmabuf: the module udmabuf is not loaded or not built")
+      udmabuf
+        ? "/dev/udmabuf is there" : "no /dev/udmabuf: the module udmabuf is not loaded or not built"
+    )
     let heaps = DirectoryListing.names("\(root)/dev/dma_heap").sorted()
     add(
       "dma-heaps", .note,

@@ -50,7 +50,9 @@ public final class EventLoop {
   ///
   /// - Throws: `Errno` if the process has no descriptor left.
   @discardableResult
-  public func every(_ interval: Duration, _ handler: @escaping Handler) throws(Errno) -> Registration {
+  public func every(_ interval: Duration, _ handler: @escaping Handler) throws(Errno)
+    -> Registration
+  {
     let timer = FileDescriptor(rawValue: try valid(czcopy_timer(interval.nanoseconds)))
     return try own(timer) {
       czcopy_drain_timer(timer.rawValue)

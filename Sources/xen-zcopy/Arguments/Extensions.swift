@@ -34,7 +34,8 @@ struct GeometryOptions: ParsableArguments {
   @Option(help: "Pixel format, a DRM four-character code (default: XR24).")
   var format: PixelFormat?
 
-  @Option(help: ArgumentHelp("Bytes from row to row (default: rows without gaps).", valueName: "bytes"))
+  @Option(
+    help: ArgumentHelp("Bytes from row to row (default: rows without gaps).", valueName: "bytes"))
   var stride: Int?
 
   func validate() throws {

@@ -18,7 +18,8 @@ struct MapCommand: ParsableCommand {
       """)
 
   @Option(
-    help: ArgumentHelp("Take everything from what `share --publish` wrote.", valueName: "xenstore-path"))
+    help: ArgumentHelp(
+      "Take everything from what `share --publish` wrote.", valueName: "xenstore-path"))
   var from: String?
 
   @Option(help: "The domain whose buffer it is: its number or name.")
@@ -39,10 +40,14 @@ struct MapCommand: ParsableCommand {
   var name: String?
 
   @Option(
-    help: ArgumentHelp("Write the contents to a file, as a picture if it ends in .png, else raw.", valueName: "file"))
+    help: ArgumentHelp(
+      "Write the contents to a file, as a picture if it ends in .png, else raw.", valueName: "file")
+  )
   var dump: String?
 
-  @Option(help: ArgumentHelp("Compare the contents with a test pattern: smpte or counting.", valueName: "pattern"))
+  @Option(
+    help: ArgumentHelp(
+      "Compare the contents with a test pattern: smpte or counting.", valueName: "pattern"))
   var verify: TestPattern?
 
   @Flag(help: "Go on with each frame that the owner announces (with --from).")
@@ -51,7 +56,9 @@ struct MapCommand: ParsableCommand {
   @Option(help: ArgumentHelp("The largest buffer that is accepted.", valueName: "size"))
   var maxSize: ByteSize = ByteSize(bytes: BufferLimits().bytesPerBuffer)
 
-  @Option(help: ArgumentHelp("How long to wait for the kernel's release at the end.", valueName: "seconds"))
+  @Option(
+    help: ArgumentHelp(
+      "How long to wait for the kernel's release at the end.", valueName: "seconds"))
   var releaseTimeout: Int = 10
 
   @Option(
@@ -72,7 +79,9 @@ struct MapCommand: ParsableCommand {
       guard domain != nil, directory != nil, size != nil else {
         throw ValidationError("give --from, or --domain with --directory and --size")
       }
-      guard !follow else { throw ValidationError("--follow needs --from: frames are announced there") }
+      guard !follow else {
+        throw ValidationError("--follow needs --from: frames are announced there")
+      }
     }
     guard (0...3600).contains(releaseTimeout) else {
       throw ValidationError("--release-timeout takes 0 to 3600 seconds")

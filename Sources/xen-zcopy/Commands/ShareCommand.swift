@@ -20,10 +20,13 @@ struct ShareCommand: ParsableCommand {
   @Option(help: "The domain that may map it: its number or name.")
   var domain: DomainName
 
-  @Option(help: "The buffer's size, for instance 8294400, 8100K or 8M (default: what its contents need).")
+  @Option(
+    help: "The buffer's size, for instance 8294400, 8100K or 8M (default: what its contents need).")
   var size: ByteSize?
 
-  @Option(help: ArgumentHelp("Fill it with a file: a picture if it ends in .png, else its bytes.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp(
+      "Fill it with a file: a picture if it ends in .png, else its bytes.", valueName: "file"))
   var file: String?
 
   @Option(help: "Fill it with a test pattern: smpte (1920x1080 unless said otherwise) or counting.")
@@ -31,10 +34,15 @@ struct ShareCommand: ParsableCommand {
 
   @OptionGroup(title: "Picture") var picture: GeometryOptions
 
-  @Option(help: ArgumentHelp("Publish it in XenStore as data/zcopy/<name>, for the peer only.", valueName: "name"))
+  @Option(
+    help: ArgumentHelp(
+      "Publish it in XenStore as data/zcopy/<name>, for the peer only.", valueName: "name"))
   var publish: String?
 
-  @Option(help: "Draw that many frames of the pattern while a peer looks, then end (with --publish and --pattern).")
+  @Option(
+    help:
+      "Draw that many frames of the pattern while a peer looks, then end (with --publish and --pattern)."
+  )
   var frames: Int?
 
   @Option(help: "Frames a second, at most 240.")
@@ -50,7 +58,8 @@ struct ShareCommand: ParsableCommand {
       throw ValidationError("--file and --pattern exclude each other")
     }
     guard size != nil || file != nil || pattern == .smpte || picture.width != nil else {
-      throw ValidationError("give --size, --file, or --pattern with a picture's --width and --height")
+      throw ValidationError(
+        "give --size, --file, or --pattern with a picture's --width and --height")
     }
     if let size, size.bytes == 0 { throw ValidationError("--size must be at least 1 byte") }
     if let publish, Publication.path(for: publish) == nil {
@@ -96,7 +105,8 @@ struct ShareCommand: ParsableCommand {
       guard bytes > 0 else { throw Failure("cannot share \(file): it is empty") }
       let byteCount = try geometry.map { try checked($0) } ?? size?.bytes ?? bytes
       guard bytes <= byteCount else {
-        throw Failure("cannot share \(file): its \(bytes) bytes do not fit a buffer of \(byteCount)")
+        throw Failure(
+          "cannot share \(file): its \(bytes) bytes do not fit a buffer of \(byteCount)")
       }
       return (.raw(path: file, byteCount: bytes), geometry, byteCount)
     }

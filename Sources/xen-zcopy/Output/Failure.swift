@@ -22,7 +22,11 @@ struct Failure: Error, CustomStringConvertible {
       PublicationError.unreadable(let error):
       self.init(error)
     case let error as MapError:
-      if case .refused = error { self.init("\(error)", .unavailable) } else { self.init("\(error)") }
+      if case .refused = error {
+        self.init("\(error)", .unavailable)
+      } else {
+        self.init("\(error)")
+      }
     case let errno as Errno: self.init("the system refused: \(errno) (\(errno.symbol))")
     default: self.init("\(error)")
     }
@@ -31,7 +35,8 @@ struct Failure: Error, CustomStringConvertible {
   private init(_ error: XenError) {
     let code: ExitCode =
       switch (error.call, error.errno) {
-      case (.openGrantDevice, _), (.openGrantAllocator, _), (.openEventChannels, _), (.openStore, _):
+      case (.openGrantDevice, _), (.openGrantAllocator, _), (.openEventChannels, _),
+        (.openStore, _):
         .unavailable
       case (_, .resourceTemporarilyUnavailable): .tryAgain
       default: .failure

@@ -36,7 +36,8 @@ enum BufferSource {
         header: { header in
           guard header.width == geometry.width, header.height == geometry.height else {
             throw Failure(
-              "the file is \(header.width)x\(header.height) now and was \(geometry.width)x\(geometry.height)")
+              "the file is \(header.width)x\(header.height) now and was \(geometry.width)x\(geometry.height)"
+            )
           }
         },
         row: { row, bytes in buffer.memory.write(bytes, to: row * geometry.stride) })

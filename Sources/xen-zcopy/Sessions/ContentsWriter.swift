@@ -68,7 +68,8 @@ struct ContentsWriter {
         let word = { (value: UInt32) in "0x" + String(value, radix: 16) }
         throw Failure(
           "frame \(frame) of domain \(request.domain) is not the pattern \(pattern.rawValue): "
-            + "the word at byte \(offset + 4 * index) is \(word(found[index])), not \(word(expected[index]))")
+            + "the word at byte \(offset + 4 * index) is \(word(found[index])), not \(word(expected[index]))"
+        )
       }
       offset += 4 * count
     }

@@ -67,7 +67,9 @@ final class MapSession {
   }
 
   /// Maps what another domain has published.
-  func run(publishedAt path: String, limits: BufferLimits, change: (inout MapRequest) -> Void) throws {
+  func run(publishedAt path: String, limits: BufferLimits, change: (inout MapRequest) -> Void)
+    throws
+  {
     let publication = try Publication(reading: path, in: try xen.openStore())
     var request = publication.request
     change(&request)
@@ -234,7 +236,9 @@ final class MapSession {
     try endProgram()
     contents = nil
     let domain = request.domain
-    if let line = reason(domain) { output.report("ended", line.text, ["reason": .string(line.code)]) }
+    if let line = reason(domain) {
+      output.report("ended", line.text, ["reason": .string(line.code)])
+    }
     guard let buffer = buffer.take() else { return }
     releasing = buffer.close()
     let clock = ContinuousClock()
@@ -250,7 +254,8 @@ final class MapSession {
     guard asked else {
       throw Failure(
         "the buffer of domain \(domain) is still held by another process or device after \(waited.inMilliseconds); "
-          + "its owner was not told that it is released; look for its inode in /proc/*/fdinfo", .tryAgain)
+          + "its owner was not told that it is released; look for its inode in /proc/*/fdinfo",
+        .tryAgain)
     }
     let told = link != nil && end != .ownerDied && end != .domainGone
     // An owner that went in between has nothing to be told.
@@ -300,7 +305,7 @@ private func spawn(
 ) throws -> Int32 {
   // SAFETY: the copies live until the call is over, which keeps none of them.
   var pointers = unsafe arguments.map { unsafe strdup($0) } + [nil]
-  defer { for unsafe pointer in unsafe pointers { unsafe free(pointer) } }
+  defer { for unsafepointer in unsafe pointers { unsafe free(pointer) } }
   let process = unsafe czcopy_spawn(&pointers, descriptor, variable, "\(descriptor)")
   guard process > 0 else {
     throw Failure("cannot run \(arguments.first ?? "nothing"): \(Errno(rawValue: -process))")

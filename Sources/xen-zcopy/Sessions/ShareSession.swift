@@ -148,7 +148,8 @@ final class ShareSession {
       case .died:
         output.report(
           "peer-died",
-          "the peer's process in domain \(domain) has ended without releasing; its kernel has taken the control page back")
+          "the peer's process in domain \(domain) has ended without releasing; its kernel has taken the control page back"
+        )
       }
     }
   }
@@ -214,7 +215,8 @@ final class ShareSession {
     link = nil
     if isMapped {
       throw Failure(
-        "domain \(plan.peer) still maps the buffer; the kernel keeps its pages until it has unmapped them", .tryAgain)
+        "domain \(plan.peer) still maps the buffer; the kernel keeps its pages until it has unmapped them",
+        .tryAgain)
     }
     output.report("unshared", "the buffer is no longer shared")
   }

@@ -28,7 +28,7 @@ guest_destroy pv
 guest_create owner || bail_out "no guest"
 name=guest check "the contract suite holds in a PVH guest by itself" contract guest_run owner 60 xen-zcopy-contract
 guest_start owner contract xen-zcopy-contract --serve
-name=both check "the contract suite holds between a guest and dom0" contract xen-zcopy-contract --owner "$domid"
+name=both check "the contract suite holds between a guest and dom0" contract timeout 120 xen-zcopy-contract --owner "$domid"
 guest_kill owner contract TERM
 mapped_own() {
   local status=0
