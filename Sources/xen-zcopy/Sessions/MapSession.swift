@@ -305,7 +305,7 @@ private func spawn(
 ) throws -> Int32 {
   // SAFETY: the copies live until the call is over, which keeps none of them.
   var pointers = unsafe arguments.map { unsafe strdup($0) } + [nil]
-  defer { for unsafepointer in unsafe pointers { unsafe free(pointer) } }
+  defer { unsafe pointers.forEach { unsafe free($0) } }
   let process = unsafe czcopy_spawn(&pointers, descriptor, variable, "\(descriptor)")
   guard process > 0 else {
     throw Failure("cannot run \(arguments.first ?? "nothing"): \(Errno(rawValue: -process))")
