@@ -13,11 +13,8 @@ static uint32_t take(const uint32_t *page, uint32_t *references, uint32_t done, 
     return done + count;
 }
 
-int floor_map_open(struct floor_map *map, uint32_t domain, uint32_t directory, uint32_t pages, uint32_t *references) {
+int floor_walk_by_copy(void *device, uint32_t domain, uint32_t directory, uint32_t pages, uint32_t *references) {
     uint32_t page[PER_PAGE + 1], done = 0;
-    xengnttab_handle *device = xengnttab_open(NULL, 0);
-    if (!device)
-        return -1;
     while (done < pages) {
         xengnttab_grant_copy_segment_t segment = {
             .source.foreign = {.ref = directory, .domid = (uint16_t)domain},
@@ -30,6 +27,13 @@ int floor_map_open(struct floor_map *map, uint32_t domain, uint32_t directory, u
         done = take(page, references, done, pages);
         directory = page[0];
     }
+    return 0;
+}
+
+int floor_map_open(struct floor_map *map, uint32_t domain, uint32_t directory, uint32_t pages, uint32_t *references) {
+    xengnttab_handle *device = xengnttab_open(NULL, 0);
+    if (!device || floor_walk_by_copy(device, domain, directory, pages, references))
+        return -1;
     map->device = device;
     return xengnttab_dmabuf_exp_from_refs(device, domain, 0, pages, references, &map->fd);
 }

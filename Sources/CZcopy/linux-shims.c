@@ -198,8 +198,12 @@ int czcopy_file_identity(int fd, uint64_t *inode, uint64_t *size) {
     if (fstat(fd, &status) < 0)
         return -errno;
     *inode = status.st_ino;
-    // A dma-buf tells its size by seeking; fstat does so only since Linux 5.3.
-    off_t end = lseek(fd, 0, SEEK_END);
-    *size = (uint64_t)(end >= 0 ? end : status.st_size);
+    *size = (uint64_t)status.st_size;
+    // Before Linux 5.3 a dma-buf tells its size only by seeking.
+    if (*size == 0) {
+        off_t end = lseek(fd, 0, SEEK_END);
+        if (end > 0)
+            *size = (uint64_t)end;
+    }
     return 0;
 }

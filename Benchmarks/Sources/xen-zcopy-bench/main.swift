@@ -76,6 +76,7 @@ func run() throws {
     var map = Pair()
     var close = Pair()
     var walk = Pair()
+    var bareWalk = Pair()
     for round in 0..<rounds {
       var closing = (ours: 0.0, floor: 0.0)
       try map.run(
@@ -127,14 +128,36 @@ func run() throws {
             else { throw Stop(description: "the floor cannot walk: errno \(errno)") }
           }
         })
+      try bareWalk.run(
+        round,
+        ours: {
+          try microseconds {
+            guard
+              floor_walk_by_copy(
+                plain, UInt32(domain.rawValue), parts[0], parts[1], &references) == 0
+            else { throw Stop(description: "the floor cannot copy: errno \(errno)") }
+          }
+        },
+        floor: {
+          try microseconds {
+            guard
+              floor_walk_by_mapping(
+                plain, UInt32(domain.rawValue), parts[0], parts[1], &references) == 0
+            else { throw Stop(description: "the floor cannot walk: errno \(errno)") }
+          }
+        })
     }
     // A small buffer's map is a handful of calls, whose noise is larger than the limit.
     report(number + 1, "map \(pages) pages", map, limit: pages >= 256 ? 1.05 : nil)
     report(number + 2, "close and release \(pages) pages", close, limit: pages >= 256 ? 1.05 : nil)
+    // One page costs one call either way, and plain C's own copy is at 0.3 of it and above.
     report(
       number + 3, "walk the directory of \(pages) pages, against mapping and unmapping its pages",
       walk,
-      limit: 0.3)
+      limit: pages > GrantDirectory.referencesPerPage ? 0.3 : nil)
+    print(
+      "# plain C by grant copy, unchecked: \(Int(Pair.median(bareWalk.ours))) us, "
+        + "ratio \(rounded(bareWalk.ratio)) to mapping and unmapping")
     number += 3
   }
 }

@@ -65,22 +65,26 @@ final class SystemGrantDevice: GrantDeviceDriver {
     _ segments: [GrantCopySegment], of domain: DomainID, into memory: UnsafeMutableRawPointer
   ) throws(Errno) -> [GrantStatus] {
     guard let count = UInt32(exactly: segments.count) else { throw .invalidArgument }
-    // SAFETY: the caller has checked that each piece lies inside `memory`.
-    var pieces = unsafe segments.map { segment in
-      var piece = unsafe xengnttab_grant_copy_segment_t()
-      unsafe piece.source.foreign.ref = segment.reference.rawValue
-      unsafe piece.source.foreign.offset = UInt16(truncatingIfNeeded: segment.pageOffset)
-      unsafe piece.source.foreign.domid = domain.rawValue
-      unsafe piece.dest.virt = memory + segment.destinationOffset
-      unsafe piece.len = UInt16(truncatingIfNeeded: segment.byteCount)
-      unsafe piece.flags = UInt16(GNTCOPY_source_gref)
-      return unsafe piece
+    // SAFETY: the caller has checked that each piece lies inside `memory`; the pieces live for the call, which fills in
+    // their status.
+    return unsafe try withUnsafeTemporaryAllocation(
+      of: xengnttab_grant_copy_segment_t.self, capacity: segments.count
+    ) { (pieces) throws(Errno) in
+      for (index, segment) in segments.enumerated() {
+        var piece = unsafe xengnttab_grant_copy_segment_t()
+        unsafe piece.source.foreign.ref = segment.reference.rawValue
+        unsafe piece.source.foreign.offset = UInt16(truncatingIfNeeded: segment.pageOffset)
+        unsafe piece.source.foreign.domid = domain.rawValue
+        unsafe piece.dest.virt = memory + segment.destinationOffset
+        unsafe piece.len = UInt16(truncatingIfNeeded: segment.byteCount)
+        unsafe piece.flags = UInt16(GNTCOPY_source_gref)
+        unsafe pieces.initializeElement(at: index, to: piece)
+      }
+      guard unsafe xengnttab_grant_copy(handle, count, pieces.baseAddress) == 0 else {
+        throw currentErrno()
+      }
+      return unsafe pieces.map { unsafe GrantStatus(rawValue: $0.status) }
     }
-    let result = unsafe pieces.withUnsafeMutableBufferPointer { buffer in
-      unsafe xengnttab_grant_copy(handle, count, buffer.baseAddress)
-    }
-    guard result == 0 else { throw currentErrno() }
-    return unsafe pieces.map { unsafe GrantStatus(rawValue: $0.status) }
   }
 
   func exportDmaBuf(

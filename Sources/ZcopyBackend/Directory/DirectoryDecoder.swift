@@ -10,8 +10,22 @@ struct DirectoryDecoder {
   private(set) var references: [GrantReference] = []
   private let count: Int
   private var pagesRead = 0
-  private var directoryPages: Set<GrantReference> = []
-  private var seen: ReferenceSet
+  /// The directory's own pages so far: a handful, through which a search is quicker than a table.
+  private var directoryPages: [GrantReference] = []
+  /// How the references have been sorted so far, which shows without a table that none comes twice; nil once they were
+  /// not, or as long as there is one at most.
+  private var order: Order?
+  /// Every reference so far, those of the directory's own pages too, once they were not sorted.
+  private var seen: ReferenceSet?
+
+  private enum Order {
+    case rising
+    case falling
+
+    func allows(_ next: UInt32, after last: UInt32) -> Bool {
+      self == .rising ? next > last : next < last
+    }
+  }
 
   init(first: GrantReference, byteCount: Int, limits: BufferLimits) throws(DirectoryError) {
     guard byteCount > 0, let count = GrantReference.pages(for: byteCount) else {
@@ -26,10 +40,8 @@ struct DirectoryDecoder {
     guard first.rawValue != 0 else { throw .noDirectory }
     self.count = count
     nextPage = first
-    directoryPages.insert(first)
+    directoryPages.append(first)
     references.reserveCapacity(count)
-    seen = ReferenceSet(capacity: count + GrantDirectory.pages(for: count))
-    _ = seen.insert(first.rawValue)
   }
 
   /// Checks a page's words and takes their references.
@@ -40,14 +52,17 @@ struct DirectoryDecoder {
     pagesRead += 1
     let wanted = min(count - references.count, GrantDirectory.referencesPerPage)
     let next = words[0]
-    for index in 1...wanted {
+    let sorted = takeSorted(words, count: wanted)
+    for index in (1 + sorted)..<(1 + max(wanted, sorted)) {
       let word = words[index]
       guard word != 0 else { throw shortOrZero(words, at: index) }
-      guard seen.insert(word) else {
+      try remember()
+      guard seen?.insert(word) == true else {
         throw .repeatedReference(GrantReference(rawValue: word), index: references.count)
       }
       references.append(GrantReference(rawValue: word))
     }
+    try checkDirectoryPages()
     guard references.count == count else {
       nextPage = try following(next)
       return
@@ -64,11 +79,70 @@ struct DirectoryDecoder {
   private mutating func following(_ next: UInt32) throws(DirectoryError) -> GrantReference {
     guard next != 0 else { throw .tooShort(references: references.count, pages: count) }
     let reference = GrantReference(rawValue: next)
-    guard directoryPages.insert(reference).inserted else { throw .cycle(reference) }
-    guard seen.insert(next) else {
+    guard !directoryPages.contains(reference) else { throw .cycle(reference) }
+    guard seen?.insert(next) ?? !isListed(reference) else {
       throw .repeatedReference(reference, index: references.count)
     }
+    directoryPages.append(reference)
     return reference
+  }
+
+  /// Takes the words that go on in the order of those before, which is nearly always all of them: kernels hand out
+  /// references in a row. Returns how many.
+  private mutating func takeSorted(_ words: Span<UInt32>, count: Int) -> Int {
+    guard seen == nil else { return 0 }
+    var index = 1
+    while index <= count {
+      let word = words[index]
+      guard word != 0 else { break }
+      if let last = references.last?.rawValue {
+        if order == nil, references.count == 1, word != last {
+          order = word > last ? .rising : .falling
+        }
+        guard order?.allows(word, after: last) == true else { break }
+      }
+      references.append(GrantReference(rawValue: word))
+      index += 1
+    }
+    return index - 1
+  }
+
+  /// Goes over to a table, once the references are not sorted.
+  private mutating func remember() throws(DirectoryError) {
+    guard seen == nil else { return }
+    try checkDirectoryPages()
+    var seen = ReferenceSet(capacity: count + GrantDirectory.pages(for: count))
+    for reference in references { _ = seen.insert(reference.rawValue) }
+    for reference in directoryPages { _ = seen.insert(reference.rawValue) }
+    self.seen = seen
+  }
+
+  /// Refuses a list in which the directory's own pages are pages of the buffer; the table shows it by itself.
+  private func checkDirectoryPages() throws(DirectoryError) {
+    guard seen == nil else { return }
+    for page in directoryPages {
+      if let index = index(of: page) { throw .repeatedReference(page, index: index) }
+    }
+  }
+
+  private func isListed(_ reference: GrantReference) -> Bool { index(of: reference) != nil }
+
+  /// Where a reference stands among the sorted ones.
+  private func index(of reference: GrantReference) -> Int? {
+    var low = 0
+    var high = references.count
+    while low < high {
+      let middle = (low + high) / 2
+      let found = references[middle]
+      if found == reference { return middle }
+      let order = order ?? .rising
+      if order.allows(reference.rawValue, after: found.rawValue) {
+        low = middle + 1
+      } else {
+        high = middle
+      }
+    }
+    return nil
   }
 
   /// Whether a 0 ends the list early or is a hole in it.
