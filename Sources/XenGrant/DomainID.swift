@@ -20,7 +20,8 @@ public struct DomainID: RawRepresentable, Hashable, Comparable, Sendable {
 
   /// A domain whose number is written in decimal, as XenStore does; nil for anything else.
   public init?(_ text: some StringProtocol) {
-    guard let number = UInt16(text) else { return nil }
+    // `UInt16` alone takes a sign.
+    guard text.utf8.first != UInt8(ascii: "+"), let number = UInt16(text) else { return nil }
     self.init(rawValue: number)
   }
 

@@ -13,7 +13,7 @@ struct BoundsTests {
 
   @Test(
     "A domain's number in text is decimal and nothing else",
-    arguments: ["", " 1", "1 ", "-1", "0x1", "32752", "65536", "1.0", "one"])
+    arguments: ["+5", "", " 1", "1 ", "-1", "0x1", "32752", "65536", "1.0", "one"])
   func noDomain(_ text: String) { #expect(DomainID(text) == nil) }
 
   @Test("A domain's number in text")

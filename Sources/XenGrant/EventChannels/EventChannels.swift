@@ -82,7 +82,7 @@ public struct EventChannels: ~Copyable {
 
   /// Lets a channel be signalled again. Look at the shared state after this, not before: a signal in between would be lost.
   ///
-  /// - Throws: `XenError` with EINVAL if the port is not open.
+  /// - Throws: `XenError` if the device refuses the write; a port that is not this device's is silently ignored.
   ///
   /// The corresponding C function is `xenevtchn_unmask`.
   public func unmask(_ port: EventChannelPort) throws(XenError) {
