@@ -12,20 +12,14 @@ struct DirectoryDecoder {
   private var pagesRead = 0
   /// The directory's own pages so far: a handful, through which a search is quicker than a table.
   private var directoryPages: [GrantReference] = []
-  /// How the references have been sorted so far, which shows without a table that none comes twice; nil once they were
-  /// not, or as long as there is one at most.
-  private var order: Order?
-  /// Every reference so far, those of the directory's own pages too, once they were not sorted.
+  /// The ranges that the references so far fill in rising order, none overlapping another: that shows without a table that
+  /// none comes twice. Kernels hand references out in a few such runs.
+  private var runs: [ClosedRange<UInt32>] = []
+  /// Every reference so far, those of the directory's own pages too, once there were too many runs or two overlapped.
   private var seen: ReferenceSet?
 
-  private enum Order {
-    case rising
-    case falling
-
-    func allows(_ next: UInt32, after last: UInt32) -> Bool {
-      self == .rising ? next > last : next < last
-    }
-  }
+  /// More runs than this are searched slower than a table.
+  private static let mostRuns = 16
 
   init(first: GrantReference, byteCount: Int, limits: BufferLimits) throws(DirectoryError) {
     guard byteCount > 0, let count = GrantReference.pages(for: byteCount) else {
@@ -52,17 +46,23 @@ struct DirectoryDecoder {
     pagesRead += 1
     let wanted = min(count - references.count, GrantDirectory.referencesPerPage)
     let next = words[0]
-    let sorted = takeSorted(words, count: wanted)
-    for index in (1 + sorted)..<(1 + max(wanted, sorted)) {
+    var index = 1
+    while index <= wanted {
+      if seen == nil { index = takeRun(words, from: index, through: wanted) }
+      guard index <= wanted else { break }
       let word = words[index]
       guard word != 0 else { throw shortOrZero(words, at: index) }
-      try remember()
-      guard seen?.insert(word) == true else {
-        throw .repeatedReference(GrantReference(rawValue: word), index: references.count)
+      if seen == nil, runs.count < Self.mostRuns, isApart(word...word) {
+        runs.append(word...word)
+      } else {
+        remember()
+        guard seen?.insert(word) == true else {
+          throw .repeatedReference(GrantReference(rawValue: word), index: references.count)
+        }
       }
       references.append(GrantReference(rawValue: word))
+      index += 1
     }
-    try checkDirectoryPages()
     guard references.count == count else {
       nextPage = try following(next)
       return
@@ -80,69 +80,52 @@ struct DirectoryDecoder {
     guard next != 0 else { throw .tooShort(references: references.count, pages: count) }
     let reference = GrantReference(rawValue: next)
     guard !directoryPages.contains(reference) else { throw .cycle(reference) }
-    guard seen?.insert(next) ?? !isListed(reference) else {
+    if seen == nil, !isApart(next...next) { remember() }
+    guard seen?.insert(next) != false else {
       throw .repeatedReference(reference, index: references.count)
     }
     directoryPages.append(reference)
     return reference
   }
 
-  /// Takes the words that go on in the order of those before, which is nearly always all of them: kernels hand out
-  /// references in a row. Returns how many.
-  private mutating func takeSorted(_ words: Span<UInt32>, count: Int) -> Int {
-    guard seen == nil else { return 0 }
-    var index = 1
-    while index <= count {
+  /// Takes the words that go on rising from the last run, up to the first that does not or that comes near to another
+  /// run or a directory page. Returns the index of the first word that was not taken.
+  private mutating func takeRun(_ words: Span<UInt32>, from start: Int, through end: Int) -> Int {
+    guard let run = runs.popLast() else { return start }
+    // The nearest reference above that is known from elsewhere.
+    var bound = UInt64(UInt32.max) + 1
+    for other in runs where other.lowerBound > run.upperBound {
+      bound = min(bound, UInt64(other.lowerBound))
+    }
+    for page in directoryPages where page.rawValue > run.upperBound {
+      bound = min(bound, UInt64(page.rawValue))
+    }
+    var last = run.upperBound
+    var index = start
+    while index <= end {
       let word = words[index]
-      guard word != 0 else { break }
-      if let last = references.last?.rawValue {
-        if order == nil, references.count == 1, word != last {
-          order = word > last ? .rising : .falling
-        }
-        guard order?.allows(word, after: last) == true else { break }
-      }
+      guard word > last, UInt64(word) < bound else { break }
       references.append(GrantReference(rawValue: word))
+      last = word
       index += 1
     }
-    return index - 1
+    runs.append(run.lowerBound...last)
+    return index
   }
 
-  /// Goes over to a table, once the references are not sorted.
-  private mutating func remember() throws(DirectoryError) {
+  /// Whether nothing that was seen lies in a range.
+  private func isApart(_ range: ClosedRange<UInt32>) -> Bool {
+    !runs.contains { $0.overlaps(range) }
+      && !directoryPages.contains { range.contains($0.rawValue) }
+  }
+
+  /// Goes over to a table. What is known so far has nothing twice.
+  private mutating func remember() {
     guard seen == nil else { return }
-    try checkDirectoryPages()
     var seen = ReferenceSet(capacity: count + GrantDirectory.pages(for: count))
     for reference in references { _ = seen.insert(reference.rawValue) }
     for reference in directoryPages { _ = seen.insert(reference.rawValue) }
     self.seen = seen
-  }
-
-  /// Refuses a list in which the directory's own pages are pages of the buffer; the table shows it by itself.
-  private func checkDirectoryPages() throws(DirectoryError) {
-    guard seen == nil else { return }
-    for page in directoryPages {
-      if let index = index(of: page) { throw .repeatedReference(page, index: index) }
-    }
-  }
-
-  private func isListed(_ reference: GrantReference) -> Bool { index(of: reference) != nil }
-
-  /// Where a reference stands among the sorted ones.
-  private func index(of reference: GrantReference) -> Int? {
-    var low = 0
-    var high = references.count
-    while low < high {
-      let middle = (low + high) / 2
-      let found = references[middle]
-      if found == reference { return middle }
-      let order = order ?? .rising
-      if order.allows(reference.rawValue, after: found.rawValue) {
-        low = middle + 1
-      } else {
-        high = middle
-      }
-    }
-    return nil
   }
 
   /// Whether a 0 ends the list early or is a hole in it.
