@@ -43,19 +43,25 @@ let package = Package(
       // For a static executable, after libpng, which needs them.
       linkerSettings: [.linkedLibrary("z"), .linkedLibrary("m")]),
 
+    .target(name: "ZcopyMemory", dependencies: ["CZcopy"], swiftSettings: strict),
     .target(
-      name: "XenGrant", dependencies: ["CXen", "CZcopy", logging, system], swiftSettings: strict),
-    .target(name: "DmaBuf", dependencies: ["CZcopy", system], swiftSettings: strict),
+      name: "XenGrant", dependencies: ["CXen", "CZcopy", "ZcopyMemory", logging, system],
+      swiftSettings: strict),
+    .target(
+      name: "DmaBuf", dependencies: ["CZcopy", "ZcopyMemory", system], swiftSettings: strict),
     .target(
       name: "ZcopyBackend", dependencies: ["CZcopy", "DmaBuf", "XenGrant", logging, system],
       swiftSettings: strict),
     .target(
-      name: "XenSimulator", dependencies: ["CZcopy", "XenGrant", system], swiftSettings: strict),
+      name: "XenSimulator", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],
+      swiftSettings: strict),
     .target(
-      name: "XenContract", dependencies: ["CZcopy", "XenGrant", system], swiftSettings: strict),
+      name: "XenContract", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],
+      swiftSettings: strict),
     .executableTarget(
       name: "xen-zcopy-contract",
-      dependencies: ["CZcopy", "XenContract", "XenGrant", logging, system], swiftSettings: strict),
+      dependencies: ["CZcopy", "DmaBuf", "XenContract", "XenGrant", logging, system],
+      swiftSettings: strict),
     .target(
       name: "Picture", dependencies: ["CPNG", "ZcopyBackend", system], swiftSettings: strict),
     .executableTarget(
@@ -77,7 +83,7 @@ let package = Package(
     .testTarget(
       name: "xen-zcopyTests",
       dependencies: [
-        "CZcopy", "Picture", "XenGrant", "XenSimulator", "ZcopyBackend", "xen-zcopy",
+        "CZcopy", "DmaBuf", "Picture", "XenGrant", "XenSimulator", "ZcopyBackend", "xen-zcopy",
         argumentParser, logging, system,
       ],
       swiftSettings: strict),
@@ -86,7 +92,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "XenSimulatorTests",
-      dependencies: ["CZcopy", "XenContract", "XenGrant", "XenSimulator", system],
+      dependencies: ["CZcopy", "DmaBuf", "XenContract", "XenGrant", "XenSimulator", system],
       swiftSettings: strict),
   ]
 )

@@ -70,7 +70,8 @@ struct PackageRulesTests {
       "DmaBuf": ["CXen", "XenGrant", "ZcopyBackend", "XenSimulator", "Picture"],
       "XenGrant": ["DmaBuf", "ZcopyBackend", "XenSimulator", "Picture"],
       "ZcopyBackend": ["CXen", "XenSimulator", "Picture", "ArgumentParser"],
-      "XenSimulator": ["CXen", "ZcopyBackend", "DmaBuf", "Picture"],
+      "XenSimulator": ["CXen", "ZcopyBackend", "Picture"],
+      "ZcopyMemory": ["CXen", "DmaBuf", "XenGrant", "ZcopyBackend"],
       "xen-zcopy": ["CXen", "XenSimulator"],
     ]
     for (path, text) in try sources() {

@@ -9,7 +9,7 @@ enum CopyChecks {
       let pages = try bench.sharePages(40, writable: false)
       let device = try bench.mapper.openGrantDevice()
       let segments = pages.references.enumerated().map { index, reference in
-        GrantCopySegment(reference, to: (39 - index) * 4096)
+        GrantCopySegment(reference, local: (39 - index) * 4096)
       }
       var copy = PrivateMemory(byteCount: 40 * 4096)
       let statuses = try copy.fill(device, segments, of: bench.ownerDomain)
@@ -24,7 +24,7 @@ enum CopyChecks {
       try pages.storeWord(0xAABB_CCDD, at: 4092)
       let device = try bench.mapper.openGrantDevice()
       var copy = PrivateMemory(byteCount: 64)
-      let segment = GrantCopySegment(try first(pages), pageOffset: 4093, to: 33, byteCount: 3)
+      let segment = GrantCopySegment(try first(pages), pageOffset: 4093, local: 33, byteCount: 3)
       let statuses = try copy.fill(device, [segment], of: bench.ownerDomain)
       try expect("the statuses", statuses, is: [.okay])
       try expect("the word before", copy.word(at: 28), is: 0)
@@ -40,7 +40,7 @@ enum CopyChecks {
         pages.references[0], Nobody.reference, try first(nobodys), pages.references[1],
       ]
       let segments = references.enumerated().map { index, reference in
-        GrantCopySegment(reference, to: index * 64, byteCount: 64)
+        GrantCopySegment(reference, local: index * 64, byteCount: 64)
       }
       var copy = PrivateMemory(byteCount: 256)
       let statuses = try copy.fill(device, segments, of: bench.ownerDomain)
@@ -53,7 +53,7 @@ enum CopyChecks {
     ContractCheck("a domain that does not exist is GNTST_bad_domain") { bench in
       let device = try bench.mapper.openGrantDevice()
       var copy = PrivateMemory(byteCount: 64)
-      let segment = GrantCopySegment(GrantReference(rawValue: 8), to: 0, byteCount: 64)
+      let segment = GrantCopySegment(GrantReference(rawValue: 8), local: 0, byteCount: 64)
       let statuses = try copy.fill(device, [segment], of: Nobody.domain)
       try expect("the statuses", statuses, is: [.badDomain])
     },
@@ -75,12 +75,12 @@ enum CopyChecks {
       let reference = try first(pages)
       let device = try bench.mapper.openGrantDevice()
       let wrong = [
-        GrantCopySegment(reference, pageOffset: 4000, to: 0, byteCount: 97),
-        GrantCopySegment(reference, pageOffset: 4096, to: 0, byteCount: 1),
-        GrantCopySegment(reference, pageOffset: -1, to: 0, byteCount: 1),
-        GrantCopySegment(reference, to: 4000, byteCount: 97),
-        GrantCopySegment(reference, to: Int.max, byteCount: 1),
-        GrantCopySegment(reference, to: 0, byteCount: 0),
+        GrantCopySegment(reference, pageOffset: 4000, local: 0, byteCount: 97),
+        GrantCopySegment(reference, pageOffset: 4096, local: 0, byteCount: 1),
+        GrantCopySegment(reference, pageOffset: -1, local: 0, byteCount: 1),
+        GrantCopySegment(reference, local: 4000, byteCount: 97),
+        GrantCopySegment(reference, local: Int.max, byteCount: 1),
+        GrantCopySegment(reference, local: 0, byteCount: 0),
       ]
       for segment in wrong {
         var copy = PrivateMemory(byteCount: 4096)

@@ -62,7 +62,9 @@ public struct GrantDevice: ~Copyable {
     return unsafe GrantMapping(driver, address, count: references.count, domain: domain)
   }
 
-  /// Copies pieces of granted pages into private memory, in one system call.
+  /// Copies pieces of granted pages into private memory, and tells how each went.
+  ///
+  /// One system call for at most 1024 pieces.
   ///
   /// - Parameters:
   ///   - segments: the pieces; none may reach beyond its page or the destination.
@@ -77,28 +79,90 @@ public struct GrantDevice: ~Copyable {
   public func copy(
     _ segments: [GrantCopySegment], of domain: DomainID, into destination: inout MutableRawSpan
   ) throws(XenError) -> [GrantStatus] {
+    // SAFETY: the memory is borrowed for the copy.
+    let refusals = unsafe try destination.withUnsafeMutableBytes {
+      (buffer: UnsafeMutableRawBufferPointer) throws(XenError) -> [GrantCopyRefusal] in
+      guard let base = buffer.baseAddress else { return [] }
+      return unsafe try copy(segments, of: domain, .fromDomain, base, byteCount: buffer.count)
+    }
+    var statuses = [GrantStatus](repeating: .okay, count: segments.count)
+    for refusal in refusals { statuses[refusal.index] = refusal.status }
+    return statuses
+  }
+
+  /// Copies pieces of granted pages into shared memory, all of them.
+  ///
+  /// One system call for at most 1024 pieces, and no allocation that grows with their number.
+  ///
+  /// - Parameters:
+  ///   - segments: the pieces; none may reach beyond its page or the memory.
+  ///   - domain: the domain that granted them.
+  ///   - memory: what receives them.
+  /// - Throws: `XenError` with Xen's status and the reference of the first piece that Xen refuses, EINVAL if a piece lies
+  ///   outside of its page or of the memory, and any errno with which the whole call fails.
+  ///
+  /// The corresponding C function is `xengnttab_grant_copy`.
+  public func copy(
+    _ segments: [GrantCopySegment], of domain: DomainID, into memory: borrowing SharedMemory
+  ) throws(XenError) {
+    let byteCount = memory.byteCount
+    // SAFETY: the memory outlives the copy.
+    let refusals = unsafe try memory.withAddress { (base) throws(XenError) in
+      unsafe try copy(segments, of: domain, .fromDomain, base, byteCount: byteCount)
+    }
+    try check(refusals, segments, .copy, domain)
+  }
+
+  /// Copies private memory into pieces of pages that another domain granted writable, all of them.
+  ///
+  /// - Parameters:
+  ///   - source: private memory.
+  ///   - segments: the pieces; none may reach beyond its page or the source.
+  ///   - domain: the domain that granted them.
+  /// - Throws: `XenError` as ``copy(_:of:into:)-(_,_,SharedMemory)`` does.
+  ///
+  /// The corresponding C function is `xengnttab_grant_copy`.
+  public func write(
+    _ source: RawSpan, to segments: [GrantCopySegment], of domain: DomainID
+  ) throws(XenError) {
+    // SAFETY: the source is borrowed for the copy, which only reads it.
+    let refusals = unsafe try source.withUnsafeBytes {
+      (buffer: UnsafeRawBufferPointer) throws(XenError) -> [GrantCopyRefusal] in
+      guard let base = buffer.baseAddress else { return [] }
+      return unsafe try copy(
+        segments, of: domain, .toDomain, UnsafeMutableRawPointer(mutating: base),
+        byteCount: buffer.count)
+    }
+    try check(refusals, segments, .copyTo, domain)
+  }
+
+  /// Copies pieces either way, after a look at each.
+  private func copy(
+    _ segments: [GrantCopySegment], of domain: DomainID, _ direction: GrantCopyDirection,
+    _ memory: UnsafeMutableRawPointer, byteCount: Int
+  ) throws(XenError) -> [GrantCopyRefusal] {
     let driver = driver
-    for segment in segments {
-      guard segment.byteCount > 0, (0..<GrantReference.pageSize).contains(segment.pageOffset),
-        segment.byteCount <= GrantReference.pageSize - segment.pageOffset,
-        segment.destinationOffset >= 0, segment.byteCount <= destination.byteCount,
-        segment.destinationOffset <= destination.byteCount - segment.byteCount
-      else {
-        throw XenError(
-          .copy, .invalidArgument, domain: domain, subject: .reference(segment.reference))
-      }
+    let name: XenError.Call = direction == .fromDomain ? .copy : .copyTo
+    for segment in segments where !segment.fits(byteCount) {
+      throw XenError(
+        name, .invalidArgument, domain: domain, subject: .reference(segment.reference))
     }
     guard !segments.isEmpty else { return [] }
-    // SAFETY: each piece was checked to lie inside the destination, which is borrowed for the call.
-    return unsafe try destination.withUnsafeMutableBytes {
-      (buffer: UnsafeMutableRawBufferPointer) throws(XenError) -> [GrantStatus] in
-      guard let base = buffer.baseAddress else { return [] }
-      return try call(
-        .copy, domain: domain, .references(count: segments.count)
-      ) { () throws(Errno) in
-        unsafe try driver.copy(segments, of: domain, into: base)
-      }
+    // SAFETY: each piece was checked to lie inside the memory, which the caller lends for the call.
+    return try call(name, domain: domain, .references(count: segments.count)) {
+      () throws(Errno) in
+      unsafe try driver.copy(segments, of: domain, direction, memory)
     }
+  }
+
+  private func check(
+    _ refusals: [GrantCopyRefusal], _ segments: [GrantCopySegment], _ name: XenError.Call,
+    _ domain: DomainID
+  ) throws(XenError) {
+    guard let refusal = refusals.first else { return }
+    throw XenError(
+      name, .ioError, domain: domain, subject: .reference(segments[refusal.index].reference),
+      status: refusal.status)
   }
 
   /// Copies the start of one granted page into private memory.
@@ -113,7 +177,7 @@ public struct GrantDevice: ~Copyable {
   public func copyPage(
     _ reference: GrantReference, of domain: DomainID, into destination: inout MutableRawSpan
   ) throws(XenError) {
-    let segment = GrantCopySegment(reference, to: 0, byteCount: destination.byteCount)
+    let segment = GrantCopySegment(reference, local: 0, byteCount: destination.byteCount)
     let statuses = try copy([segment], of: domain, into: &destination)
     guard let status = statuses.first, status == .okay else {
       throw XenError(

@@ -61,30 +61,62 @@ final class SystemGrantDevice: GrantDeviceDriver {
     guard unsafe xengnttab_unmap(handle, address, count) == 0 else { throw currentErrno() }
   }
 
+  /// Pieces of one call: what is prepared for them stays small, and in the processor's cache.
+  private static let piecesPerCall = 1024
+
   func copy(
-    _ segments: [GrantCopySegment], of domain: DomainID, into memory: UnsafeMutableRawPointer
-  ) throws(Errno) -> [GrantStatus] {
-    guard let count = UInt32(exactly: segments.count) else { throw .invalidArgument }
-    // SAFETY: the caller has checked that each piece lies inside `memory`; the pieces live for the call, which fills in
-    // their status.
-    return unsafe try withUnsafeTemporaryAllocation(
-      of: xengnttab_grant_copy_segment_t.self, capacity: segments.count
+    _ segments: [GrantCopySegment], of domain: DomainID, _ direction: GrantCopyDirection,
+    _ memory: UnsafeMutableRawPointer
+  ) throws(Errno) -> [GrantCopyRefusal] {
+    // SAFETY: the caller has checked that each segment lies inside `memory`; the pieces live for the calls, which fill
+    // in their status.
+    unsafe try withUnsafeTemporaryAllocation(
+      of: xengnttab_grant_copy_segment_t.self, capacity: min(segments.count, Self.piecesPerCall)
     ) { (pieces) throws(Errno) in
-      for (index, segment) in segments.enumerated() {
-        var piece = unsafe xengnttab_grant_copy_segment_t()
-        unsafe piece.source.foreign.ref = segment.reference.rawValue
-        unsafe piece.source.foreign.offset = UInt16(truncatingIfNeeded: segment.pageOffset)
-        unsafe piece.source.foreign.domid = domain.rawValue
-        unsafe piece.dest.virt = memory + segment.destinationOffset
-        unsafe piece.len = UInt16(truncatingIfNeeded: segment.byteCount)
-        unsafe piece.flags = UInt16(GNTCOPY_source_gref)
-        unsafe pieces.initializeElement(at: index, to: piece)
+      var refusals: [GrantCopyRefusal] = []
+      var start = 0
+      while start < segments.count {
+        let count = min(segments.count - start, Self.piecesPerCall)
+        for index in 0..<count {
+          unsafe pieces.initializeElement(
+            at: index, to: piece(segments[start + index], domain, direction, memory))
+        }
+        guard
+          unsafe xengnttab_grant_copy(
+            handle, UInt32(truncatingIfNeeded: count), pieces.baseAddress) == 0
+        else { throw currentErrno() }
+        for index in 0..<count {
+          let status = unsafe GrantStatus(rawValue: pieces[index].status)
+          guard status != .okay else { continue }
+          refusals.append(GrantCopyRefusal(index: start + index, status: status))
+        }
+        start += count
       }
-      guard unsafe xengnttab_grant_copy(handle, count, pieces.baseAddress) == 0 else {
-        throw currentErrno()
-      }
-      return unsafe pieces.map { unsafe GrantStatus(rawValue: $0.status) }
+      return refusals
     }
+  }
+
+  private func piece(
+    _ segment: GrantCopySegment, _ domain: DomainID, _ direction: GrantCopyDirection,
+    _ memory: UnsafeMutableRawPointer
+  ) -> xengnttab_grant_copy_segment_t {
+    // SAFETY: plain numbers, and an address that the caller has checked.
+    var piece = unsafe xengnttab_grant_copy_segment_t()
+    let offset = UInt16(truncatingIfNeeded: segment.pageOffset)
+    switch direction {
+    case .fromDomain:
+      unsafe piece.source.foreign = .init(
+        ref: segment.reference.rawValue, offset: offset, domid: domain.rawValue)
+      unsafe piece.dest.virt = memory + segment.localOffset
+      unsafe piece.flags = UInt16(GNTCOPY_source_gref)
+    case .toDomain:
+      unsafe piece.source.virt = memory + segment.localOffset
+      unsafe piece.dest.foreign = .init(
+        ref: segment.reference.rawValue, offset: offset, domid: domain.rawValue)
+      unsafe piece.flags = UInt16(GNTCOPY_dest_gref)
+    }
+    unsafe piece.len = UInt16(truncatingIfNeeded: segment.byteCount)
+    return unsafe piece
   }
 
   func exportDmaBuf(

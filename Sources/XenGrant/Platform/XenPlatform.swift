@@ -26,11 +26,12 @@ public protocol GrantDeviceDriver: AnyObject {
   ) throws(Errno) -> UnsafeMutableRawPointer
   /// Takes a mapping away. The C call is `xengnttab_unmap`.
   func unmap(_ address: UnsafeMutableRawPointer, count: Int) throws(Errno)
-  /// Copies pieces of granted pages into local memory, all in one call, and tells the status of each.
-  /// The C call is `xengnttab_grant_copy`.
+  /// Copies pieces between granted pages and local memory, and tells which ones Xen refused.
+  /// The C call is `xengnttab_grant_copy`, once for at most 1024 pieces.
   func copy(
-    _ segments: [GrantCopySegment], of domain: DomainID, into memory: UnsafeMutableRawPointer
-  ) throws(Errno) -> [GrantStatus]
+    _ segments: [GrantCopySegment], of domain: DomainID, _ direction: GrantCopyDirection,
+    _ memory: UnsafeMutableRawPointer
+  ) throws(Errno) -> [GrantCopyRefusal]
   /// Makes a dma-buf of references; returns its file descriptor, which the caller owns.
   /// The C call is `xengnttab_dmabuf_exp_from_refs`.
   func exportDmaBuf(

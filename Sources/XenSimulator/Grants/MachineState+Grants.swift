@@ -118,33 +118,37 @@ extension MachineState {
   /// Copies pieces of granted pages, as Xen does.
   func copy(
     _ handle: HandleID, _ segments: [GrantCopySegment], of owner: DomainID,
-    into memory: UnsafeMutableRawPointer
-  ) throws(Errno) -> [GrantStatus] {
+    _ direction: GrantCopyDirection, _ memory: UnsafeMutableRawPointer
+  ) throws(Errno) -> [GrantCopyRefusal] {
     guard let device = grantDevices[handle] else { throw .badFileDescriptor }
     // gntdev looks at each piece before it hands it to Xen, which would say GNTST_bad_copy_arg.
     for segment in segments
     where segment.pageOffset + segment.byteCount > GrantReference.pageSize {
       throw .invalidArgument
     }
-    var statuses: [GrantStatus] = []
-    for segment in segments {
+    var refusals: [GrantCopyRefusal] = []
+    for (index, segment) in segments.enumerated() {
       var status = status(
-        of: segment.reference, of: owner, by: device.domain, writable: false)
+        of: segment.reference, of: owner, by: device.domain, writable: direction == .toDomain)
       if status == .okay,
         let frame = domains[Int(owner.rawValue)].grants[segment.reference]?.frame
       {
         // SAFETY: the caller has checked that each piece lies inside `memory`.
         let piece = unsafe UnsafeMutableRawBufferPointer(
-          start: memory + segment.destinationOffset, count: segment.byteCount)
+          start: memory + segment.localOffset, count: segment.byteCount)
+        let offset = frame.offset + segment.pageOffset
         do throws(Errno) {
-          unsafe try frame.store.read(at: frame.offset + segment.pageOffset, into: piece)
+          switch direction {
+          case .fromDomain: unsafe try frame.store.read(at: offset, into: piece)
+          case .toDomain: unsafe try frame.store.write(UnsafeRawBufferPointer(piece), at: offset)
+          }
         } catch {
           status = .badPage
         }
       }
-      statuses.append(status)
+      if status != .okay { refusals.append(GrantCopyRefusal(index: index, status: status)) }
     }
-    return statuses
+    return refusals
   }
 
   /// Makes and grants pages.

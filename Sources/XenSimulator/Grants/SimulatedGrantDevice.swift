@@ -56,11 +56,12 @@ final class SimulatedGrantDevice: GrantDeviceDriver, Sendable {
   }
 
   func copy(
-    _ segments: [GrantCopySegment], of domain: DomainID, into memory: UnsafeMutableRawPointer
-  ) throws(Errno) -> [GrantStatus] {
-    try process.perform(.copy) { (state) throws(Errno) in
+    _ segments: [GrantCopySegment], of domain: DomainID, _ direction: GrantCopyDirection,
+    _ memory: UnsafeMutableRawPointer
+  ) throws(Errno) -> [GrantCopyRefusal] {
+    try process.perform(direction == .fromDomain ? .copy : .copyTo) { (state) throws(Errno) in
       // SAFETY: the caller has checked that each piece lies inside `memory`.
-      unsafe try state.copy(handle, segments, of: domain, into: memory)
+      unsafe try state.copy(handle, segments, of: domain, direction, memory)
     }
   }
 

@@ -54,11 +54,12 @@ private final class ObservedGrantDevice: GrantDeviceDriver {
     unsafe try driver.unmap(address, count: count)
   }
   func copy(
-    _ segments: [GrantCopySegment], of domain: DomainID, into memory: UnsafeMutableRawPointer
-  ) throws(Errno) -> [GrantStatus] {
-    let statuses = unsafe try driver.copy(segments, of: domain, into: memory)
+    _ segments: [GrantCopySegment], of domain: DomainID, _ direction: GrantCopyDirection,
+    _ memory: UnsafeMutableRawPointer
+  ) throws(Errno) -> [GrantCopyRefusal] {
+    let refusals = unsafe try driver.copy(segments, of: domain, direction, memory)
     platform.copied()
-    return statuses
+    return refusals
   }
   func exportDmaBuf(
     _ references: [GrantReference], of domain: DomainID, flags: UInt32

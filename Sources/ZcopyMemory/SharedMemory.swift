@@ -1,17 +1,22 @@
 import CZcopy
 
-/// Memory that another domain may read and write at the same time.
+/// Memory that another domain, or a device, may read and write at the same time.
 ///
 /// Each access happens exactly once and hands out a private copy: what was read never changes afterwards,
 /// whatever the other side does. The view lives no longer than the mapping it is of.
 @safe
 public struct SharedMemory: ~Escapable {
   private let base: UnsafeMutableRawPointer
-  /// Bytes, a whole number of grant pages.
+  /// Its size in bytes.
   public let byteCount: Int
 
+  /// A view of memory.
+  ///
+  /// - Parameters:
+  ///   - base: where it begins; whoever makes the view binds its life to that of the mapping.
+  ///   - byteCount: its size in bytes.
   @_lifetime(immortal)
-  init(_ base: UnsafeMutableRawPointer, byteCount: Int) {
+  public init(_ base: UnsafeMutableRawPointer, byteCount: Int) {
     unsafe self.base = base
     self.byteCount = byteCount
   }
@@ -76,6 +81,16 @@ public struct SharedMemory: ~Escapable {
     check(offset, 1)
     // SAFETY: the byte lies inside the mapping.
     unsafe czcopy_store_release_8(base + offset, value)
+  }
+
+  /// Lends the address to a call that writes there itself, for instance a grant copy.
+  ///
+  /// - Parameter body: gets the address of the first byte, which is valid for the call.
+  @unsafe
+  public func withAddress<Result, Failure: Error>(
+    _ body: (UnsafeMutableRawPointer) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    unsafe try body(base)
   }
 
   private func check(_ offset: Int, _ count: Int, alignment: Int = 1) {
