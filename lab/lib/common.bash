@@ -3,6 +3,7 @@
 lab=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 checkout=$(dirname "$lab")
 cache=${XEN_ZCOPY_LAB:-${XDG_CACHE_HOME:-$HOME/.cache}/xen-zcopy/lab}
+sysroot=$cache/sysroot
 
 die() {
   printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -22,10 +23,49 @@ fingerprint() {
   done | sha256sum | cut -d' ' -f1
 }
 
-# in_sysroot COMMAND...: run a program of the unpacked system, which has its own
-# compiler. The host's may be older than the one that built the kernel.
+# lock: one program at a time changes what is in the cache.
+lock() {
+  mkdir -p "$cache"
+  exec 9>"$cache/lock"
+  flock 9
+}
+
+# stage NAME FINGERPRINT COMMAND...: do it if that, what it is made from, changed.
+stage() {
+  local name=$1 inputs=$2 started=$SECONDS
+  shift 2
+  [ "$(cat "$cache/$name.stamp" 2>/dev/null)" != "$inputs" ] || return 0
+  rm -f "$cache/$name.stamp"
+  "$@"
+  echo "$inputs" >"$cache/$name.stamp"
+  echo "$name: done in $((SECONDS - started)) s"
+}
+
+# in_sysroot COMMAND...: run a program of the unpacked system $sysroot, which has its
+# own compiler. The host's may be older than the one that built the kernel.
 in_sysroot() {
   local enter=(chroot)
   [ "$(id -u)" = 0 ] || enter=(unshare --user --map-root-user chroot)
-  env -i PATH=/usr/sbin:/usr/bin LC_ALL=C HOME=/ "${enter[@]}" "$cache/sysroot" "$@"
+  env -i PATH=/usr/sbin:/usr/bin LC_ALL=C HOME=/ "${enter[@]}" "$sysroot" "$@"
+}
+
+# dkms_build KERNEL FILE: ../kernel, built by the sysroot's own dkms for one of its
+# kernels. The module comes to FILE, not compressed.
+dkms_build() {
+  local package=xen-gntdev-dmabuf version work=$sysroot/tmp/dkms module
+  version=$(sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' "$checkout/kernel/dkms.conf")
+  rm -rf "$work"
+  mkdir -p "$work/source" "$work/tree"
+  cp -r "$checkout/kernel" "$work/source/$package-$version"
+  if ! in_sysroot dkms build "$package/$version" -k "$1" --sourcetree /tmp/dkms/source --dkmstree /tmp/dkms/tree \
+    >"$work/log" 2>&1; then
+    cat "$work/log" "$work/tree/$package/$version/build/make.log" >&2
+    die "dkms cannot build xen-gntdev for Linux $1"
+  fi
+  module=$(echo "$work/tree/$package/$version/$1"/*/module/xen-gntdev.ko*)
+  case $module in
+    *.xz) xz -dc <"$module" >"$2" ;;
+    *) cp "$module" "$2" ;;
+  esac
+  rm -rf "$work"
 }
