@@ -1,4 +1,3 @@
-import CZcopy
 public import SystemPackage
 
 /// An open dma-buf: memory that devices and programs share by file descriptor.
@@ -12,41 +11,48 @@ public struct DmaBuf: ~Copyable {
   public let identity: UInt64
   /// The size in bytes.
   public let byteCount: Int
+  let linux: Linux
+  private var isOwned = true
 
   /// Takes over a descriptor.
   ///
-  /// - Parameter fileDescriptor: the dma-buf; closed if this throws.
-  /// - Throws: `DmaBufError.inspect` with EBADF if it is not open.
-  public init(adopting fileDescriptor: FileDescriptor) throws(DmaBufError) {
-    var identity: UInt64 = 0
-    var size: UInt64 = 0
-    // SAFETY: the shim writes two numbers and keeps no pointer.
-    let result = unsafe czcopy_file_identity(fileDescriptor.rawValue, &identity, &size)
-    guard result >= 0, let byteCount = Int(exactly: size) else {
+  /// - Parameters:
+  ///   - fileDescriptor: the dma-buf; closed if this throws. Another file is told from one only when it is used.
+  ///   - linux: whose it is.
+  /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
+  ///
+  /// The C call is `fstat`.
+  public init(adopting fileDescriptor: FileDescriptor, linux: Linux = Linux()) throws(DmaBufError) {
+    do throws(DmaBufError) {
+      (identity, byteCount) = try call(.identify, .dmaBuf(fileDescriptor.rawValue)) {
+        () throws(Errno) in
+        let (inode, size) = try linux.platform.identify(fileDescriptor.rawValue)
+        guard let byteCount = Int(exactly: size) else { throw .fileTooLarge }
+        return (inode, byteCount)
+      }
+    } catch {
       try? fileDescriptor.close()
-      throw .inspect(fileDescriptor.rawValue, result < 0 ? Errno(rawValue: -result) : .fileTooLarge)
+      throw error
     }
     self.fileDescriptor = fileDescriptor
-    self.identity = identity
-    self.byteCount = byteCount
+    self.linux = linux
   }
 
   deinit {
+    guard isOwned else { return }
     // close reports nothing that could still be mended: the descriptor is gone in any case.
     try? fileDescriptor.close()
   }
 
-  /// Gives the dma-buf a name for `/proc/*/fdinfo` and debugfs.
+  /// Gives the dma-buf a name for `/proc/*/fdinfo`, `/proc/*/fd` and debugfs.
   ///
   /// - Parameter name: up to ``longestName`` bytes of UTF-8; what is longer is cut at a character.
-  /// - Throws: `DmaBufError.setName` with ENOTTY for a file that is no dma-buf.
+  /// - Throws: `DmaBufError.Call.setName` with ENOTTY for a file that is no dma-buf.
   ///
   /// The ioctl is `DMA_BUF_SET_NAME`.
   public borrowing func setName(_ name: String) throws(DmaBufError) {
-    // SAFETY: the shim reads a NUL-terminated string and keeps none.
-    let result = unsafe czcopy_dmabuf_set_name(fileDescriptor.rawValue, Self.shortened(name))
-    guard result >= 0 else {
-      throw .setName(fileDescriptor.rawValue, Errno(rawValue: -result))
+    try call(.setName, subject) { () throws(Errno) in
+      try linux.platform.setName(Self.shortened(name), of: fileDescriptor.rawValue)
     }
   }
 
@@ -60,30 +66,62 @@ public struct DmaBuf: ~Copyable {
   /// Bytes of a name that the kernel keeps. The C constant is `DMA_BUF_NAME_LEN`, less the NUL.
   public static let longestName = 31
 
-  /// The descriptor, which the caller closes from now on.
-  public consuming func relinquish() -> FileDescriptor {
-    let fileDescriptor = fileDescriptor
-    discard self
-    return fileDescriptor
+  /// Maps all of it into this process.
+  ///
+  /// What is written there reaches devices, and what they wrote is seen, only between the beginning and the end of
+  /// ``withProcessorAccess(_:_:)``.
+  ///
+  /// - Parameter writable: whether the mapping may be written.
+  /// - Throws: `DmaBufError.Call.map` with EINVAL if its exporter lets no processor have it (gntdev) or it is no dma-buf,
+  ///   EACCES if its descriptor is not open for that, ENOMEM if this process has no room for it.
+  ///
+  /// The C call is `mmap`.
+  public borrowing func map(writable: Bool) throws(DmaBufError) -> LocalMapping {
+    try LocalMapping(linux, subject, fileDescriptor, byteCount: byteCount, writable: writable)
   }
-}
 
-/// Why a dma-buf cannot be used.
-public enum DmaBufError: Error, Equatable, Sendable {
-  /// A descriptor is not open.
-  case inspect(Int32, Errno)
-  /// A descriptor cannot be given a name.
-  case setName(Int32, Errno)
-}
+  /// Runs something that has the processor read or write the memory.
+  ///
+  /// Waits first until those devices are done that such access must wait for, without end if they never are; then makes
+  /// processor and devices see the same memory, before and after. Allocates nothing.
+  ///
+  /// - Parameters:
+  ///   - access: what `body` does.
+  ///   - body: reads or writes a mapping of the dma-buf.
+  /// - Returns: what `body` returns.
+  /// - Throws: what `body` throws, after the access has ended; `DmaBufError.Call.synchronize` with ENOTTY for a file that
+  ///   is no dma-buf, or with the errno of its exporter: `body` has not run if the beginning failed, and it has if the
+  ///   end did.
+  ///
+  /// The ioctl is `DMA_BUF_IOCTL_SYNC`, with `DMA_BUF_SYNC_START` and `DMA_BUF_SYNC_END`.
+  public borrowing func withProcessorAccess<Result: ~Copyable>(
+    _ access: BufferAccess, _ body: () throws -> Result
+  ) throws -> Result {
+    try synchronize(access, ends: false)
+    let result: Result
+    do {
+      result = try body()
+    } catch {
+      // The first failure is the one to tell.
+      try? synchronize(access, ends: true)
+      throw error
+    }
+    try synchronize(access, ends: true)
+    return result
+  }
 
-extension DmaBufError: CustomStringConvertible {
-  /// One line: what failed, and why.
-  public var description: String {
-    switch self {
-    case .inspect(let number, let errno):
-      "cannot inspect the dma-buf behind file descriptor \(number): \(errno)"
-    case .setName(let number, let errno):
-      "cannot name the dma-buf behind file descriptor \(number): \(errno)"
+  private borrowing func synchronize(_ access: BufferAccess, ends: Bool) throws(DmaBufError) {
+    try call(.synchronize, subject) { () throws(Errno) in
+      try linux.platform.synchronize(fileDescriptor.rawValue, access, ends: ends)
     }
   }
+
+  /// The descriptor, which the caller closes from now on.
+  public consuming func relinquish() -> FileDescriptor {
+    isOwned = false
+    return fileDescriptor
+  }
+
+  /// What an error of this dma-buf is about.
+  var subject: DmaBufError.Subject { .dmaBuf(fileDescriptor.rawValue) }
 }

@@ -79,7 +79,7 @@ struct DmaBufTests {
     let refusal = refusal { () throws(DmaBufError) in
       _ = try DmaBuf(adopting: FileDescriptor(rawValue: number))
     }
-    #expect(refusal == .inspect(number, .badFileDescriptor))
+    #expect(refusal == DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(number)))
     #expect(refusal?.description.contains("file descriptor \(number)") == true)
   }
 
@@ -88,7 +88,7 @@ struct DmaBufTests {
     let buffer = try DmaBuf(adopting: try makeFile(4096))
     let number = buffer.fileDescriptor.rawValue
     let refusal = refusal { () throws(DmaBufError) in try buffer.setName("screen") }
-    #expect(refusal == .setName(number, .inappropriateIOCTLForDevice))
+    #expect(refusal == DmaBufError(.setName, .inappropriateIOCTLForDevice, subject: .dmaBuf(number)))
   }
 
   @Test(

@@ -28,7 +28,7 @@ struct ErrorDescriptionTests {
       errors += [
         MapError.offsetBeyondSize(offset: 9, size: 8), .xen(xen),
         .geometry(.doesNotFit(geometry, offset: 0, size: 1)),
-        .dmaBuf(.inspect(7, .badFileDescriptor)),
+        .dmaBuf(DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(7))),
         .refused(xen, .usable), .refused(xen, .notBuilt), .refused(xen, .refusedInPVDomain),
       ]
       errors += [
@@ -40,7 +40,6 @@ struct ErrorDescriptionTests {
         .malformed(path: path, node: "size", value: "\n\n"),
         .geometry(path: path, .emptyPicture(width: 0, height: 0)),
       ]
-      errors += [DmaBufError.inspect(7, .badFileDescriptor), .setName(7, .notPermitted)]
       let errnos: [Errno] = [
         .noSuchFileOrDirectory, .permissionDenied, .invalidArgument, .noSpace, .noMemory,
         .fileExists,
@@ -48,6 +47,9 @@ struct ErrorDescriptionTests {
       ]
       for call in XenError.Call.allCases {
         for errno in errnos { errors.append(XenError(call, errno, domain: .dom0)) }
+      }
+      for call in DmaBufError.Call.allCases {
+        for errno in errnos { errors.append(DmaBufError(call, errno, subject: .dmaBuf(7))) }
       }
       return errors
     }

@@ -43,6 +43,15 @@ public protocol DmaBufPlatform: Sendable {
   /// ever; the events of each, 0 for those without. The C call is `poll`, tried again on EINTR for the time that is left.
   func poll(_ descriptors: [(descriptor: Int32, events: Int16)], milliseconds: Int32) throws(Errno)
     -> [Int16]
+  /// The same for one descriptor, for which it allocates nothing.
+  func poll(_ descriptor: Int32, events: Int16, milliseconds: Int32) throws(Errno) -> Int16
+}
+
+extension DmaBufPlatform {
+  /// By the call for several: for a platform where allocations do not matter.
+  public func poll(_ descriptor: Int32, events: Int16, milliseconds: Int32) throws(Errno) -> Int16 {
+    try poll([(descriptor, events)], milliseconds: milliseconds).first ?? 0
+  }
 }
 
 /// A piece of a memory file, of which a dma-buf is made.

@@ -56,10 +56,10 @@ struct FailureTests {
     let errors: [any Error] = [
       xen(.map, .invalidArgument), xen(.bindInterdomain, .noSuchProcess),
       MapError.directory(.noDirectory, .dom0), MapError.offsetBeyondSize(offset: 2, size: 1),
-      MapError.dmaBuf(.inspect(7, .badFileDescriptor)), LinkError.unknownState(.dom0, 9),
+      MapError.dmaBuf(DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(7))), LinkError.unknownState(.dom0, 9),
       LinkError.noControlPage(.dom0, magic: 0, version: 0), PublicationError.noOwner(path: "/x"),
       GeometryError.emptyPicture(width: 0, height: 0), PictureError.notPNG(path: "a.png"),
-      DmaBufError.setName(7, .notPermitted),
+      DmaBufError(.setName, .notPermitted, subject: .dmaBuf(7)),
     ]
     for error in errors {
       #expect(Failure(error).code.rawValue == 1)

@@ -1,0 +1,68 @@
+import SystemPackage
+
+/// Who still works on a dma-buf. Devices leave fences in it, each signalled when its work is done.
+extension DmaBuf {
+  /// Whether nobody works on the memory that such access would have to wait for. Never blocks, allocates nothing.
+  ///
+  /// - Parameter access: reading waits for those who write, writing for everybody.
+  /// - Throws: `DmaBufError.Call.poll`.
+  ///
+  /// The C call is `poll` with `POLLIN` or `POLLOUT`.
+  public borrowing func isIdle(for access: BufferAccess) throws(DmaBufError) -> Bool {
+    try waitUntilIdle(for: access, milliseconds: 0)
+  }
+
+  /// Waits until nobody works on the memory that such access would have to wait for. Allocates nothing.
+  ///
+  /// - Parameters:
+  ///   - access: reading waits for those who write, writing for everybody.
+  ///   - milliseconds: how long at most; -1 for ever.
+  /// - Returns: whether it is so, and false if the time is over.
+  /// - Throws: `DmaBufError.Call.poll`.
+  ///
+  /// The C call is `poll` with `POLLIN` or `POLLOUT`.
+  public borrowing func waitUntilIdle(
+    for access: BufferAccess, milliseconds: Int32
+  ) throws(DmaBufError) -> Bool {
+    try call(.poll, subject) { () throws(Errno) in
+      try linux.platform.isReady(
+        fileDescriptor.rawValue, access.events, milliseconds: milliseconds)
+    }
+  }
+
+  /// Takes out what such access has to wait for now; what comes later is not in it.
+  ///
+  /// - Parameter access: reading waits for those who write, writing for everybody.
+  /// - Returns: a sync file that is signalled when they are done; at once if the buffer is idle.
+  /// - Throws: `DmaBufError.Call.exportFences` with ENOTTY before Linux 6.0 and for a file that is no dma-buf, ENOMEM,
+  ///   EMFILE or ENFILE if too many files are open.
+  ///
+  /// The ioctl is `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`.
+  public borrowing func exportFences(
+    before access: BufferAccess
+  ) throws(DmaBufError) -> SyncFile {
+    let number = try call(.exportFences, subject) { () throws(Errno) in
+      try linux.platform.exportSyncFile(of: fileDescriptor.rawValue, for: access)
+    }
+    return SyncFile(adopting: FileDescriptor(rawValue: number), linux: linux)
+  }
+
+  /// Makes whoever uses the memory later wait for work that the kernel does not know of by itself.
+  ///
+  /// - Parameters:
+  ///   - fence: the work; stays the caller's, and may be closed at once.
+  ///   - access: what the work does: later readers wait for writing, later writers for both.
+  /// - Throws: `DmaBufError.Call.importFence` with ENOTTY before Linux 6.0 and for a file that is no dma-buf, EINVAL for a
+  ///   file that is no sync file, ENOMEM.
+  ///
+  /// The ioctl is `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`.
+  public borrowing func importFence(
+    _ fence: borrowing SyncFile, as access: BufferAccess
+  ) throws(DmaBufError) {
+    let number = fence.fileDescriptor.rawValue
+    try call(.importFence, .fence(syncFile: number, dmaBuf: fileDescriptor.rawValue)) {
+      () throws(Errno) in
+      try linux.platform.importSyncFile(number, into: fileDescriptor.rawValue, as: access)
+    }
+  }
+}

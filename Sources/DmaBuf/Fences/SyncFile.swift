@@ -1,0 +1,118 @@
+public import SystemPackage
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// An open sync file: work of devices that goes on, and a descriptor that tells when it is done.
+///
+/// Once signalled it stays so, and so it is when the work has failed. The descriptor closes with the value.
+public struct SyncFile: ~Copyable {
+  /// The descriptor, owned by this value: to pass on, not to close. Readable, for `poll` and an event loop, from when it is
+  /// signalled.
+  public let fileDescriptor: FileDescriptor
+  private let linux: Linux
+  private var isOwned = true
+
+  /// Takes over a descriptor, for instance what a display driver gave as its out-fence.
+  ///
+  /// - Parameters:
+  ///   - fileDescriptor: the sync file; another file is told from one only when it is used.
+  ///   - linux: whose it is.
+  public init(adopting fileDescriptor: FileDescriptor, linux: Linux = Linux()) {
+    self.fileDescriptor = fileDescriptor
+    self.linux = linux
+  }
+
+  deinit {
+    guard isOwned else { return }
+    // close reports nothing that could still be mended: the descriptor is gone in any case.
+    try? fileDescriptor.close()
+  }
+
+  /// What the kernel tells of it: how it stands, which fences are in it, whose they are and when they were signalled.
+  ///
+  /// - Throws: `DmaBufError.Call.fenceInformation` with ENOTTY for a file that is no sync file.
+  ///
+  /// The ioctl is `SYNC_IOC_FILE_INFO`.
+  public borrowing func information() throws(DmaBufError) -> SyncFileInformation {
+    try call(.fenceInformation, subject) { () throws(Errno) in
+      try linux.platform.information(ofSyncFile: fileDescriptor.rawValue)
+    }
+  }
+
+  /// Whether the work is over, done or failed. Never blocks, allocates nothing.
+  ///
+  /// - Throws: `DmaBufError.Call.poll` with EBADF if the descriptor was closed by somebody else.
+  ///
+  /// The C call is `poll` with `POLLIN`.
+  public borrowing func isSignalled() throws(DmaBufError) -> Bool { try wait(milliseconds: 0) }
+
+  /// Waits until the work is over, done or failed. Allocates nothing.
+  ///
+  /// - Parameter milliseconds: how long at most; -1 for ever.
+  /// - Returns: whether it is over, and false if the time is.
+  /// - Throws: `DmaBufError.Call.poll` with EBADF if the descriptor was closed by somebody else.
+  ///
+  /// The C call is `poll` with `POLLIN`.
+  public borrowing func wait(milliseconds: Int32) throws(DmaBufError) -> Bool {
+    try call(.poll, subject) { () throws(Errno) in
+      try linux.platform.isReady(
+        fileDescriptor.rawValue, Int16(POLLIN), milliseconds: milliseconds)
+    }
+  }
+
+  /// Waits until the work of any of several sync files is over.
+  ///
+  /// - Parameters:
+  ///   - descriptors: the sync files' descriptors, which stay their owners'.
+  ///   - milliseconds: how long at most; -1 for ever.
+  ///   - linux: whose they are.
+  /// - Returns: the place in `descriptors` of the first whose work is over; nil if the time is over, and at once if there
+  ///   are none.
+  /// - Throws: `DmaBufError.Call.poll` with EBADF if one is not open, EINVAL if they are more than a process may have
+  ///   open.
+  ///
+  /// The C call is `poll` with `POLLIN`.
+  public static func waitForAny(
+    of descriptors: [FileDescriptor], milliseconds: Int32, linux: Linux = Linux()
+  ) throws(DmaBufError) -> Int? {
+    guard !descriptors.isEmpty else { return nil }
+    return try call(.poll, .syncFiles(descriptors.map(\.rawValue))) { () throws(Errno) in
+      let events = Int16(POLLIN)
+      let ready = try linux.platform.poll(
+        descriptors.map { ($0.rawValue, events) }, milliseconds: milliseconds)
+      for (index, found) in ready.enumerated() {
+        if try wasFound(events, in: found) { return index }
+      }
+      return nil
+    }
+  }
+
+  /// A sync file that is signalled when both are.
+  ///
+  /// - Parameters:
+  ///   - other: the other one; both stay as they are.
+  ///   - name: shown in its ``information()``: up to 31 bytes of UTF-8; what is longer is cut at a character.
+  /// - Throws: `DmaBufError.Call.mergeFences` with ENOTTY if this is no sync file, ENOENT if the other is none, ENOMEM,
+  ///   EMFILE or ENFILE if too many files are open.
+  ///
+  /// The ioctl is `SYNC_IOC_MERGE`.
+  public borrowing func merged(
+    with other: borrowing SyncFile, name: String
+  ) throws(DmaBufError) -> SyncFile {
+    let numbers = (fileDescriptor.rawValue, other.fileDescriptor.rawValue)
+    let number = try call(.mergeFences, .syncFiles([numbers.0, numbers.1])) { () throws(Errno) in
+      try linux.platform.mergeSyncFiles(numbers.0, numbers.1, name: DmaBuf.shortened(name))
+    }
+    return SyncFile(adopting: FileDescriptor(rawValue: number), linux: linux)
+  }
+
+  /// The descriptor, which the caller closes from now on.
+  public consuming func relinquish() -> FileDescriptor {
+    isOwned = false
+    return fileDescriptor
+  }
+
+  private var subject: DmaBufError.Subject { .syncFile(fileDescriptor.rawValue) }
+}

@@ -1,0 +1,39 @@
+import SystemPackage
+
+/// A memory file or a dma-buf, mapped into this process until the value ends.
+///
+/// The C call is `mmap`.
+@safe
+public struct LocalMapping: ~Copyable {
+  private let linux: Linux
+  private let address: UnsafeMutableRawPointer
+  private let byteCount: Int
+
+  init(
+    _ linux: Linux, _ subject: DmaBufError.Subject, _ fileDescriptor: FileDescriptor,
+    byteCount: Int, writable: Bool
+  ) throws(DmaBufError) {
+    self.linux = linux
+    self.byteCount = byteCount
+    // SAFETY: the address is where the platform has mapped that many bytes, until this value ends.
+    unsafe address = try call(.map, subject) { () throws(Errno) in
+      unsafe try linux.platform.map(
+        fileDescriptor.rawValue, byteCount: byteCount, writable: writable)
+    }
+  }
+
+  deinit {
+    // SAFETY: the address is the mapping that the platform made, and this is its last use.
+    unsafe linux.platform.unmap(address, byteCount: byteCount)
+  }
+
+  /// The memory, which whoever else has it may change at any time.
+  public var memory: SharedMemory {
+    @_lifetime(borrow self)
+    get {
+      // SAFETY: it stays mapped as long as this value, to which the view's life is bound.
+      let memory = unsafe SharedMemory(address, byteCount: byteCount)
+      return unsafe _overrideLifetime(memory, borrowing: self)
+    }
+  }
+}

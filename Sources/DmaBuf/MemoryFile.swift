@@ -1,0 +1,36 @@
+public import SystemPackage
+
+/// A file in memory, without a place in any directory, of whose pages dma-bufs can be made.
+///
+/// The descriptor closes with the value. The memory lives on as long as any copy of the descriptor, any mapping and any
+/// dma-buf that was made of it.
+public struct MemoryFile: ~Copyable {
+  /// The descriptor, owned by this value: to read, write and pass on, not to close.
+  public let fileDescriptor: FileDescriptor
+  /// The size in bytes that it was made with.
+  public let byteCount: Int
+  private let linux: Linux
+
+  init(_ linux: Linux, _ fileDescriptor: FileDescriptor, byteCount: Int) {
+    self.linux = linux
+    self.fileDescriptor = fileDescriptor
+    self.byteCount = byteCount
+  }
+
+  deinit {
+    // close reports nothing that could still be mended: the descriptor is gone in any case.
+    try? fileDescriptor.close()
+  }
+
+  /// Maps all of it into this process.
+  ///
+  /// - Parameter writable: whether the mapping may be written.
+  /// - Throws: `DmaBufError.Call.map` with EINVAL for a file of 0 bytes, ENOMEM if this process has no room for it.
+  ///
+  /// The C call is `mmap`.
+  public borrowing func map(writable: Bool) throws(DmaBufError) -> LocalMapping {
+    try LocalMapping(
+      linux, .memoryFile(fileDescriptor.rawValue), fileDescriptor, byteCount: byteCount,
+      writable: writable)
+  }
+}
