@@ -99,7 +99,8 @@ extension DmaBufError: CustomStringConvertible {
   /// For what is asked of a file of the wrong kind, or with a wrong size.
   private var kindAdvice: String? {
     switch (call, errno) {
-    case (.makeMemoryFile, .invalidArgument): "a name has 249 bytes at most, and a size is 0 or more"
+    case (.makeMemoryFile, .invalidArgument):
+      "a name has 249 bytes at most, and a size is 0 or more"
     case (.makeMemoryFile, .fileTooLarge): "no file is as large"
     case (.setName, .inappropriateIOCTLForDevice), (.synchronize, .inappropriateIOCTLForDevice):
       "it is no dma-buf"

@@ -1,5 +1,3 @@
-import CZcopy
-import Glibc
 import SystemPackage
 import Testing
 
@@ -7,27 +5,23 @@ import Testing
 
 @Suite("A dma-buf")
 struct DmaBufTests {
-  /// A file of that size, which stands for a dma-buf where the kernel has none: it has a size and an inode, too.
-  private func makeFile(_ size: UInt64) throws -> FileDescriptor {
-    // SAFETY: the name is a C string for the length of the call.
-    let number = unsafe czcopy_memfd("zcopy-test", size)
-    guard number >= 0 else { throw Errno(rawValue: -number) }
-    return FileDescriptor(rawValue: number)
+  /// A memory file, which stands for a dma-buf where the kernel has none: it has a size and an inode, too.
+  private func makeFile(_ size: Int) throws -> FileDescriptor {
+    FileDescriptor(rawValue: try SystemDmaBufs().makeMemoryFile("test", byteCount: size))
   }
 
-  private func refusal(_ body: () throws(DmaBufError) -> Void) -> DmaBufError? {
-    do {
-      try body()
-      return nil
-    } catch {
-      return error
-    }
+  private func makeBuffer(
+    _ size: Int = 4096, _ platform: any DmaBufPlatform = SystemDmaBufs()
+  ) throws -> DmaBuf {
+    try DmaBuf(adopting: try makeFile(size), linux: Linux(platform))
   }
 
-  @Test("knows its size", arguments: [0, 1, 4096, 12345, 1 << 33] as [UInt64])
-  func size(byteCount: UInt64) throws {
-    let buffer = try DmaBuf(adopting: try makeFile(byteCount))
-    #expect(buffer.byteCount == Int(byteCount))
+  // --- Whose it is ---
+
+  @Test("knows its size", arguments: [0, 1, 4096, 12345, 1 << 33])
+  func size(byteCount: Int) throws {
+    let buffer = try makeBuffer(byteCount)
+    #expect(buffer.byteCount == byteCount)
   }
 
   @Test("has an identity that its copies share, and no other has")
@@ -36,7 +30,7 @@ struct DmaBufTests {
     let copy = try file.duplicate()
     let buffer = try DmaBuf(adopting: file)
     let same = try DmaBuf(adopting: copy)
-    let other = try DmaBuf(adopting: try makeFile(4096))
+    let other = try makeBuffer()
     #expect(buffer.identity != 0)
     #expect(buffer.identity == same.identity)
     #expect(buffer.identity != other.identity)
@@ -66,29 +60,39 @@ struct DmaBufTests {
     #expect(try isAtEnd(ends.readEnd))
   }
 
-  /// Whether nobody has a pipe open for writing any more.
-  private func isAtEnd(_ descriptor: FileDescriptor) throws -> Bool {
-    var entry = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)
-    // SAFETY: poll writes one entry.
-    return unsafe poll(&entry, 1, 0) == 1
-  }
-
   // Numbers that no open file of this process has: another test may open a number that was just closed.
   @Test("is not made of a descriptor that is not open", arguments: [-1, -2, .min, .max] as [Int32])
-  func notOpen(number: Int32) {
+  func noDescriptor(number: Int32) {
     let refusal = refusal { () throws(DmaBufError) in
-      _ = try DmaBuf(adopting: FileDescriptor(rawValue: number))
+      try DmaBuf(adopting: FileDescriptor(rawValue: number))
     }
     #expect(refusal == DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(number)))
-    #expect(refusal?.description.contains("file descriptor \(number)") == true)
   }
+
+  @Test("that cannot be taken over is closed")
+  func closedOnRefusal() throws {
+    let ends = try FileDescriptor.pipe()
+    defer { try? ends.readEnd.close() }
+    let platform = ObservedPlatform(.init(identification: .fileTooLarge))
+    let refusal = refusal { () throws(DmaBufError) in
+      try Linux(platform).adopt(ends.writeEnd)
+    }
+    #expect(
+      refusal
+        == DmaBufError(.identify, .fileTooLarge, subject: .dmaBuf(ends.writeEnd.rawValue)))
+    #expect(try isAtEnd(ends.readEnd))
+  }
+
+  // --- Its name ---
 
   @Test("that is none cannot be named")
   func noName() throws {
-    let buffer = try DmaBuf(adopting: try makeFile(4096))
+    let buffer = try makeBuffer()
     let number = buffer.fileDescriptor.rawValue
     let refusal = refusal { () throws(DmaBufError) in try buffer.setName("screen") }
-    #expect(refusal == DmaBufError(.setName, .inappropriateIOCTLForDevice, subject: .dmaBuf(number)))
+    #expect(
+      refusal
+        == DmaBufError(.setName, .inappropriateIOCTLForDevice, subject: .dmaBuf(number)))
   }
 
   @Test(
@@ -107,44 +111,111 @@ struct DmaBufTests {
       // One character that is longer than any name.
       ("e" + String(repeating: "\u{301}", count: 20), ""),
     ])
-  func names(name: String, kept: String) {
-    #expect(DmaBuf.shortened(name) == kept)
-    #expect(DmaBuf.shortened(name).utf8.count <= DmaBuf.longestName)
+  func names(name: String, kept: String) throws {
+    let platform = ObservedPlatform()
+    try makeBuffer(4096, platform).setName(name)
+    #expect(platform.names == [kept])
+    #expect(kept.utf8.count <= DmaBuf.longestName)
   }
 
-  /// The kernel's maker of dma-bufs from memory, where there is one.
-  private static let udmabuf = "/dev/udmabuf"
-  // SAFETY: the string lives for the call.
-  private static let hasUdmabuf = unsafe access(udmabuf, R_OK | W_OK) == 0
+  // --- Its memory ---
 
-  private func makeDmaBuf(pages: Int) throws -> DmaBuf {
-    let device = try FileDescriptor.open(
-      FilePath(Self.udmabuf), .readWrite, options: .closeOnExec)
-    defer { try? device.close() }
-    let memory = try makeFile(UInt64(pages * 4096))
-    defer { try? memory.close() }
-    let number = czcopy_udmabuf_create(
-      device.rawValue, memory.rawValue, 0, UInt64(pages * 4096))
-    guard number >= 0 else { throw Errno(rawValue: -number) }
-    return try DmaBuf(adopting: FileDescriptor(rawValue: number))
+  @Test("is mapped as long as the mapping lives, and what is written there is its memory")
+  func mapping() throws {
+    let platform = ObservedPlatform()
+    let buffer = try makeBuffer(8192, platform)
+    do {
+      let mapping = try buffer.map(writable: true)
+      #expect(mapping.memory.byteCount == 8192)
+      mapping.memory.storeWord(0xCAFE_F00D, at: 4096)
+      #expect(platform.unmapped == 0)
+    }
+    #expect(platform.unmapped == 8192)
+    let again = try buffer.map(writable: false)
+    #expect(again.memory.loadWord(at: 4096) == 0xCAFE_F00D)
+    #expect(again.memory.loadWord(at: 0) == 0)
   }
 
-  @Test("of the kernel has a size, an identity and a name", .enabled(if: hasUdmabuf))
-  func real() throws {
-    let buffer = try makeDmaBuf(pages: 3)
-    let other = try makeDmaBuf(pages: 1)
-    #expect(buffer.byteCount == 3 * 4096)
-    #expect(buffer.identity != 0)
-    #expect(buffer.identity != other.identity)
-    try buffer.setName(String(repeating: "x", count: 40))
+  @Test("may refuse the processor, as gntdev's do")
+  func noMapping() throws {
+    let buffer = try makeBuffer(4096, ObservedPlatform(.init(mapping: .invalidArgument)))
+    let refusal = refusal { () throws(DmaBufError) in try buffer.map(writable: false) }
+    #expect(
+      refusal
+        == DmaBufError(
+          .map, .invalidArgument, subject: .dmaBuf(buffer.fileDescriptor.rawValue)))
+    #expect(refusal.map { "\($0)".contains("map the grant references") } == true)
+  }
+
+  @Test("of no bytes cannot be mapped")
+  func emptyMapping() throws {
+    let buffer = try makeBuffer(0)
+    #expect(
+      refusal { () throws(DmaBufError) in try buffer.map(writable: false) }?.errno
+        == .invalidArgument)
+  }
+
+  // --- The processor's access ---
+
+  @Test("is begun and ended around what the processor does", arguments: BufferAccess.allCases)
+  func access(access: BufferAccess) throws {
+    let platform = ObservedPlatform()
+    let buffer = try makeBuffer(4096, platform)
+    let result = try buffer.withProcessorAccess(access) {
+      #expect(platform.accesses == [.begun(access)])
+      return 42
+    }
+    #expect(result == 42)
+    #expect(platform.accesses == [.begun(access), .ended(access)])
+  }
+
+  @Test("ends each access that it began, the inner one first")
+  func nestedAccess() throws {
+    let platform = ObservedPlatform()
+    let buffer = try makeBuffer(4096, platform)
+    try buffer.withProcessorAccess(.readWrite) { try buffer.withProcessorAccess(.read) {} }
+    #expect(
+      platform.accesses == [.begun(.readWrite), .begun(.read), .ended(.read), .ended(.readWrite)])
+  }
+
+  @Test("ends an access that fails, and tells why it did", arguments: [nil, .ioError] as [Errno?])
+  func failingAccess(end: Errno?) throws {
+    let platform = ObservedPlatform(.init(end: end))
+    let buffer = try makeBuffer(4096, platform)
+    #expect(throws: Errno.noSpace) {
+      try buffer.withProcessorAccess(.write) { throw Errno.noSpace }
+    }
+    #expect(platform.accesses == [.begun(.write), .ended(.write)])
+  }
+
+  @Test("does nothing where the access cannot begin, and has nothing to end")
+  func noBeginning() throws {
+    let platform = ObservedPlatform(.init(beginning: .ioError))
+    let buffer = try makeBuffer(4096, platform)
     let number = buffer.fileDescriptor.rawValue
-    let information = try FileDescriptor.open(
-      FilePath("/proc/self/fdinfo/\(number)"), .readOnly, options: .closeOnExec)
-    defer { try? information.close() }
-    var bytes = [UInt8](repeating: 0, count: 4096)
-    // SAFETY: the kernel writes into the buffer at most as many bytes as it has.
-    let count = unsafe try bytes.withUnsafeMutableBytes { unsafe try information.read(into: $0) }
-    let text = String(decoding: bytes.prefix(count), as: UTF8.self)
-    #expect(text.contains("name:\t\(String(repeating: "x", count: 31))\n"))
+    #expect(throws: DmaBufError(.synchronize, .ioError, subject: .dmaBuf(number))) {
+      try buffer.withProcessorAccess(.read) { Issue.record("it ran") }
+    }
+    #expect(platform.accesses == [.begun(.read)])
+  }
+
+  @Test("tells if the access cannot end")
+  func noEnd() throws {
+    let buffer = try makeBuffer(4096, ObservedPlatform(.init(end: .ioError)))
+    let number = buffer.fileDescriptor.rawValue
+    #expect(throws: DmaBufError(.synchronize, .ioError, subject: .dmaBuf(number))) {
+      try buffer.withProcessorAccess(.read) {}
+    }
+  }
+
+  @Test("that is none has no access to begin")
+  func noAccess() throws {
+    let buffer = try makeBuffer()
+    let number = buffer.fileDescriptor.rawValue
+    #expect(
+      throws: DmaBufError(.synchronize, .inappropriateIOCTLForDevice, subject: .dmaBuf(number))
+    ) {
+      try buffer.withProcessorAccess(.read) {}
+    }
   }
 }

@@ -45,6 +45,7 @@ enum Files {
     // SAFETY: the kernel writes into the array at most as many characters as it has.
     let count = unsafe readlink(path, &characters, characters.count)
     guard count >= 0 else { return nil }
-    return String(decoding: characters.prefix(count).lazy.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    return String(
+      decoding: characters.prefix(count).lazy.map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 }

@@ -193,8 +193,11 @@ extension SyncFileInformation.Status {
   /// The kernel's number: 0 while work goes on, 1 when it is done, a negative errno if it failed.
   fileprivate init(_ number: Int32) {
     self =
-      number < 0
-      ? .failed(Errno(rawValue: number == .min ? .max : -number)) : number == 0 ? .pending : .signalled
+      switch number {
+      case 0: .pending
+      case ..<0: .failed(Errno(rawValue: 0 &- number))
+      default: .signalled
+      }
   }
 }
 

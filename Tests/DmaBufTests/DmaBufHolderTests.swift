@@ -1,0 +1,135 @@
+import SystemPackage
+import Testing
+
+@testable import DmaBuf
+
+@Suite("Who has a dma-buf")
+struct DmaBufHolderTests {
+  private func information(_ inode: UInt64, name: String = "screen") -> String {
+    "pos:\t0\nflags:\t02000002\nmnt_id:\t13\nino:\t\(inode)\nsize:\t8192\ncount:\t2\n"
+      + "exp_name:\tudmabuf\nname:\t\(name)\n"
+  }
+
+  @Test("is each process with a descriptor of it, by number")
+  func descriptors() throws {
+    let tree = try ProcessTree()
+    try tree.process(
+      1002, "weston",
+      [
+        ("/dmabuf:screen", information(77)), ("socket:[77]", information(77)),
+        ("/dmabuf:", information(77)), ("/dmabuf:other", information(78)),
+      ])
+    try tree.process(31, "sh", [("/dmabuf:screen", information(77))])
+    try tree.process(32, "top", [("/dev/null", information(77))])
+    #expect(
+      DmaBufHolder.find(77, root: tree.root) == [
+        .process(id: 31, command: "sh", descriptors: 1, mappings: 0),
+        .process(id: 1002, command: "weston", descriptors: 2, mappings: 0),
+      ])
+    #expect(
+      DmaBufHolder.find(78, root: tree.root) == [
+        .process(id: 1002, command: "weston", descriptors: 1, mappings: 0)
+      ])
+    #expect(DmaBufHolder.find(79, root: tree.root).isEmpty)
+  }
+
+  @Test("is each process with a mapping of it, its descriptor closed or not")
+  func mappings() throws {
+    let tree = try ProcessTree()
+    let maps = """
+      7f5d5c000000-7f5d5c021000 rw-p 00000000 00:00 0
+      7f5d60a00000-7f5d60a02000 rw-s 00000000 00:0d 77                         /dmabuf:screen
+      7f5d60b00000-7f5d60b02000 r--s 00001000 00:0d 77                         /dmabuf:
+      7f5d60c00000-7f5d60c02000 r--s 00000000 00:0d 177                        /dmabuf:screen
+      7f5d60d00000-7f5d60d02000 r--s 00000000 fe:01 77                         /usr/lib/libc.so.6
+
+      """
+    try tree.process(5, "viewer", maps: maps)
+    try tree.process(6, "viewer", [("/dmabuf:screen", information(77))], maps: maps)
+    #expect(
+      DmaBufHolder.find(77, root: tree.root) == [
+        .process(id: 5, command: "viewer", descriptors: 0, mappings: 2),
+        .process(id: 6, command: "viewer", descriptors: 1, mappings: 2),
+      ])
+  }
+
+  @Test("is each device that has imported it, where the kernel lists them")
+  func devices() throws {
+    let tree = try ProcessTree()
+    try tree.bufferInformation(
+      """
+
+      Dma-buf Objects:
+      size    \tflags   \tmode    \tcount   \texp_name\tino     \tname
+      00008192\t02000002\t00080007\t00000003\tudmabuf\t00000077\tscreen
+      \twrite fence:vgem 0x7 seq 1 signalled
+      \tAttached Devices:
+      \t0000:00:02.0
+      \tvgem
+      Total 2 devices attached
+
+      00004096\t02000002\t00080007\t00000002\tsystem\t00000078\t<none>
+      \tAttached Devices:
+      \tcard9
+      Total 1 devices attached
+
+
+      Total 2 objects, 12288 bytes
+
+      """)
+    #expect(
+      DmaBufHolder.find(77, root: tree.root) == [.device("0000:00:02.0"), .device("vgem")])
+    #expect(DmaBufHolder.find(78, root: tree.root) == [.device("card9")])
+    #expect(DmaBufHolder.find(7, root: tree.root).isEmpty)
+  }
+
+  @Test("is not to be confused by the name that somebody gave it")
+  func names() throws {
+    let tree = try ProcessTree()
+    try tree.process(5, "a", [("/dmabuf:x\nino:\t77", information(78, name: "x\nino:\t77"))])
+    #expect(DmaBufHolder.find(77, root: tree.root).isEmpty)
+  }
+
+  @Test("is nobody where nothing can be read, or nothing makes sense")
+  func nothing() throws {
+    let tree = try ProcessTree()
+    #expect(DmaBufHolder.find(77, root: "/no/such/directory").isEmpty)
+    #expect(DmaBufHolder.find(77, root: tree.root).isEmpty)
+    try tree.process(
+      5, "a", [("/dmabuf:", ""), ("/dmabuf:", "ino:\tx\n"), ("/dmabuf:", "ino:\n")],
+      maps: "\n77 77\n77 77 77 77 77\n")
+    try tree.bufferInformation("77\n\t77\n\tAttached Devices:\n\tx\n77\t77\t77\t77\t77\t77")
+    #expect(DmaBufHolder.find(77, root: tree.root).isEmpty)
+  }
+
+  @Test("is not who has another file, here and now")
+  func real() throws {
+    let file = try Linux().makeMemoryFile(named: "test", byteCount: 4096)
+    let buffer = try Linux().adopt(try file.fileDescriptor.duplicate())
+    #expect(DmaBufHolder.find(buffer.identity).isEmpty)
+  }
+
+  @Test("is this process where dma-bufs can be made", .enabled(if: Linux().udmabufSupport() == nil))
+  func own() throws {
+    let linux = Linux()
+    let buffer = try linux.makeDmaBuf(of: try linux.makeMemoryFile(named: "a", byteCount: 4096))
+    #expect(DmaBufHolder.find(buffer.identity).count == 1)
+  }
+
+  @Test(
+    "is told in a few words",
+    arguments: [
+      (
+        .process(id: 812, command: "weston", descriptors: 2, mappings: 1),
+        "process 812 \"weston\" (2 descriptors, 1 mapping)"
+      ),
+      (
+        .process(id: 1, command: "a\nb", descriptors: 1, mappings: 0),
+        "process 1 \"a\\nb\" (1 descriptor, 0 mappings)"
+      ),
+      (.device("0000:00:02.0"), "device 0000:00:02.0"),
+    ] as [(DmaBufHolder, String)])
+  func text(holder: DmaBufHolder, text: String) {
+    #expect("\(holder)" == text)
+  }
+}

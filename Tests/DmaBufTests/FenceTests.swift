@@ -1,0 +1,197 @@
+import SystemPackage
+import Testing
+
+@testable import DmaBuf
+
+@Suite("Fences")
+struct FenceTests {
+  // --- Of a dma-buf ---
+
+  // A pipe's end to write to is as a buffer that a device reads: to be written when there is room again.
+  @Test("of a dma-buf are asked for by access: whether it is idle to read, and to write")
+  func idle() throws {
+    let pipe = try Pipe()
+    let reading = try DmaBuf(adopting: try pipe.fence())
+    #expect(try !reading.isIdle(for: .read))
+    try pipe.signal()
+    #expect(try reading.isIdle(for: .read))
+    let writing = try DmaBuf(adopting: try pipe.writeEnd.duplicate())
+    #expect(try writing.isIdle(for: .write))
+    #expect(try writing.isIdle(for: .readWrite))
+  }
+
+  @Test("of a dma-buf are waited for, as long as was said")
+  func wait() throws {
+    let pipe = try Pipe()
+    let buffer = try DmaBuf(adopting: try pipe.fence())
+    let start = ContinuousClock.now
+    #expect(try !buffer.waitUntilIdle(for: .read, milliseconds: 20))
+    #expect(ContinuousClock.now - start >= .milliseconds(20))
+    try pipe.signal()
+    #expect(try buffer.waitUntilIdle(for: .read, milliseconds: -1))
+  }
+
+  @Test("that nobody will ever signal are an error, not idleness")
+  func never() throws {
+    let ends = try FileDescriptor.pipe()
+    let buffer = try DmaBuf(adopting: ends.writeEnd)
+    let number = buffer.fileDescriptor.rawValue
+    try ends.readEnd.close()
+    // POLLERR without POLLIN.
+    #expect(
+      refusal { () throws(DmaBufError) in try buffer.isIdle(for: .read) }
+        == DmaBufError(.poll, .ioError, subject: .dmaBuf(number)))
+  }
+
+  @Test("are exported as a sync file")
+  func export() throws {
+    let pipe = try Pipe()
+    let platform = ObservedPlatform(.init(exported: try pipe.fence().rawValue))
+    let buffer = try DmaBuf(adopting: try pipe.fence(), linux: Linux(platform))
+    let fences = try buffer.exportFences(before: .write)
+    #expect(try !fences.isSignalled())
+    try pipe.signal()
+    #expect(try fences.isSignalled())
+  }
+
+  @Test("are imported, and stay their owner's")
+  func importing() throws {
+    let pipe = try Pipe()
+    let platform = ObservedPlatform()
+    let buffer = try DmaBuf(adopting: try pipe.fence(), linux: Linux(platform))
+    let fence = SyncFile(adopting: try pipe.fence())
+    try buffer.importFence(fence, as: .write)
+    #expect(platform.imports == [fence.fileDescriptor.rawValue])
+    #expect(try !fence.isSignalled())
+  }
+
+  @Test("are not those of a file that is no dma-buf")
+  func noDmaBuf() throws {
+    let pipe = try Pipe()
+    let buffer = try DmaBuf(adopting: try pipe.fence())
+    let fence = SyncFile(adopting: try pipe.fence())
+    let numbers = (buffer.fileDescriptor.rawValue, fence.fileDescriptor.rawValue)
+    #expect(
+      refusal { () throws(DmaBufError) in try buffer.exportFences(before: .read) }
+        == DmaBufError(
+          .exportFences, .inappropriateIOCTLForDevice, subject: .dmaBuf(numbers.0)))
+    #expect(
+      refusal { () throws(DmaBufError) in try buffer.importFence(fence, as: .read) }
+        == DmaBufError(
+          .importFence, .inappropriateIOCTLForDevice,
+          subject: .fence(syncFile: numbers.1, dmaBuf: numbers.0)))
+  }
+}
+
+@Suite("A sync file")
+struct SyncFileTests {
+  @Test("is signalled once, and stays so")
+  func signal() throws {
+    let pipe = try Pipe()
+    let file = SyncFile(adopting: try pipe.fence())
+    #expect(try !file.isSignalled())
+    #expect(try !file.wait(milliseconds: 1))
+    try pipe.signal()
+    #expect(try file.isSignalled())
+    #expect(try file.wait(milliseconds: -1))
+    #expect(try file.isSignalled())
+  }
+
+  @Test("closes its descriptor when it ends, and not when it gives it away")
+  func end() throws {
+    let ends = try FileDescriptor.pipe()
+    defer { try? ends.readEnd.close() }
+    let descriptor: FileDescriptor
+    do {
+      let file = SyncFile(adopting: ends.writeEnd)
+      descriptor = file.relinquish()
+    }
+    #expect(try !isAtEnd(ends.readEnd))
+    do {
+      let file = SyncFile(adopting: descriptor)
+      _ = consume file
+    }
+    #expect(try isAtEnd(ends.readEnd))
+  }
+
+  @Test("that is not open is an error, not a signal")
+  func closed() {
+    let file = SyncFile(adopting: notOpen)
+    #expect(
+      refusal { () throws(DmaBufError) in try file.isSignalled() }
+        == DmaBufError(.poll, .badFileDescriptor, subject: .syncFile(notOpen.rawValue)))
+  }
+
+  @Test("that is none tells nothing and merges with nothing")
+  func none() throws {
+    let pipe = try Pipe()
+    let file = SyncFile(adopting: try pipe.fence())
+    let other = SyncFile(adopting: try pipe.fence())
+    let numbers = [file.fileDescriptor.rawValue, other.fileDescriptor.rawValue]
+    #expect(
+      refusal { () throws(DmaBufError) in try file.information() }
+        == DmaBufError(
+          .fenceInformation, .inappropriateIOCTLForDevice, subject: .syncFile(numbers[0])))
+    #expect(
+      refusal { () throws(DmaBufError) in try file.merged(with: other, name: "both") }
+        == DmaBufError(
+          .mergeFences, .inappropriateIOCTLForDevice, subject: .syncFiles(numbers)))
+  }
+
+  @Test("tells what the kernel tells")
+  func information() throws {
+    let pipe = try Pipe()
+    let information = SyncFileInformation(
+      name: "frame", status: .failed(.timedOut),
+      fences: [
+        .init(timeline: "crtc", driver: "vkms", status: .signalled, nanoseconds: 7),
+        .init(timeline: "render", driver: "gpu", status: .failed(.timedOut), nanoseconds: 8),
+      ])
+    let linux = Linux(ObservedPlatform(.init(information: information)))
+    #expect(try SyncFile(adopting: try pipe.fence(), linux: linux).information() == information)
+  }
+
+  @Test("merges with another into a third, whose name is as long as the kernel keeps")
+  func merge() throws {
+    let pipe = try Pipe()
+    let merged = try pipe.fence()
+    let platform = ObservedPlatform(.init(merged: merged.rawValue))
+    let one = SyncFile(adopting: try pipe.fence(), linux: Linux(platform))
+    let other = SyncFile(adopting: try pipe.fence(), linux: Linux(platform))
+    let both = try one.merged(with: other, name: String(repeating: "x", count: 40))
+    #expect(both.fileDescriptor == merged)
+    #expect(platform.names == [String(repeating: "x", count: 31)])
+    #expect(try !one.isSignalled())
+    #expect(try !other.isSignalled())
+  }
+
+  @Test("of several is waited for by the first that is signalled")
+  func any() throws {
+    let one = try Pipe()
+    let two = try Pipe()
+    let three = try Pipe()
+    let descriptors = [one.readEnd, two.readEnd, three.readEnd]
+    #expect(try SyncFile.waitForAny(of: descriptors, milliseconds: 0) == nil)
+    try three.signal()
+    #expect(try SyncFile.waitForAny(of: descriptors, milliseconds: -1) == 2)
+    try two.signal()
+    #expect(try SyncFile.waitForAny(of: descriptors, milliseconds: -1) == 1)
+  }
+
+  @Test("of none is not waited for at all")
+  func noneOfMany() throws {
+    #expect(try SyncFile.waitForAny(of: [], milliseconds: -1) == nil)
+  }
+
+  @Test("of several may not be one that is not open")
+  func closedOfMany() throws {
+    let pipe = try Pipe()
+    let descriptors = [pipe.readEnd, notOpen]
+    #expect(
+      refusal { () throws(DmaBufError) in
+        try SyncFile.waitForAny(of: descriptors, milliseconds: -1)
+      }
+        == DmaBufError(
+          .poll, .badFileDescriptor, subject: .syncFiles(descriptors.map(\.rawValue))))
+  }
+}
