@@ -56,6 +56,21 @@ func expectRefusal<Result: ~Copyable>(
   throw Failure(reason: "\(what()) succeeds and should be \(wanted)")
 }
 
+/// Fails unless Xen refuses a piece with that status.
+func expectStatus(
+  _ status: GrantStatus, of what: @autoclosure () -> String, _ body: () throws -> Void
+) throws {
+  do {
+    try body()
+  } catch let error as XenError {
+    guard error.status == status else {
+      throw Failure(reason: "\(what()) should be \(status): \(error)")
+    }
+    return
+  }
+  throw Failure(reason: "\(what()) succeeds and should be \(status)")
+}
+
 /// Whether a descriptor is readable within that time.
 func isReadable(_ descriptor: FileDescriptor, within milliseconds: Int32) -> Bool {
   var poll = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)

@@ -1,3 +1,4 @@
+public import DmaBuf
 public import XenGrant
 
 /// A running domain of a ``SimulatedMachine``.
@@ -12,8 +13,11 @@ public struct SimulatedDomain: Sendable {
   /// Xen as the domain's first process sees it.
   public var xen: Xen { process.xen }
 
-  /// What `Xen` stands on in the domain's first process.
-  public var platform: any XenPlatform { process }
+  /// Linux's memory for devices as the domain's first process sees it.
+  public var linux: Linux { process.linux }
+
+  /// What `Xen` and `Linux` stand on in the domain's first process.
+  public var platform: any XenPlatform & DmaBufPlatform { process }
 
   /// Starts another process, which can be killed by itself.
   public func openProcess() -> SimulatedProcess {
@@ -25,6 +29,23 @@ public struct SimulatedDomain: Sendable {
       return number
     }
     return SimulatedProcess(machine: machine, domain: domain, id: number)
+  }
+
+  /// Makes something go wrong with calls that are made in this domain.
+  ///
+  /// - Parameters:
+  ///   - fault: what, and with which of the calls.
+  ///   - call: the call; nil for any.
+  public func inject(_ fault: Fault, into call: SimulatedCall? = nil) {
+    let target = PlannedFault.Target.domain(id)
+    machine.change { $0.faults.append(PlannedFault(fault, call, target)) }
+  }
+
+  /// The calls that are made in this domain meanwhile, in their order.
+  public func calls<Failure: Error>(
+    during body: () throws(Failure) -> Void
+  ) throws(Failure) -> [SimulatedCall] {
+    try machine.journal(during: body).filter { $0.domain == id }.map(\.call)
   }
 
   /// Ends the domain at once, as `xl destroy` does.
@@ -40,7 +61,7 @@ public struct SimulatedDomain: Sendable {
   public var census: DomainCensus {
     let domain = id
     return machine.change { state in
-      state.reapDmaBufs()
+      state.reapFiles()
       return DomainCensus(domain, state)
     }
   }
@@ -64,6 +85,14 @@ public struct DomainCensus: Equatable, Sendable {
   public let dmaBufs: Int
   /// Dma-bufs whose pages its gntdev has granted.
   public let importedDmaBufs: Int
+  /// Dma-bufs of its own memory that somebody still has open, mapped or granted: of udmabuf, of heaps, of devices.
+  public let localDmaBufs: Int
+  /// Memory files that somebody still has open or mapped.
+  public let memoryFiles: Int
+  /// Memory files and dma-bufs that its processes have mapped, each as often as it is.
+  public let localMappings: Int
+  /// Sync files that somebody still has open.
+  public let syncFiles: Int
   /// XenStore nodes that it owns.
   public let storeNodes: Int
   /// XenStore watches that its connections have set.
@@ -84,7 +113,12 @@ public struct DomainCensus: Equatable, Sendable {
       + state.allocators.values.count { $0.domain == domain }
       + state.eventDevices.values.count { $0.domain == domain }
     ports = own.ports.count
-    dmaBufs = state.exports.count { $0.domain == domain }
+    let buffers = state.dmaBufs.filter { $0.domain == domain }
+    dmaBufs = buffers.count { $0.exporter.isGrantDevice }
+    localDmaBufs = buffers.count - dmaBufs
+    memoryFiles = state.memoryFiles.count { $0.domain == domain }
+    localMappings = state.localMappings.values.count { $0.domain == domain }
+    syncFiles = state.syncFiles.count { $0.domain == domain }
     importedDmaBufs = devices.reduce(0) { $0 + $1.imports.count }
     storeNodes = state.store.count(ownedBy: domain)
     watches = connections.reduce(0) { $0 + $1.watches.count }

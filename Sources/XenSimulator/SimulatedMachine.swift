@@ -1,3 +1,4 @@
+public import DmaBuf
 import Synchronization
 public import SystemPackage
 public import XenGrant
@@ -7,8 +8,8 @@ public import XenGrant
 /// Pages are pages of real files and are really shared, descriptors can be polled, and every call fails with the errno or
 /// status with which Xen and Linux fail. What is simulated is what `XenContract` states, which real Xen is held to as well.
 ///
-/// Three things differ. A dma-buf is a file of the right size whose contents are not the pages, see
-/// ``bytes(ofDmaBuf:)``. A descriptor belongs to the real process and stays open when a simulated one is killed. What a
+/// Three things differ. A dma-buf is a file of the right size whose contents are not the memory: a process maps it through
+/// `DmaBufPlatform`, and a test sees it through ``bytes(ofDmaBuf:)``. A descriptor belongs to the real process and stays open when a simulated one is killed. What a
 /// simulated process has mapped can be touched by its test until the mapping's value ends.
 public final class SimulatedMachine: Sendable {
   private let state = Mutex(MachineState())
@@ -26,16 +27,23 @@ public final class SimulatedMachine: Sendable {
   ///   - gntdevLimit: the most references in one call, gntdev's `limit`.
   ///   - maptrack: the most foreign pages that it maps at the same time.
   ///   - hasDmaBuf: whether its kernel's gntdev was built with dma-buf support.
+  ///   - hasUdmabuf: whether its kernel has udmabuf.
+  ///   - udmabufLimit: the most bytes of one udmabuf, udmabuf's `size_limit_mb`.
+  ///   - udmabufListLimit: the most pieces of one udmabuf, udmabuf's `list_limit`.
+  ///   - heaps: the names of its dma-buf heaps.
   /// - Throws: `Errno` if this machine cannot simulate another domain.
   @discardableResult
   public func addDomain(
     kind: DomainKind = .pvh, name: String? = nil, grantFrames: Int = 64,
     gntallocLimit: Int = 1024, gntdevLimit: Int = 65536, maptrack: Int = 262_144,
-    hasDmaBuf: Bool = true
+    hasDmaBuf: Bool = true, hasUdmabuf: Bool = true, udmabufLimit: Int = 64 << 20,
+    udmabufListLimit: Int = 1024, heaps: [String] = ["system"]
   ) throws(Errno) -> SimulatedDomain {
     let limits = DomainLimits(
       grantFrames: grantFrames, gntallocLimit: gntallocLimit, gntdevLimit: gntdevLimit,
-      maptrack: maptrack, hasDmaBuf: hasDmaBuf)
+      maptrack: maptrack, hasDmaBuf: hasDmaBuf,
+      udmabuf: hasUdmabuf ? UdmabufLimits(byteCount: udmabufLimit, pieces: udmabufListLimit) : nil,
+      heaps: heaps)
     return try state.withLock { (state) throws(Errno) -> SimulatedDomain in
       guard let number = UInt16(exactly: state.domains.count),
         let id = DomainID(rawValue: number)
@@ -56,48 +64,104 @@ public final class SimulatedMachine: Sendable {
   /// Forgets how often calls were made.
   public func resetCalls() { change { $0.calls = CallCounts() } }
 
-  /// Makes a call fail, in whatever domain it is made.
+  /// The calls that are made meanwhile, in their order, in all domains.
+  public func calls<Failure: Error>(
+    during body: () throws(Failure) -> Void
+  ) throws(Failure) -> [SimulatedCall] {
+    try journal(during: body).map(\.call)
+  }
+
+  func journal<Failure: Error>(
+    during body: () throws(Failure) -> Void
+  ) throws(Failure) -> [JournalEntry] {
+    change { $0.journal = [] }
+    defer { change { $0.journal = nil } }
+    try body()
+    return change { $0.journal ?? [] }
+  }
+
+  /// Makes something go wrong with calls, in whatever domain they are made.
+  ///
+  /// - Parameters:
+  ///   - fault: what, and with which of the calls.
+  ///   - call: the call; nil for any.
+  public func inject(_ fault: Fault, into call: SimulatedCall? = nil) {
+    change { $0.faults.append(PlannedFault(fault, call, .everybody)) }
+  }
+
+  /// Makes a call into Xen fail, in whatever domain it is made.
   ///
   /// - Parameters:
   ///   - call: the call.
   ///   - errno: what it fails with.
   ///   - count: how many of these calls go through before the one that fails.
   public func fail(_ call: XenError.Call, with errno: Errno, after count: Int = 0) {
-    change { $0.faults.append(PlannedFault(call: call, errno: errno, remaining: count)) }
+    inject(.errno(errno).once(after: count), into: .xen(call))
   }
 
-  /// Forgets what was to fail and has not yet.
+  /// Forgets what was to go wrong and has not yet.
   public func clearFaults() { change { $0.faults = [] } }
 
   /// Dma-bufs of granted pages that somebody still has open, in all domains.
   public var liveDmaBufs: Int {
     change { state in
-      state.reapDmaBufs()
-      return state.exports.count
+      state.reapFiles()
+      return state.dmaBufs.count { $0.exporter.isGrantDevice }
     }
+  }
+
+  /// Makes a dma-buf as a device's driver does, a GPU's for instance.
+  ///
+  /// - Parameters:
+  ///   - pages: its size in pages.
+  ///   - domain: the domain that has the device.
+  ///   - kind: what is peculiar about it.
+  /// - Returns: its descriptor, which the caller closes.
+  /// - Throws: EINVAL for no page or an offset that is none inside of a page.
+  public func makeForeignDmaBuf(
+    pages: Int, in domain: SimulatedDomain, kind: ForeignDmaBuf = .ordinary
+  ) throws(Errno) -> FileDescriptor {
+    let id = domain.id
+    return FileDescriptor(
+      rawValue: try perform { (state) throws(Errno) in
+        try state.makeForeignDmaBuf(pages: pages, kind, in: id)
+      })
+  }
+
+  /// Has a device begin to work with a dma-buf's memory.
+  ///
+  /// - Parameters:
+  ///   - file: the dma-buf.
+  ///   - access: what the device does.
+  /// - Returns: what ends the work.
+  /// - Throws: EINVAL for a file that is no live dma-buf of this machine.
+  public func addFence(
+    toDmaBuf file: FileDescriptor, as access: BufferAccess
+  ) throws(Errno) -> SimulatedFence {
+    let id = try perform { (state) throws(Errno) in
+      try state.addFence(toDmaBuf: file.rawValue, as: access)
+    }
+    return SimulatedFence(machine: self, id: id)
   }
 
   /// All XenStore nodes, the root included.
   public var storeNodes: Int { change { $0.store.nodes.count } }
 
-  /// What a device that reads a dma-buf sees: the granted pages.
+  /// What a device that reads a dma-buf sees: its memory.
   ///
   /// - Throws: EINVAL for a file that is no live dma-buf of this machine.
   public func bytes(ofDmaBuf file: FileDescriptor) throws(Errno) -> [UInt8] {
-    let frames = try perform { (state) throws(Errno) in
-      try state.frames(ofDmaBuf: file.rawValue)
-    }
-    var bytes = [UInt8](repeating: 0, count: frames.count * GrantReference.pageSize)
-    // SAFETY: bytes of any value are integers, and each slice is the page's own part of the array.
+    let dmaBuf = try dmaBuf(file)
+    var bytes = [UInt8](repeating: 0, count: dmaBuf.byteCount)
+    // SAFETY: bytes of any value are integers, and each piece is a part of the array.
     var span = bytes.mutableSpan
     var raw = unsafe span.mutableBytes
     unsafe try raw.withUnsafeMutableBytes {
       (buffer: UnsafeMutableRawBufferPointer) throws(Errno) in
-      for (index, frame) in frames.enumerated() {
-        let start = index * GrantReference.pageSize
-        let page = unsafe UnsafeMutableRawBufferPointer(
-          rebasing: buffer[start..<start + GrantReference.pageSize])
-        unsafe try frame.store.read(at: frame.offset, into: page)
+      for piece in dmaBuf.pieces(of: 0..<buffer.count) {
+        unsafe try piece.frame.store.read(
+          at: piece.frame.offset + piece.pageOffset,
+          into: UnsafeMutableRawBufferPointer(rebasing: buffer[piece.range]))
       }
     }
     return bytes
@@ -109,25 +173,26 @@ public final class SimulatedMachine: Sendable {
   public func write(
     _ bytes: [UInt8], toDmaBuf file: FileDescriptor, at offset: Int = 0
   ) throws(Errno) {
-    let frames = try perform { (state) throws(Errno) in
-      try state.frames(ofDmaBuf: file.rawValue)
-    }
-    let size = frames.count * GrantReference.pageSize
-    guard offset >= 0, bytes.count <= size, offset <= size - bytes.count else {
-      throw .invalidArgument
-    }
-    // SAFETY: each slice is a part of the array.
+    let dmaBuf = try dmaBuf(file)
+    guard offset >= 0, bytes.count <= dmaBuf.byteCount, offset <= dmaBuf.byteCount - bytes.count
+    else { throw .invalidArgument }
+    // SAFETY: each piece is a part of the array.
     unsafe try bytes.span.bytes.withUnsafeBytes {
       (buffer: UnsafeRawBufferPointer) throws(Errno) in
-      var done = 0
-      while done < buffer.count {
-        let inPage = (offset + done) % GrantReference.pageSize
-        let frame = frames[(offset + done) / GrantReference.pageSize]
-        let end = min(buffer.count, done + GrantReference.pageSize - inPage)
-        let piece = unsafe UnsafeRawBufferPointer(rebasing: buffer[done..<end])
-        unsafe try frame.store.write(piece, at: frame.offset + inPage)
-        done = end
+      for piece in dmaBuf.pieces(of: offset..<offset + buffer.count) {
+        unsafe try piece.frame.store.write(
+          UnsafeRawBufferPointer(rebasing: buffer[piece.range]),
+          at: piece.frame.offset + piece.pageOffset)
       }
+    }
+  }
+
+  private func dmaBuf(_ file: FileDescriptor) throws(Errno) -> DmaBufState {
+    try perform { (state) throws(Errno) in
+      guard let position = try state.position(ofDmaBuf: file.rawValue, in: nil) else {
+        throw .invalidArgument
+      }
+      return state.dmaBufs[position]
     }
   }
 

@@ -1,5 +1,10 @@
+public import DmaBuf
 public import SystemPackage
 public import XenGrant
+
+#if canImport(Glibc)
+  import Glibc
+#endif
 
 /// A process in a simulated domain: what is opened through it can be torn down together.
 public struct SimulatedProcess: XenPlatform {
@@ -9,6 +14,19 @@ public struct SimulatedProcess: XenPlatform {
 
   /// Xen as this process sees it.
   public var xen: Xen { Xen(self) }
+
+  /// Linux's memory for devices as this process sees it.
+  public var linux: Linux { Linux(self) }
+
+  /// Makes something go wrong with calls of this process.
+  ///
+  /// - Parameters:
+  ///   - fault: what, and with which of the calls.
+  ///   - call: the call; nil for any.
+  public func inject(_ fault: Fault, into call: SimulatedCall? = nil) {
+    let target = PlannedFault.Target.process(id)
+    machine.change { $0.faults.append(PlannedFault(fault, call, target)) }
+  }
 
   /// Kills the process: Linux closes all that it had open.
   ///
@@ -66,12 +84,47 @@ public struct SimulatedProcess: XenPlatform {
 
   /// Does a call of this process, which counts and can be made to fail.
   func perform<Result: Sendable>(
+    _ call: SimulatedCall, _ body: (inout MachineState) throws(Errno) -> Result
+  ) throws(Errno) -> Result {
+    _ = try begin(call)
+    return try carryOut(body)
+  }
+
+  /// Does a call into Xen.
+  func perform<Result: Sendable>(
     _ call: XenError.Call, _ body: (inout MachineState) throws(Errno) -> Result
+  ) throws(Errno) -> Result {
+    try perform(.xen(call), body)
+  }
+
+  /// Counts a call and fails or delays it if that is to be.
+  func begin(_ call: SimulatedCall) throws(Errno) -> Verdict {
+    let id = id
+    let verdict = try machine.perform { (state) throws(Errno) in
+      try state.begin(call, process: id)
+    }
+    if verdict.delay > .zero { pause(verdict.delay) }
+    if let failure = verdict.failure { throw failure }
+    return verdict
+  }
+
+  /// Does what a call that has begun does.
+  func carryOut<Result: Sendable>(
+    _ body: (inout MachineState) throws(Errno) -> Result
   ) throws(Errno) -> Result {
     let id = id
     return try machine.perform { (state) throws(Errno) -> Result in
-      try state.begin(call, process: id)
+      // It may have been killed since.
+      guard state.processes[id] != nil else { throw .badFileDescriptor }
       return try body(&state)
     }
+  }
+
+  private func pause(_ duration: Duration) {
+    let (seconds, attoseconds) = duration.components
+    var time = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
+    var rest = timespec()
+    // SAFETY: one time is read and one written; a signal ends the sleep, which then goes on with the rest.
+    while unsafe nanosleep(&time, &rest) != 0 { time = rest }
   }
 }

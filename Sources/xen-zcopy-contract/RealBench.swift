@@ -1,4 +1,4 @@
-import CZcopy
+import DmaBuf
 import SystemPackage
 import XenContract
 import XenGrant
@@ -11,8 +11,10 @@ import XenGrant
 struct RealBench: ContractBench {
   let owner: any ContractOwner
   let ownerXen: Xen?
+  let ownerLinux: Linux?
   let ownerDomain: DomainID
   let mapper: Xen
+  let mapperLinux = Linux()
   let mapperDomain: DomainID
   let allocatorLimit: Int?
   let deviceLimit: Int?
@@ -35,30 +37,9 @@ struct RealBench: ContractBench {
     self.owner = owner
     self.ownerDomain = ownerDomain ?? mapperDomain
     ownerXen = ownerDomain == nil ? xen : nil
+    ownerLinux = ownerDomain == nil ? Linux() : nil
     allocatorLimit = Self.number("/sys/module/xen_gntalloc/parameters/limit")
     deviceLimit = Self.number("/sys/module/xen_gntdev/parameters/limit")
-  }
-
-  /// A udmabuf: its pages are granted one by one, which works in a PV domain too.
-  ///
-  /// Not in a PV guest without swiotlb-xen, where a DMA address is no machine address: gntdev then grants other pages than
-  /// the dma-buf's and does not notice (seen on Linux 6.12: mapping what it granted is EINVAL).
-  func makeDmaBuf(pages: Int) throws(Errno) -> SampleDmaBuf? {
-    guard !Self.isPV || mapperDomain == .dom0 else { return nil }
-    let size = UInt64(pages * GrantReference.pageSize)
-    // SAFETY: both strings are C strings for the length of their call.
-    let udmabuf = unsafe open("/dev/udmabuf", O_RDWR | O_CLOEXEC)
-    guard udmabuf >= 0 else { return nil }
-    defer { close(udmabuf) }
-    let memory = unsafe czcopy_memfd("xen-zcopy-contract", size)
-    guard memory >= 0 else { throw Errno(rawValue: -memory) }
-    let dmaBuf = czcopy_udmabuf_create(udmabuf, memory, 0, size)
-    guard dmaBuf >= 0 else {
-      close(memory)
-      throw Errno(rawValue: -dmaBuf)
-    }
-    return SampleDmaBuf(
-      dmaBuf: FileDescriptor(rawValue: dmaBuf), memory: FileDescriptor(rawValue: memory))
   }
 
   func census() -> [String: Int] {
@@ -68,8 +49,6 @@ struct RealBench: ContractBench {
       "mappings of Xen's devices": maps.split(separator: "\n").count { $0.contains("/dev/xen/") },
     ]
   }
-
-  private static var isPV: Bool { text("/sys/hypervisor/guest_type") == "PV\n" }
 
   private static func number(_ path: String) -> Int? {
     text(path).flatMap { Int($0.prefix { $0 != "\n" }) }

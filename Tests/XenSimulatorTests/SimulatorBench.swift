@@ -1,13 +1,8 @@
-import CZcopy
-import SystemPackage
+import DmaBuf
 import Testing
 import XenContract
 import XenGrant
 import XenSimulator
-
-#if canImport(Glibc)
-  import Glibc
-#endif
 
 /// A simulated machine on which the contract is tried.
 struct SimulatorBench: ContractBench {
@@ -37,15 +32,15 @@ struct SimulatorBench: ContractBench {
   let domains: [SimulatedDomain]
   let ownerRole: SimulatedDomain
   let mapperRole: SimulatedDomain
-  let allocatorLimit: Int? = 256
-  let deviceLimit: Int? = 128
+  let allocatorLimit: Int? = 1024
+  let deviceLimit: Int? = 512
 
   init(_ roles: Roles, kind: DomainKind = .pvh, hasDmaBuf: Bool = true) throws {
     var domains: [SimulatedDomain] = []
     for _ in 0..<3 {
       domains.append(
         try machine.addDomain(
-          kind: kind, gntallocLimit: 256, gntdevLimit: 128, hasDmaBuf: hasDmaBuf))
+          kind: kind, gntallocLimit: 1024, gntdevLimit: 512, hasDmaBuf: hasDmaBuf))
     }
     self.domains = domains
     ownerRole = domains[roles.domains.owner]
@@ -54,19 +49,11 @@ struct SimulatorBench: ContractBench {
 
   var owner: any ContractOwner { LocalOwner(ownerRole.xen) }
   var ownerXen: Xen? { ownerRole.xen }
+  var ownerLinux: Linux? { ownerRole.linux }
   var ownerDomain: DomainID { ownerRole.id }
   var mapper: Xen { mapperRole.xen }
+  var mapperLinux: Linux { mapperRole.linux }
   var mapperDomain: DomainID { mapperRole.id }
-
-  func makeDmaBuf(pages: Int) throws(Errno) -> SampleDmaBuf? {
-    // SAFETY: the name is a C string for the length of the call.
-    let memory = unsafe czcopy_memfd("sample", UInt64(pages * GrantReference.pageSize))
-    guard memory >= 0 else { throw Errno(rawValue: -memory) }
-    let file = fcntl(memory, F_DUPFD_CLOEXEC, 0)
-    guard file >= 0 else { throw .badFileDescriptor }
-    return SampleDmaBuf(
-      dmaBuf: FileDescriptor(rawValue: file), memory: FileDescriptor(rawValue: memory))
-  }
 
   func census() -> [String: Int] {
     var counts: [String: Int] = ["XenStore nodes": machine.storeNodes]
@@ -88,15 +75,13 @@ struct RemoteBench: ContractBench {
   let local: SimulatorBench
 
   var ownerXen: Xen? { nil }
+  var ownerLinux: Linux? { nil }
   var ownerDomain: DomainID { local.ownerDomain }
   var mapper: Xen { local.mapper }
+  var mapperLinux: Linux { local.mapperLinux }
   var mapperDomain: DomainID { local.mapperDomain }
   var allocatorLimit: Int? { local.allocatorLimit }
   var deviceLimit: Int? { local.deviceLimit }
-
-  func makeDmaBuf(pages: Int) throws(Errno) -> SampleDmaBuf? {
-    try local.makeDmaBuf(pages: pages)
-  }
 
   func census() -> [String: Int] { local.census() }
 }

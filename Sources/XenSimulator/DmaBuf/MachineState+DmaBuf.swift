@@ -1,4 +1,3 @@
-import CZcopy
 import SystemPackage
 import XenGrant
 
@@ -6,6 +5,7 @@ import XenGrant
   import Glibc
 #endif
 
+/// What gntdev does with dma-bufs.
 extension MachineState {
   /// Makes a dma-buf of granted pages, which are mapped writable whether anybody writes or not.
   mutating func exportDmaBuf(
@@ -19,12 +19,9 @@ extension MachineState {
     let frames = try acquire(references, of: owner, by: device.domain, writable: true)
     let map = GrantMap(owner: owner, references: references, notification: nil)
     do throws(Errno) {
-      let made = try ExportedFile.make(pages: references.count)
-      exports.append(
-        ExportedDmaBuf(
-          id: makeID(), device: handle, domain: device.domain, map: map, frames: frames,
-          number: made.descriptor, file: made.file))
-      return made.descriptor
+      return try addDmaBuf(of: frames, in: device.domain) { number in
+        .grantDevice(handle, number: number, map)
+      }
     } catch {
       release(map, by: device.domain)
       throw error
@@ -32,20 +29,14 @@ extension MachineState {
   }
 
   /// The newest dma-buf that has that number on that device, which is the one that the kernel finds.
-  func export(numbered number: Int32, of handle: HandleID) -> Int? {
-    exports.last { $0.device == handle && $0.number == number }?.id
+  func export(numbered wanted: Int32, of handle: HandleID) -> Int? {
+    dmaBufs.last {
+      guard case .grantDevice(handle, number: wanted, _) = $0.exporter else { return false }
+      return true
+    }?.id
   }
 
-  /// Unmaps the pages of the dma-bufs whose last descriptor is closed.
-  mutating func reapDmaBufs() {
-    guard !exports.isEmpty else { return }
-    let released = exports.filter(\.file.isReleased)
-    guard !released.isEmpty else { return }
-    exports.removeAll { export in released.contains { $0.id == export.id } }
-    for export in released { release(export.map, by: export.domain) }
-  }
-
-  /// Grants the pages of a file, writable.
+  /// Grants the pages of a dma-buf, writable.
   mutating func importDmaBuf(
     _ handle: HandleID, _ number: Int32, to grantee: DomainID, count: Int
   ) throws(Errno) -> [GrantReference] {
@@ -54,20 +45,26 @@ extension MachineState {
     guard count > 0 else { throw .invalidArgument }
     try domains[index].checkDmaBuf(exports: false)
     guard count <= domains[index].limits.gntdevLimit else { throw .invalidArgument }
-    guard fcntl(number, F_GETFD) >= 0 else { throw .badFileDescriptor }
-    var inode: UInt64 = 0
-    var size: UInt64 = 0
-    // SAFETY: both numbers are written, nothing is kept.
-    let result = unsafe czcopy_file_identity(number, &inode, &size)
-    guard result == 0, size == UInt64(count) * UInt64(GrantReference.pageSize) else {
+    guard let position = try position(ofDmaBuf: number, in: device.domain) else {
       throw .invalidArgument
     }
+    let dmaBuf = dmaBufs[position]
+    let isPV = domains[index].kind == .pv
+    // In a PV domain 0 the pages of a heap's chunk do not follow each other in machine memory.
+    if case .heap = dmaBuf.exporter, isPV, device.domain == .dom0,
+      dmaBuf.frames.count >= DmaBufExporter.heapChunk
+    {
+      throw .ioError
+    }
+    guard dmaBuf.isWhole(count) else { throw .invalidArgument }
     guard count <= domains[index].grants.available else { throw .noSpace }
-    let store = try PageStore(
-      duplicating: number, isForeign: exports.contains { $0.file.inode == inode })
-    let frames = (0..<count).map { PageFrame(store: store, index: $0) }
-    let references = try domains[index].grants.grant(frames, to: grantee, writable: true)
-    grantDevices[handle]?.imports.append(ImportedDmaBuf(number: number, references: references))
+    let file = try HeldFile(number)
+    // In a PV guest a DMA address is no machine address, and gntdev grants other pages without noticing.
+    let isOwn = dmaBuf.exporter.isGrantable && (!isPV || device.domain == .dom0)
+    let references = try domains[index].grants.grant(
+      dmaBuf.frames, to: grantee, writable: true, isOwn: isOwn)
+    grantDevices[handle]?.imports.append(
+      ImportedDmaBuf(number: number, references: references, file: file))
     return references
   }
 
@@ -80,18 +77,18 @@ extension MachineState {
     else { throw .noSuchFileOrDirectory }
     withdraw(imported.references, of: device.domain)
   }
+}
 
-  /// The pages behind a descriptor of a dma-buf.
-  func frames(ofDmaBuf number: Int32) throws(Errno) -> [PageFrame] {
-    var inode: UInt64 = 0
-    var size: UInt64 = 0
-    // SAFETY: both numbers are written, nothing is kept.
-    guard unsafe czcopy_file_identity(number, &inode, &size) == 0 else {
-      throw .badFileDescriptor
+extension DmaBufExporter {
+  /// From how many pages on the system heap takes them together.
+  fileprivate static let heapChunk = 16
+
+  /// Whether its pages are the domain's own: Xen lets nobody grant what is mapped from elsewhere.
+  fileprivate var isGrantable: Bool {
+    switch self {
+    case .grantDevice: false
+    case .udmabuf, .heap: true
+    case .device(let hasPages): hasPages
     }
-    guard let export = exports.last(where: { $0.file.inode == inode }) else {
-      throw .invalidArgument
-    }
-    return export.frames
   }
 }

@@ -6,6 +6,8 @@ struct GrantEntry: Sendable {
   let frame: PageFrame
   let grantee: DomainID
   let isWritable: Bool
+  /// Whether the page is the domain's own: Xen maps no other for its grantee.
+  let isOwn: Bool
   /// How often it is mapped.
   var maps = 0
   /// Withdrawn while it was mapped: Linux frees it once nobody maps it, and until then it stays valid.
@@ -50,7 +52,7 @@ struct GrantTable: Sendable {
 
   /// Grants pages; the table grows by whole frames.
   mutating func grant(
-    _ frames: [PageFrame], to grantee: DomainID, writable: Bool
+    _ frames: [PageFrame], to grantee: DomainID, writable: Bool, isOwn: Bool = true
   ) throws(Errno) -> [GrantReference] {
     guard frames.count <= available else { throw .noSpace }
     return frames.map { frame in
@@ -64,7 +66,8 @@ struct GrantTable: Sendable {
           entries += Array(repeating: nil, count: Self.entriesPerFrame)
         }
       }
-      entries[Int(number)] = GrantEntry(frame: frame, grantee: grantee, isWritable: writable)
+      entries[Int(number)] = GrantEntry(
+        frame: frame, grantee: grantee, isWritable: writable, isOwn: isOwn)
       return GrantReference(rawValue: number)
     }
   }

@@ -19,7 +19,7 @@ extension MachineState {
       return .generalError
     }
     guard entry.isWritable || !writable else { return .generalError }
-    return entry.frame.store.isForeign ? .badPage : .okay
+    return entry.isOwn ? .okay : .badPage
   }
 
   /// Refuses what `SystemPlatform` refuses: a translated domain would lose its own pages by mapping them.
@@ -33,7 +33,7 @@ extension MachineState {
   mutating func acquire(
     _ references: [GrantReference], of owner: DomainID, by domain: DomainID, writable: Bool
   ) throws(Errno) -> [PageFrame] {
-    reapDmaBufs()
+    reapFiles()
     let mapper = Int(domain.rawValue)
     // Linux reports every status of a map operation as EINVAL, GNTST_no_space (no maptrack entry) too.
     guard references.count <= domains[mapper].limits.gntdevLimit, !references.isEmpty,
@@ -118,7 +118,8 @@ extension MachineState {
   /// Copies pieces of granted pages, as Xen does.
   func copy(
     _ handle: HandleID, _ segments: [GrantCopySegment], of owner: DomainID,
-    _ direction: GrantCopyDirection, _ memory: UnsafeMutableRawPointer
+    _ direction: GrantCopyDirection, _ memory: UnsafeMutableRawPointer,
+    refusing planned: [Int: GrantStatus]
   ) throws(Errno) -> [GrantCopyRefusal] {
     guard let device = grantDevices[handle] else { throw .badFileDescriptor }
     // gntdev looks at each piece before it hands it to Xen, which would say GNTST_bad_copy_arg.
@@ -128,8 +129,10 @@ extension MachineState {
     }
     var refusals: [GrantCopyRefusal] = []
     for (index, segment) in segments.enumerated() {
-      var status = status(
-        of: segment.reference, of: owner, by: device.domain, writable: direction == .toDomain)
+      var status =
+        planned[index]
+        ?? status(
+          of: segment.reference, of: owner, by: device.domain, writable: direction == .toDomain)
       if status == .okay,
         let frame = domains[Int(owner.rawValue)].grants[segment.reference]?.frame
       {
@@ -159,7 +162,7 @@ extension MachineState {
     guard let allocator = allocators[handle] else { throw .badFileDescriptor }
     let index = Int(allocator.domain.rawValue)
     guard pages > 0 else { throw .invalidArgument }
-    reapDmaBufs()
+    reapFiles()
     guard domains[index].allocatedPages + pages <= domains[index].limits.gntallocLimit,
       pages <= domains[index].grants.available
     else { throw .noSpace }
@@ -183,7 +186,7 @@ extension MachineState {
     guard let allocator = allocators[handle],
       let range = allocators[handle]?.shares.removeValue(forKey: address)
     else { return }
-    reapDmaBufs()
+    reapFiles()
     carryOut(range.notification, on: range.firstFrame, by: allocator.domain)
     // The limit counts what processes hold, not what waits for its peer to unmap.
     domains[Int(allocator.domain.rawValue)].allocatedPages -= range.references.count

@@ -1,4 +1,3 @@
-import Synchronization
 import SystemPackage
 import XenGrant
 
@@ -8,14 +7,14 @@ import XenGrant
 
 /// A simulated /dev/xen/gntdev, opened.
 final class SimulatedGrantDevice: GrantDeviceDriver, Sendable {
-  private let process: SimulatedProcess
-  private let handle: HandleID
-  private let mappings = Mutex(OwnedMappings())
+  /// Pieces that one call copies.
+  private static let piecesPerCall = 1024
 
-  init(_ process: SimulatedProcess, _ handle: HandleID) {
-    self.process = process
-    self.handle = handle
-  }
+  private let device: OpenDevice
+  private var process: SimulatedProcess { device.process }
+  private var handle: HandleID { device.handle }
+
+  init(_ process: SimulatedProcess, _ handle: HandleID) { device = OpenDevice(process, handle) }
 
   deinit {
     let handle = handle
@@ -31,38 +30,29 @@ final class SimulatedGrantDevice: GrantDeviceDriver, Sendable {
       try state.map(
         handle, references, of: domain, writable: writable, notification: notification)
     }
-    mappings.withLock { $0.insert(address, pages: references.count) }
-    // SAFETY: the address is a mapping that was just made.
-    guard let pointer = unsafe UnsafeMutableRawPointer(bitPattern: address) else {
-      throw .badAddress
-    }
-    return unsafe pointer
+    return unsafe try device.keep(address, pages: references.count)
   }
 
   func unmap(_ address: UnsafeMutableRawPointer, count: Int) throws(Errno) {
-    // The address is only compared with those that were handed out.
-    let address = UInt(bitPattern: address)
-    guard mappings.withLock({ $0.contains(address, pages: count) }) else {
-      throw .invalidArgument
-    }
-    defer { mappings.withLock { $0.unmap(address) } }
-    do throws(Errno) {
-      try process.perform(.unmap) { (state) throws(Errno) in state.unmap(handle, address) }
-    } catch {
-      let handle = handle
-      process.machine.change { $0.unmap(handle, address) }
-      throw error
-    }
+    unsafe try device.end(address, pages: count, .unmap) { $0.unmap($1, $2) }
   }
 
   func copy(
     _ segments: [GrantCopySegment], of domain: DomainID, _ direction: GrantCopyDirection,
     _ memory: UnsafeMutableRawPointer
   ) throws(Errno) -> [GrantCopyRefusal] {
-    try process.perform(direction == .fromDomain ? .copy : .copyTo) { (state) throws(Errno) in
-      // SAFETY: the caller has checked that each piece lies inside `memory`.
-      unsafe try state.copy(handle, segments, of: domain, direction, memory)
+    var refusals: [GrantCopyRefusal] = []
+    for start in stride(from: 0, to: segments.count, by: Self.piecesPerCall) {
+      let end = min(start + Self.piecesPerCall, segments.count)
+      let verdict = try process.begin(.xen(direction == .fromDomain ? .copy : .copyTo))
+      refusals += try process.carryOut { (state) throws(Errno) in
+        // SAFETY: the caller has checked that each piece lies inside `memory`.
+        unsafe try state.copy(
+          handle, Array(segments[start..<end]), of: domain, direction, memory,
+          refusing: verdict.refusals)
+      }.map { GrantCopyRefusal(index: start + $0.index, status: $0.status) }
     }
+    return refusals
   }
 
   func exportDmaBuf(
@@ -75,7 +65,7 @@ final class SimulatedGrantDevice: GrantDeviceDriver, Sendable {
 
   func waitReleased(dmaBuf: Int32, milliseconds: UInt32) throws(Errno) {
     let export = try process.perform(.waitReleased) { (state) throws(Errno) in
-      state.reapDmaBufs()
+      state.reapFiles()
       return state.export(numbered: dmaBuf, of: handle)
     }
     guard let export else { throw .noSuchFileOrDirectory }
@@ -83,8 +73,8 @@ final class SimulatedGrantDevice: GrantDeviceDriver, Sendable {
     let deadline = clock.now + .milliseconds(milliseconds)
     while true {
       let isReleased = process.machine.change { state in
-        state.reapDmaBufs()
-        return !state.exports.contains { $0.id == export }
+        state.reapFiles()
+        return !state.dmaBufs.contains { $0.id == export }
       }
       if isReleased { return }
       guard clock.now < deadline else { throw .timedOut }

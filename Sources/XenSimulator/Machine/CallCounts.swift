@@ -1,14 +1,19 @@
 public import XenGrant
 
-/// How often each call of the Xen libraries was made, failed ones included.
+/// How often each call was made, failed ones included.
 public struct CallCounts: Equatable, Sendable {
-  private var counts: [XenError.Call: Int] = [:]
+  private var counts: [SimulatedCall: Int] = [:]
 
   /// How often that call was made.
-  public internal(set) subscript(call: XenError.Call) -> Int {
+  ///
+  /// Linux's are asked for as `calls[.linux(.map)]`: some have the names of Xen's.
+  public internal(set) subscript(call: SimulatedCall) -> Int {
     get { counts[call, default: 0] }
     set { counts[call] = newValue }
   }
+
+  /// How often that call of the Xen libraries was made.
+  public subscript(call: XenError.Call) -> Int { self[.xen(call)] }
 
   /// All calls together: system calls, hypercalls and XenStore requests.
   public var total: Int { counts.values.reduce(0, +) }

@@ -33,7 +33,7 @@ struct DomainState: Sendable {
   /// Fresh zeroed pages that follow each other.
   mutating func allocate(pages: Int) -> [PageFrame] {
     defer { nextPage += pages }
-    return (nextPage..<nextPage + pages).map { PageFrame(store: memory, index: $0) }
+    return memory.frames(nextPage..<nextPage + pages)
   }
 
   /// Why this domain's kernel offers no dma-buf calls, if it does not.
@@ -51,6 +51,18 @@ struct DomainLimits: Sendable {
   let gntdevLimit: Int
   let maptrack: Int
   let hasDmaBuf: Bool
+  /// Nil where there is no udmabuf.
+  let udmabuf: UdmabufLimits?
+  /// The names of its dma-buf heaps.
+  let heaps: [String]
+}
+
+/// What udmabuf makes at most.
+struct UdmabufLimits: Sendable {
+  /// The size of one dma-buf; the module's parameter is `size_limit_mb`.
+  let byteCount: Int
+  /// The pieces of one dma-buf; the module's parameter is `list_limit`.
+  let pieces: Int
 }
 
 /// What kind of domain Xen runs.

@@ -11,9 +11,16 @@ struct MachineState: Sendable {
   var eventDevices: [HandleID: EventDeviceState] = [:]
   var connections: [HandleID: StoreConnectionState] = [:]
   /// In the order in which they were made.
-  var exports: [ExportedDmaBuf] = []
+  var dmaBufs: [DmaBufState] = []
+  var memoryFiles: [MemoryFileState] = []
+  /// By address.
+  var localMappings: [UInt: LocalMappingState] = [:]
+  var fences: [FenceID: FenceState] = [:]
+  var syncFiles: [SyncFileState] = []
   var store = StoreTree()
   var calls = CallCounts()
+  /// The calls in their order, while they are being recorded.
+  var journal: [JournalEntry]?
   var faults: [PlannedFault] = []
   private var lastID = 0
 
@@ -30,17 +37,25 @@ struct MachineState: Sendable {
     return index
   }
 
-  /// Counts a call, and fails it if that was asked for or its process is gone.
-  mutating func begin(_ call: XenError.Call, process: Int) throws(Errno) {
-    guard processes[process] != nil else { throw .badFileDescriptor }
+  /// Counts a call, and tells what the faults make of it.
+  ///
+  /// - Throws: EBADF if its process is gone.
+  mutating func begin(_ call: SimulatedCall, process: Int) throws(Errno) -> Verdict {
+    guard let domain = processes[process] else { throw .badFileDescriptor }
     calls[call] += 1
-    var failure: Errno?
-    for index in faults.indices where faults[index].call == call {
-      faults[index].remaining -= 1
-      if faults[index].remaining < 0 && failure == nil { failure = faults[index].errno }
+    journal?.append(JournalEntry(call: call, domain: domain))
+    var verdict = Verdict()
+    for index in faults.indices
+    where faults[index].concerns(call, process: process, of: domain) && faults[index].strikes() {
+      switch faults[index].fault.effect {
+      case .errno(let errno): verdict.failure = verdict.failure ?? errno
+      case .status(let status, let piece): verdict.refusals[piece] = status
+      case .delay(let duration): verdict.delay += duration
+      case .early: verdict.isEarly = true
+      }
     }
-    faults.removeAll { $0.remaining < 0 }
-    if let failure { throw failure }
+    faults.removeAll(where: \.isSpent)
+    return verdict
   }
 
   /// Closes whatever a process has open, in the order in which Linux does: memory first, then files.
@@ -58,6 +73,7 @@ struct MachineState: Sendable {
     for handle in connections.filter({ $0.value.process == process }).keys.sorted() {
       closeConnection(handle)
     }
+    localMappings = localMappings.filter { $0.value.process != process }
   }
 
   /// Ends a domain as Xen does: nothing in it runs any more, so nobody is notified by it.
@@ -67,10 +83,13 @@ struct MachineState: Sendable {
       for map in device.maps.values { release(map, by: domain) }
       grantDevices[handle] = nil
     }
-    for export in exports where export.domain == domain {
-      release(export.map, by: domain)
+    for dmaBuf in dmaBufs where dmaBuf.domain == domain {
+      if case .grantDevice(_, _, let map) = dmaBuf.exporter { release(map, by: domain) }
     }
-    exports.removeAll { $0.domain == domain }
+    dmaBufs.removeAll { $0.domain == domain }
+    memoryFiles.removeAll { $0.domain == domain }
+    syncFiles.removeAll { $0.domain == domain }
+    localMappings = localMappings.filter { $0.value.domain != domain }
     allocators = allocators.filter { $0.value.domain != domain }
     for handle in eventDevices.filter({ $0.value.domain == domain }).keys {
       eventDevices[handle] = nil
@@ -85,10 +104,8 @@ struct MachineState: Sendable {
   }
 }
 
-/// A call that is to fail.
-struct PlannedFault: Sendable {
-  let call: XenError.Call
-  let errno: Errno
-  /// How many calls succeed before.
-  var remaining: Int
+/// A call that was made, and where.
+struct JournalEntry: Sendable {
+  let call: SimulatedCall
+  let domain: DomainID
 }

@@ -14,6 +14,18 @@ struct PageFrame: Sendable {
   var offset: Int { index * GrantReference.pageSize }
 }
 
+extension GrantReference {
+  /// How many pages so many bytes take.
+  static func pages(holding byteCount: Int) -> Int { (byteCount + pageSize - 1) / pageSize }
+}
+
+extension PageStore {
+  /// Pages that follow each other.
+  func frames(_ indices: Range<Int>) -> [PageFrame] {
+    indices.map { PageFrame(store: self, index: $0) }
+  }
+}
+
 /// Pages that follow each other in one file.
 struct PageRun {
   let store: PageStore
@@ -75,6 +87,11 @@ enum PageMapping {
       throw error
     }
     return reservation
+  }
+
+  /// Maps a file from its beginning and returns where.
+  static func map(file: Int32, byteCount: Int, writable: Bool) throws(Errno) -> UInt {
+    try mapped(0, byteCount, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, file, 0)
   }
 
   /// Takes a mapping away.

@@ -1,5 +1,6 @@
 import CZcopy
 import SystemPackage
+import XenGrant
 
 #if canImport(Glibc)
   import Glibc
@@ -11,32 +12,36 @@ final class PageStore: Sendable {
   let descriptor: Int32
   /// Whether a page that nobody has granted any more is handed back, which leaves it zeroed.
   let discardsFreedPages: Bool
-  /// Whether the pages are another domain's, mapped here: Xen lets nobody grant those on.
-  let isForeign: Bool
 
   /// The memory of a domain. It is sparse: only what was written takes memory.
   init(ofDomain domain: DomainNumber) throws(Errno) {
-    // SAFETY: the name is a C string for the length of the call.
-    let made = unsafe czcopy_memfd("simulated-domain-\(domain)", Self.byteCount)
-    guard made >= 0 else { throw Errno(rawValue: -made) }
-    descriptor = made
+    descriptor = try Self.makeFile("simulated-domain-\(domain)", Self.byteCount)
     discardsFreedPages = true
-    isForeign = false
   }
 
-  /// The pages of a file that somebody else owns: a dma-buf that is imported.
-  init(duplicating file: Int32, isForeign: Bool) throws(Errno) {
-    let copy = fcntl(file, F_DUPFD_CLOEXEC, 0)
-    guard copy >= 0 else { throw Errno(rawValue: errno) }
-    descriptor = copy
+  /// Memory of a dma-buf of its own.
+  init(pages: Int) throws(Errno) {
+    descriptor = try Self.makeFile("simulated-dma-buf", pages * GrantReference.pageSize)
     discardsFreedPages = false
-    self.isForeign = isForeign
+  }
+
+  /// The pages of a file whose memory is somebody else's to free: a memory file.
+  init(of file: Int32) throws(Errno) {
+    descriptor = try WatchedFile.reopen(file)
+    discardsFreedPages = false
   }
 
   deinit { close(descriptor) }
 
   /// What a domain could have at most, 1 TiB of addresses.
-  private static let byteCount: UInt64 = 1 << 40
+  static let byteCount = 1 << 40
+
+  private static func makeFile(_ name: String, _ byteCount: Int) throws(Errno) -> Int32 {
+    // SAFETY: the name is a C string for the length of the call.
+    let made = unsafe czcopy_memfd(name, UInt64(byteCount))
+    guard made >= 0 else { throw Errno(rawValue: -made) }
+    return made
+  }
 
   /// Reads bytes of the memory as the machine does, not a process.
   func read(at offset: Int, into destination: UnsafeMutableRawBufferPointer) throws(Errno) {
