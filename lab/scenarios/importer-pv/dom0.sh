@@ -1,0 +1,1 @@
+. /host/scenarios/importer/dom0.sh
