@@ -17,6 +17,9 @@
  *   peer   has closed the buffer and its kernel has released it; state = RELEASED         -> owner
  *   either process ends: its kernel sets its alive byte to 0 (unmap notify)               -> the other
  *
+ * A buffer of more than one frame (a pool) has them at whole pages: frame_page says where the announced one begins. The
+ * owner draws into no part that holds a frame which the peer has not used yet.
+ *
  * A peer may come after another has RELEASED or died, over the same event channel.
  */
 #ifndef XEN_ZCOPY_H
@@ -33,6 +36,7 @@
 #define XEN_ZCOPY_NODE_GRANT_DIRECTORY "directory"   /* grant reference of the first directory page */
 #define XEN_ZCOPY_NODE_SIZE "size"                   /* bytes of the buffer, offset included */
 #define XEN_ZCOPY_NODE_OFFSET "offset"               /* bytes before the data */
+#define XEN_ZCOPY_NODE_FRAME_SIZE "frame-size"       /* bytes of one frame, offset included; absent: all of the buffer */
 #define XEN_ZCOPY_NODE_WIDTH "width"                 /* pixels; the four below may be absent together */
 #define XEN_ZCOPY_NODE_HEIGHT "height"               /* rows */
 #define XEN_ZCOPY_NODE_STRIDE "stride"               /* bytes from row to row */
@@ -56,7 +60,8 @@ struct xen_zcopy_owner {
     uint8_t reserved0[3];
     uint32_t state;      /* XEN_ZCOPY_OWNER_* */
     uint32_t frame;      /* frames drawn; counts from 1, wraps, and skips 0 */
-    uint8_t reserved1[44];
+    uint32_t frame_page; /* the page of the buffer at which that frame begins; written before `frame` */
+    uint8_t reserved1[40];
 };
 
 /* Written by the peer only. */

@@ -136,6 +136,26 @@ public struct GrantDevice: ~Copyable {
     try check(refusals, segments, .copyTo, domain)
   }
 
+  /// Copies shared memory into pieces of pages that another domain granted writable, all of them.
+  ///
+  /// - Parameters:
+  ///   - segments: the pieces; none may reach beyond its page or the memory.
+  ///   - domain: the domain that granted them.
+  ///   - memory: what is copied.
+  /// - Throws: `XenError` as ``copy(_:of:into:)-(_,_,SharedMemory)`` does.
+  ///
+  /// The corresponding C function is `xengnttab_grant_copy`.
+  public func copy(
+    _ segments: [GrantCopySegment], of domain: DomainID, from memory: borrowing SharedMemory
+  ) throws(XenError) {
+    let byteCount = memory.byteCount
+    // SAFETY: the memory outlives the copy.
+    let refusals = unsafe try memory.withAddress { (base) throws(XenError) in
+      unsafe try copy(segments, of: domain, .toDomain, base, byteCount: byteCount)
+    }
+    try check(refusals, segments, .copyTo, domain)
+  }
+
   /// Copies pieces either way, after a look at each.
   private func copy(
     _ segments: [GrantCopySegment], of domain: DomainID, _ direction: GrantCopyDirection,

@@ -1,3 +1,5 @@
+public import DmaBuf
+import SystemPackage
 public import XenGrant
 
 #if canImport(Glibc)
@@ -25,17 +27,34 @@ public struct Diagnosis: Sendable {
     public let text: String
   }
 
+  /// Something that `map` or `share` can be asked to do, and whether it will work.
+  public struct Prediction: Equatable, Sendable {
+    /// What: `map-` and a mechanism, or `share-` and a source of memory.
+    public let name: String
+    /// Whether it works here.
+    public let works: Bool
+    /// Why not, or what is to be known about it.
+    public let text: String
+  }
+
   /// Everything that was looked at, in an order to read.
   public let findings: [Finding]
+  /// What will work here, and what not.
+  public let predictions: [Prediction]
+  /// The mechanism that `map` chooses by itself, or nil if none works here.
+  public let mechanism: Mechanism?
+  /// The memory that `share` chooses by itself, or nil if none can be shared.
+  public let memory: MemorySource?
   /// Whether `map` works here.
-  public let canMap: Bool
+  public var canMap: Bool { mechanism != nil }
 
   /// Looks at this domain. Nothing is changed by it.
   ///
   /// - Parameters:
   ///   - xen: this domain's Xen.
-  ///   - root: goes before each path of /sys, /proc and /dev that is read; empty but in tests.
-  public init(of xen: Xen, root: String = "") {
+  ///   - linux: this domain's memory for devices.
+  ///   - root: goes before each path of /sys and /proc that is read; empty but in tests.
+  public init(of xen: Xen, linux: Linux = Linux(), root: String = "") {
     var findings: [Finding] = []
     func add(_ name: String, _ verdict: Finding.Verdict, _ text: String) {
       findings.append(Finding(name: name, verdict: verdict, text: text))
@@ -52,16 +71,7 @@ public struct Diagnosis: Sendable {
         TextFile.read("\(root)\(GrantDeviceLimit.path)").flatMap { Int($0) }
         .map { "at most \($0) pages a buffer" } ?? "limit unknown"
       add("gntdev", .good, "/dev/xen/gntdev opens; \(limit)")
-      let support = device.exportSupport()
-      export = support
-      add("map-dmabuf", support == .usable ? .good : .bad, Self.text(support))
-      let imports = device.importSupport()
-      add(
-        "share-dmabuf", imports == .usable ? .good : .note,
-        imports == .usable
-          ? "gntdev can grant the pages of a dma-buf"
-          : "gntdev cannot grant the pages of a dma-buf: the kernel was built without CONFIG_XEN_GNTDEV_DMABUF"
-      )
+      export = device.exportSupport()
     } catch {
       add("gntdev", .bad, "\(error)")
     }
@@ -86,25 +96,94 @@ public struct Diagnosis: Sendable {
     } catch {
       add("xenstore", .bad, "\(error)")
     }
-    // SAFETY: the string lives for the call.
-    let udmabuf = unsafe access("\(root)/dev/udmabuf", F_OK) == 0
-    add(
-      "udmabuf", .note,
-      udmabuf
-        ? "/dev/udmabuf is there" : "no /dev/udmabuf: the module udmabuf is not loaded or not built"
-    )
-    let heaps = DirectoryListing.names("\(root)/dev/dma_heap").sorted()
+    let udmabuf = linux.udmabufSupport()
+    add("udmabuf", .note, Self.text(udmabuf: udmabuf, limit: linux.udmabufLimit))
+    let sharing = SharingSupport(xen: xen, linux: linux)
     add(
       "dma-heaps", .note,
-      heaps.isEmpty ? "none: CONFIG_DMABUF_HEAPS is not built" : heaps.joined(separator: ", "))
+      sharing.heaps.isEmpty
+        ? "none: CONFIG_DMABUF_HEAPS is not built" : sharing.heaps.joined(separator: ", "))
 
-    canMap = export == .usable
+    let mapping = Self.mapping(export, udmabuf)
+    predictions = mapping + Self.sharing(sharing)
+    for prediction in predictions {
+      add(prediction.name, prediction.works ? .good : .note, prediction.text)
+    }
+    mechanism = zip(Mechanism.allCases, mapping).first { $0.1.works }?.0
+    memory = sharing.works(sharing.best) ? sharing.best : nil
     add(
-      "map", canMap ? .good : .bad,
-      canMap
-        ? "works here, by the mechanism dmabuf: a guest's pages become a dma-buf with no copy"
-        : "does not work here: \(Self.obstacle(export))")
+      "map", mechanism == nil ? .bad : .good,
+      mechanism.map { "works here, by the mechanism \($0.rawValue)" } ?? "does not work here")
+    add(
+      "share", memory == nil ? .note : .good,
+      memory.map { "works here, from \($0)" } ?? "does not work here")
     self.findings = findings
+  }
+
+  /// What becomes of each mechanism, in the order of ``Mechanism``.
+  private static func mapping(_ export: DmaBufSupport?, _ udmabuf: Errno?) -> [Prediction] {
+    Mechanism.allCases.map { mechanism in
+      let name = "map-\(mechanism.rawValue)"
+      guard let export else {
+        return Prediction(
+          name: name, works: false, text: "there is no usable /dev/xen/gntdev")
+      }
+      switch mechanism {
+      case .dmabuf:
+        return Prediction(
+          name: name, works: export == .usable,
+          text: export == .usable
+            ? "another domain's pages become a dma-buf with no copy" : export.obstacle)
+      case .copy:
+        return Prediction(
+          name: name, works: udmabuf == nil,
+          text: udmabuf == nil
+            ? "another domain's pages are copied into a dma-buf, one grant copy a frame"
+            : text(udmabuf: udmabuf, limit: nil))
+      case .cpu:
+        return Prediction(
+          name: name, works: true, text: "the processor maps another domain's pages; no dma-buf")
+      }
+    }
+  }
+
+  /// What becomes of each source of memory.
+  private static func sharing(_ support: SharingSupport) -> [Prediction] {
+    var sources = support.heaps.map { MemorySource.heap($0) }
+    sources += [.udmabuf, .gntalloc]
+    var predictions = sources.map { source in
+      Prediction(
+        name: "share-\(source)", works: support.works(source),
+        text: support.works(source)
+          ? "memory of \(source) can be granted" : obstacle(source, support))
+    }
+    predictions.append(
+      Prediction(
+        name: "share-fd", works: support.obstacle == nil,
+        text: support.obstacle.map { "\($0)" }
+          ?? "a dma-buf of any exporter can be granted"
+          + (support.isPV ? ", if its pages lie apart as udmabuf's do" : "")))
+    return predictions
+  }
+
+  private static func obstacle(_ source: MemorySource, _ support: SharingSupport) -> String {
+    switch source {
+    case .gntalloc: "there is no usable /dev/xen/gntalloc"
+    case .heap where support.obstacle == nil:
+      "in a PV domain a heap's memory does not lie together for the machine; use udmabuf"
+    case .udmabuf where support.obstacle == nil: text(udmabuf: .noSuchFileOrDirectory, limit: nil)
+    default: support.obstacle.map { "\($0)" } ?? "it cannot be granted"
+    }
+  }
+
+  private static func text(udmabuf errno: Errno?, limit: Int?) -> String {
+    switch errno {
+    case nil:
+      "/dev/udmabuf opens" + (limit.map { "; at most \($0 >> 20) MiB a buffer" } ?? "")
+    case .noSuchFileOrDirectory:
+      "no /dev/udmabuf: the module udmabuf is not loaded or not built (CONFIG_UDMABUF)"
+    case let errno?: "/dev/udmabuf does not open: \(errno)"
+    }
   }
 
   private static func xenVersion(_ root: String, underXen: Bool) -> String {
@@ -121,26 +200,6 @@ public struct Diagnosis: Sendable {
     let type = TextFile.read("\(root)/sys/hypervisor/guest_type") ?? "type unknown"
     let capabilities = TextFile.read("\(root)/proc/xen/capabilities") ?? ""
     return capabilities.contains("control_d") ? "\(type) control domain (dom0)" : "\(type) guest"
-  }
-
-  private static func text(_ support: DmaBufSupport) -> String {
-    switch support {
-    case .usable: "gntdev can make a dma-buf of another domain's pages"
-    case .refusedInPVDomain:
-      "gntdev makes no dma-buf of another domain's pages in a PV domain; a PVH dom0 or driver domain can"
-    case .notBuilt:
-      "gntdev cannot make a dma-buf of another domain's pages: the kernel was built without "
-        + "CONFIG_XEN_GNTDEV_DMABUF; see kernel/README.md"
-    }
-  }
-
-  private static func obstacle(_ export: DmaBufSupport?) -> String {
-    switch export {
-    case .usable: "nothing"
-    case .refusedInPVDomain: "this is a PV domain"
-    case .notBuilt: "this kernel's gntdev has no dma-buf support"
-    case nil: "there is no usable /dev/xen/gntdev"
-    }
   }
 }
 

@@ -12,6 +12,10 @@ public enum DirectoryError: Error, Equatable, Sendable {
   case noDirectory
   /// A directory page cannot be copied.
   case unreadable(XenError)
+  /// A directory page cannot be written.
+  case unwritable(XenError)
+  /// There are fewer linked directory pages than the references need.
+  case tooFewPages(pages: Int, needed: Int)
   /// The list ends before it has a reference for each page of the buffer.
   case tooShort(references: Int, pages: Int)
   /// There are references after the last page of the buffer.
@@ -38,6 +42,9 @@ extension DirectoryError: CustomStringConvertible {
         + "raise /sys/module/xen_gntdev/parameters/limit"
     case .noDirectory: "the directory's grant reference is 0, which is never granted"
     case .unreadable(let error): "the directory cannot be read: \(error)"
+    case .unwritable(let error): "the directory cannot be written: \(error)"
+    case .tooFewPages(let pages, let needed):
+      "the directory has \(pages) pages, and the buffer's references need \(needed)"
     case .tooShort(let references, let pages):
       "the directory lists \(references) references for a buffer of \(pages) pages"
     case .extraReference(let reference, let pages):

@@ -51,6 +51,91 @@ public enum GrantDirectory {
     return decoder.references
   }
 
+  /// Writes references into a directory that another domain has made and linked, as displif's backend-allocated mode asks.
+  ///
+  /// The pages are walked first, and nothing is written unless they are exactly as many as the references need. Written is
+  /// after the link of each page, what comes after the last reference stays as it is. Costs one grant copy for each page,
+  /// and one for all that is written.
+  ///
+  /// - Parameters:
+  ///   - first: the reference of the first directory page; each page is granted writable to this domain.
+  ///   - domain: the domain whose directory it is.
+  ///   - references: what is written.
+  ///   - device: the grant device to copy with.
+  /// - Throws: `DirectoryError.noDirectory`, `.cycle`, `.tooFewPages` or `.extraPage` for another list of pages,
+  ///   `.unreadable` and `.unwritable` if Xen refuses a page.
+  public static func fill(
+    _ first: GrantReference, of domain: DomainID, with references: [GrantReference],
+    device: borrowing GrantDevice
+  ) throws(DirectoryError) {
+    let pages = try directoryPages(
+      first, of: domain, count: Self.pages(for: references.count), device)
+    let words = references.map(\.rawValue)
+    let segments = pages.enumerated().map { index, page in
+      let start = index * referencesPerPage
+      let count = min(referencesPerPage, references.count - start)
+      return GrantCopySegment(page, pageOffset: 4, local: start * 4, byteCount: count * 4)
+    }
+    do throws(XenError) {
+      // SAFETY: words are plain bytes, and the array outlives the copy.
+      unsafe try device.write(words.span.bytes, to: segments, of: domain)
+    } catch {
+      throw .unwritable(error)
+    }
+  }
+
+  /// The references of exactly `count` linked directory pages.
+  private static func directoryPages(
+    _ first: GrantReference, of domain: DomainID, count: Int, _ device: borrowing GrantDevice
+  ) throws(DirectoryError) -> [GrantReference] {
+    guard first.rawValue != 0 else { throw .noDirectory }
+    var pages: [GrantReference] = []
+    var seen: Set<GrantReference> = []
+    var next = first
+    while next.rawValue != 0 {
+      guard pages.count < count else { throw .extraPage(page: count - 1) }
+      guard seen.insert(next).inserted else { throw .cycle(next) }
+      pages.append(next)
+      var link: [UInt32] = [0]
+      do throws(XenError) {
+        var words = link.mutableSpan
+        // SAFETY: any bytes are words, and the array is borrowed for the copy.
+        var bytes = unsafe words.mutableBytes
+        try device.copyPage(next, of: domain, into: &bytes)
+      } catch {
+        throw .unreadable(error)
+      }
+      next = GrantReference(rawValue: link[0])
+    }
+    guard pages.count == count else {
+      throw .tooFewPages(pages: pages.count, needed: count)
+    }
+    return pages
+  }
+
+  /// Checks a list of references that did not come in a directory.
+  ///
+  /// - Throws: `DirectoryError` for a list of another length, or with a reference that is 0 or comes twice.
+  static func check(
+    _ references: [GrantReference], byteCount: Int, limits: BufferLimits
+  ) throws(DirectoryError) {
+    let words = references.map(\.rawValue)
+    // Any page number serves: the list is taken for pages of a directory that are linked to each other.
+    var decoder = try DirectoryDecoder(
+      first: GrantReference(rawValue: 1), byteCount: byteCount, limits: limits)
+    let pages = Self.pages(for: max(words.count, 1))
+    for index in 0..<pages {
+      let start = index * referencesPerPage
+      let end = min(start + referencesPerPage, words.count)
+      guard decoder.nextPage != nil else { throw .extraPage(page: index - 1) }
+      let link: UInt32 = index + 1 < pages ? UInt32(index + 2) : 0
+      let page =
+        [link] + words[start..<end]
+        + repeatElement(0, count: referencesPerPage - (end - start))
+      try decoder.add(page.span)
+    }
+  }
+
   /// The words of each directory page that lists the references.
   ///
   /// - Parameters:

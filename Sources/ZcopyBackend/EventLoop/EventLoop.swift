@@ -18,6 +18,9 @@ public final class EventLoop {
   private var owned: [UInt64: FileDescriptor] = [:]
   private var nextNumber: UInt64 = 1
   private var isStopped = false
+  /// What is called once, and when; few, so that a list serves.
+  private var delayed: [(number: UInt64, due: ContinuousClock.Instant, handler: Handler)] = []
+  private let clock = ContinuousClock()
 
   /// A loop without registrations.
   ///
@@ -60,6 +63,27 @@ public final class EventLoop {
     }
   }
 
+  /// Calls the handler once, after that time.
+  ///
+  /// Costs no descriptor, and cannot fail.
+  public func after(_ delay: Duration, _ handler: @escaping Handler) {
+    let number = nextNumber
+    nextNumber += 1
+    delayed.append((number, clock.now + delay, handler))
+  }
+
+  /// Calls the handler whenever that domain may have ended; `isGone` of the watch tells whether it has.
+  ///
+  /// - Throws: `Errno` if the process has no descriptor left.
+  @discardableResult
+  public func onDomainEvents(
+    _ watch: borrowing DomainWatch, _ handler: @escaping Handler
+  ) throws(Errno) -> Registration {
+    // A domain that is told nothing has to ask.
+    watch.isNotified
+      ? try onReadable(watch.fileDescriptor, handler) : try every(.milliseconds(500), handler)
+  }
+
   /// Blocks the signals for the process and calls the handler with each that arrives.
   ///
   /// Must be called before any other thread starts, which would otherwise receive them.
@@ -79,10 +103,18 @@ public final class EventLoop {
   ///
   /// - Throws: `Errno` with ESRCH if there is no such child.
   public func onExit(of process: Int32, _ handler: @escaping Handler) throws(Errno) {
-    let descriptor = FileDescriptor(rawValue: try valid(czcopy_pidfd(process)))
-    var registration: Registration?
-    registration = try own(descriptor) { [unowned self] in
-      if let registration { remove(registration) }
+    try once(FileDescriptor(rawValue: try valid(czcopy_pidfd(process))), handler)
+  }
+
+  /// Calls the handler the first time that a descriptor is readable, which closes then.
+  @discardableResult
+  func once(_ descriptor: FileDescriptor, _ handler: @escaping Handler) throws(Errno)
+    -> Registration
+  {
+    // The number that it will get: the handler must know it, to end it.
+    let registration = Registration(number: nextNumber)
+    return try own(descriptor) { [unowned self] in
+      remove(registration)
       handler()
     }
   }
@@ -112,9 +144,29 @@ public final class EventLoop {
   public func turn(waiting milliseconds: Int32) throws(Errno) {
     var ready = [UInt64](repeating: 0, count: 16)
     let capacity = Int32(ready.count)
+    let wait = timeout(milliseconds)
     // SAFETY: the shim writes at most `capacity` numbers.
-    let count = try valid(unsafe czcopy_epoll_wait(epoll.rawValue, &ready, capacity, milliseconds))
+    let count = try valid(unsafe czcopy_epoll_wait(epoll.rawValue, &ready, capacity, wait))
     for number in ready.prefix(Int(count)) { handlers[number]?.handler() }
+    callDelayed()
+  }
+
+  /// So many milliseconds, or fewer until the first delayed call is due.
+  private func timeout(_ milliseconds: Int32) -> Int32 {
+    guard let first = delayed.lazy.map(\.due).min() else { return milliseconds }
+    // Rounded up: a wait that ends too early would be followed by many of no length.
+    let left = clock.now.duration(to: first).nanoseconds / 1_000_000 + 1
+    let wait = Int32(clamping: left)
+    return milliseconds < 0 ? wait : min(milliseconds, wait)
+  }
+
+  private func callDelayed() {
+    guard !delayed.isEmpty else { return }
+    let now = clock.now
+    let due = delayed.filter { $0.due <= now }.sorted { $0.due < $1.due }
+    // Removed first: a handler may ask for another call, which is not for this turn.
+    delayed.removeAll { $0.due <= now }
+    for entry in due { entry.handler() }
   }
 
   /// Ends ``run()`` after the handler that calls this.
@@ -122,7 +174,7 @@ public final class EventLoop {
 
   /// Registers a descriptor that closes with its registration.
   @discardableResult
-  private func own(
+  func own(
     _ descriptor: FileDescriptor, _ handler: @escaping Handler
   ) throws(Errno) -> Registration {
     do throws(Errno) {

@@ -8,6 +8,7 @@ enum ControlPage {
   static let ownerAlive = offset(\.owner.alive)
   static let ownerState = offset(\.owner.state)
   static let ownerFrame = offset(\.owner.frame)
+  static let ownerFramePage = offset(\.owner.frame_page)
   static let peerAlive = offset(\.peer.alive)
   static let peerState = offset(\.peer.state)
   static let peerFrame = offset(\.peer.frame)
@@ -30,15 +31,18 @@ struct OwnerSnapshot: Equatable {
   let isAlive: Bool
   let state: UInt32
   let frame: UInt32
+  let framePage: UInt32
 
   /// Reads the state before the counter: an owner draws its last frame before it says that it is closing, so that a
-  /// snapshot that says closing has the last frame.
+  /// snapshot that says closing has the last frame. The frame's page comes after the counter: it is that frame's or a
+  /// later one's, which is announced by a signal of its own.
   init(_ memory: borrowing SharedMemory) {
     magic = memory.loadWord(at: ControlPage.ownerMagic)
     version = memory.loadWord(at: ControlPage.ownerVersion)
     state = memory.loadWord(at: ControlPage.ownerState)
     isAlive = memory.loadByte(at: ControlPage.ownerAlive) != 0
     frame = memory.loadWord(at: ControlPage.ownerFrame)
+    framePage = memory.loadWord(at: ControlPage.ownerFramePage)
   }
 }
 

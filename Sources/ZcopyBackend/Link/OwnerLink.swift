@@ -73,11 +73,16 @@ public struct OwnerLink: ~Copyable {
   /// The last frame that the peer says it has used.
   public var usedFrame: UInt32 { last.frame }
 
+  /// The number that the next frame gets.
+  public var nextFrame: UInt32 { ControlPage.frame(after: frame) }
+
   /// Announces that the buffer holds a new frame.
   ///
+  /// - Parameter framePage: the page of the buffer at which it begins; 0 but in a pool.
   /// - Throws: `XenError` if the event channel is lost.
-  public mutating func announceFrame() throws(XenError) {
-    frame = ControlPage.frame(after: frame)
+  public mutating func announceFrame(at framePage: UInt32 = 0) throws(XenError) {
+    frame = nextFrame
+    page.memory.storeWord(framePage, at: ControlPage.ownerFramePage)
     page.memory.storeWord(frame, at: ControlPage.ownerFrame)
     try events.notify(port)
   }

@@ -22,6 +22,8 @@ public struct PeerLink: ~Copyable {
   private let port: EventChannelPort
   private let page: GrantMapping
   private var frame: UInt32 = 0
+  /// The page of the buffer at which the last frame begins, as the owner says; to be checked against the buffer.
+  public private(set) var framePage: UInt32 = 0
   private var isEnding = false
 
   /// Connects to the owner's event channel and maps its control page.
@@ -108,6 +110,7 @@ public struct PeerLink: ~Copyable {
     var changes: [Change] = []
     if now.frame != frame, now.frame != 0 {
       frame = now.frame
+      framePage = now.framePage
       changes.append(.frame(now.frame))
     }
     switch now.state {

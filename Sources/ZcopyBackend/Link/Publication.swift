@@ -79,6 +79,7 @@ public struct Publication: Equatable, Sendable {
       (XEN_ZCOPY_NODE_EVENT_CHANNEL, "\(port)"),
       (XEN_ZCOPY_NODE_PROCESS, Self.ownProcess),
     ]
+    if let frame = request.frameByteCount { nodes.append((XEN_ZCOPY_NODE_FRAME_SIZE, "\(frame)")) }
     if let geometry = request.geometry {
       nodes += [
         (XEN_ZCOPY_NODE_WIDTH, "\(geometry.width)"),
@@ -119,7 +120,7 @@ public struct Publication: Equatable, Sendable {
   private static let otherNodes =
     [
       XEN_ZCOPY_NODE_GRANT_DIRECTORY, XEN_ZCOPY_NODE_SIZE, XEN_ZCOPY_NODE_OFFSET,
-      XEN_ZCOPY_NODE_CONTROL, XEN_ZCOPY_NODE_EVENT_CHANNEL,
+      XEN_ZCOPY_NODE_FRAME_SIZE, XEN_ZCOPY_NODE_CONTROL, XEN_ZCOPY_NODE_EVENT_CHANNEL,
     ] + pictureNodes
 
   /// All of them, or none.
@@ -155,7 +156,9 @@ public struct Publication: Equatable, Sendable {
       domain: domain,
       directory: GrantReference(rawValue: try number(XEN_ZCOPY_NODE_GRANT_DIRECTORY)),
       byteCount: Int(try number(XEN_ZCOPY_NODE_SIZE)),
-      offset: values[XEN_ZCOPY_NODE_OFFSET] == nil ? 0 : Int(try number(XEN_ZCOPY_NODE_OFFSET)))
+      offset: values[XEN_ZCOPY_NODE_OFFSET] == nil ? 0 : Int(try number(XEN_ZCOPY_NODE_OFFSET)),
+      frameByteCount: values[XEN_ZCOPY_NODE_FRAME_SIZE] == nil
+        ? nil : Int(try number(XEN_ZCOPY_NODE_FRAME_SIZE)))
     if Self.pictureNodes.contains(where: { values[$0] != nil }) {
       guard let format = PixelFormat(name: values[XEN_ZCOPY_NODE_FORMAT] ?? "") else {
         throw malformed(XEN_ZCOPY_NODE_FORMAT)

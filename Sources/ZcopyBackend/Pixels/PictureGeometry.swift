@@ -64,6 +64,47 @@ public struct PictureGeometry: Equatable, Sendable {
   }
 }
 
+/// A part of a picture, in pixels.
+public struct PictureRectangle: Equatable, Sendable {
+  /// The leftmost pixel, from 0.
+  public let x: Int
+  /// The topmost row, from 0.
+  public let y: Int
+  /// Pixels in a row.
+  public let width: Int
+  /// Rows.
+  public let height: Int
+
+  /// A part of a picture.
+  public init(x: Int, y: Int, width: Int, height: Int) {
+    self.x = x
+    self.y = y
+    self.width = width
+    self.height = height
+  }
+}
+
+extension PictureGeometry {
+  /// The bytes of each row of a rectangle; one range for all of them where rows have no gaps between them.
+  ///
+  /// - Parameters:
+  ///   - rectangle: the part of the picture.
+  ///   - offset: bytes before the picture's first pixel.
+  /// - Throws: `GeometryError.rectangleOutside` if it has no pixels or lies not wholly inside of the picture.
+  public func ranges(
+    of rectangle: PictureRectangle, offset: Int = 0
+  ) throws(GeometryError) -> [Range<Int>] {
+    guard rectangle.x >= 0, rectangle.y >= 0, rectangle.width > 0, rectangle.height > 0,
+      rectangle.width <= width, rectangle.height <= height,
+      rectangle.x <= width - rectangle.width, rectangle.y <= height - rectangle.height
+    else { throw .rectangleOutside(rectangle, self) }
+    let start = offset + rectangle.y * stride + rectangle.x * format.bytesPerPixel
+    let bytes = rectangle.width * format.bytesPerPixel
+    guard bytes < stride else { return [start..<start + rectangle.height * stride] }
+    return (0..<rectangle.height).map { start + $0 * stride..<start + $0 * stride + bytes }
+  }
+}
+
 extension PictureGeometry: CustomStringConvertible {
   /// For instance `1920x1080 XR24, stride 7680`.
   public var description: String { "\(width)x\(height) \(format), stride \(stride)" }
@@ -81,6 +122,10 @@ public enum GeometryError: Error, Equatable, Sendable {
   case strideNotWholePixels(stride: Int, format: PixelFormat)
   /// Stride times height does not fit the machine's integers.
   case overflow(stride: Int, height: Int)
+  /// A rectangle has no pixels, or some that are not the picture's.
+  case rectangleOutside(PictureRectangle, PictureGeometry)
+  /// There is no picture in the buffer.
+  case noPicture
   /// The picture ends after its buffer.
   case doesNotFit(PictureGeometry, offset: Int, size: Int)
 }
@@ -99,6 +144,9 @@ extension GeometryError: CustomStringConvertible {
       "a stride of \(stride) bytes splits a pixel of \(format), which has \(format.bytesPerPixel) bytes"
     case .overflow(let stride, let height):
       "\(height) rows of \(stride) bytes are more than this machine can count"
+    case .rectangleOutside(let rectangle, let geometry):
+      "the rectangle \(rectangle.width)x\(rectangle.height) at \(rectangle.x),\(rectangle.y) is not inside of \(geometry)"
+    case .noPicture: "the buffer was described without a picture: give its width and height"
     case .doesNotFit(let geometry, let offset, let size):
       "\(geometry) at offset \(offset) needs more bytes than the buffer's \(size)"
     }

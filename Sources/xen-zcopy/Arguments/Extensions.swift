@@ -23,6 +23,59 @@ extension GrantReference: ExpressibleByArgument {
   }
 }
 
+/// The mechanism on the command line.
+enum MechanismChoice: ExpressibleByArgument, Equatable {
+  case automatic
+  case only(Mechanism)
+
+  init?(argument: String) {
+    if argument == "auto" {
+      self = .automatic
+    } else if let mechanism = Mechanism(rawValue: argument) {
+      self = .only(mechanism)
+    } else {
+      return nil
+    }
+  }
+
+  static var allValueStrings: [String] { ["auto"] + Mechanism.allCases.map(\.rawValue) }
+
+  /// As it stands in help.
+  var defaultValueDescription: String { "auto" }
+
+  /// What is tried, in this order.
+  func list(needsDmaBuf: Bool) -> [Mechanism] {
+    switch self {
+    case .automatic: needsDmaBuf ? Mechanism.makingDmaBuf : Mechanism.automatic
+    case .only(let mechanism): [mechanism]
+    }
+  }
+}
+
+/// The memory of a shared buffer on the command line.
+enum MemoryChoice: ExpressibleByArgument, Equatable {
+  case automatic
+  case only(MemorySource)
+
+  init?(argument: String) {
+    if argument == "auto" {
+      self = .automatic
+    } else if let source = MemorySource(argument) {
+      self = .only(source)
+    } else {
+      return nil
+    }
+  }
+
+  /// As it stands in help.
+  var defaultValueDescription: String { "auto" }
+
+  /// The source, or nil for what serves best.
+  var source: MemorySource? {
+    if case .only(let source) = self { source } else { nil }
+  }
+}
+
 /// The options that say how the pixels of a picture lie in a buffer.
 struct GeometryOptions: ParsableArguments {
   @Option(help: "Pixels in a row.")

@@ -7,7 +7,10 @@ struct DoctorCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "doctor",
     abstract: "Say what this domain can do, and why not where it cannot.",
-    discussion: "Changes nothing. Exits 0 if mapping works here, 69 if not.")
+    discussion: """
+      Changes nothing. Says of each mechanism of `map` and of each --memory of `share` whether it works here, and which is \
+      chosen if none is asked for. Exits 0 if mapping works here, 69 if not.
+      """)
 
   @OptionGroup var common: CommonOptions
 
@@ -29,7 +32,16 @@ struct DoctorCommand: ParsableCommand {
           "text": .string(finding.text),
         ])
     }
-    common.output.report("diagnosis", nil, ["map": .bool(diagnosis.canMap)])
+    common.output.report(
+      "diagnosis", nil,
+      [
+        "map": .bool(diagnosis.canMap),
+        "mechanism": diagnosis.mechanism.map { .string($0.rawValue) } ?? .null,
+        "memory": diagnosis.memory.map { .string("\($0)") } ?? .null,
+        "works": .object(
+          Dictionary(
+            diagnosis.predictions.map { ($0.name, .bool($0.works)) }, uniquingKeysWith: { $1 })),
+      ])
     if !diagnosis.canMap { throw ExitCode.unavailable }
   }
 }

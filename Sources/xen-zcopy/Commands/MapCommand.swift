@@ -9,12 +9,13 @@ struct MapCommand: ParsableCommand {
     commandName: "map",
     abstract: "Turn another domain's buffer into a dma-buf.",
     discussion: """
-      With --dump, --verify or --exec alone it exits when that is done; otherwise it holds the buffer until SIGINT or \
+      With --dump, --verify, --draw or --exec alone it exits when that is done; otherwise it holds the buffer until SIGINT or \
       SIGTERM, or until the owner goes. At the end it closes the buffer, waits until the kernel has released the pages, \
       and tells the owner.
 
         xen-zcopy map --from /local/domain/1/data/zcopy/screen --dump screen.png
         xen-zcopy map --domain 1 --directory 812 --size 8100K --exec my-backend
+        xen-zcopy map --from /local/domain/0/data/zcopy/canvas --draw smpte
       """)
 
   @Option(
@@ -27,6 +28,18 @@ struct MapCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("The first page of its grant directory.", valueName: "reference"))
   var directory: GrantReference?
+
+  @Flag(
+    help: ArgumentHelp(
+      "Offer an empty directory, and map what the domain lists there (backend-allocated mode).",
+      discussion: "In place of --directory; the other side runs `share --into-directory`."))
+  var offerDirectory = false
+
+  @Option(
+    help: ArgumentHelp(
+      "How to map: dmabuf (no copy), copy (a dma-buf that is refreshed by grant copy), cpu (no dma-buf), or auto.",
+      valueName: "mechanism"))
+  var mechanism: MechanismChoice = .automatic
 
   @Option(help: "The buffer's size, for instance 8294400, 8100K or 8M.")
   var size: ByteSize?
@@ -50,6 +63,12 @@ struct MapCommand: ParsableCommand {
       "Compare the contents with a test pattern: smpte or counting.", valueName: "pattern"))
   var verify: TestPattern?
 
+  @Option(
+    help: ArgumentHelp(
+      "Draw into the buffer: a test pattern (smpte or counting), or a PNG file.",
+      valueName: "pattern|file.png"))
+  var draw: String?
+
   @Flag(help: "Go on with each frame that the owner announces (with --from).")
   var follow = false
 
@@ -72,12 +91,13 @@ struct MapCommand: ParsableCommand {
 
   func validate() throws {
     if from != nil {
-      guard domain == nil, directory == nil, size == nil, offset == nil else {
+      guard domain == nil, directory == nil, size == nil, offset == nil, !offerDirectory else {
         throw ValidationError("--from has the domain, directory, size and offset: leave them out")
       }
     } else {
-      guard domain != nil, directory != nil, size != nil else {
-        throw ValidationError("give --from, or --domain with --directory and --size")
+      guard domain != nil, (directory != nil) != offerDirectory, size != nil else {
+        throw ValidationError(
+          "give --from, or --domain and --size with --directory or --offer-directory")
       }
       guard !follow else {
         throw ValidationError("--follow needs --from: frames are announced there")
@@ -85,6 +105,12 @@ struct MapCommand: ParsableCommand {
     }
     guard (0...3600).contains(releaseTimeout) else {
       throw ValidationError("--release-timeout takes 0 to 3600 seconds")
+    }
+    if let draw, TestPattern(name: draw) == nil, !draw.lowercased().hasSuffix(".png") {
+      throw ValidationError("--draw takes smpte, counting, or a file that ends in .png")
+    }
+    guard mechanism != .only(.cpu) || exec.isEmpty else {
+      throw ValidationError("--exec needs a dma-buf, which the mechanism cpu does not make")
     }
     guard name?.utf8.count ?? 0 <= 31 else {
       throw ValidationError("--name takes at most 31 bytes")
@@ -98,7 +124,8 @@ struct MapCommand: ParsableCommand {
     try withFailures {
       let xen = Xen(SystemPlatform(logger: common.logger))
       let plan = MapSession.Plan(
-        name: name ?? defaultName, contents: ContentsWriter(path: dump, pattern: verify),
+        name: name ?? defaultName, mechanisms: mechanism.list(needsDmaBuf: !exec.isEmpty),
+        contents: ContentsWriter(path: dump, pattern: verify), drawing: draw.map(drawing),
         follows: follow, program: exec, releaseTimeout: .seconds(releaseTimeout))
       let session = try MapSession(plan, xen: xen, output: common.output, logger: common.logger)
       let limits = BufferLimits(
@@ -109,14 +136,24 @@ struct MapCommand: ParsableCommand {
         try session.run(publishedAt: from, limits: limits) { request in
           if let geometry { request.geometry = geometry }
         }
-      } else if let domain, let directory, let size {
+      } else if let domain, let size {
         let request = MapRequest(
-          domain: try domain.resolve(xen), directory: directory, byteCount: size.bytes,
-          offset: offset?.bytes ?? 0, geometry: geometry)
+          domain: try domain.resolve(xen), directory: directory ?? GrantReference(rawValue: 0),
+          byteCount: size.bytes, offset: offset?.bytes ?? 0, geometry: geometry)
         try request.check()
-        try session.run(request, limits: limits)
+        if offerDirectory {
+          try session.runOffering(request, limits: limits)
+        } else {
+          try session.run(request, limits: limits)
+        }
       }
     }
+  }
+
+  /// What --draw stands for; a pattern fills all of a frame.
+  private func drawing(_ name: String) -> BufferSource {
+    if let pattern = TestPattern(name: name) { return .pattern(pattern, byteCount: .max) }
+    return .picture(path: name)
   }
 
   /// A name that tells where the buffer comes from.

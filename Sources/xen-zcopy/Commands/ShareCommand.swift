@@ -10,11 +10,15 @@ struct ShareCommand: ParsableCommand {
     abstract: "Grant a buffer to another domain.",
     discussion: """
       Makes memory, fills it, grants it page by page and lists the pages in a grant directory. Holds it until SIGINT or \
-      SIGTERM, until the last of --frames, or until the other domain ends; then asks the peer to release it.
+      SIGTERM, until the last of --frames, until the program of --exec or the other domain ends; then asks the peer to \
+      release it.
 
         xen-zcopy share --domain 0 --pattern smpte --publish screen
         xen-zcopy share --domain 0 --pattern smpte --publish screen --frames 100 --fps 10
+        xen-zcopy share --domain 0 --pattern smpte --publish screen --frames 100 --pool 32M
         xen-zcopy share --domain 0 --file picture.png --publish picture
+        xen-zcopy share --domain 1 --memory heap:system --width 1920 --height 1080 --publish canvas --dump drawn.png
+        xen-zcopy share --domain 1 --memory fd:5 --into-directory 812
       """)
 
   @Option(help: "The domain that may map it: its number or name.")
@@ -28,6 +32,24 @@ struct ShareCommand: ParsableCommand {
     help: ArgumentHelp(
       "Fill it with a file: a picture if it ends in .png, else its bytes.", valueName: "file"))
   var file: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Where memory comes from: gntalloc, udmabuf, heap:NAME, fd:N (a dma-buf that was inherited), or auto.",
+      valueName: "memory"))
+  var memory: MemoryChoice = .automatic
+
+  @Option(
+    help: ArgumentHelp(
+      "List the pages in a directory that the other domain has made (backend-allocated mode).",
+      valueName: "reference"))
+  var intoDirectory: GrantReference?
+
+  @Option(
+    help: ArgumentHelp(
+      "Share so much at once, and draw each of --frames into a part that the peer does not read (with --publish).",
+      valueName: "size"))
+  var pool: ByteSize?
 
   @Option(help: "Fill it with a test pattern: smpte (1920x1080 unless said otherwise) or counting.")
   var pattern: TestPattern?
@@ -48,6 +70,24 @@ struct ShareCommand: ParsableCommand {
   @Option(help: "Frames a second, at most 240.")
   var fps: Double = 10
 
+  @Option(
+    help: ArgumentHelp(
+      "Write what the peer has drawn to a file each time that it is done with a frame (with --publish).",
+      valueName: "file"))
+  var dump: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Compare what the peer has drawn with a test pattern (with --publish).", valueName: "pattern"))
+  var verify: TestPattern?
+
+  @Option(
+    parsing: .remaining,
+    help: ArgumentHelp(
+      "Run a program with the dma-buf inherited and its number in ZCOPY_FD. Takes the rest of the line.",
+      valueName: "command"))
+  var exec: [String] = []
+
   @Option(help: ArgumentHelp("How long to wait for the peer at the end.", valueName: "seconds"))
   var releaseTimeout: Int = 10
 
@@ -57,9 +97,26 @@ struct ShareCommand: ParsableCommand {
     guard file == nil || pattern == nil else {
       throw ValidationError("--file and --pattern exclude each other")
     }
-    guard size != nil || file != nil || pattern == .smpte || picture.width != nil else {
+    guard size != nil || file != nil || pattern == .smpte || picture.width != nil || isGiven else {
       throw ValidationError(
-        "give --size, --file, or --pattern with a picture's --width and --height")
+        "give --size, --file, a picture's --width and --height, or --memory fd:N")
+    }
+    guard exec.isEmpty || memory.source != .gntalloc else {
+      throw ValidationError("--exec needs a dma-buf, which memory of gntalloc is not")
+    }
+    if let pool {
+      guard publish != nil, pattern != nil, frames != nil else {
+        throw ValidationError("--pool needs --publish, --pattern and --frames")
+      }
+      guard pool.bytes > 0 else { throw ValidationError("--pool must be at least 1 byte") }
+    }
+    guard dump == nil && verify == nil || publish != nil else {
+      throw ValidationError("--dump and --verify need --publish: the peer says there what it has drawn")
+    }
+    if let dump, dump.lowercased().hasSuffix(".png"), picture.width == nil, pattern != .smpte,
+      file?.lowercased().hasSuffix(".png") != true
+    {
+      throw ValidationError("a picture needs --width and --height; or dump to a name without .png")
     }
     if let size, size.bytes == 0 { throw ValidationError("--size must be at least 1 byte") }
     if let publish, Publication.path(for: publish) == nil {
@@ -81,16 +138,27 @@ struct ShareCommand: ParsableCommand {
     try withFailures {
       let xen = Xen(SystemPlatform(logger: common.logger))
       let (source, geometry, byteCount) = try contents()
+      if let pool, let byteCount, pool.bytes < byteCount {
+        throw Failure(
+          "a pool of \(pool.bytes) bytes has no room for a frame of \(byteCount); give a larger --pool")
+      }
       let plan = ShareSession.Plan(
-        peer: try domain.resolve(xen), byteCount: byteCount, source: source, geometry: geometry,
-        name: publish, frames: frames, interval: .seconds(1 / fps),
-        releaseTimeout: .seconds(releaseTimeout))
+        peer: try domain.resolve(xen), byteCount: byteCount, memory: memory.source,
+        directory: intoDirectory.map { .peers($0) } ?? .own, poolByteCount: pool?.bytes,
+        source: source, geometry: geometry, name: publish, frames: frames,
+        interval: .seconds(1 / fps), contents: ContentsWriter(path: dump, pattern: verify),
+        program: exec, releaseTimeout: .seconds(releaseTimeout))
       try ShareSession(plan, xen: xen, output: common.output).run()
     }
   }
 
-  /// What the buffer is filled with, the picture in it, and its size.
-  private func contents() throws -> (BufferSource, PictureGeometry?, Int) {
+  /// Whether the memory is a dma-buf that has a size of its own.
+  private var isGiven: Bool {
+    if case .fileDescriptor? = memory.source { true } else { false }
+  }
+
+  /// What a frame is filled with, the picture in it, and its size, which a dma-buf that is given has by itself.
+  private func contents() throws -> (BufferSource, PictureGeometry?, Int?) {
     if let file, file.lowercased().hasSuffix(".png") {
       let reader = try PNG.Reader(path: file, as: picture.format ?? .xr24)
       let geometry = try PictureGeometry(
@@ -115,9 +183,10 @@ struct ShareCommand: ParsableCommand {
       geometry = try PictureGeometry(
         width: 1920, height: 1080, format: picture.format ?? .xr24, stride: picture.stride)
     }
-    let byteCount = try geometry.map { try checked($0) } ?? size?.bytes ?? 0
-    guard let pattern else { return (.empty(byteCount: byteCount), geometry, byteCount) }
-    return (.pattern(pattern, byteCount: byteCount), geometry, byteCount)
+    let byteCount =
+      isGiven && size == nil ? nil : try geometry.map { try checked($0) } ?? size?.bytes ?? 0
+    guard let pattern else { return (.empty, geometry, byteCount) }
+    return (.pattern(pattern, byteCount: byteCount ?? .max), geometry, byteCount)
   }
 
   /// The buffer's size for a picture: what was asked for, or every row with its padding.

@@ -4,8 +4,8 @@ import ZcopyBackend
 
 /// What a shared buffer is filled with.
 enum BufferSource {
-  /// Zeroes.
-  case empty(byteCount: Int)
+  /// What the memory holds when it is handed out: zeroes, but in a dma-buf that is given.
+  case empty
   /// A test pattern, drawn anew for each frame.
   case pattern(TestPattern, byteCount: Int)
   /// A PNG picture.
@@ -13,20 +13,24 @@ enum BufferSource {
   /// A file's bytes.
   case raw(path: String, byteCount: Int)
 
-  /// Fills the buffer.
+  /// Fills a frame.
   ///
-  /// - Parameter frame: the number of the frame, from 1.
+  /// - Parameters:
+  ///   - memory: the buffer.
+  ///   - data: where the frame's data lies in it, at least as large as what fills it.
+  ///   - geometry: the picture in the frame, if it is one.
+  ///   - frame: the number of the frame, from 1.
   /// - Throws: `PictureError` if a file cannot be read or a pattern not drawn.
   func fill(
-    _ buffer: borrowing SharedBuffer, geometry: PictureGeometry?, frame: UInt32
+    _ memory: borrowing SharedMemory, _ data: Range<Int>, geometry: PictureGeometry?, frame: UInt32
   ) throws(PictureError) {
     switch self {
     case .empty: break
     case .pattern(let pattern, let byteCount):
-      try draw(pattern, in: buffer, byteCount, geometry, frame)
+      try draw(pattern, in: memory, data.prefix(byteCount), geometry, frame)
     case .raw(let path, let byteCount):
-      try RawFile.read(from: path, byteCount: byteCount) { offset, bytes in
-        buffer.memory.write(bytes, to: offset)
+      try RawFile.read(from: path, byteCount: min(byteCount, data.count)) { offset, bytes in
+        memory.write(bytes, to: data.lowerBound + offset)
       }
     case .picture(let path):
       guard let geometry else { return }
@@ -36,30 +40,43 @@ enum BufferSource {
         header: { header in
           guard header.width == geometry.width, header.height == geometry.height else {
             throw Failure(
-              "the file is \(header.width)x\(header.height) now and was \(geometry.width)x\(geometry.height)"
+              "the file is \(header.width)x\(header.height), and the buffer's picture \(geometry.width)x\(geometry.height)"
             )
           }
         },
-        row: { row, bytes in buffer.memory.write(bytes, to: row * geometry.stride) })
+        row: { row, bytes in
+          memory.write(bytes, to: data.lowerBound + row * geometry.stride)
+        })
     }
   }
 
   /// Draws piece by piece through private memory: the shared memory is never read back.
   private func draw(
-    _ pattern: TestPattern, in buffer: borrowing SharedBuffer, _ byteCount: Int,
+    _ pattern: TestPattern, in memory: borrowing SharedMemory, _ data: Range<Int>,
     _ geometry: PictureGeometry?, _ frame: UInt32
   ) throws(PictureError) {
     var words = [UInt32](repeating: 0, count: 16384)
     var offset = 0
-    while offset < byteCount {
-      let count = min(words.count * 4, byteCount - offset)
+    while offset < data.count {
+      let count = min(words.count * 4, data.count - offset)
       var span = words.mutableSpan
       // SAFETY: any bytes are words, and the array is borrowed for the call.
       var bytes = unsafe span.mutableBytes
       // What it draws after the end of the last piece stays in private memory.
       try pattern.fill(&bytes, from: offset, geometry: geometry, frame: frame &- 1)
-      buffer.memory.write(bytes.bytes.extracting(first: count), to: offset)
+      memory.write(bytes.bytes.extracting(first: count), to: data.lowerBound + offset)
       offset += count
+    }
+  }
+}
+
+extension BufferSource: CustomStringConvertible {
+  /// As it reads in a report.
+  var description: String {
+    switch self {
+    case .empty: "as they were"
+    case .pattern(let pattern, _): "the pattern \(pattern.rawValue)"
+    case .picture(let path), .raw(let path, _): "those of \(path)"
     }
   }
 }

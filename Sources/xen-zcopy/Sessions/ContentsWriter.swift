@@ -12,41 +12,55 @@ struct ContentsWriter {
   /// Whether the buffer must be mapped for the processor at all.
   var isNeeded: Bool { path != nil || pattern != nil }
 
+  /// What is done with them, for a report; nil for nothing.
+  var summary: String? {
+    let parts = [path.map { "written to \($0)" }, pattern.map { "is the pattern \($0.rawValue)" }]
+    return isNeeded ? parts.compactMap { $0 }.joined(separator: ", ") : nil
+  }
+
   /// Writes and compares one frame.
   ///
   /// - Parameters:
+  ///   - memory: the buffer.
+  ///   - data: where the frame's data lies in it.
+  ///   - geometry: the picture in the frame, if it is one.
   ///   - frame: the number that the owner gave it, from 1; 1 where there is none.
+  ///   - domain: the other domain, for messages.
   /// - Throws: `PictureError` if the file cannot be written, `Failure` where the contents differ from the pattern.
-  func take(_ contents: borrowing GrantMapping, of request: MapRequest, frame: UInt32) throws {
-    if let path { try write(contents, of: request, to: path) }
-    if let pattern { try compare(contents, of: request, with: pattern, frame: frame) }
+  func take(
+    _ memory: borrowing SharedMemory, _ data: Range<Int>, geometry: PictureGeometry?,
+    frame: UInt32, of domain: DomainID
+  ) throws {
+    if let path { try write(memory, data, geometry, to: path) }
+    if let pattern { try compare(memory, data, geometry, with: pattern, frame: frame, of: domain) }
   }
 
   private func write(
-    _ contents: borrowing GrantMapping, of request: MapRequest, to path: String
+    _ memory: borrowing SharedMemory, _ data: Range<Int>, _ geometry: PictureGeometry?,
+    to path: String
   ) throws {
     guard path.lowercased().hasSuffix(".png") else {
-      try RawFile.write(to: path, byteCount: request.byteCount - request.offset) { offset, bytes in
-        contents.memory.read(from: request.offset + offset, into: &bytes)
+      try RawFile.write(to: path, byteCount: data.count) { offset, bytes in
+        memory.read(from: data.lowerBound + offset, into: &bytes)
       }
       return
     }
-    guard let geometry = request.geometry else {
+    guard let geometry else {
       throw Failure(
         "cannot write \(path): the buffer was published without a picture; give --width and --height, or dump to a name "
           + "without .png")
     }
     try PNG.write(to: path, geometry: geometry) { row, bytes in
-      contents.memory.read(from: request.offset + row * geometry.stride, into: &bytes)
+      memory.read(from: data.lowerBound + row * geometry.stride, into: &bytes)
     }
   }
 
   /// Compares byte by byte, a piece at a time, and tells the first word that differs.
   private func compare(
-    _ contents: borrowing GrantMapping, of request: MapRequest, with pattern: TestPattern,
-    frame: UInt32
+    _ memory: borrowing SharedMemory, _ data: Range<Int>, _ geometry: PictureGeometry?,
+    with pattern: TestPattern, frame: UInt32, of domain: DomainID
   ) throws {
-    let end = request.byteCount - request.offset
+    let end = data.count
     var expected = [UInt32](repeating: 0, count: 16384)
     var found = expected
     var offset = 0
@@ -59,15 +73,15 @@ struct ContentsWriter {
         found = expected
       }
       try Self.fill(&expected) { bytes in
-        try pattern.fill(&bytes, from: offset, geometry: request.geometry, frame: frame &- 1)
+        try pattern.fill(&bytes, from: offset, geometry: geometry, frame: frame &- 1)
       }
       Self.fill(&found) { bytes in
-        contents.memory.read(from: request.offset + offset, into: &bytes)
+        memory.read(from: data.lowerBound + offset, into: &bytes)
       }
       if let index = (0..<count).first(where: { expected[$0] != found[$0] }) {
         let word = { (value: UInt32) in "0x" + String(value, radix: 16) }
         throw Failure(
-          "frame \(frame) of domain \(request.domain) is not the pattern \(pattern.rawValue): "
+          "frame \(frame) of domain \(domain) is not the pattern \(pattern.rawValue): "
             + "the word at byte \(offset + 4 * index) is \(word(found[index])), not \(word(expected[index]))"
         )
       }

@@ -1,5 +1,4 @@
 import ArgumentParser
-import CZcopy
 import DmaBuf
 import Glibc
 import Logging
@@ -14,8 +13,12 @@ final class MapSession {
   struct Plan {
     /// The name that the dma-buf gets.
     var name: String
+    /// The ways in which it may be mapped, in the order in which they are tried.
+    var mechanisms = Mechanism.automatic
     /// Where contents go.
     var contents: ContentsWriter
+    /// What is drawn into each frame, if anything is.
+    var drawing: BufferSource?
     /// Whether every frame is taken until the owner ends.
     var follows: Bool
     /// A program that gets the dma-buf, or nothing.
@@ -34,36 +37,42 @@ final class MapSession {
   }
 
   private let xen: Xen
+  private let linux: Linux
   private let plan: Plan
   private let output: Output
   private let logger: Logger
   private let loop: EventLoop
+  private let releasing: ReleaseQueue
   private var request: MapRequest?
   private var link: PeerLink?
   private var watch: DomainWatch?
   private var buffer: MappedBuffer?
-  private var releasing: ReleasingBuffer?
-  private var contents: GrantMapping?
-  private var child: Int32?
-  private var childCode: Int32 = 0
+  private var offered: OfferedDirectory?
+  private var contents: BufferContents?
+  private var program: ChildProgram?
   private var hasTakenFrame = false
   private var wasInterrupted = false
   private var end: End?
   private var failure: (any Error)?
 
   /// Blocks the signals, before any library starts a thread.
-  init(_ plan: Plan, xen: Xen, output: Output, logger: Logger) throws {
+  init(_ plan: Plan, xen: Xen, linux: Linux = Linux(), output: Output, logger: Logger) throws {
     self.plan = plan
     self.xen = xen
+    self.linux = linux
     self.output = output
     self.logger = logger
     loop = try EventLoop()
+    releasing = ReleaseQueue(loop)
     try loop.onSignals(SIGINT, SIGTERM) { [unowned self] signal in interrupt(signal) }
   }
 
   /// Maps what is described on the command line.
   func run(_ request: MapRequest, limits: BufferLimits) throws {
-    try serve(request, limits: limits)
+    try serve(request) { [xen, linux, plan] in
+      try MappedBuffer(
+        request, xen: xen, linux: linux, limits: limits, mechanisms: plan.mechanisms)
+    }
   }
 
   /// Maps what another domain has published.
@@ -75,13 +84,48 @@ final class MapSession {
     change(&request)
     try request.check()
     link = try PeerLink(publication, xen: xen)
-    try serve(request, limits: limits)
+    try run(request, limits: limits)
   }
 
-  private func serve(_ request: MapRequest, limits: BufferLimits) throws {
+  /// Offers an empty directory, and maps what the other domain lists there.
+  func runOffering(_ request: MapRequest, limits: BufferLimits) throws {
+    let directory = try OfferedDirectory(
+      byteCount: request.byteCount, peer: request.domain, limits: limits, xen: xen)
+    var request = request
+    request.directory = directory.reference
+    let pages = directory.pages
+    offered = consume directory
+    output.report(
+      "offered",
+      "directory \(request.directory) waits for \(pages) references of domain \(request.domain): fill it there with "
+        + "`xen-zcopy share --into-directory \(request.directory) --size \(request.byteCount) --domain <this one>`",
+      [
+        "domain": .number(Int(request.domain.rawValue)), "pages": .number(pages),
+        "directory": .number(Int(request.directory.rawValue)),
+      ])
+    let references = try awaitReferences()
+    guard let references else { return }
+    try serve(request) { [xen, linux, plan] in
+      try MappedBuffer(
+        request, references: references, xen: xen, linux: linux, limits: limits,
+        mechanisms: plan.mechanisms)
+    }
+  }
+
+  /// The references that the other domain has written, or nil if a signal came first.
+  private func awaitReferences() throws -> [GrantReference]? {
+    while end == nil {
+      if let references = offered?.references() { return references }
+      // Nobody tells when it is full: displif has its response for that.
+      try loop.turn(waiting: 20)
+    }
+    return nil
+  }
+
+  private func serve(_ request: MapRequest, map: () throws -> MappedBuffer) throws {
     self.request = request
     do {
-      try start(request, limits: limits)
+      try start(request, try map())
       while end == nil { try loop.turn(waiting: -1) }
     } catch {
       failure = error
@@ -89,44 +133,62 @@ final class MapSession {
     // Whatever failed, the owner gets its pages back and hears of it.
     try finish(request)
     if let failure { throw failure }
-    if childCode != 0 { throw ExitCode(childCode) }
+    if let code = program?.code, code != 0 { throw ExitCode(code) }
   }
 
-  private func start(_ request: MapRequest, limits: BufferLimits) throws {
-    let buffer = try MappedBuffer(request, xen: xen, limits: limits)
-    do throws(DmaBufError) {
-      try buffer.dmaBuf.setName(plan.name)
-    } catch {
-      logger.warning("\(error)")
-    }
+  private func start(_ request: MapRequest, _ buffer: consuming MappedBuffer) throws {
+    name(buffer)
     report(buffer)
-    if plan.contents.isNeeded { contents = try buffer.mapContents() }
+    if plan.drawing != nil {
+      contents = try buffer.mapContents(for: .readWrite)
+    } else if plan.contents.isNeeded {
+      contents = try buffer.mapContents()
+    }
     self.buffer = consume buffer
     try watchOwner(request.domain)
     try link?.announceMapped()
     // What the owner has drawn so far; an owner that counts no frames has drawn one.
     if link != nil { try lookAtOwner() }
-    if !plan.follows, !hasTakenFrame { try takeFrame(1, of: request) }
+    if !plan.follows, !hasTakenFrame { try take(frame: 1, at: 0) }
     if !plan.program.isEmpty { try startProgram() }
     let hasWork = !plan.program.isEmpty || plan.follows
-    if plan.contents.isNeeded, !hasWork { finishWith(.done) }
+    if contents != nil, !hasWork { finishWith(.done) }
+  }
+
+  private func name(_ buffer: borrowing MappedBuffer) {
+    switch buffer.dmaBuf {
+    case .some(let dmaBuf):
+      do throws(DmaBufError) {
+        try dmaBuf.setName(plan.name)
+      } catch {
+        logger.warning("\(error)")
+      }
+    case .none: break
+    }
   }
 
   private func report(_ buffer: borrowing MappedBuffer) {
     let request = buffer.request
-    let number = buffer.dmaBuf.fileDescriptor.rawValue
+    let number = buffer.fileDescriptor?.rawValue
+    let inode = buffer.identity
     let timings = buffer.timings
+    let mechanism = buffer.mechanism.rawValue
+    let passedOver = buffer.passedOver.map { "not by \($0.mechanism.rawValue): \($0.reason.cause)" }
+    let file =
+      inode.map { "inode \($0), file descriptor \(number ?? -1)" } ?? "no dma-buf"
     output.report(
       "mapped",
-      "mapped \(buffer.references.count) pages (\(request.byteCount) bytes) of domain \(request.domain) by dmabuf: "
-        + "inode \(buffer.dmaBuf.identity), file descriptor \(number); directory \(timings.directory.inMilliseconds), "
-        + "dma-buf \(timings.dmaBuf.inMilliseconds)",
+      "mapped \(buffer.references.count) pages (\(request.byteCount) bytes) of domain \(request.domain) by \(mechanism): "
+        + "\(file); directory \(timings.directory.inMilliseconds), mapping \(timings.mapping.inMilliseconds)"
+        + passedOver.map { "; \($0)" }.joined(),
       [
         "domain": .number(Int(request.domain.rawValue)), "pages": .number(buffer.references.count),
         "size": .number(request.byteCount), "offset": .number(request.offset),
-        "mechanism": "dmabuf", "inode": .number(Int(clamping: buffer.dmaBuf.identity)),
-        "fd": .number(Int(number)), "directory_ms": .real(timings.directory.milliseconds),
-        "dmabuf_ms": .real(timings.dmaBuf.milliseconds),
+        "mechanism": .string(mechanism), "passed_over": .list(passedOver.map { .string($0) }),
+        "inode": inode.map { .number(Int(clamping: $0)) } ?? .null,
+        "fd": number.map { .number(Int($0)) } ?? .null,
+        "directory_ms": .real(timings.directory.milliseconds),
+        "mapping_ms": .real(timings.mapping.milliseconds),
       ])
   }
 
@@ -137,11 +199,7 @@ final class MapSession {
       try loop.onReadable(descriptor) { [unowned self] in attempt { try lookAtOwner() } }
     }
     let watch = try DomainWatch(domain, xen: xen)
-    if watch.isNotified {
-      try loop.onReadable(watch.fileDescriptor) { [unowned self] in attempt { try lookAtDomain() } }
-    } else {
-      try loop.every(.milliseconds(500)) { [unowned self] in attempt { try lookAtDomain() } }
-    }
+    try loop.onDomainEvents(watch) { [unowned self] in attempt { try lookAtDomain() } }
     self.watch = consume watch
     try lookAtDomain()
   }
@@ -151,43 +209,101 @@ final class MapSession {
   }
 
   private func lookAtOwner() throws {
-    guard let request, let changes = try link?.changes() else { return }
+    guard let changes = try link?.changes() else { return }
     for change in changes {
       switch change {
       case .frame(let frame):
-        if plan.follows || !hasTakenFrame { try takeFrame(frame, of: request) }
-        try link?.announceUsed(frame: frame)
+        let page = link?.framePage ?? 0
+        if plan.follows || !hasTakenFrame {
+          try take(frame: frame, at: page)
+        } else {
+          try whenIdle { [unowned self] in try link?.announceUsed(frame: frame) }
+        }
       case .closing: finishWith(.ownerClosing)
       case .died: finishWith(.ownerDied)
       }
     }
   }
 
-  private func takeFrame(_ frame: UInt32, of request: MapRequest) throws {
+  // MARK: - Frames
+
+  /// Takes a frame, and tells the owner once nobody reads it any more.
+  private func take(frame: UInt32, at page: UInt32) throws {
+    guard let request else { return }
     hasTakenFrame = true
+    let data = try request.data(ofFrameAt: page)
+    guard buffer?.mechanism == .copy, link != nil else {
+      try use(frame, data)
+      return try whenIdle { [unowned self] in try link?.announceUsed(frame: frame) }
+    }
+    // Devices that read the copy must be done with it before it changes; the owner's pages are free right after.
+    try whenIdle { [unowned self] in
+      try refresh(data)
+      try use(frame, data)
+      try link?.announceUsed(frame: frame)
+    }
+  }
+
+  private func refresh(_ data: Range<Int>) throws {
+    switch buffer {
+    case .some(let buffer): try buffer.refresh([data])
+    case .none: break
+    }
+  }
+
+  private func writeBack(_ data: Range<Int>) throws {
+    switch buffer {
+    case .some(let buffer): try buffer.writeBack([data])
+    case .none: break
+    }
+  }
+
+  /// Runs the body once no device is at work with the dma-buf: now, or when its fences are signalled.
+  private func whenIdle(_ body: @escaping () throws -> Void) throws {
+    guard let fences = try pendingFences() else { return try body() }
+    try loop.onSignalled(fences) { [unowned self] in attempt { try body() } }
+  }
+
+  /// What devices are still at work with, or nil.
+  private func pendingFences() throws -> SyncFile? {
+    switch buffer {
+    case .some(let buffer): try buffer.isIdle() ? nil : try buffer.exportFences()
+    case .none: nil
+    }
+  }
+
+  private func use(_ frame: UInt32, _ data: Range<Int>) throws {
     let clock = ContinuousClock()
     let start = clock.now
-    if contents != nil {
-      try contents.borrowing { (mapping: borrowing GrantMapping) in
-        try plan.contents.take(mapping, of: request, frame: frame)
+    if let drawing = plan.drawing {
+      try contents?.withMemory { memory in
+        try drawing.fill(memory, data, geometry: request?.geometry, frame: frame)
+      }
+      try writeBack(data)
+    }
+    if plan.contents.isNeeded, let request {
+      try contents?.withMemory { memory in
+        try plan.contents.take(
+          memory, data, geometry: request.geometry, frame: frame, of: request.domain)
       }
     }
-    let took = start.duration(to: clock.now)
+    report(frame, start.duration(to: clock.now))
+  }
+
+  private func report(_ frame: UInt32, _ took: Duration) {
     if plan.follows {
       output.report(
         "frame", "frame \(frame)" + (contents != nil ? ": contents \(took.inMilliseconds)" : ""),
         ["frame": .number(Int(frame)), "contents_ms": .real(took.milliseconds)])
-    } else if plan.contents.isNeeded {
-      let what = [
-        plan.contents.path.map { "written to \($0)" },
-        plan.contents.pattern.map { "is the pattern \($0.rawValue)" },
-      ].compactMap { $0 }.joined(separator: ", ")
+    } else if contents != nil {
+      let what = [plan.drawing.map { "are \($0) now" }, plan.contents.summary]
+        .compactMap { $0 }.joined(separator: ", ")
       output.report(
         "contents", "contents \(what): \(took.inMilliseconds)",
         [
           "path": plan.contents.path.map { .string($0) } ?? .null,
           "verified": plan.contents.pattern.map { .string($0.rawValue) } ?? .null,
-          "contents_ms": .real(took.milliseconds),
+          "drawn": .bool(plan.drawing != nil), "contents_ms": .real(took.milliseconds),
         ])
     }
   }
@@ -195,17 +311,14 @@ final class MapSession {
   // MARK: - The program
 
   private func startProgram() throws {
-    guard let descriptor = buffer?.dmaBuf.fileDescriptor.rawValue else { return }
-    let child = try spawn(plan.program, inheriting: descriptor, named: "ZCOPY_FD")
-    self.child = child
-    try loop.onExit(of: child) { [unowned self] in
-      // The end of the session may have waited for it before this is told.
-      guard self.child != nil else { return }
-      childCode = czcopy_reap(child)
-      self.child = nil
+    guard let file = buffer?.fileDescriptor else {
+      throw Failure("cannot run \(plan.program[0]): a buffer that is mapped by cpu has no dma-buf")
+    }
+    program = try ChildProgram(plan.program, inheriting: file, loop: loop) { [unowned self] in
+      let code = program?.code ?? 0
       output.report(
-        "exec", childCode == 0 ? nil : "\(plan.program[0]) ended with exit code \(childCode)",
-        ["code": .number(Int(childCode))])
+        "exec", code == 0 ? nil : "\(plan.program[0]) ended with exit code \(code)",
+        ["code": .number(Int(code))])
       finishWith(.done)
     }
   }
@@ -213,9 +326,9 @@ final class MapSession {
   // MARK: - The end
 
   private func interrupt(_ signal: Int32) {
-    if let child { kill(child, signal) }
+    program?.signal(signal)
     // With a program, its end is waited for: it holds the buffer. A second signal no longer waits.
-    if child == nil || wasInterrupted { finishWith(.signal(signal)) }
+    if program?.isRunning != true || wasInterrupted { finishWith(.signal(signal)) }
     wasInterrupted = true
   }
 
@@ -233,30 +346,27 @@ final class MapSession {
 
   /// Closes the buffer, waits until the kernel has released it, and tells its owner.
   private func finish(_ request: MapRequest) throws {
-    try endProgram()
+    // After a second signal nobody waits any more.
+    let isSignal = if case .signal = end { true } else { false }
+    try program?.end(with: isSignal ? SIGKILL : SIGTERM, within: plan.releaseTimeout)
     contents = nil
     let domain = request.domain
     if let line = reason(domain) {
       output.report("ended", line.text, ["reason": .string(line.code)])
     }
     guard let buffer = buffer.take() else { return }
-    releasing = buffer.close()
-    let clock = ContinuousClock()
-    let start = clock.now
-    var pause: Int32 = 1
-    var asked = try releasing?.isReleased() ?? true
-    while !asked, start.duration(to: clock.now) < plan.releaseTimeout {
-      try loop.turn(waiting: pause)
-      pause = min(pause * 2, 50)
-      asked = try releasing?.isReleased() ?? true
+    var outcome: ReleaseQueue.Outcome?
+    releasing.add(buffer.close(), deadline: plan.releaseTimeout) { outcome = $0 }
+    while outcome == nil { try loop.turn(waiting: -1) }
+    switch outcome {
+    case .released(let waited)?: finishReleased(domain, waited)
+    case .late(let waited)?: throw lateFailure(domain, waited)
+    case .failed(let error)?: throw error
+    case nil: break
     }
-    let waited = start.duration(to: clock.now)
-    guard asked else {
-      throw Failure(
-        "the buffer of domain \(domain) is still held by another process or device after \(waited.inMilliseconds); "
-          + "its owner was not told that it is released; look for its inode in /proc/*/fdinfo",
-        .tryAgain)
-    }
+  }
+
+  private func finishReleased(_ domain: DomainID, _ waited: Duration) {
     let told = link != nil && end != .ownerDied && end != .domainGone
     // An owner that went in between has nothing to be told.
     if told { try? link?.announceReleased() }
@@ -271,19 +381,13 @@ final class MapSession {
     link = nil
   }
 
-  /// Asks a program that still runs to end, and ends it if it does not: it holds the buffer.
-  private func endProgram() throws {
-    guard let running = child else { return }
-    // After a second signal nobody waits any more.
-    if case .signal = end { kill(running, SIGKILL) } else { kill(running, SIGTERM) }
-    let clock = ContinuousClock()
-    let start = clock.now
-    while child != nil, start.duration(to: clock.now) < plan.releaseTimeout {
-      try loop.turn(waiting: 100)
-    }
-    guard child != nil else { return }
-    kill(running, SIGKILL)
-    while child != nil { try loop.turn(waiting: 100) }
+  private func lateFailure(_ domain: DomainID, _ waited: Duration) -> Failure {
+    let holders = releasing.entries.flatMap(\.holders).map { "\($0)" }
+    let who = holders.isEmpty ? "somebody whom this process may not see" : holders.joined(separator: ", ")
+    return Failure(
+      "the buffer of domain \(domain) is still held after \(waited.inMilliseconds), by \(who); its owner was not told "
+        + "that it is released: end what holds it, then map and release it again",
+      .tryAgain)
   }
 
   private func reason(_ domain: DomainID) -> (text: String, code: String)? {
@@ -293,32 +397,6 @@ final class MapSession {
     case .ownerClosing: ("the owner in domain \(domain) closes the buffer", "owner-closing")
     case .ownerDied: ("the owner's process in domain \(domain) has ended", "owner-died")
     case .domainGone: ("domain \(domain), whose buffer it is, has ended", "domain-gone")
-    }
-  }
-}
-
-/// Starts a program that gets a descriptor, whose number stands in an environment variable.
-///
-/// - Throws: `Failure` if it cannot be started.
-private func spawn(
-  _ arguments: [String], inheriting descriptor: Int32, named variable: String
-) throws -> Int32 {
-  // SAFETY: the copies live until the call is over, which keeps none of them.
-  var pointers = unsafe arguments.map { unsafe strdup($0) } + [nil]
-  defer { unsafe pointers.forEach { unsafe free($0) } }
-  let process = unsafe czcopy_spawn(&pointers, descriptor, variable, "\(descriptor)")
-  guard process > 0 else {
-    throw Failure("cannot run \(arguments.first ?? "nothing"): \(Errno(rawValue: -process))")
-  }
-  return process
-}
-
-extension Optional where Wrapped: ~Copyable {
-  /// Lends the value, if there is one.
-  fileprivate func borrowing(_ body: (borrowing Wrapped) throws -> Void) rethrows {
-    switch self {
-    case .some(let value): try body(value)
-    case .none: break
     }
   }
 }

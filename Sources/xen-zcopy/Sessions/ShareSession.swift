@@ -1,4 +1,5 @@
 import ArgumentParser
+import DmaBuf
 import Glibc
 import Logging
 import Picture
@@ -11,9 +12,15 @@ final class ShareSession {
   struct Plan {
     /// The domain that may map the buffer.
     var peer: DomainID
-    /// The buffer's size in bytes.
-    var byteCount: Int
-    /// What is in it.
+    /// A frame's size in bytes; nil for all of a dma-buf that is given.
+    var byteCount: Int?
+    /// Where memory comes from; nil for what serves best in this domain.
+    var memory: MemorySource? = .gntalloc
+    /// Where the references are listed.
+    var directory = ShareRequest.Directory.own
+    /// The size of a pool of frames in bytes; nil for one frame.
+    var poolByteCount: Int?
+    /// What is in a frame.
     var source: BufferSource
     /// The picture in it, if it is one.
     var geometry: PictureGeometry?
@@ -23,31 +30,46 @@ final class ShareSession {
     var frames: Int?
     /// The time from frame to frame.
     var interval: Duration
+    /// Where contents go that the peer has drawn.
+    var contents = ContentsWriter(path: nil, pattern: nil)
+    /// A program that gets the dma-buf, or nothing.
+    var program: [String] = []
     /// How long to wait for the peer at the end.
     var releaseTimeout: Duration
   }
 
   private let plan: Plan
   private let xen: Xen
+  private let linux: Linux
   private let output: Output
   private let loop: EventLoop
-  private var buffer: SharedBuffer?
+  private let quarantine = Quarantine()
+  private var pool: BufferPool?
+  private var frameByteCount = 0
+  /// Frames that were announced, the oldest first, and where they lie. The last is what a new peer finds.
+  private var announced: [(frame: UInt32, piece: BufferPool.Piece)] = []
   private var link: OwnerLink?
   private var watch: DomainWatch?
   private var publication: OwnPublication?
+  private var program: ChildProgram?
   private var drawn = 0
   private var lastDrawn = ContinuousClock().now
+  private var hasTakenContents = false
   private var isEnding = false
   private var peerIsGone = false
   private var failure: (any Error)?
 
   /// Blocks the signals, before any library starts a thread.
-  init(_ plan: Plan, xen: Xen, output: Output) throws {
+  init(_ plan: Plan, xen: Xen, linux: Linux = Linux(), output: Output) throws {
     self.plan = plan
     self.xen = xen
+    self.linux = linux
     self.output = output
     loop = try EventLoop()
-    try loop.onSignals(SIGINT, SIGTERM) { [unowned self] _ in isEnding = true }
+    try loop.onSignals(SIGINT, SIGTERM) { [unowned self] signal in
+      program?.signal(signal)
+      isEnding = true
+    }
   }
 
   /// Shares until a signal, the last frame, or the peer's domain ends it.
@@ -61,44 +83,58 @@ final class ShareSession {
     // Whatever failed, nothing stays published, and the peer is asked for the pages.
     try finish()
     if let failure { throw failure }
+    if let code = program?.code, code != 0 { throw ExitCode(code) }
   }
 
   private func start() throws {
     let clock = ContinuousClock()
     let start = clock.now
-    let allocator = try xen.openGrantAllocator()
-    let buffer = try SharedBuffer(
-      byteCount: plan.byteCount, peer: plan.peer, allocator: allocator)
+    let memory = plan.memory ?? MemorySource.automatic(xen: xen, linux: linux)
+    var pool = try BufferPool(
+      ShareRequest(
+        peer: plan.peer, byteCount: plan.poolByteCount ?? plan.byteCount, memory: memory,
+        directory: plan.directory),
+      xen: xen, linux: linux)
     let shared = clock.now
-    try plan.source.fill(buffer, geometry: plan.geometry, frame: 1)
-    let filled = clock.now
+    frameByteCount = plan.byteCount ?? pool.buffer.byteCount
+    let first = try pool.take(byteCount: frameByteCount)
+    announced = [(1, first)]
     let request = MapRequest(
-      domain: plan.peer, directory: buffer.directory, byteCount: plan.byteCount,
-      geometry: plan.geometry)
-    let pages = buffer.references.count
-    self.buffer = consume buffer
-    if let name = plan.name { try publish(request, name, allocator) }
+      domain: plan.peer, directory: pool.buffer.directory, byteCount: pool.buffer.byteCount,
+      frameByteCount: plan.poolByteCount.map { _ in frameByteCount }, geometry: plan.geometry)
+    try request.check()
+    self.pool = consume pool
+    try draw(1, in: first)
+    let filled = clock.now
+    if let name = plan.name { try publish(request, name, at: first) }
     try watchPeer()
+    report(request, memory, shared - start, filled - shared)
+    if !plan.program.isEmpty { try startProgram() }
+  }
+
+  private func report(
+    _ request: MapRequest, _ memory: MemorySource, _ sharing: Duration, _ filling: Duration
+  ) {
+    let pages = pool?.buffer.references.count ?? 0
+    let (domain, path) = (plan.peer, publication?.path)
     output.report(
       "shared",
-      "shared \(pages) pages (\(plan.byteCount) bytes) with domain \(plan.peer): directory \(request.directory); "
-        + "memory \((shared - start).inMilliseconds), contents \((filled - shared).inMilliseconds)"
-        + (publication.map { "; published at \($0.path)" } ?? ""),
+      "shared \(pages) pages (\(request.byteCount) bytes) of \(memory) with domain \(domain): directory "
+        + "\(request.directory); memory \(sharing.inMilliseconds), contents \(filling.inMilliseconds)"
+        + (path.map { "; published at \($0)" } ?? ""),
       [
-        "domain": .number(Int(plan.peer.rawValue)), "pages": .number(pages),
-        "size": .number(plan.byteCount),
+        "domain": .number(Int(domain.rawValue)), "pages": .number(pages),
+        "size": .number(request.byteCount), "memory": .string("\(memory)"),
         "directory": .number(Int(request.directory.rawValue)),
-        "path": publication.map { .string($0.path) } ?? .null,
-        "memory_ms": .real((shared - start).milliseconds),
-        "contents_ms": .real((filled - shared).milliseconds),
+        "path": path.map { .string($0) } ?? .null,
+        "memory_ms": .real(sharing.milliseconds), "contents_ms": .real(filling.milliseconds),
       ])
   }
 
-  private func publish(
-    _ request: MapRequest, _ name: String, _ allocator: borrowing GrantAllocator
-  ) throws {
-    var link = try OwnerLink(peer: plan.peer, xen: xen, allocator: allocator)
-    try link.announceFrame()
+  private func publish(_ request: MapRequest, _ name: String, at piece: BufferPool.Piece) throws {
+    var link = try OwnerLink(
+      peer: plan.peer, xen: xen, allocator: try xen.openGrantAllocator())
+    try link.announceFrame(at: UInt32(clamping: piece.page))
     drawn = 1
     let descriptor = link.fileDescriptor
     let publication = try OwnPublication(name, request: request, link: link, xen: xen)
@@ -110,15 +146,21 @@ final class ShareSession {
     }
   }
 
+  private func startProgram() throws {
+    guard let file = pool?.buffer.fileDescriptor else {
+      throw Failure(
+        "cannot run \(plan.program[0]): memory of gntalloc is no dma-buf; choose another --memory")
+    }
+    program = try ChildProgram(plan.program, inheriting: file, loop: loop) { [unowned self] in
+      isEnding = true
+    }
+  }
+
   // MARK: - The peer
 
   private func watchPeer() throws {
     let watch = try DomainWatch(plan.peer, xen: xen)
-    if watch.isNotified {
-      try loop.onReadable(watch.fileDescriptor) { [unowned self] in attempt { try lookAtDomain() } }
-    } else {
-      try loop.every(.milliseconds(500)) { [unowned self] in attempt { try lookAtDomain() } }
-    }
+    try loop.onDomainEvents(watch) { [unowned self] in attempt { try lookAtDomain() } }
     self.watch = consume watch
     try lookAtDomain()
   }
@@ -143,6 +185,7 @@ final class ShareSession {
         output.report("peer-mapped", "domain \(domain) has mapped the buffer")
       case .used(let frame):
         output.report("frame-used", nil, ["frame": .number(Int(frame))])
+        try takeContents(frame)
       case .released:
         output.report("peer-released", "domain \(domain) has released the buffer")
       case .died:
@@ -154,32 +197,91 @@ final class ShareSession {
     }
   }
 
+  /// Writes and compares what the peer has drawn into a frame that it says it is done with.
+  private func takeContents(_ frame: UInt32) throws {
+    guard plan.contents.isNeeded,
+      let piece = announced.first(where: { $0.frame == frame })?.piece
+    else { return }
+    let clock = ContinuousClock()
+    let start = clock.now
+    let data = piece.offset..<piece.offset + frameByteCount
+    try withMemory(.read) { memory in
+      try plan.contents.take(
+        memory, data, geometry: plan.geometry, frame: frame, of: plan.peer)
+    }
+    hasTakenContents = true
+    output.report(
+      "contents",
+      "contents of frame \(frame) \(plan.contents.summary ?? ""): \(start.duration(to: clock.now).inMilliseconds)",
+      ["frame": .number(Int(frame)), "path": plan.contents.path.map { .string($0) } ?? .null])
+  }
+
   // MARK: - Frames
 
-  /// Draws the next frame when a peer is there and has used the one before.
+  /// Draws the next frame when a peer is there and there is room that it does not read.
   ///
-  /// A peer that never says so gets the next frame after a second all the same, drawn over the one that it still reads.
+  /// A peer that never says what it has used gets the next frame after a second all the same, drawn over the oldest.
   private func drawNext() throws {
     guard let frames = plan.frames, !isEnding, link?.isMapped == true else { return }
     let clock = ContinuousClock()
-    let isUsed = link?.usedFrame == link?.frame
-    guard isUsed || lastDrawn.duration(to: clock.now) > .seconds(1) else { return }
+    let isLate = lastDrawn.duration(to: clock.now) > .seconds(1)
     guard drawn < frames else {
-      isEnding = true
+      if isUsed || isLate { isEnding = true }
       return
     }
-    let number = (link?.frame ?? 0) &+ 1
-    try fill(frame: number)
+    // A local device that still reads is not drawn over, and not waited for.
+    guard let number = link?.nextFrame, try isIdle(), let piece = try room(isLate) else { return }
+    try draw(number, in: piece)
+    announced.append((number, piece))
     drawn += 1
     lastDrawn = clock.now
-    try link?.announceFrame()
+    try link?.announceFrame(at: UInt32(clamping: piece.page))
     output.report("frame", "frame \(number)", ["frame": .number(Int(number))])
   }
 
-  private func fill(frame: UInt32) throws {
-    switch buffer {
-    case .some(let buffer):
-      try plan.source.fill(buffer, geometry: plan.geometry, frame: frame)
+  /// Whether the peer is done with the last frame.
+  private var isUsed: Bool { link?.usedFrame == link?.frame }
+
+  /// Where the next frame can be drawn, or nil as long as the peer may read all there is.
+  private func room(_ isLate: Bool) throws -> BufferPool.Piece? {
+    // What the peer has used, and all before it, is free; the last one is what a new peer finds.
+    if let used = announced.lastIndex(where: { $0.frame == link?.usedFrame }) {
+      for entry in announced.prefix(min(used + 1, announced.count - 1)) {
+        pool?.giveBack(entry.piece)
+      }
+      announced.removeFirst(min(used + 1, announced.count - 1))
+    }
+    do throws(ShareError) {
+      return try pool?.take(byteCount: frameByteCount)
+    } catch {
+      guard case .poolIsFull = error else { throw error }
+    }
+    // No room beside what was announced: over the only frame once it is used, and over the oldest when time is up.
+    guard isLate || (announced.count == 1 && isUsed), !announced.isEmpty else { return nil }
+    return announced.removeFirst().piece
+  }
+
+  private func isIdle() throws -> Bool {
+    switch pool {
+    case .some(let pool): try pool.buffer.isIdle(for: .write)
+    case .none: false
+    }
+  }
+
+  private func draw(_ frame: UInt32, in piece: BufferPool.Piece) throws {
+    // Memory that nothing is drawn into is as it was handed out: zero, or what the dma-buf's maker put there.
+    if case .empty = plan.source { return }
+    let data = piece.offset..<piece.offset + frameByteCount
+    try withMemory(.write) { memory in
+      try plan.source.fill(memory, data, geometry: plan.geometry, frame: frame)
+    }
+  }
+
+  private func withMemory(
+    _ access: BufferAccess, _ body: (borrowing SharedMemory) throws -> Void
+  ) throws {
+    switch pool {
+    case .some(let pool): try pool.buffer.withMemory(access, body)
     case .none: break
     }
   }
@@ -200,24 +302,40 @@ final class ShareSession {
     isEnding = true
     publication?.withdraw()
     publication = nil
-    guard buffer != nil else { return }
-    var isMapped = link?.isMapped == true && !peerIsGone && failure == nil
-    if isMapped {
-      try link?.announceClosing()
-      let clock = ContinuousClock()
-      let start = clock.now
-      while isMapped, start.duration(to: clock.now) < plan.releaseTimeout {
-        try loop.turn(waiting: 100)
-        isMapped = link?.isMapped == true && !peerIsGone && failure == nil
-      }
+    try program?.end(with: SIGTERM, within: plan.releaseTimeout)
+    guard let pool = pool.take() else { return }
+    guard isMapped else { return try end(pool.end()) }
+    let kept = quarantine.add(pool.end())
+    try link?.announceClosing()
+    let clock = ContinuousClock()
+    let start = clock.now
+    while isMapped, start.duration(to: clock.now) < plan.releaseTimeout {
+      try loop.turn(waiting: 100)
     }
-    buffer = nil
+    guard let entry = quarantine.entries.first, isMapped else {
+      quarantine.release(kept)
+      return reportEnd()
+    }
+    throw Failure(
+      "domain \(entry.peer) still maps the \(entry.pages) pages of the buffer after "
+        + "\(entry.age.inMilliseconds); the kernel keeps them, and gives them to nobody, until it has unmapped them",
+      .tryAgain)
+  }
+
+  private var isMapped: Bool { link?.isMapped == true && !peerIsGone && failure == nil }
+
+  private func end(_ buffer: consuming SharedBuffer) throws {
+    try buffer.withdraw()
     link = nil
-    if isMapped {
+    reportEnd()
+    if plan.contents.isNeeded, !hasTakenContents, failure == nil {
       throw Failure(
-        "domain \(plan.peer) still maps the buffer; the kernel keeps its pages until it has unmapped them",
-        .tryAgain)
+        "domain \(plan.peer) never said that it was done with a frame: there is nothing to write or to compare")
     }
+  }
+
+  private func reportEnd() {
+    link = nil
     output.report("unshared", "the buffer is no longer shared")
   }
 }

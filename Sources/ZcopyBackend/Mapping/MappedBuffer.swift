@@ -1,0 +1,354 @@
+public import DmaBuf
+import Logging
+public import SystemPackage
+public import XenGrant
+
+/// A buffer of another domain that is usable here: by devices as a dma-buf, by the processor as memory.
+///
+/// It has a grant device of its own, because the kernel knows such dma-bufs by descriptor number on a device. All that
+/// it has goes with the value; call ``close()`` instead to learn when the kernel has let go of the pages.
+public struct MappedBuffer: ~Copyable {
+  /// What was asked for.
+  public let request: MapRequest
+  /// The reference of each page, in their order.
+  public let references: [GrantReference]
+  /// How the pages came here.
+  public let mechanism: Mechanism
+  /// The mechanisms that were tried before this one, and why they did not work.
+  public let passedOver: [PassedOver]
+  /// The memory, for devices; nil for the mechanism `cpu`.
+  public let dmaBuf: DmaBuf?
+  /// The dma-buf's descriptor, which stays this value's.
+  public let fileDescriptor: FileDescriptor?
+  /// The dma-buf's inode number, by which its holders are found.
+  public let identity: UInt64?
+  /// How long it took.
+  public let timings: MapTimings
+  private let device: GrantDevice
+  private let copy: PageCopy?
+  private let contents: BufferContents?
+
+  /// Reads the buffer's directory and maps its pages, by the first mechanism that works.
+  ///
+  /// Costs one `GRANT_COPY` for each directory page, and one `DMABUF_EXP_FROM_REFS` by the mechanism `dmabuf`; one
+  /// `GRANT_COPY` for at most 1024 pages by `copy`; one `MAP_GRANT_REF` by `cpu`.
+  ///
+  /// - Parameters:
+  ///   - request: which buffer.
+  ///   - xen: this domain's Xen.
+  ///   - linux: where local memory comes from, for the mechanism `copy`.
+  ///   - limits: what is accepted at most.
+  ///   - mechanisms: what may be used, in the order in which it is tried.
+  /// - Throws: `MapError`: the request contradicts itself, the directory is refused, or Xen or the kernel refuses. A
+  ///   reference that Xen refuses ends the attempts, since every mechanism needs it; `.noMechanism` tells why each of
+  ///   several did not work. Nothing stays behind then.
+  public init(
+    _ request: MapRequest, xen: Xen, linux: Linux = Linux(), limits: BufferLimits = BufferLimits(),
+    mechanisms: [Mechanism] = Mechanism.automatic
+  ) throws(MapError) {
+    try request.check()
+    let clock = ContinuousClock()
+    let start = clock.now
+    let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
+    let references: [GrantReference]
+    do throws(DirectoryError) {
+      references = try GrantDirectory.read(
+        request.directory, of: request.domain, byteCount: request.byteCount, limits: limits,
+        with: device)
+    } catch {
+      throw .directory(error, request.domain)
+    }
+    try self.init(
+      request, references, device, linux: linux, mechanisms: mechanisms,
+      directory: start.duration(to: clock.now))
+  }
+
+  /// Maps pages whose references are known, by the first mechanism that works.
+  ///
+  /// - Parameters:
+  ///   - request: which buffer; its directory is not looked at.
+  ///   - references: the reference of each page, in their order.
+  /// - Throws: `MapError`, as ``init(_:xen:linux:limits:mechanisms:)`` does, and `.directory` if the references are not as
+  ///   many as the buffer has pages, one is 0, or one comes twice.
+  public init(
+    _ request: MapRequest, references: [GrantReference], xen: Xen, linux: Linux = Linux(),
+    limits: BufferLimits = BufferLimits(), mechanisms: [Mechanism] = Mechanism.automatic
+  ) throws(MapError) {
+    try request.check()
+    do throws(DirectoryError) {
+      try GrantDirectory.check(references, byteCount: request.byteCount, limits: limits)
+    } catch {
+      throw .directory(error, request.domain)
+    }
+    let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
+    try self.init(
+      request, references, device, linux: linux, mechanisms: mechanisms, directory: .zero)
+  }
+
+  private init(
+    _ request: MapRequest, _ references: [GrantReference], _ device: consuming GrantDevice,
+    linux: Linux, mechanisms: [Mechanism], directory: Duration
+  ) throws(MapError) {
+    let clock = ContinuousClock()
+    let start = clock.now
+    var passedOver: [PassedOver] = []
+    var made: Pages?
+    for mechanism in mechanisms {
+      do throws(MapError) {
+        made = try Pages(mechanism, references, request.domain, device, linux)
+        break
+      } catch {
+        if error.isSharedByMechanisms { throw error }
+        passedOver.append(PassedOver(mechanism: mechanism, reason: error))
+      }
+    }
+    guard let pages = made.take() else {
+      if let only = passedOver.first, passedOver.count == 1 { throw only.reason }
+      throw .noMechanism(request.domain, passedOver)
+    }
+    self.request = request
+    self.references = references
+    self.device = device
+    self.passedOver = passedOver
+    mechanism = pages.mechanism
+    fileDescriptor = pages.fileDescriptor
+    identity = pages.identity
+    dmaBuf = pages.dmaBuf
+    copy = pages.copy
+    contents = pages.contents
+    timings = MapTimings(directory: directory, mapping: start.duration(to: clock.now))
+  }
+
+  // MARK: - Contents
+
+  /// The pages for the processor, offset included.
+  ///
+  /// By the mechanism `dmabuf` this is a second mapping of the same pages, which a dma-buf of gntdev cannot be; by `copy`
+  /// it is the copy, see ``refresh()`` and ``writeBack()``.
+  ///
+  /// - Parameter access: what will be done with them.
+  /// - Returns: the pages, which may outlive the buffer: they stay mapped until the last one who has them lets go.
+  /// - Throws: `MapError.xen`, for instance with EINVAL if the pages are to be written and are not granted so.
+  public borrowing func mapContents(
+    for access: ContentsAccess = .read
+  ) throws(MapError) -> BufferContents {
+    let isWritable = access == .readWrite
+    if let contents, contents.isWritable || !isWritable { return contents }
+    return try Self.map(references, request.domain, device, isWritable: isWritable)
+  }
+
+  private static func map(
+    _ references: [GrantReference], _ domain: DomainID, _ device: borrowing GrantDevice,
+    isWritable: Bool
+  ) throws(MapError) -> BufferContents {
+    do throws(XenError) {
+      return GrantedContents(
+        try device.map(references, of: domain, writable: isWritable), isWritable: isWritable)
+    } catch {
+      throw .xen(error)
+    }
+  }
+
+  /// Copies what the other domain has drawn since, all of it, where the mechanism is `copy`; else there is nothing to do.
+  ///
+  /// Waits until those who read the dma-buf are done with it; see `DmaBuf.isIdle(for:)` for not waiting.
+  ///
+  /// - Throws: `MapError.xen` if Xen refuses a page, after which the buffer holds part of it; `.memory`.
+  ///
+  /// One `GRANT_COPY` for at most 1024 pages, in a pair of `DMA_BUF_IOCTL_SYNC`.
+  public borrowing func refresh() throws(MapError) { try transfer(nil, .fromDomain) }
+
+  /// The same for ranges of bytes only.
+  ///
+  /// - Parameter ranges: bytes of the buffer, offset included; neighbours in the list are copied as one.
+  /// - Throws: `MapError` as ``refresh()`` does, and `.rangeOutside`.
+  public borrowing func refresh(_ ranges: [Range<Int>]) throws(MapError) {
+    try transfer(ranges, .fromDomain)
+  }
+
+  /// The same for rectangles of the picture only.
+  ///
+  /// - Parameters:
+  ///   - rectangles: parts of the picture that the request describes.
+  ///   - start: where the frame begins, in bytes.
+  /// - Throws: `MapError` as ``refresh()`` does, and `.geometry` if a rectangle lies outside of the picture, or there is
+  ///   no picture.
+  public borrowing func refresh(
+    _ rectangles: [PictureRectangle], ofFrameAt start: Int = 0
+  ) throws(MapError) {
+    guard mechanism == .copy else { return }
+    var ranges: [Range<Int>] = []
+    do throws(GeometryError) {
+      for rectangle in rectangles {
+        guard let geometry = request.geometry else { throw .noPicture }
+        ranges += try geometry.ranges(of: rectangle, offset: start + request.offset)
+      }
+    } catch {
+      throw .geometry(error)
+    }
+    try transfer(ranges, .fromDomain)
+  }
+
+  /// Copies what was written to the contents back to the other domain, where the mechanism is `copy`; else there is
+  /// nothing to do.
+  ///
+  /// - Parameter ranges: bytes of the buffer; nil for all of it.
+  /// - Throws: `MapError.xen` if Xen refuses a page, for instance one that is granted for reading only; `.rangeOutside`.
+  public borrowing func writeBack(_ ranges: [Range<Int>]? = nil) throws(MapError) {
+    try transfer(ranges, .toDomain)
+  }
+
+  private borrowing func transfer(
+    _ ranges: [Range<Int>]?, _ direction: GrantCopyDirection
+  ) throws(MapError) {
+    guard mechanism == .copy else { return }
+    let size = references.count * GrantReference.pageSize
+    if let outside = ranges?.first(where: { $0.lowerBound < 0 || $0.upperBound > size }) {
+      throw .rangeOutside(outside, size: size)
+    }
+    switch copy {
+    case .some(let copy):
+      switch dmaBuf {
+      case .some(let dmaBuf): try Self.transfer(ranges, direction, copy, dmaBuf, device)
+      case .none: break
+      }
+    case .none: break
+    }
+  }
+
+  /// Devices see what the processor wrote, and the other way round, only around such access.
+  private static func transfer(
+    _ ranges: [Range<Int>]?, _ direction: GrantCopyDirection, _ copy: borrowing PageCopy,
+    _ dmaBuf: borrowing DmaBuf, _ device: borrowing GrantDevice
+  ) throws(MapError) {
+    do {
+      try dmaBuf.withProcessorAccess(direction == .fromDomain ? .write : .read) {
+        try copy.transfer(ranges, direction, with: device)
+      }
+    } catch let error as XenError {
+      throw .xen(error)
+    } catch let error as DmaBufError {
+      throw .memory(error)
+    } catch {
+      // Nothing else is thrown above.
+      throw .xen(XenError(.copy, .ioError))
+    }
+  }
+
+  // MARK: - Fences
+
+  /// Whether no device is at work with the dma-buf; always true without one.
+  ///
+  /// - Throws: `MapError.memory` if the kernel cannot be asked.
+  ///
+  /// One `poll`, which does not wait.
+  public borrowing func isIdle() throws(MapError) -> Bool {
+    switch dmaBuf {
+    case .some(let dmaBuf):
+      do throws(DmaBufError) { return try dmaBuf.isIdle(for: .write) } catch { throw .memory(error) }
+    case .none: return true
+    }
+  }
+
+  /// What must be waited for until no device is at work with the dma-buf; nil without one.
+  ///
+  /// - Throws: `MapError.memory`, for instance with ENOTTY before Linux 6.0.
+  public borrowing func exportFences() throws(MapError) -> SyncFile? {
+    switch dmaBuf {
+    case .some(let dmaBuf):
+      do throws(DmaBufError) {
+        return try dmaBuf.exportFences(before: .write)
+      } catch {
+        throw .memory(error)
+      }
+    case .none: return nil
+    }
+  }
+
+  // MARK: - The end
+
+  /// Closes this process's descriptor of the dma-buf, or takes the pages away from the processor.
+  ///
+  /// - Returns: what can be asked whether the kernel has let go of the pages.
+  public consuming func close() -> ReleasingBuffer {
+    // The descriptor's number is taken while it is still open, and asked for only on the device that gave it.
+    let isDmaBuf = mechanism == .dmabuf
+    return ReleasingBuffer(
+      domain: request.domain, pages: references.count, identity: isDmaBuf ? identity : nil,
+      number: isDmaBuf ? fileDescriptor?.rawValue : nil,
+      contents: mechanism == .cpu ? contents : nil, device: device)
+  }
+
+  /// What one mechanism makes.
+  private struct Pages: ~Copyable {
+    let mechanism: Mechanism
+    let fileDescriptor: FileDescriptor?
+    let identity: UInt64?
+    let dmaBuf: DmaBuf?
+    let copy: PageCopy?
+    let contents: BufferContents?
+
+    init(
+      _ mechanism: Mechanism, _ references: [GrantReference], _ domain: DomainID,
+      _ device: borrowing GrantDevice, _ linux: Linux
+    ) throws(MapError) {
+      self.mechanism = mechanism
+      switch mechanism {
+      case .dmabuf:
+        let descriptor: FileDescriptor
+        do throws(XenError) {
+          descriptor = try device.exportDmaBuf(references, of: domain)
+        } catch {
+          throw .refused(error, device.exportSupport())
+        }
+        let dmaBuf = try local { () throws(DmaBufError) in try linux.adopt(descriptor) }
+        fileDescriptor = descriptor
+        identity = dmaBuf.identity
+        self.dmaBuf = consume dmaBuf
+        copy = nil
+        contents = nil
+      case .copy:
+        let file = try local { () throws(DmaBufError) in
+          try linux.makeMemoryFile(
+            named: "zcopy-copy", byteCount: references.count * GrantReference.pageSize)
+        }
+        let dmaBuf = try local { () throws(DmaBufError) in try linux.makeDmaBuf(of: file) }
+        let copy = try local { () throws(DmaBufError) in
+          try PageCopy(references, of: domain, into: file)
+        }
+        try MappedBuffer.transfer(nil, .fromDomain, copy, dmaBuf, device)
+        contents = copy.contents
+        fileDescriptor = dmaBuf.fileDescriptor
+        identity = dmaBuf.identity
+        self.dmaBuf = consume dmaBuf
+        self.copy = consume copy
+      case .cpu:
+        contents = try Self.mapForProcessor(references, domain, device)
+        fileDescriptor = nil
+        identity = nil
+        dmaBuf = nil
+        copy = nil
+      }
+    }
+
+    /// Maps the pages writable if they are granted so.
+    private static func mapForProcessor(
+      _ references: [GrantReference], _ domain: DomainID, _ device: borrowing GrantDevice
+    ) throws(MapError) -> BufferContents {
+      do throws(MapError) {
+        return try MappedBuffer.map(references, domain, device, isWritable: true)
+      } catch {
+        guard case .xen(let error) = error, error.errno == .invalidArgument else { throw error }
+        return try MappedBuffer.map(references, domain, device, isWritable: false)
+      }
+    }
+  }
+}
+
+/// How long the steps of mapping took.
+public struct MapTimings: Equatable, Sendable {
+  /// Opening the grant device and reading the directory.
+  public let directory: Duration
+  /// Making the dma-buf or the mapping, attempts that failed included.
+  public let mapping: Duration
+}

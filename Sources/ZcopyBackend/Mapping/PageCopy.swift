@@ -1,0 +1,73 @@
+import DmaBuf
+import SystemPackage
+import XenGrant
+
+/// Local memory that is refreshed with another domain's pages by grant copy.
+///
+/// The copy goes through the memory file's own mapping: a dma-buf's mapping has no pages that gntdev could pin.
+struct PageCopy: ~Copyable {
+  let contents: BufferContents
+  private let domain: DomainID
+  private let references: [GrantReference]
+  /// One piece for each page, made once: a refresh of the whole allocates nothing.
+  private let whole: [GrantCopySegment]
+
+  /// What copies those pages into a memory file of as many.
+  init(
+    _ references: [GrantReference], of domain: DomainID, into file: borrowing MemoryFile
+  ) throws(DmaBufError) {
+    contents = CopiedContents(try file.map(writable: true))
+    self.domain = domain
+    self.references = references
+    whole = references.enumerated().map { index, reference in
+      GrantCopySegment(reference, local: index * GrantReference.pageSize)
+    }
+  }
+
+  /// Copies all pages, or ranges of bytes that lie inside of the buffer, from the other domain or back to it.
+  func transfer(
+    _ ranges: [Range<Int>]?, _ direction: GrantCopyDirection, with device: borrowing GrantDevice
+  ) throws(XenError) {
+    let segments = ranges.map { pieces($0) } ?? whole
+    do {
+      try contents.withMemory { memory in
+        switch direction {
+        case .fromDomain: try device.copy(segments, of: domain, into: memory)
+        case .toDomain: try device.copy(segments, of: domain, from: memory)
+        }
+      }
+    } catch let error as XenError {
+      throw error
+    } catch {
+      // Nothing else is thrown above.
+      throw XenError(.copy, .ioError, domain: domain)
+    }
+  }
+
+  /// The pieces of pages that hold the ranges, neighbours joined.
+  private func pieces(_ ranges: [Range<Int>]) -> [GrantCopySegment] {
+    var joined: [Range<Int>] = []
+    for range in ranges where !range.isEmpty {
+      if let last = joined.last, last.upperBound == range.lowerBound {
+        joined[joined.count - 1] = last.lowerBound..<range.upperBound
+      } else {
+        joined.append(range)
+      }
+    }
+    var segments: [GrantCopySegment] = []
+    segments.reserveCapacity(joined.count)
+    for range in joined {
+      var start = range.lowerBound
+      while start < range.upperBound {
+        let page = start / GrantReference.pageSize
+        let end = min(range.upperBound, (page + 1) * GrantReference.pageSize)
+        segments.append(
+          GrantCopySegment(
+            references[page], pageOffset: start % GrantReference.pageSize, local: start,
+            byteCount: end - start))
+        start = end
+      }
+    }
+    return segments
+  }
+}

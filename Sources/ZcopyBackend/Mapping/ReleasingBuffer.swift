@@ -1,0 +1,40 @@
+public import XenGrant
+
+/// A buffer that is closed here, until the kernel has unmapped its pages.
+///
+/// Others may still hold it: a device that imported it, a process that got its descriptor.
+public struct ReleasingBuffer: ~Copyable {
+  /// The domain whose memory it is.
+  public let domain: DomainID
+  /// How many pages of it are concerned.
+  public let pages: Int
+  /// The dma-buf's inode number, by which its holders are found; nil where none holds the domain's pages.
+  public let identity: UInt64?
+  private let number: Int32?
+  private weak var contents: BufferContents?
+  private let device: GrantDevice
+
+  init(
+    domain: DomainID, pages: Int, identity: UInt64?, number: Int32?, contents: BufferContents?,
+    device: consuming GrantDevice
+  ) {
+    self.domain = domain
+    self.pages = pages
+    self.identity = identity
+    self.number = number
+    self.contents = contents
+    self.device = device
+  }
+
+  /// Whether nobody holds the pages any more, so that their owner may use them again. Never blocks.
+  ///
+  /// - Throws: `MapError.xen` if the kernel cannot be asked.
+  public borrowing func isReleased() throws(MapError) -> Bool {
+    guard let number else { return contents == nil }
+    do throws(XenError) {
+      return try device.isReleased(dmaBufNumber: number)
+    } catch {
+      throw .xen(error)
+    }
+  }
+}

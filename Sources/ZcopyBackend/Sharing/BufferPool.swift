@@ -1,0 +1,82 @@
+public import DmaBuf
+public import XenGrant
+
+/// One shared buffer out of which many are taken: granted once, mapped once by the peer, divided by offset.
+///
+/// Taking a buffer costs no system call. All of the pool is the peer's to read at any time, so that nothing is hidden by
+/// giving a buffer back, and nothing is cleared.
+public struct BufferPool: ~Copyable {
+  /// The granted memory.
+  public let buffer: SharedBuffer
+  /// Free pages: ranges in rising order, none beside another.
+  private var free: [Range<Int>]
+
+  /// Shares memory of which buffers are taken.
+  ///
+  /// - Throws: `ShareError`, see `SharedBuffer`.
+  public init(_ request: ShareRequest, xen: Xen, linux: Linux = Linux()) throws(ShareError) {
+    buffer = try SharedBuffer(request, xen: xen, linux: linux)
+    free = [0..<buffer.references.count]
+  }
+
+  /// A buffer of a pool.
+  public struct Piece: Hashable, Sendable {
+    /// The page of the pool at which it begins.
+    public let page: Int
+    /// How many pages it has.
+    public let pages: Int
+
+    /// Where it begins in the pool, in bytes.
+    public var offset: Int { page * GrantReference.pageSize }
+  }
+
+  /// Takes a buffer of whole pages: the first free ones that suffice.
+  ///
+  /// - Parameter byteCount: at least 1.
+  /// - Throws: `ShareError.poolIsFull` if no free piece is large enough, `.impossibleSize` for a size of 0 or less.
+  public mutating func take(byteCount: Int) throws(ShareError) -> Piece {
+    guard let pages = GrantReference.pages(for: byteCount), pages > 0 else {
+      throw .impossibleSize(byteCount)
+    }
+    guard let index = free.firstIndex(where: { $0.count >= pages }) else {
+      let largest = free.map(\.count).max() ?? 0
+      throw .poolIsFull(asked: byteCount, largest: largest * GrantReference.pageSize)
+    }
+    let piece = Piece(page: free[index].lowerBound, pages: pages)
+    let rest = piece.page + pages..<free[index].upperBound
+    if rest.isEmpty { free.remove(at: index) } else { free[index] = rest }
+    return piece
+  }
+
+  /// Gives a buffer back.
+  ///
+  /// - Parameter piece: a buffer of this pool which the peer has used to the end.
+  /// - Returns: false if it is free already or is none of this pool's; nothing is changed then.
+  @discardableResult
+  public mutating func giveBack(_ piece: Piece) -> Bool {
+    let range = piece.page..<piece.page + piece.pages
+    guard piece.pages > 0, piece.page >= 0, range.upperBound <= buffer.references.count,
+      !free.contains(where: { $0.overlaps(range) })
+    else { return false }
+    let index = free.firstIndex { $0.lowerBound >= range.upperBound } ?? free.count
+    free.insert(range, at: index)
+    if index + 1 < free.count, free[index].upperBound == free[index + 1].lowerBound {
+      free[index] = free[index].lowerBound..<free.remove(at: index + 1).upperBound
+    }
+    if index > 0, free[index - 1].upperBound == free[index].lowerBound {
+      free[index - 1] = free[index - 1].lowerBound..<free.remove(at: index).upperBound
+    }
+    return true
+  }
+
+  /// Free bytes, in all pieces together.
+  public var freeByteCount: Int { free.reduce(0) { $0 + $1.count } * GrantReference.pageSize }
+
+  /// The references of a buffer's pages, for a peer that maps it alone.
+  public func references(of piece: Piece) -> ArraySlice<GrantReference> {
+    buffer.references[piece.page..<piece.page + piece.pages]
+  }
+
+  /// Ends the pool, for a ``Quarantine`` or to withdraw it.
+  public consuming func end() -> SharedBuffer { buffer }
+}

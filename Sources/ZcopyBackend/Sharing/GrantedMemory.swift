@@ -1,0 +1,170 @@
+import DmaBuf
+import SystemPackage
+import XenGrant
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Memory of this domain that is granted page by page: pages of gntalloc, or a dma-buf.
+struct GrantedMemory: ~Copyable {
+  /// Bytes that were asked for.
+  let byteCount: Int
+  /// The reference of each page, in their order.
+  let references: [GrantReference]
+  /// The dma-buf's, if it is one.
+  let fileDescriptor: FileDescriptor?
+  private let pages: SharedPages?
+  private let dmaBuf: DmaBuf?
+  /// A grant device of its own: it knows dma-bufs by descriptor number, and withdraws the grants when it closes.
+  private let device: GrantDevice?
+  private let mapping: LocalMapping?
+  /// Why there is no mapping.
+  private let obstacle: DmaBufError?
+
+  /// Gets the memory that is asked for, and grants it.
+  init(_ request: ShareRequest, _ xen: Xen, _ linux: Linux) throws(ShareError) {
+    if case .fileDescriptor(let file) = request.memory {
+      let dmaBuf = try memory { () throws(DmaBufError) in try linux.adopt(try duplicate(file)) }
+      let byteCount = try Self.check(request, dmaBuf.byteCount)
+      self = try GrantedMemory(dmaBuf, byteCount, request.peer, xen)
+      return
+    }
+    guard let byteCount = request.byteCount, let count = GrantReference.pages(for: byteCount),
+      count > 0
+    else { throw .impossibleSize(request.byteCount ?? 0) }
+    let whole = count * GrantReference.pageSize
+    switch request.memory {
+    case .gntalloc, .fileDescriptor:
+      self = try GrantedMemory(pages: count, byteCount, request.peer, xen)
+    case .udmabuf:
+      let dmaBuf = try memory { () throws(DmaBufError) in
+        try linux.makeDmaBuf(of: try linux.makeMemoryFile(named: "zcopy-share", byteCount: whole))
+      }
+      self = try GrantedMemory(dmaBuf, byteCount, request.peer, xen)
+    case .heap(let name):
+      let dmaBuf = try memory { () throws(DmaBufError) in
+        try linux.allocate(byteCount: whole, fromHeap: name)
+      }
+      self = try GrantedMemory(dmaBuf, byteCount, request.peer, xen)
+    }
+  }
+
+  /// The size of what is shared of a dma-buf that was given.
+  private static func check(_ request: ShareRequest, _ size: Int) throws(ShareError) -> Int {
+    guard size > 0 else { throw .impossibleSize(size) }
+    guard size % GrantReference.pageSize == 0 else { throw .notWholePages(byteCount: size) }
+    let byteCount = request.byteCount ?? size
+    guard byteCount > 0, let pages = GrantReference.pages(for: byteCount),
+      pages * GrantReference.pageSize == size
+    else { throw .otherSize(asked: byteCount, dmaBuf: size) }
+    return byteCount
+  }
+
+  private init(
+    pages count: Int, _ byteCount: Int, _ peer: DomainID, _ xen: Xen
+  ) throws(ShareError) {
+    let pages = try sharing { () throws(XenError) in
+      try xen.openGrantAllocator().share(pages: count, with: peer, writable: true)
+    }
+    self.byteCount = byteCount
+    references = pages.references
+    fileDescriptor = nil
+    self.pages = consume pages
+    dmaBuf = nil
+    device = nil
+    mapping = nil
+    obstacle = nil
+  }
+
+  private init(
+    _ dmaBuf: consuming DmaBuf, _ byteCount: Int, _ peer: DomainID, _ xen: Xen
+  ) throws(ShareError) {
+    let device = try sharing { () throws(XenError) in try xen.openGrantDevice() }
+    try Self.checkSupport(device, peer, xen)
+    let (file, count) = (dmaBuf.fileDescriptor, dmaBuf.byteCount / GrantReference.pageSize)
+    references = try sharing { () throws(XenError) in
+      try device.importDmaBuf(file, to: peer, pages: count)
+    }
+    do throws(DmaBufError) {
+      mapping = try dmaBuf.map(writable: true)
+      obstacle = nil
+    } catch {
+      // A device's memory may be for devices only; what fails is the processor's access, if it is asked for.
+      mapping = nil
+      obstacle = error
+    }
+    self.byteCount = byteCount
+    fileDescriptor = file
+    self.dmaBuf = consume dmaBuf
+    self.device = consume device
+    pages = nil
+  }
+
+  /// Where the kernel would grant other pages than the dma-buf's, it is not asked to.
+  private static func checkSupport(
+    _ device: borrowing GrantDevice, _ peer: DomainID, _ xen: Xen
+  ) throws(ShareError) {
+    guard device.exportSupport() == .refusedInPVDomain else { return }
+    let own = try sharing { () throws(XenError) in try xen.openStore().ownDomain() }
+    guard own == .dom0 else { throw .noDmaBufs(peer, .pvGuest) }
+  }
+
+  borrowing func isIdle(for access: BufferAccess) throws(ShareError) -> Bool {
+    switch dmaBuf {
+    case .some(let dmaBuf):
+      do throws(DmaBufError) { return try dmaBuf.isIdle(for: access) } catch { throw .memory(error) }
+    case .none: return true
+    }
+  }
+
+  borrowing func withMemory<Result>(
+    _ access: BufferAccess, _ body: (borrowing SharedMemory) throws -> Result
+  ) throws -> Result {
+    switch pages {
+    case .some(let pages): return try body(pages.memory)
+    case .none: break
+    }
+    switch dmaBuf {
+    case .some(let dmaBuf):
+      switch mapping {
+      case .some(let mapping):
+        do {
+          return try dmaBuf.withProcessorAccess(access) { try body(mapping.memory) }
+        } catch let error as DmaBufError {
+          throw ShareError.memory(error)
+        }
+      case .none: break
+      }
+    case .none: break
+    }
+    throw ShareError.notMappable(obstacle ?? DmaBufError(.map, .badFileDescriptor))
+  }
+
+  consuming func withdraw() throws(ShareError) {
+    switch device {
+    case .some(let device):
+      let number = fileDescriptor?.rawValue ?? -1
+      try sharing { () throws(XenError) in try device.releaseImport(dmaBufNumber: number) }
+    case .none: break
+    }
+    guard let pages else { return }
+    do throws(XenError) { try pages.unshare() } catch { throw .xen(error) }
+  }
+}
+
+/// The caller's descriptor once more, for this buffer alone.
+private func duplicate(_ file: FileDescriptor) throws(DmaBufError) -> FileDescriptor {
+  let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
+  guard number >= 0 else {
+    throw DmaBufError(.identify, Errno(rawValue: errno), subject: .dmaBuf(file.rawValue))
+  }
+  return FileDescriptor(rawValue: number)
+}
+
+/// Runs calls for local memory, whose errors are the sharing's.
+private func memory<Result: ~Copyable>(
+  _ body: () throws(DmaBufError) -> Result
+) throws(ShareError) -> Result {
+  do throws(DmaBufError) { return try body() } catch { throw .memory(error) }
+}

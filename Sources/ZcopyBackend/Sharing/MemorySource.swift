@@ -1,0 +1,131 @@
+public import DmaBuf
+public import SystemPackage
+public import XenGrant
+
+/// Where the memory of a shared buffer comes from.
+public enum MemorySource: Equatable, Sendable {
+  /// Pages of gntalloc: no dma-buf here, and no more than its `limit`.
+  case gntalloc
+  /// A memory file as a dma-buf. Its pages lie apart, each of them granted by itself.
+  case udmabuf
+  /// A dma-buf heap, for instance `system`.
+  case heap(String)
+  /// A dma-buf that the caller has open, whoever made it. The caller keeps its descriptor.
+  case fileDescriptor(FileDescriptor)
+
+  /// What serves best in this domain.
+  ///
+  /// The system heap in a translated domain, udmabuf in a PV dom0, where memory that lies together for the kernel does not
+  /// for the machine, and gntalloc where gntdev cannot grant a dma-buf.
+  public static func automatic(xen: Xen, linux: Linux) -> MemorySource {
+    let support = SharingSupport(xen: xen, linux: linux)
+    return support.best
+  }
+}
+
+extension MemorySource: CustomStringConvertible {
+  /// As on the command line: `gntalloc`, `udmabuf`, `heap:system`, `fd:5`.
+  public var description: String {
+    switch self {
+    case .gntalloc: "gntalloc"
+    case .udmabuf: "udmabuf"
+    case .heap(let name): "heap:\(name)"
+    case .fileDescriptor(let file): "fd:\(file.rawValue)"
+    }
+  }
+
+  /// The source of that name.
+  public init?(_ name: String) {
+    switch name {
+    case "gntalloc": self = .gntalloc
+    case "udmabuf": self = .udmabuf
+    default:
+      if name.hasPrefix("heap:") {
+        let heap = String(name.dropFirst("heap:".count))
+        guard !heap.isEmpty, !heap.contains("/"), heap != ".", heap != ".." else { return nil }
+        self = .heap(heap)
+      } else if name.hasPrefix("fd:"), let number = Int32(name.dropFirst("fd:".count)), number >= 0,
+        name.dropFirst("fd:".count).first != "+"
+      {
+        self = .fileDescriptor(FileDescriptor(rawValue: number))
+      } else {
+        return nil
+      }
+    }
+  }
+}
+
+/// From what sources this domain can share memory, found out without any effect.
+public struct SharingSupport: Sendable {
+  /// Why gntdev grants no dma-buf here.
+  public enum Obstacle: Equatable, Sendable {
+    /// The grant device does not open.
+    case noDevice(XenError)
+    /// The kernel was built without `CONFIG_XEN_GNTDEV_DMABUF`.
+    case notBuilt
+    /// A PV domain that is not domain 0: its kernel takes DMA addresses for machine addresses, and grants other pages than
+    /// the dma-buf's.
+    case pvGuest
+  }
+
+  /// Why no dma-buf can be shared, or nil.
+  public let obstacle: Obstacle?
+  /// Whether this is a PV domain, as far as gntdev tells.
+  public let isPV: Bool
+  /// Whether gntalloc opens.
+  public let hasAllocator: Bool
+  /// Whether udmabuf opens.
+  public let hasUdmabuf: Bool
+  /// The heaps.
+  public let heaps: [String]
+
+  /// Looks at this domain.
+  public init(xen: Xen, linux: Linux) {
+    hasUdmabuf = linux.udmabufSupport() == nil
+    heaps = linux.heaps
+    do throws(XenError) {
+      _ = try xen.openGrantAllocator()
+      hasAllocator = true
+    } catch {
+      hasAllocator = false
+    }
+    do throws(XenError) {
+      let device = try xen.openGrantDevice()
+      guard device.importSupport() == .usable else {
+        obstacle = .notBuilt
+        isPV = false
+        return
+      }
+      isPV = device.exportSupport() == .refusedInPVDomain
+    } catch {
+      obstacle = .noDevice(error)
+      isPV = false
+      return
+    }
+    guard isPV else {
+      obstacle = nil
+      return
+    }
+    // Only dom0's kernel works with machine addresses (swiotlb-xen).
+    let own = try? xen.openStore().ownDomain()
+    obstacle = own == .dom0 ? nil : .pvGuest
+  }
+
+  /// What serves best.
+  public var best: MemorySource {
+    guard obstacle == nil else { return .gntalloc }
+    if !isPV, heaps.contains("system") { return .heap("system") }
+    return hasUdmabuf ? .udmabuf : .gntalloc
+  }
+
+  /// Whether a buffer of ordinary size can be shared from that source.
+  public func works(_ source: MemorySource) -> Bool {
+    switch source {
+    case .gntalloc: hasAllocator
+    case .udmabuf: obstacle == nil && hasUdmabuf
+    // In a PV domain a heap's larger pieces lie apart for the machine, and gntdev fails with EIO.
+    case .heap(let name): obstacle == nil && !isPV && heaps.contains(name)
+    case .fileDescriptor: obstacle == nil
+    }
+  }
+}

@@ -1,0 +1,160 @@
+public import DmaBuf
+public import SystemPackage
+public import XenGrant
+
+/// What is to be shared: with whom, how much, and where memory and directory come from.
+public struct ShareRequest: Equatable, Sendable {
+  /// Where the references are listed.
+  public enum Directory: Equatable, Sendable {
+    /// In pages of this domain, which the peer may read.
+    case own
+    /// In pages that the peer has made, linked and granted writable: displif's backend-allocated mode.
+    case peers(GrantReference)
+  }
+
+  /// The domain that may map it, for reading and writing: a dma-buf is always mapped so.
+  public var peer: DomainID
+  /// The size in bytes, at least 1; nil for all of a dma-buf that is given.
+  public var byteCount: Int?
+  /// Where the memory comes from.
+  public var memory: MemorySource
+  /// Where the references are listed.
+  public var directory: Directory
+
+  /// A request.
+  public init(
+    peer: DomainID, byteCount: Int?, memory: MemorySource = .gntalloc, directory: Directory = .own
+  ) {
+    self.peer = peer
+    self.byteCount = byteCount
+    self.memory = memory
+    self.directory = directory
+  }
+}
+
+/// A buffer of this domain that another domain may map, and the directory that lists its pages.
+///
+/// Both are withdrawn when the value ends. Pages that the peer still maps then stay the kernel's until it has unmapped
+/// them, and are never given to anybody else before; a ``Quarantine`` keeps the value itself that long.
+public struct SharedBuffer: ~Copyable {
+  /// The domain that may map it.
+  public let peer: DomainID
+  /// Bytes that were asked for; the memory has whole pages.
+  public let byteCount: Int
+  /// Where the memory came from.
+  public let source: MemorySource
+  /// The reference of the directory's first page: what the peer needs to know.
+  public let directory: GrantReference
+  private let memory: GrantedMemory
+  private let directoryPages: SharedPages?
+
+  /// Gets memory, grants it page by page, and lists the references.
+  ///
+  /// The memory is zeroed, but for a dma-buf that is given, which holds what its caller put there. Costs two calls of
+  /// gntalloc; with a dma-buf one `DMABUF_IMP_TO_REFS` and one call of gntalloc.
+  ///
+  /// - Parameters:
+  ///   - request: what is to be shared.
+  ///   - xen: this domain's Xen.
+  ///   - linux: where local memory comes from.
+  /// - Throws: `ShareError`. Nothing stays behind then, nor is the peer told anything; the pages of a directory of the
+  ///   peer's that could be written only in part hold references that are no longer granted.
+  public init(_ request: ShareRequest, xen: Xen, linux: Linux = Linux()) throws(ShareError) {
+    let memory = try GrantedMemory(request, xen, linux)
+    switch request.directory {
+    case .own:
+      let pages = try Self.list(memory.references, for: request.peer, xen)
+      // A directory has at least one page, because a buffer has.
+      directory = pages.references.first ?? GrantReference(rawValue: 0)
+      directoryPages = consume pages
+    case .peers(let first):
+      try Self.list(memory.references, in: first, of: request.peer, xen)
+      directory = first
+      directoryPages = nil
+    }
+    peer = request.peer
+    byteCount = memory.byteCount
+    source = request.memory
+    self.memory = memory
+  }
+
+  /// Makes zeroed memory of gntalloc.
+  ///
+  /// - Throws: `ShareError`, see ``init(_:xen:linux:)``.
+  public init(byteCount: Int, peer: DomainID, xen: Xen) throws(ShareError) {
+    try self.init(ShareRequest(peer: peer, byteCount: byteCount), xen: xen)
+  }
+
+  private static func list(
+    _ references: [GrantReference], for peer: DomainID, _ xen: Xen
+  ) throws(ShareError) -> SharedPages {
+    let pages = try sharing { () throws(XenError) in
+      try xen.openGrantAllocator().share(
+        pages: GrantDirectory.pages(for: references.count), with: peer, writable: false)
+    }
+    guard let words = GrantDirectory.encode(references, in: pages.references) else {
+      throw .impossibleSize(references.count * GrantReference.pageSize)
+    }
+    write(words, to: pages)
+    return pages
+  }
+
+  private static func list(
+    _ references: [GrantReference], in first: GrantReference, of peer: DomainID, _ xen: Xen
+  ) throws(ShareError) {
+    let device = try sharing { () throws(XenError) in try xen.openGrantDevice() }
+    do throws(DirectoryError) {
+      try GrantDirectory.fill(first, of: peer, with: references, device: device)
+    } catch {
+      throw .directory(error, peer)
+    }
+  }
+
+  /// Puts each page's words into its page.
+  private static func write(_ words: [[UInt32]], to pages: borrowing SharedPages) {
+    for (index, page) in words.enumerated() {
+      // SAFETY: words are plain bytes, and the array outlives the copy.
+      unsafe pages.memory.write(page.span.bytes, to: index * GrantReference.pageSize)
+    }
+  }
+
+  /// The reference of each page, in their order.
+  public var references: [GrantReference] { memory.references }
+
+  /// The dma-buf's descriptor, which stays this value's; nil for memory of gntalloc.
+  public var fileDescriptor: FileDescriptor? { memory.fileDescriptor }
+
+  /// Lends the memory to the processor, which the peer may read and write at any time.
+  ///
+  /// - Parameter access: what is done with it. A dma-buf's devices are waited for first, see ``isIdle(for:)``, and see
+  ///   what was written after it.
+  /// - Throws: `ShareError.notMappable` if the dma-buf's exporter does not let the processor in, `.memory` if access
+  ///   cannot begin or end, and what the body throws.
+  public borrowing func withMemory<Result>(
+    _ access: BufferAccess = .readWrite, _ body: (borrowing SharedMemory) throws -> Result
+  ) throws -> Result {
+    try memory.withMemory(access, body)
+  }
+
+  /// Whether no device is at work with the dma-buf that such access would have to wait for.
+  ///
+  /// - Throws: `ShareError.memory` if the kernel cannot be asked.
+  public borrowing func isIdle(for access: BufferAccess) throws(ShareError) -> Bool {
+    try memory.isIdle(for: access)
+  }
+
+  /// Takes the grants away now, and tells if that fails.
+  ///
+  /// - Throws: `ShareError.xen`; the buffer is gone for this process in any case.
+  public consuming func withdraw() throws(ShareError) {
+    // The directory goes with it, as a value that ends.
+    try memory.withdraw()
+  }
+}
+
+/// Runs calls into Xen, whose errors are the sharing's.
+func sharing<Result: ~Copyable>(
+  _ body: () throws(XenError) -> Result
+) throws(ShareError) -> Result {
+  do throws(XenError) { return try body() } catch { throw .xen(error) }
+}
