@@ -66,7 +66,7 @@ machine_linux() {
 machine_start() {
   local xen linux
   linux=$(machine_linux)
-  printf '%s=%q\n' scenario "$scenario" dom0 "$dom0" gntdev "$gntdev" dom0_modules "$dom0_modules" \
+  printf '%s=%q\n' scenario "$scenario" variant "$variant" dom0 "$dom0" gntdev "$gntdev" dom0_modules "$dom0_modules" \
     keep "$keep" \
     guest_cmdline "$linux $guest_options" >"$run/host/settings"
   linux+=" $dom0_options"
@@ -178,7 +178,7 @@ machine_accelerator() {
   if [ "$(head -n1 "$cache/accelerator" 2>/dev/null)" != "$key" ]; then
     if [ -w /dev/kvm ] && grep -qwE 'svm|vmx' /proc/cpuinfo; then
       echo "# trying KVM, once" >&2
-      ! "$lab/run" --accelerator kvm --timeout 40 --results "$cache/kvm-probe" boot \
+      ! "$lab/run" --accelerator kvm --timeout 40 --results "$cache/kvm-probe" boot/pvh \
         >"$cache/kvm-probe.log" 2>&1 || answer=kvm
     fi
     printf '%s\n' "$key" "$answer" >"$cache/accelerator"

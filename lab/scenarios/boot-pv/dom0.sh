@@ -1,1 +1,0 @@
-. /host/scenarios/boot/dom0.sh

@@ -1,1 +1,0 @@
-. /host/scenarios/importer/dom0.sh
