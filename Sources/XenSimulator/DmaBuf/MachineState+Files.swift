@@ -43,7 +43,7 @@ extension MachineState {
     var frames: [PageFrame] = []
     var stores: [FileIdentity: PageStore] = [:]
     for piece in pieces {
-      try Self.check(piece, room: limits.byteCount - frames.count * GrantReference.pageSize)
+      try check(piece, room: limits.byteCount - frames.count * GrantReference.pageSize)
       let file = try FileIdentity.read(piece.descriptor).identity
       let store = if let known = stores[file] { known } else { try PageStore(of: piece.descriptor) }
       stores[file] = store
@@ -55,13 +55,15 @@ extension MachineState {
   }
 
   /// What udmabuf asks of each piece.
-  private static func check(_ piece: MemoryFilePiece, room: Int) throws(Errno) {
+  private func check(_ piece: MemoryFilePiece, room: Int) throws(Errno) {
     guard piece.offset >= 0, piece.offset % GrantReference.pageSize == 0, piece.byteCount >= 0,
       piece.byteCount % GrantReference.pageSize == 0, piece.byteCount <= room
     else { throw .invalidArgument }
-    // Only memory files have seals.
+    // Only memory files have seals, and the files that stand for dma-bufs here.
     let seals = fcntl(piece.descriptor, Seal.get)
-    guard seals >= 0 else { throw .badFileDescriptorState }
+    guard seals >= 0, try position(ofDmaBuf: piece.descriptor, in: nil) == nil else {
+      throw .badFileDescriptorState
+    }
     guard seals & Seal.shrink != 0, seals & (Seal.write | Seal.futureWrite) == 0 else {
       throw .invalidArgument
     }
