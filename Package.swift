@@ -38,6 +38,7 @@ let package = Package(
     .systemLibrary(
       name: "CLibPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .target(name: "CZcopy", dependencies: ["CXen"]),
+    .target(name: "CContract"),
     .target(
       name: "CPNG", dependencies: ["CLibPNG"],
       // For a static executable, after libpng, which needs them.
@@ -56,11 +57,11 @@ let package = Package(
       name: "XenSimulator", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],
       swiftSettings: strict),
     .target(
-      name: "XenContract", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],
+      name: "XenContract", dependencies: ["CContract", "CZcopy", "DmaBuf", "XenGrant", system],
       swiftSettings: strict),
     .executableTarget(
       name: "xen-zcopy-contract",
-      dependencies: ["CZcopy", "DmaBuf", "XenContract", "XenGrant", logging, system],
+      dependencies: ["CContract", "CZcopy", "DmaBuf", "XenContract", "XenGrant", logging, system],
       swiftSettings: strict),
     .target(
       name: "Picture", dependencies: ["CPNG", "ZcopyBackend", system], swiftSettings: strict),

@@ -29,24 +29,7 @@ public struct ContractCheck: Sendable, CustomStringConvertible {
 
   /// Tries it. Never waits longer than a few seconds.
   public func run(on bench: any ContractBench) -> ContractOutcome {
-    let before = bench.census()
-    do {
-      try body(bench)
-    } catch let skip as Skip {
-      return .skipped(skip.reason)
-    } catch let error as XenError {
-      return Skip(error).map { .skipped($0.reason) } ?? .failed("\(error)")
-    } catch let failure as Failure {
-      return .failed(failure.reason)
-    } catch {
-      return .failed("\(error)")
-    }
-    let left = bench.census().compactMap { name, count -> String? in
-      let earlier = before[name] ?? 0
-      return count == earlier ? nil : "\(name): \(earlier) before, \(count) after"
-    }
-    return left.isEmpty
-      ? .passed : .failed("something is left: \(left.sorted().joined(separator: "; "))")
+    ContractOutcome.of(census: bench.census) { try body(bench) }
   }
 }
 
@@ -57,4 +40,28 @@ public enum ContractOutcome: Equatable, Sendable {
   case failed(String)
   /// It cannot be tried here; why.
   case skipped(String)
+
+  /// How a check ends that does this, and leaves everything as it was.
+  static func of(
+    census: () -> [String: Int], _ body: () throws -> Void
+  ) -> ContractOutcome {
+    let before = census()
+    do {
+      try body()
+    } catch let skip as Skip {
+      return .skipped(skip.reason)
+    } catch let error as XenError {
+      return Skip(error).map { .skipped($0.reason) } ?? .failed("\(error)")
+    } catch let failure as Failure {
+      return .failed(failure.reason)
+    } catch {
+      return .failed("\(error)")
+    }
+    let left = census().compactMap { name, count -> String? in
+      let earlier = before[name] ?? 0
+      return count == earlier ? nil : "\(name): \(earlier) before, \(count) after"
+    }
+    return left.isEmpty
+      ? .passed : .failed("something is left: \(left.sorted().joined(separator: "; "))")
+  }
 }

@@ -11,20 +11,22 @@ let usage = """
   usage: xen-zcopy-contract                 one domain with itself
          xen-zcopy-contract --serve         in a guest: share pages for the next line
          xen-zcopy-contract --owner DOMID   in domain 0: with that guest, where --serve runs
+         xen-zcopy-contract --dma-buf       Linux, without Xen
   """
 
-/// Runs all checks and returns how many failed.
-func runAll(_ bench: RealBench) -> Int {
-  print("1..\(Contract.checks.count)")
+/// Runs checks, each by its name, and returns how many failed.
+func run(_ checks: [(name: String, run: () -> ContractOutcome)]) -> Int {
+  print("TAP version 13")
+  print("1..\(checks.count)")
   var failures = 0
-  for (index, check) in Contract.checks.enumerated() {
-    switch check.run(on: bench) {
+  for (index, check) in checks.enumerated() {
+    switch check.run() {
     case .passed:
-      print("ok \(index + 1) - \(check)")
+      print("ok \(index + 1) - \(check.name)")
     case .skipped(let reason):
-      print("ok \(index + 1) - \(check) # SKIP \(reason)")
+      print("ok \(index + 1) - \(check.name) # SKIP \(reason)")
     case .failed(let reason):
-      print("not ok \(index + 1) - \(check)")
+      print("not ok \(index + 1) - \(check.name)")
       print("# \(reason)")
       failures += 1
     }
@@ -34,12 +36,16 @@ func runAll(_ bench: RealBench) -> Int {
   return failures
 }
 
+/// Runs the contract about Xen and returns how many checks failed.
+func runAll(_ bench: RealBench) -> Int {
+  run(Contract.checks.map { check in (check.name, { check.run(on: bench) }) })
+}
+
 let xen = Xen(SystemPlatform(logger: Logger(label: "xen-zcopy-contract")))
 let arguments = Array(CommandLine.arguments.dropFirst())
 do {
   switch (arguments.first, arguments.count) {
   case (nil, _):
-    print("TAP version 13")
     exit(runAll(try RealBench(xen)) == 0 ? 0 : 1)
   case ("--serve", 1):
     var service = try OwnerService.open(xen)
@@ -49,11 +55,15 @@ do {
       print(usage)
       exit(64)
     }
-    print("TAP version 13")
     let owner = try RemoteOwner(xen, in: domain)
     let failures = runAll(try RealBench(xen, owner: owner, in: domain))
     try owner.end()
     exit(failures == 0 ? 0 : 1)
+  case ("--dma-buf", 1):
+    let bench = RealDmaBufBench()
+    exit(
+      run(DmaBufContract.checks.map { check in (check.name, { check.run(on: bench) }) }) == 0
+        ? 0 : 1)
   default:
     print(usage)
     exit(64)

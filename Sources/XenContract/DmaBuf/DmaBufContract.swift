@@ -1,0 +1,55 @@
+import DmaBuf
+import SystemPackage
+import XenGrant
+
+/// What Linux does with memory files, dma-bufs and fences, as far as this project relies on it.
+///
+/// Written once, against ``DmaBuf``, as ``Contract`` is against XenGrant.
+public enum DmaBufContract {
+  /// All checks, in an order in which a first failure explains later ones.
+  public static let checks: [DmaBufCheck] =
+    HeapChecks.all + UdmabufChecks.all + AccessChecks.all + FenceChecks.all + WorkChecks.all
+    + HolderChecks.all
+}
+
+/// One thing that Linux does.
+public struct DmaBufCheck: Sendable, CustomStringConvertible {
+  /// The thing, as a statement.
+  public let name: String
+  // Untyped, because a check fails with whatever the calls that it makes fail with.
+  private let body: @Sendable (any DmaBufBench) throws -> Void
+
+  init(_ name: String, _ body: @escaping @Sendable (any DmaBufBench) throws -> Void) {
+    self.name = name
+    self.body = body
+  }
+
+  /// The name.
+  public var description: String { name }
+
+  /// Tries it. Never waits longer than a few seconds.
+  public func run(on bench: any DmaBufBench) -> ContractOutcome {
+    ContractOutcome.of(census: bench.census) { try body(bench) }
+  }
+}
+
+/// Fails unless the call fails with one of those errnos.
+func expectErrno<Result: ~Copyable>(
+  _ errnos: Errno..., of what: @autoclosure () -> String, _ body: () throws -> Result
+) throws {
+  let wanted = errnos.map(\.symbol).joined(separator: " or ")
+  do {
+    _ = try body()
+  } catch let error as DmaBufError {
+    try expect(errnos.contains(error.errno), "\(what()) should be \(wanted): \(error)")
+    return
+  }
+  throw Failure(reason: "\(what()) succeeds and should be \(wanted)")
+}
+
+/// How long something takes.
+func duration(_ body: () throws -> Void) throws -> Duration {
+  let start = ContinuousClock.now
+  try body()
+  return ContinuousClock.now - start
+}

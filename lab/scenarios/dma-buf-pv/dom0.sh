@@ -1,0 +1,1 @@
+. /host/scenarios/dma-buf/dom0.sh
