@@ -99,7 +99,6 @@ machine_start() {
   [ -z "$keep" ] || serial=socket,path=serial,server=on,wait=off,logfile=results/serial.log
   mkfifo "$run/monitor"
   # setpriv: QEMU must not outlive this program, not even if that is killed -9.
-  # 9: lab/build's lock is not for QEMU to keep.
   (cd "$run" && exec setpriv --pdeathsig TERM qemu-system-x86_64 \
     -machine q35,kernel-irqchip=split "${processor[@]}" -m "$memory" -smp 2 \
     -nodefaults -display none -vga none -no-reboot \
