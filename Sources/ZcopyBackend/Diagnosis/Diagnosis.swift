@@ -31,8 +31,8 @@ public struct Diagnosis: Sendable {
   public struct Prediction: Equatable, Sendable {
     /// What: `map-` and a mechanism, or `share-` and a source of memory.
     public let name: String
-    /// Whether it works here.
-    public let works: Bool
+    /// Whether it works here; nil where that depends on where memory lies.
+    public let works: Bool?
     /// Why not, or what is to be known about it.
     public let text: String
   }
@@ -107,10 +107,10 @@ public struct Diagnosis: Sendable {
     let mapping = Self.mapping(export, udmabuf)
     predictions = mapping + Self.sharing(sharing)
     for prediction in predictions {
-      add(prediction.name, prediction.works ? .good : .note, prediction.text)
+      add(prediction.name, prediction.works == true ? .good : .note, prediction.text)
     }
-    mechanism = zip(Mechanism.allCases, mapping).first { $0.1.works }?.0
-    memory = sharing.works(sharing.best) ? sharing.best : nil
+    mechanism = zip(Mechanism.allCases, mapping).first { $0.1.works == true }?.0
+    memory = sharing.works(sharing.best) == true ? sharing.best : nil
     add(
       "map", mechanism == nil ? .bad : .good,
       mechanism.map { "works here, by the mechanism \($0.rawValue)" } ?? "does not work here")
@@ -149,28 +149,36 @@ public struct Diagnosis: Sendable {
 
   /// What becomes of each source of memory.
   private static func sharing(_ support: SharingSupport) -> [Prediction] {
-    var sources = support.heaps.map { MemorySource.heap($0) }
-    sources += [.udmabuf, .gntalloc]
-    var predictions = sources.map { source in
+    let named = support.heaps.map { MemorySource.heap($0) } + [.udmabuf, .gntalloc]
+    var predictions = named.map { source in
       Prediction(
-        name: "share-\(source)", works: support.works(source),
-        text: support.works(source)
-          ? "memory of \(source) can be granted" : obstacle(source, support))
+        name: "share-\(source)", works: support.works(source), text: text(source, support))
     }
+    // Any number stands for what may be inherited.
+    let inherited = MemorySource.fileDescriptor(.standardInput)
     predictions.append(
       Prediction(
-        name: "share-fd", works: support.obstacle == nil,
-        text: support.obstacle.map { "\($0)" }
-          ?? "a dma-buf of any exporter can be granted"
-          + (support.isPV ? ", if its pages lie apart as udmabuf's do" : "")))
+        name: "share-fd", works: support.works(inherited), text: text(inherited, support)))
     return predictions
+  }
+
+  private static func text(_ source: MemorySource, _ support: SharingSupport) -> String {
+    let what =
+      switch source {
+      case .fileDescriptor: "a dma-buf of any exporter"
+      default: "memory of \(source)"
+      }
+    return switch support.works(source) {
+    case true?: "\(what) can be granted"
+    case nil:
+      "\(what) can be granted where it lies together in the machine, and is refused where not; udmabuf always can"
+    case false?: obstacle(source, support)
+    }
   }
 
   private static func obstacle(_ source: MemorySource, _ support: SharingSupport) -> String {
     switch source {
     case .gntalloc: "there is no usable /dev/xen/gntalloc"
-    case .heap where support.obstacle == nil:
-      "in a PV domain a heap's memory does not lie together for the machine; use udmabuf"
     case .udmabuf where support.obstacle == nil: text(udmabuf: .noSuchFileOrDirectory, limit: nil)
     default: support.obstacle.map { "\($0)" } ?? "it cannot be granted"
     }

@@ -245,7 +245,9 @@ public struct MappedBuffer: ~Copyable {
   public borrowing func isIdle() throws(MapError) -> Bool {
     switch dmaBuf {
     case .some(let dmaBuf):
-      do throws(DmaBufError) { return try dmaBuf.isIdle(for: .write) } catch { throw .memory(error) }
+      do throws(DmaBufError) { return try dmaBuf.isIdle(for: .write) } catch {
+        throw .memory(error)
+      }
     case .none: return true
     }
   }

@@ -27,7 +27,7 @@ struct GrantedMemory: ~Copyable {
     if case .fileDescriptor(let file) = request.memory {
       let dmaBuf = try memory { () throws(DmaBufError) in try linux.adopt(try duplicate(file)) }
       let byteCount = try Self.check(request, dmaBuf.byteCount)
-      self = try GrantedMemory(dmaBuf, byteCount, request.peer, xen)
+      self = try GrantedMemory(dmaBuf, byteCount, request, xen)
       return
     }
     guard let byteCount = request.byteCount, let count = GrantReference.pages(for: byteCount),
@@ -41,12 +41,12 @@ struct GrantedMemory: ~Copyable {
       let dmaBuf = try memory { () throws(DmaBufError) in
         try linux.makeDmaBuf(of: try linux.makeMemoryFile(named: "zcopy-share", byteCount: whole))
       }
-      self = try GrantedMemory(dmaBuf, byteCount, request.peer, xen)
+      self = try GrantedMemory(dmaBuf, byteCount, request, xen)
     case .heap(let name):
       let dmaBuf = try memory { () throws(DmaBufError) in
         try linux.allocate(byteCount: whole, fromHeap: name)
       }
-      self = try GrantedMemory(dmaBuf, byteCount, request.peer, xen)
+      self = try GrantedMemory(dmaBuf, byteCount, request, xen)
     }
   }
 
@@ -78,22 +78,30 @@ struct GrantedMemory: ~Copyable {
   }
 
   private init(
-    _ dmaBuf: consuming DmaBuf, _ byteCount: Int, _ peer: DomainID, _ xen: Xen
+    _ dmaBuf: consuming DmaBuf, _ byteCount: Int, _ request: ShareRequest, _ xen: Xen
   ) throws(ShareError) {
     let device = try sharing { () throws(XenError) in try xen.openGrantDevice() }
-    try Self.checkSupport(device, peer, xen)
-    let (file, count) = (dmaBuf.fileDescriptor, dmaBuf.byteCount / GrantReference.pageSize)
-    references = try sharing { () throws(XenError) in
-      try device.importDmaBuf(file, to: peer, pages: count)
-    }
+    let isPV = device.exportSupport() == .refusedInPVDomain
+    let own: DomainID? = isPV ? try Self.ownDomain(xen, request.peer) : nil
+    var mapping: LocalMapping?
+    var obstacle: DmaBufError?
     do throws(DmaBufError) {
       mapping = try dmaBuf.map(writable: true)
-      obstacle = nil
     } catch {
       // A device's memory may be for devices only; what fails is the processor's access, if it is asked for.
-      mapping = nil
       obstacle = error
     }
+    // The pages of udmabuf are pieces of their own, and never bounced.
+    if let own, request.memory != .udmabuf {
+      try Self.checkBounces(dmaBuf, mapping, obstacle, own, xen)
+    }
+    let (file, count) = (dmaBuf.fileDescriptor, dmaBuf.byteCount / GrantReference.pageSize)
+    let references = try sharing { () throws(XenError) in
+      try device.importDmaBuf(file, to: request.peer, pages: count)
+    }
+    self.references = references
+    self.mapping = consume mapping
+    self.obstacle = obstacle
     self.byteCount = byteCount
     fileDescriptor = file
     self.dmaBuf = consume dmaBuf
@@ -101,19 +109,29 @@ struct GrantedMemory: ~Copyable {
     pages = nil
   }
 
-  /// Where the kernel would grant other pages than the dma-buf's, it is not asked to.
-  private static func checkSupport(
-    _ device: borrowing GrantDevice, _ peer: DomainID, _ xen: Xen
+  private static func checkBounces(
+    _ dmaBuf: borrowing DmaBuf, _ mapping: borrowing LocalMapping?, _ obstacle: DmaBufError?,
+    _ own: DomainID, _ xen: Xen
   ) throws(ShareError) {
-    guard device.exportSupport() == .refusedInPVDomain else { return }
+    switch mapping {
+    case .some(let mapping): try BounceCheck.run(dmaBuf, mapping, own: own, xen)
+    case .none: throw .notMappable(obstacle ?? DmaBufError(.map, .badFileDescriptor))
+    }
+  }
+
+  /// This domain, which must be domain 0: the kernel of another PV domain would grant other pages than the dma-buf's.
+  private static func ownDomain(_ xen: Xen, _ peer: DomainID) throws(ShareError) -> DomainID {
     let own = try sharing { () throws(XenError) in try xen.openStore().ownDomain() }
     guard own == .dom0 else { throw .noDmaBufs(peer, .pvGuest) }
+    return own
   }
 
   borrowing func isIdle(for access: BufferAccess) throws(ShareError) -> Bool {
     switch dmaBuf {
     case .some(let dmaBuf):
-      do throws(DmaBufError) { return try dmaBuf.isIdle(for: access) } catch { throw .memory(error) }
+      do throws(DmaBufError) { return try dmaBuf.isIdle(for: access) } catch {
+        throw .memory(error)
+      }
     case .none: return true
     }
   }

@@ -118,14 +118,14 @@ public struct SharingSupport: Sendable {
     return hasUdmabuf ? .udmabuf : .gntalloc
   }
 
-  /// Whether a buffer of ordinary size can be shared from that source.
-  public func works(_ source: MemorySource) -> Bool {
+  /// Whether memory of that source can be shared; nil where it depends on where the memory lies: in a PV domain other
+  /// dma-bufs than udmabuf's work if their pieces lie together in the machine, and are refused if not.
+  public func works(_ source: MemorySource) -> Bool? {
     switch source {
     case .gntalloc: hasAllocator
     case .udmabuf: obstacle == nil && hasUdmabuf
-    // In a PV domain a heap's larger pieces lie apart for the machine, and gntdev fails with EIO.
-    case .heap(let name): obstacle == nil && !isPV && heaps.contains(name)
-    case .fileDescriptor: obstacle == nil
+    case .heap(let name): obstacle == nil && heaps.contains(name) ? (isPV ? nil : true) : false
+    case .fileDescriptor: obstacle == nil ? (isPV ? nil : true) : false
     }
   }
 }

@@ -11,6 +11,8 @@ public enum ShareError: Error, Equatable, Sendable {
   case otherSize(asked: Int, dmaBuf: Int)
   /// gntdev cannot grant a dma-buf here.
   case noDmaBufs(DomainID, SharingSupport.Obstacle)
+  /// In a PV domain the kernel would grant a bounce buffer in place of some of the dma-buf's memory.
+  case bounced
   /// The peer's directory is refused.
   case directory(DirectoryError, DomainID)
   /// A call into Xen failed.
@@ -34,6 +36,9 @@ extension ShareError: CustomStringConvertible {
       "the dma-buf has \(dmaBuf) bytes, and \(asked) bytes are to be shared: all of its pages are granted, or none"
     case .noDmaBufs(let domain, let obstacle):
       "cannot share a dma-buf with domain \(domain): \(obstacle)"
+    case .bounced:
+      "the dma-buf's memory lies apart in the machine, and this PV domain's kernel would grant a bounce buffer in its "
+        + "place; use --memory udmabuf, or a PVH dom0"
     case .directory(let error, let domain):
       "cannot list a buffer in the directory of domain \(domain): \(error)"
     case .xen(let error): "\(error)"

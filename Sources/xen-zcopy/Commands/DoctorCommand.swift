@@ -40,7 +40,8 @@ struct DoctorCommand: ParsableCommand {
         "memory": diagnosis.memory.map { .string("\($0)") } ?? .null,
         "works": .object(
           Dictionary(
-            diagnosis.predictions.map { ($0.name, .bool($0.works)) }, uniquingKeysWith: { $1 })),
+            diagnosis.predictions.map { ($0.name, $0.works.map { .bool($0) } ?? .null) },
+            uniquingKeysWith: { $1 })),
       ])
     if !diagnosis.canMap { throw ExitCode.unavailable }
   }

@@ -78,7 +78,8 @@ struct ShareCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Compare what the peer has drawn with a test pattern (with --publish).", valueName: "pattern"))
+      "Compare what the peer has drawn with a test pattern (with --publish).", valueName: "pattern")
+  )
   var verify: TestPattern?
 
   @Option(
@@ -111,7 +112,8 @@ struct ShareCommand: ParsableCommand {
       guard pool.bytes > 0 else { throw ValidationError("--pool must be at least 1 byte") }
     }
     guard dump == nil && verify == nil || publish != nil else {
-      throw ValidationError("--dump and --verify need --publish: the peer says there what it has drawn")
+      throw ValidationError(
+        "--dump and --verify need --publish: the peer says there what it has drawn")
     }
     if let dump, dump.lowercased().hasSuffix(".png"), picture.width == nil, pattern != .smpte,
       file?.lowercased().hasSuffix(".png") != true
@@ -140,7 +142,8 @@ struct ShareCommand: ParsableCommand {
       let (source, geometry, byteCount) = try contents()
       if let pool, let byteCount, pool.bytes < byteCount {
         throw Failure(
-          "a pool of \(pool.bytes) bytes has no room for a frame of \(byteCount); give a larger --pool")
+          "a pool of \(pool.bytes) bytes has no room for a frame of \(byteCount); give a larger --pool"
+        )
       }
       let plan = ShareSession.Plan(
         peer: try domain.resolve(xen), byteCount: byteCount, memory: memory.source,

@@ -383,7 +383,8 @@ final class MapSession {
 
   private func lateFailure(_ domain: DomainID, _ waited: Duration) -> Failure {
     let holders = releasing.entries.flatMap(\.holders).map { "\($0)" }
-    let who = holders.isEmpty ? "somebody whom this process may not see" : holders.joined(separator: ", ")
+    let who =
+      holders.isEmpty ? "somebody whom this process may not see" : holders.joined(separator: ", ")
     return Failure(
       "the buffer of domain \(domain) is still held after \(waited.inMilliseconds), by \(who); its owner was not told "
         + "that it is released: end what holds it, then map and release it again",

@@ -330,7 +330,8 @@ final class ShareSession {
     reportEnd()
     if plan.contents.isNeeded, !hasTakenContents, failure == nil {
       throw Failure(
-        "domain \(plan.peer) never said that it was done with a frame: there is nothing to write or to compare")
+        "domain \(plan.peer) never said that it was done with a frame: there is nothing to write or to compare"
+      )
     }
   }
 

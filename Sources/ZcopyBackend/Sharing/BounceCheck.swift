@@ -1,0 +1,61 @@
+import DmaBuf
+import SystemPackage
+import XenGrant
+
+/// Makes sure, in a PV domain, that what is granted of a dma-buf is its memory.
+///
+/// Pages that are neighbours for the kernel of a PV domain may lie apart in the machine. Where one piece of a dma-buf's
+/// scatter list spans such pages, the kernel puts a bounce buffer in their place (swiotlb-xen): gntdev then grants that
+/// one's pages, and what the peer writes there arrives when the dma-buf is released, if ever. So the dma-buf is granted to
+/// this domain first, which changes a word of each page and looks through the grant whether it has changed.
+enum BounceCheck {
+  /// Grants a dma-buf to this domain and looks.
+  ///
+  /// - Parameters:
+  ///   - dmaBuf: the dma-buf; a word of each page changes for a moment.
+  ///   - mapping: its memory.
+  ///   - own: this domain, a PV one: another would lose its own pages by mapping them, though not by copying.
+  /// - Throws: `ShareError.bounced` if a page is not what is granted; `.xen` and `.memory` if it cannot be found out.
+  static func run(
+    _ dmaBuf: borrowing DmaBuf, _ mapping: borrowing LocalMapping, own: DomainID, _ xen: Xen
+  ) throws(ShareError) {
+    let count = dmaBuf.byteCount / GrantReference.pageSize
+    do {
+      let device = try xen.openGrantDevice()
+      let references = try device.importDmaBuf(dmaBuf.fileDescriptor, to: own, pages: count)
+      let isSame = try dmaBuf.withProcessorAccess(.readWrite) {
+        try grants(references, of: own, show: mapping.memory, device)
+      }
+      guard isSame else { throw ShareError.bounced }
+    } catch let error as ShareError {
+      throw error
+    } catch let error as XenError {
+      throw .xen(error)
+    } catch let error as DmaBufError {
+      throw .memory(error)
+    } catch {
+      // Nothing else is thrown above.
+      throw .bounced
+    }
+  }
+
+  /// Whether a change of the memory is seen through the grants. The memory is as it was, afterwards.
+  private static func grants(
+    _ references: [GrantReference], of own: DomainID, show memory: borrowing SharedMemory,
+    _ device: borrowing GrantDevice
+  ) throws -> Bool {
+    let offsets = references.indices.map { $0 * GrantReference.pageSize }
+    let words = offsets.map { memory.loadWord(at: $0) }
+    for (offset, word) in zip(offsets, words) { memory.storeWord(~word, at: offset) }
+    defer { for (offset, word) in zip(offsets, words) { memory.storeWord(word, at: offset) } }
+    let segments = references.enumerated().map { index, reference in
+      GrantCopySegment(reference, local: index * 4, byteCount: 4)
+    }
+    var seen = words
+    var span = seen.mutableSpan
+    // SAFETY: any bytes are words, and the array is borrowed for the copy.
+    var bytes = unsafe span.mutableBytes
+    let statuses = try device.copy(segments, of: own, into: &bytes)
+    return statuses.allSatisfy { $0 == .okay } && zip(seen, words).allSatisfy { $0 == ~$1 }
+  }
+}

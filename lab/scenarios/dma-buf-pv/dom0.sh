@@ -1,1 +1,0 @@
-. /host/scenarios/dma-buf/dom0.sh

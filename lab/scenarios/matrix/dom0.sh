@@ -1,0 +1,133 @@
+# The same steps in every kind of backend domain: what `doctor` says of it, and then each mechanism of `map` and each
+# memory of `share`, with a guest on the other side. A step that works and was said not to, or the other way round, fails.
+. /host/lib/dom0.sh
+plan 13
+
+# --- The backend: dom0, or a driver domain beside it --------------------------
+
+kernel=dmabuf
+case $variant in *stock*) kernel=stock ;; esac
+case $variant in
+  driver-domain)
+    guest_create driver memory=640 gntdev=$kernel modules=vgem || bail_out "no driver domain"
+    backend=$(guest_domid driver)
+    # on_backend COMMAND: run there, to the end; what it prints goes to standard output.
+    on_backend() { guest_run driver 60 "$1"; }
+    # job_start JOB COMMAND, in the background; job_log and job_status are where it prints, and ends.
+    job_start() { guest_start driver "$1" "$2"; }
+    job_stop() { guest_kill driver "$1" TERM 2>/dev/null; }
+    job_log() { echo "/results/driver.$1.log"; }
+    job_status() { echo "/run/guests/driver.$1.status"; }
+    ;;
+  *)
+    backend=0
+    on_backend() { sh -c "$1" 2>&1; }
+    job_start() {
+      rm -f "/run/$1.status"
+      {
+        sh -c "echo \$\$ >/run/$1.pid; $2"
+        echo $? >"/run/$1.status"
+      } >"/results/dom0.$1.log" 2>&1 &
+    }
+    job_stop() { kill "$(cat "/run/$1.pid")" 2>/dev/null; }
+    job_log() { echo "/results/dom0.$1.log"; }
+    job_status() { echo "/run/$1.status"; }
+    ;;
+esac
+ended() { [ -s "$(job_status "$1")" ]; }
+# says JOB PATTERN: wait until it has printed that; false if it ends without.
+says_or_ended() { grep -q -e "$2" "$(job_log "$1")" || ended "$1"; }
+says() {
+  wait_for 30 says_or_ended "$@"
+  grep -q -e "$2" "$(job_log "$1")"
+}
+guest_create front gntdev=$kernel || bail_out "no guest"
+front=$(guest_domid front)
+xen_grants >/results/grants.before
+geometry="--width 1920 --height 1080"
+
+# --- What is said ---------------------------------------------------------------
+
+on_backend "xen-zcopy doctor --json" >/results/doctor.log
+diagnosis=$(grep '"event":"diagnosis"' /results/doctor.log)
+[ -n "$diagnosis" ] || bail_out "doctor says nothing: $(cat /results/doctor.log)"
+on_backend "xen-zcopy doctor" >/results/doctor.txt
+# value NAME [FILE]: of the last JSON that has it.
+value() { sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p" "${2:-/results/doctor.log}" | tail -n1; }
+note "doctor: maps by $(value mechanism), shares from $(value memory)"
+
+# row STEP PREDICTED WORKED HOW MILLISECONDS: one cell of the table, and the judgement. "null" predicts that it depends
+# on where memory lies, and then a refusal must be one line.
+row() {
+  printf '%s\t%s\t%s\t%s\t%s\n' "$@" >>/results/rows
+  local what="$1: "
+  [ "$3" = true ] && what="${what}works by $4, $5 ms" || what="${what}does not work"
+  case $2 in
+    "$3") ok "$what, as predicted" ;;
+    null)
+      if [ "$3" = true ] || [ "$(grep -c '^xen-zcopy: ' "$log")" = 1 ]; then
+        ok "$what, and it was said to depend"
+      else
+        not_ok "$what, without a word" "$(cat "$log")"
+      fi
+      ;;
+    *) not_ok "$what; predicted was $2" "$(cat "$log")" ;;
+  esac
+}
+
+# --- A guest's buffer, mapped ---------------------------------------------------
+
+guest_start front screen xen-zcopy share --domain "$backend" --pattern smpte --publish screen
+guest_says front screen 30 "published at" || bail_out "the guest shares nothing: $(guest_output front screen)"
+
+# maps STEP PREDICTED [OPTION...]
+maps() {
+  local step=$1 predicted=$2 worked=false
+  shift 2
+  log=/results/$step.log
+  on_backend "xen-zcopy map --from /local/domain/$front/data/zcopy/screen --verify smpte --json $*" >"$log" &&
+    grep -q '"event":"released"' "$log" && worked=true
+  row "$step" "$predicted" $worked "$(value mechanism "$log")" "$(value mapping_ms "$log")"
+}
+for mechanism in dmabuf copy cpu; do
+  maps "map-$mechanism" "$(value "map-$mechanism")" --mechanism $mechanism
+done
+maps map-auto "$(value map)"
+log=/results/map-auto.log
+check "map chooses the mechanism that doctor names" [ "$(value mechanism "$log")" = "$(value mechanism)" ]
+guest_kill front screen TERM
+check "the guest takes its buffer back" guest_wait front screen 30
+
+# --- The backend's memory, drawn into by the guest ------------------------------
+
+# shares STEP PREDICTED MEMORY [COMMAND...]: COMMAND runs the rest of its line, as sh -c does.
+shares() {
+  local step=$1 predicted=$2 memory=$3 worked=false line
+  shift 3
+  line="exec xen-zcopy share --domain $front $geometry --publish canvas --verify smpte --json --memory $memory"
+  [ $# = 0 ] || line="exec $* sh -c '$line'"
+  job_start "$step" "$line"
+  # The guest draws by what works there: without gntdev's dma-bufs by grant copy.
+  if says "$step" '"event":"shared"' && guest_run front 60 \
+    "xen-zcopy map --from /local/domain/$backend/data/zcopy/canvas --draw smpte" >"/results/$step.front.log" 2>&1; then
+    says "$step" '"event":"contents"' && worked=true
+  fi
+  job_stop "$step"
+  wait_for 30 ended "$step" && [ "$(cat "$(job_status "$step")")" = 0 ] || worked=false
+  log=$(job_log "$step")
+  row "$step" "$predicted" $worked "$(value memory "$log")" "$(value memory_ms "$log")"
+}
+for memory in heap:system udmabuf gntalloc; do
+  shares "share-$memory" "$(value "share-$memory")" $memory
+done
+shares share-auto true auto
+check "share chooses the memory that doctor names" [ "$(value memory "$log")" = "$(value memory)" ]
+# A dma-buf of another exporter, which the command inherits.
+shares share-fd "$(value share-fd)" 'fd:$ZCOPY_DUMB_FD' drm-dumb 1920 1080
+
+nothing_left() {
+  xen_grants >/results/grants.after
+  for when in before after; do grep -E '\[0x|^ *\[ *[0-9]' /results/grants.$when >/tmp/$when; done
+  cmp /tmp/before /tmp/after || { cat /results/grants.after; return 1; }
+}
+check "Xen's grant tables are as they were" nothing_left
