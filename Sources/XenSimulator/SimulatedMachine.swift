@@ -31,17 +31,21 @@ public final class SimulatedMachine: Sendable {
   ///   - udmabufLimit: the most bytes of one udmabuf, udmabuf's `size_limit_mb`.
   ///   - udmabufListLimit: the most pieces of one udmabuf, udmabuf's `list_limit`.
   ///   - heaps: the names of its dma-buf heaps.
+  ///   - hasScatteredMemory: whether, in a PV domain, a heap's larger chunks lie apart in the machine: gntdev grants bounce
+  ///     buffers then, or fails. Just after the boot of a PV domain 0 they do not.
   /// - Throws: `Errno` if this machine cannot simulate another domain.
   @discardableResult
   public func addDomain(
     kind: DomainKind = .pvh, name: String? = nil, grantFrames: Int = 64,
     gntallocLimit: Int = 1024, gntdevLimit: Int = 65536, maptrack: Int = 262_144,
     hasDmaBuf: Bool = true, hasUdmabuf: Bool = true, udmabufLimit: Int = 64 << 20,
-    udmabufListLimit: Int = 1024, heaps: [String] = ["system"]
+    udmabufListLimit: Int = 1024, heaps: [String] = ["system"],
+    hasScatteredMemory: Bool = false
   ) throws(Errno) -> SimulatedDomain {
     let limits = DomainLimits(
       grantFrames: grantFrames, gntallocLimit: gntallocLimit, gntdevLimit: gntdevLimit,
       maptrack: maptrack, hasDmaBuf: hasDmaBuf,
+      hasScatteredMemory: hasScatteredMemory,
       udmabuf: hasUdmabuf ? UdmabufLimits(byteCount: udmabufLimit, pieces: udmabufListLimit) : nil,
       heaps: heaps)
     return try state.withLock { (state) throws(Errno) -> SimulatedDomain in

@@ -28,6 +28,13 @@ public struct SimulatedProcess: XenPlatform {
     machine.change { $0.faults.append(PlannedFault(fault, call, target)) }
   }
 
+  /// The calls that this process makes meanwhile, in their order.
+  public func calls<Failure: Error>(
+    during body: () throws(Failure) -> Void
+  ) throws(Failure) -> [SimulatedCall] {
+    try machine.journal(during: body).filter { $0.process == id }.map(\.call)
+  }
+
   /// Kills the process: Linux closes all that it had open.
   ///
   /// Mappings and shared pages go, and their notifications are carried out; then event channels and the connection to

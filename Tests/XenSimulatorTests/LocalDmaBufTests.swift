@@ -215,4 +215,23 @@ struct LocalDmaBufTests {
     }
     #expect(error?.errno == .badFileDescriptor)
   }
+
+  @Test("Where a PV domain's memory lies apart, a heap's chunks are bounced or refused")
+  func scattered() throws {
+    let machine = SimulatedMachine()
+    let dom0 = try machine.addDomain(kind: .pv, hasScatteredMemory: true)
+    let device = try dom0.xen.openGrantDevice()
+    func words(ofHeap pages: Int) throws -> [UInt32] {
+      let dmaBuf = try dom0.linux.allocate(byteCount: pages * 4096, fromHeap: "system")
+      let mapping = try dmaBuf.map(writable: true)
+      for page in 0..<pages { mapping.memory.storeWord(7, at: page * 4096) }
+      let granted = try dom0.xen.openGrantDevice().map(
+        try device.importDmaBuf(dmaBuf.fileDescriptor, to: dom0.id, pages: pages), of: dom0.id)
+      return (0..<pages).map { granted.memory.loadWord(at: $0 * 4096) }
+    }
+    #expect(try words(ofHeap: 15).allSatisfy { $0 == 7 })
+    #expect(try words(ofHeap: 17) == Array(repeating: 0, count: 16) + [7])
+    let error = #expect(throws: XenError.self) { _ = try words(ofHeap: 256) }
+    #expect(error?.errno == .ioError)
+  }
 }

@@ -135,6 +135,21 @@ enum CopyChecks {
       }
     },
 
+    ContractCheck("a copy into the mapping of a dma-buf is EFAULT: it has no pages to hold") {
+      bench in
+      let pages = try bench.sharePages(1, writable: false)
+      let device = try bench.mapper.openGrantDevice()
+      let linux = bench.mapperLinux
+      guard linux.udmabufSupport() == nil else { throw Skip(reason: "udmabuf cannot be used") }
+      let file = try linux.makeMemoryFile(named: "xen-zcopy-contract", byteCount: 4096)
+      let mapping = try linux.makeDmaBuf(of: file).map(writable: true)
+      try expectRefusal(.badAddress, of: "copying there") {
+        try device.copy(
+          [GrantCopySegment(try first(pages), local: 0)], of: bench.ownerDomain,
+          into: mapping.memory)
+      }
+    },
+
     ContractCheck("a piece is written to any offset of a page, and nothing beside it") { bench in
       let pages = try bench.sharePages(2)
       try pages.storeWord(0x1122_3344, at: 4092)

@@ -83,6 +83,9 @@ struct MemoryFileState: Sendable {
 struct LocalMappingState: Sendable {
   let process: Int
   let domain: DomainID
-  /// Keeps the dma-buf open.
+  let byteCount: Int
+  /// Whether it is a dma-buf's: no pages that the kernel could hold for a grant copy.
+  let isDmaBuf: Bool
+  /// Keeps the file open.
   let file: HeldFile
 }

@@ -49,23 +49,34 @@ extension MachineState {
       throw .invalidArgument
     }
     let dmaBuf = dmaBufs[position]
-    let isPV = domains[index].kind == .pv
-    // In a PV domain 0 the pages of a heap's chunk do not follow each other in machine memory.
-    if case .heap = dmaBuf.exporter, isPV, device.domain == .dom0,
-      dmaBuf.frames.count >= DmaBufExporter.heapChunk
-    {
-      throw .ioError
-    }
+    let frames = try framesForDevice(dmaBuf)
     guard dmaBuf.isWhole(count) else { throw .invalidArgument }
     guard count <= domains[index].grants.available else { throw .noSpace }
     let file = try HeldFile(number)
     // In a PV guest a DMA address is no machine address, and gntdev grants other pages without noticing.
-    let isOwn = dmaBuf.exporter.isGrantable && (!isPV || device.domain == .dom0)
+    let isOwn =
+      dmaBuf.exporter.isGrantable && (domains[index].kind == .pvh || device.domain == .dom0)
     let references = try domains[index].grants.grant(
-      dmaBuf.frames, to: grantee, writable: true, isOwn: isOwn)
+      frames, to: grantee, writable: true, isOwn: isOwn)
     grantDevices[handle]?.imports.append(
       ImportedDmaBuf(number: number, references: references, file: file))
     return references
+  }
+
+  /// The pages that the kernel takes for a dma-buf's when it maps it for a device.
+  ///
+  /// What follows each other for the kernel of a PV domain may lie apart in the machine. Of a heap's chunks the smaller are
+  /// bounced then (swiotlb-xen), and the larger are EIO.
+  private func framesForDevice(_ dmaBuf: DmaBufState) throws(Errno) -> [PageFrame] {
+    let domain = domains[Int(dmaBuf.domain.rawValue)]
+    guard case .heap = dmaBuf.exporter, domain.kind == .pv, domain.limits.hasScatteredMemory else {
+      return dmaBuf.frames
+    }
+    // The system heap takes 256 pages together, then 16, then single ones.
+    guard dmaBuf.frames.count < 256 else { throw .ioError }
+    let bounced = dmaBuf.frames.count / 16 * 16
+    guard bounced > 0 else { return dmaBuf.frames }
+    return try PageStore(pages: bounced).frames(0..<bounced) + dmaBuf.frames[bounced...]
   }
 
   /// Withdraws what the newest import of that number granted.
@@ -80,9 +91,6 @@ extension MachineState {
 }
 
 extension DmaBufExporter {
-  /// From how many pages on the system heap takes them together.
-  fileprivate static let heapChunk = 16
-
   /// Whether its pages are the domain's own: Xen lets nobody grant what is mapped from elsewhere.
   fileprivate var isGrantable: Bool {
     switch self {

@@ -124,8 +124,17 @@ extension MachineState {
     } else {
       address = try PageMapping.map(file: number, byteCount: byteCount, writable: writable)
     }
-    localMappings[address] = LocalMappingState(process: process, domain: domain, file: file)
+    localMappings[address] = LocalMappingState(
+      process: process, domain: domain, byteCount: byteCount, isDmaBuf: position != nil, file: file)
     return address
+  }
+
+  /// Fails as the kernel does for local memory of a grant copy that is a mapping of a dma-buf.
+  func checkPinning(_ range: Range<UInt>) throws(Errno) {
+    for (address, mapping) in localMappings
+    where mapping.isDmaBuf && range.overlaps(address..<address + UInt(mapping.byteCount)) {
+      throw .badAddress
+    }
   }
 
   /// Where a descriptor's dma-buf is in the list; nil if it is none.

@@ -127,6 +127,10 @@ extension MachineState {
     where segment.pageOffset + segment.byteCount > GrantReference.pageSize {
       throw .invalidArgument
     }
+    for segment in segments {
+      let start = UInt(bitPattern: memory) + UInt(segment.localOffset)
+      try checkPinning(start..<start + UInt(segment.byteCount))
+    }
     var refusals: [GrantCopyRefusal] = []
     for (index, segment) in segments.enumerated() {
       var status =

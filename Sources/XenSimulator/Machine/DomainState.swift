@@ -51,6 +51,8 @@ struct DomainLimits: Sendable {
   let gntdevLimit: Int
   let maptrack: Int
   let hasDmaBuf: Bool
+  /// Whether pages that follow each other for the kernel lie apart in the machine, as they may in a PV domain.
+  let hasScatteredMemory: Bool
   /// Nil where there is no udmabuf.
   let udmabuf: UdmabufLimits?
   /// The names of its dma-buf heaps.

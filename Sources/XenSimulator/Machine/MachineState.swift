@@ -43,7 +43,7 @@ struct MachineState: Sendable {
   mutating func begin(_ call: SimulatedCall, process: Int) throws(Errno) -> Verdict {
     guard let domain = processes[process] else { throw .badFileDescriptor }
     calls[call] += 1
-    journal?.append(JournalEntry(call: call, domain: domain))
+    journal?.append(JournalEntry(call: call, domain: domain, process: process))
     var verdict = Verdict()
     for index in faults.indices
     where faults[index].concerns(call, process: process, of: domain) && faults[index].strikes() {
@@ -108,4 +108,5 @@ struct MachineState: Sendable {
 struct JournalEntry: Sendable {
   let call: SimulatedCall
   let domain: DomainID
+  let process: Int
 }

@@ -1,0 +1,94 @@
+import DmaBuf
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+
+@Suite("Every call of every operation fails once")
+struct EveryCallFailsTests {
+  /// One run of an operation: what it ended with, what was said, and what is left.
+  private struct Run {
+    var calls: [SimulatedCall] = []
+    var failure: (any Error)?
+    var words: [String] = []
+    var leftovers: [String] = []
+  }
+
+  @Test(
+    "It says which call and why, or goes on and says so, and leaves nothing behind",
+    arguments: FaultedOperations.all)
+  func everyCall(_ operation: FaultedOperation) throws {
+    let clean = try run(operation)
+    #expect(clean.failure == nil)
+    #expect(clean.leftovers == [])
+    try #require(!clean.calls.isEmpty)
+    for (index, call) in clean.calls.enumerated() {
+      let faults = FittingFault.all(of: call)
+      #expect(!faults.isEmpty)
+      for fitting in faults {
+        let failed = try run(operation, fitting.fault.once(after: index))
+        let place = Comment("call \(index + 1) of \(clean.calls.count), \(call), \(fitting.name)")
+        judge(operation, failed, fitting, clean, place)
+        let nodesMayStay = operation.leavesNodes.contains(call)
+        #expect(failed.leftovers.isEmpty != nodesMayStay, place)
+        #expect(failed.leftovers.allSatisfy { $0.contains("XenStore nodes") }, place)
+      }
+    }
+  }
+
+  private func judge(
+    _ operation: FaultedOperation, _ run: Run, _ fitting: FittingFault, _ clean: Run,
+    _ place: Comment
+  ) {
+    if let failure = run.failure {
+      let line = "\(failure)"
+      if let other = operation.otherWords, line.contains(other) { return }
+      for words in fitting.words { #expect(line.contains(words), place) }
+      #expect(!line.contains("\n"), place)
+      return
+    }
+    if fitting.isSilent {
+      #expect(run.words == clean.words, place)
+      return
+    }
+    let isTold = run.words.contains { line in fitting.words.allSatisfy { line.contains($0) } }
+    #expect(isTold || run.words != clean.words, place)
+  }
+
+  private func run(_ operation: FaultedOperation, _ fault: Fault? = nil) throws -> Run {
+    let pair = try operation.makePair()
+    let process = (operation.role == .backend ? pair.backend : pair.guest).openProcess()
+    let before = holdings(pair)
+    if let fault { process.inject(fault) }
+    var run = Run()
+    let witness = FaultedOperation.Witness()
+    run.calls = process.calls {
+      do {
+        try operation.run(pair, process, witness)
+      } catch {
+        run.failure = error
+      }
+    }
+    run.words = witness.words
+    let after = holdings(pair)
+    run.leftovers = after.keys.sorted().filter { after[$0] != before[$0] }.map { key in
+      "\(key): \(before[key] ?? 0) before, \(after[key] ?? 0) after"
+    }
+    return run
+  }
+
+  /// All that both domains and XenStore hold, by name.
+  private func holdings(_ pair: Pair) -> [String: Int] {
+    var counts = ["XenStore nodes": pair.machine.storeNodes]
+    for (name, domain) in [("domain 0", pair.backend), ("the guest", pair.guest)] {
+      for child in Mirror(reflecting: domain.census).children {
+        if let label = child.label, let count = child.value as? Int, label != "storeNodes" {
+          counts["\(label) of \(name)"] = count
+        }
+      }
+    }
+    return counts
+  }
+}

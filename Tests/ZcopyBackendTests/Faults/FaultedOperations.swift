@@ -1,0 +1,293 @@
+import DmaBuf
+import SystemPackage
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+
+/// What the product does, all of it.
+enum FaultedOperations {
+  static let all = mapping + sharing + links + publications + questions
+
+  /// A buffer whose directory has two pages.
+  private static let pages = 1025
+
+  // MARK: - Mapping
+
+  private static let mapping: [FaultedOperation] =
+    Mechanism.allCases.map { mechanism in
+      FaultedOperation("map by \(mechanism)", in: .backend) { pair, process, witness in
+        let shared = try pair.share(pages: pages)
+        let buffer = try pair.map(shared, by: [mechanism], process)
+        witness.note(buffer)
+        try work(with: buffer, witness)
+        try release(buffer.close(), witness)
+      }
+    } + [
+      FaultedOperation("map by what works", in: .backend) { pair, process, witness in
+        let shared = try pair.share(pages: 2)
+        let buffer = try pair.map(shared, by: Mechanism.automatic, process)
+        witness.note(buffer)
+        try release(buffer.close(), witness)
+      },
+      FaultedOperation("map references by what makes a dma-buf", in: .backend) {
+        pair, process, witness in
+        let shared = try pair.share(pages: 2)
+        let buffer = try MappedBuffer(
+          pair.request(pages: 2), references: shared.references, xen: process.xen,
+          linux: process.linux, mechanisms: Mechanism.makingDmaBuf)
+        witness.note(buffer)
+        try release(buffer.close(), witness)
+      },
+      FaultedOperation("map without gntdev's dma-bufs", in: .backend) { pair, process, witness in
+        let shared = try pair.share(pages: 2)
+        let buffer = try pair.map(shared, by: [.copy, .cpu], process)
+        witness.note(buffer)
+        try release(buffer.close(), witness)
+      },
+      FaultedOperation(
+        "map by what makes a dma-buf, without udmabuf", in: .backend,
+        with: { try Pair(hasUdmabuf: false) }
+      ) { pair, process, witness in
+        let shared = try pair.share(pages: 2)
+        let buffer = try pair.map(shared, by: Mechanism.makingDmaBuf, process)
+        witness.note(buffer)
+        try release(buffer.close(), witness)
+      },
+      FaultedOperation("map from a release queue's buffer to the next", in: .backend) {
+        pair, process, witness in
+        let shared = try pair.share(pages: 2)
+        let queue = ReleaseQueue(try EventLoop())
+        for _ in 0..<2 {
+          queue.add(
+            try pair.map(shared, by: [.dmabuf], process).close(), deadline: .seconds(1)
+          ) { outcome in
+            guard case .released = outcome else { return witness.note("\(outcome)") }
+          }
+        }
+        witness.note("\(queue.entries.count) wait")
+      },
+    ]
+
+  /// Reads, writes, refreshes and waits.
+  private static func work(
+    with buffer: borrowing MappedBuffer, _ witness: FaultedOperation.Witness
+  ) throws {
+    let read = try buffer.mapContents()
+    let written = try buffer.mapContents(for: .readWrite)
+    witness.note(read.isWritable ? "writable at once" : "writable by another mapping")
+    written.write([1, 2, 3], at: 4094)
+    try buffer.writeBack([4094..<4097])
+    try buffer.refresh()
+    try buffer.refresh([0..<10, 4094..<8192])
+    witness.note("\(read.bytes(4094..<4097))")
+    witness.note("idle: \(try buffer.isIdle())")
+    guard let fences = try buffer.exportFences() else { return }
+    witness.note("over: \(try fences.wait(milliseconds: 0))")
+  }
+
+  private static func release(
+    _ buffer: consuming ReleasingBuffer, _ witness: FaultedOperation.Witness
+  ) throws {
+    witness.note("released: \(try buffer.isReleased())")
+  }
+
+  // MARK: - Sharing
+
+  private static let sources: [MemorySource] = [.gntalloc, .udmabuf, .heap("system")]
+
+  private static let sharing: [FaultedOperation] =
+    sources.map { source in
+      FaultedOperation("share from \(source)", in: .guest) { pair, process, witness in
+        let buffer = try pair.share(byteCount: pages * 4096, from: source, process)
+        try work(with: buffer, witness)
+        try buffer.withdraw()
+      }
+    }
+    + sources.map { source in
+      FaultedOperation("share from \(source) in the peer's directory", in: .guest) {
+        pair, process, witness in
+        let offered = try OfferedDirectory(
+          byteCount: pages * 4096, peer: pair.guest.id, limits: BufferLimits(),
+          xen: pair.backend.xen)
+        let buffer = try pair.share(
+          byteCount: pages * 4096, from: source, in: .peers(offered.reference), process)
+        witness.note("\(offered.references()?.count ?? 0) references")
+        try work(with: buffer, witness)
+        try buffer.withdraw()
+      }
+    } + [
+      FaultedOperation(
+        "share from a heap in a PV domain 0", in: .backend,
+        // A page that cannot be looked at counts as one that is not the dma-buf's.
+        orSays: "would grant a bounce buffer", with: { try Pair(kind: .pv) }
+      ) { pair, process, witness in
+        let buffer = try SharedBuffer(
+          ShareRequest(peer: pair.guest.id, byteCount: 8192, memory: .heap("system")),
+          xen: process.xen, linux: process.linux)
+        try work(with: buffer, witness)
+        try buffer.withdraw()
+      },
+      FaultedOperation("share a dma-buf that is given", in: .guest) { pair, process, witness in
+        let file = try pair.machine.makeForeignDmaBuf(pages: 3, in: pair.guest)
+        defer { try? file.close() }
+        let buffer = try pair.share(byteCount: nil, from: .fileDescriptor(file), process)
+        try work(with: buffer, witness)
+        try buffer.withdraw()
+      },
+      FaultedOperation("share, and let the value end", in: .guest) { pair, process, witness in
+        let buffer = try pair.share(byteCount: 8192, from: .udmabuf, process)
+        try work(with: buffer, witness)
+      },
+      FaultedOperation("offer a directory", in: .backend) { pair, process, witness in
+        let offered = try OfferedDirectory(
+          byteCount: pages * 4096, peer: pair.guest.id, limits: BufferLimits(), xen: process.xen)
+        witness.note("\(offered.references() == nil)")
+      },
+      FaultedOperation("share a pool, and keep it until the peer is done", in: .guest) {
+        pair, process, witness in
+        var pool = try BufferPool(
+          ShareRequest(peer: pair.backend.id, byteCount: 1 << 20, memory: .udmabuf),
+          xen: process.xen, linux: process.linux)
+        try work(with: pool.buffer, witness)
+        let piece = try pool.take(byteCount: 10_000)
+        let mapped = try pair.map(
+          pair.request(pages: piece.pages), references: Array(pool.references(of: piece)))
+        witness.note("\(mapped.references.count) pages; \(pool.giveBack(piece))")
+        let quarantine = Quarantine()
+        let number = quarantine.add(pool.end())
+        witness.note("\(quarantine.pages) kept; \(quarantine.release(number))")
+      },
+    ]
+
+  private static func work(
+    with buffer: borrowing SharedBuffer, _ witness: FaultedOperation.Witness
+  ) throws {
+    witness.note("idle: \(try buffer.isIdle(for: .write))")
+    try buffer.withMemory(.write) { $0.write([1, 2, 3], at: 4094) }
+    witness.note("\(try buffer.withMemory(.read) { $0.bytes(4094..<4097) })")
+  }
+
+  // MARK: - Links
+
+  private static let links: [FaultedOperation] = [
+    FaultedOperation("the owner's side of a link", in: .guest) { pair, process, witness in
+      var owner = try pair.makeOwner(process.xen)
+      try owner.announceFrame()
+      do {
+        let peer = try pair.makePeer(owner)
+        try peer.announceMapped()
+        try peer.announceUsed(frame: owner.frame)
+        witness.note("\(try owner.changes())")
+        try peer.announceReleased()
+      }
+      try owner.announceFrame(at: 1)
+      try owner.announceClosing()
+      witness.note("\(try owner.changes())")
+    },
+    FaultedOperation("the peer's side of a link", in: .backend) { pair, process, witness in
+      var owner = try pair.makeOwner()
+      var peer = try pair.makePeer(owner, process.xen)
+      try peer.announceMapped()
+      try owner.announceFrame()
+      witness.note("\(try peer.changes())")
+      try peer.announceUsed(frame: 1)
+      try owner.announceClosing()
+      witness.note("\(try peer.changes())")
+      try peer.announceReleased()
+    },
+    FaultedOperation("the watch for a domain's end", in: .backend) { pair, process, witness in
+      let watch = try DomainWatch(pair.guest.id, xen: process.xen)
+      witness.note("told by XenStore: \(watch.isNotified)")
+      witness.note("gone: \(try watch.isGone())")
+    },
+    FaultedOperation("fences from one dma-buf to another", in: .guest) { pair, process, witness in
+      let one = try process.linux.allocate(byteCount: 4096, fromHeap: "system")
+      let other = try process.linux.allocate(byteCount: 4096, fromHeap: "system")
+      try one.setName("one")
+      let fence = try pair.machine.addFence(toDmaBuf: one.fileDescriptor, as: .write)
+      let before = try one.exportFences(before: .read)
+      let merged = try before.merged(with: try other.exportFences(before: .write), name: "both")
+      try other.importFence(merged, as: .write)
+      witness.note("idle: \(try other.isIdle(for: .read))")
+      fence.signal()
+      witness.note("idle: \(try other.waitUntilIdle(for: .read, milliseconds: 1000))")
+      witness.note("\(try merged.information().status)")
+    },
+  ]
+
+  // MARK: - XenStore
+
+  private static func publish(
+    _ owner: borrowing OwnerLink, _ xen: Xen
+  ) throws -> OwnPublication {
+    let request = MapRequest(
+      domain: owner.peer, directory: GrantReference(rawValue: 9), byteCount: 4096)
+    return try OwnPublication("screen", request: request, link: owner, xen: xen)
+  }
+
+  /// Whose guest has published before: the node above all that it publishes is there, and stays.
+  private static let makePublishers: @Sendable () throws -> Pair = {
+    let pair = try Pair()
+    try pair.guest.xen.openStore().makeDirectory("data/zcopy")
+    return pair
+  }
+
+  private static let publications: [FaultedOperation] = [
+    FaultedOperation(
+      "publish and withdraw", in: .guest, leavesNodes: [.xen(.remove)], with: makePublishers
+    ) {
+      pair, process, witness in
+      let publication = try publish(try pair.makeOwner(process.xen), process.xen)
+      witness.note(publication.path)
+      publication.withdraw()
+      witness.note("\(pair.machine.storeNodes)")
+    },
+    FaultedOperation("read what is published", in: .backend, with: makePublishers) {
+      pair, process, witness in
+      let owner = try pair.makeOwner()
+      let published = try publish(owner, pair.guest.xen)
+      let store = try process.xen.openStore()
+      let publication = try Publication(reading: published.path, in: store)
+      witness.note("\(publication.request.byteCount)")
+    },
+  ]
+
+  // MARK: - What works here
+
+  private static let questions: [FaultedOperation] = [
+    FaultedOperation("ask what can be shared", in: .guest) { _, process, witness in
+      witness.note("\(SharingSupport(xen: process.xen, linux: process.linux))")
+    }
+  ]
+}
+
+extension Pair {
+  /// Maps a buffer in a process of domain 0.
+  fileprivate func map(
+    _ buffer: borrowing SharedBuffer, by mechanisms: [Mechanism], _ process: SimulatedProcess
+  ) throws(MapError) -> MappedBuffer {
+    try MappedBuffer(
+      request(for: buffer), xen: process.xen, linux: process.linux, mechanisms: mechanisms)
+  }
+
+  /// Maps pages in domain 0 by their references.
+  fileprivate func map(
+    _ request: MapRequest, references: [GrantReference]
+  ) throws(MapError) -> MappedBuffer {
+    try MappedBuffer(
+      request, references: references, xen: backend.xen, linux: backend.linux,
+      mechanisms: [.dmabuf])
+  }
+
+  /// Shares a buffer from a process of the guest.
+  fileprivate func share(
+    byteCount: Int?, from memory: MemorySource,
+    in directory: ShareRequest.Directory = .own, _ process: SimulatedProcess
+  ) throws(ShareError) -> SharedBuffer {
+    try SharedBuffer(
+      ShareRequest(
+        peer: backend.id, byteCount: byteCount, memory: memory, directory: directory),
+      xen: process.xen, linux: process.linux)
+  }
+}
