@@ -191,6 +191,11 @@ public final class SimulatedMachine: Sendable {
     }
   }
 
+  /// The name that a dma-buf was given; empty before.
+  ///
+  /// - Throws: EINVAL for a file that is no live dma-buf of this machine.
+  public func name(ofDmaBuf file: FileDescriptor) throws(Errno) -> String { try dmaBuf(file).name }
+
   private func dmaBuf(_ file: FileDescriptor) throws(Errno) -> DmaBufState {
     try perform { (state) throws(Errno) in
       guard let position = try state.position(ofDmaBuf: file.rawValue, in: nil) else {

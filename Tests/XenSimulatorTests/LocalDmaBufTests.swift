@@ -155,7 +155,10 @@ struct LocalDmaBufTests {
     let one = try dom0.linux.makeDmaBuf(of: file)
     let other = try dom0.linux.makeDmaBuf(of: file)
     #expect(one.identity != other.identity)
+    #expect(try machine.name(ofDmaBuf: one.fileDescriptor) == "")
     try one.setName(String(repeating: "a", count: 40))
+    #expect(
+      try machine.name(ofDmaBuf: one.fileDescriptor) == String(repeating: "a", count: 31))
     #expect(throws: Errno.invalidArgument) {
       try dom0.platform.setName(
         String(repeating: "a", count: 32), of: one.fileDescriptor.rawValue)

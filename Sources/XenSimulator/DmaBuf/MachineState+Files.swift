@@ -15,6 +15,7 @@ extension MachineState {
     of frames: [PageFrame], firstByte: Int = 0, byteCount: Int? = nil, in domain: DomainID,
     exporter: (Int32) -> DmaBufExporter
   ) throws(Errno) -> Int32 {
+    reapFiles()
     let byteCount = byteCount ?? frames.count * GrantReference.pageSize
     let made = try WatchedFile.make("dma-buf", byteCount: byteCount)
     dmaBufs.append(
@@ -27,6 +28,7 @@ extension MachineState {
   mutating func makeMemoryFile(
     _ name: String, byteCount: Int, in domain: DomainID
   ) throws(Errno) -> Int32 {
+    reapFiles()
     let made = try WatchedFile.make(name, byteCount: byteCount)
     memoryFiles.append(MemoryFileState(domain: domain, file: made.file))
     return made.descriptor

@@ -35,6 +35,7 @@ extension MachineState {
   mutating func makeSyncFile(
     _ name: String?, _ waited: [FenceID], in domain: DomainID
   ) throws(Errno) -> Int32 {
+    reapFiles()
     let made = try SyncSignal.make()
     // The kernel keeps 31 bytes of a name.
     let name = name.map { String(decoding: $0.utf8.prefix(31), as: UTF8.self) }

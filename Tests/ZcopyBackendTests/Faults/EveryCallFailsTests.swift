@@ -38,6 +38,18 @@ struct EveryCallFailsTests {
     }
   }
 
+  @Test(
+    "Calls that fail by chance, several in one operation, leave nothing behind",
+    arguments: FaultedOperations.all)
+  func chance(_ operation: FaultedOperation) throws {
+    for seed in 1...UInt64(20) {
+      let run = try run(operation, .errno(.ioError).oneIn(6, seed: seed))
+      let nodes = run.leftovers.allSatisfy { $0.contains("XenStore nodes") }
+      #expect(run.leftovers.isEmpty || !operation.leavesNodes.isEmpty && nodes, "seed \(seed)")
+      if let failure = run.failure { #expect(!"\(failure)".contains("\n")) }
+    }
+  }
+
   private func judge(
     _ operation: FaultedOperation, _ run: Run, _ fitting: FittingFault, _ clean: Run,
     _ place: Comment

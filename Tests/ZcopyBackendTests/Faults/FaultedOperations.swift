@@ -258,7 +258,12 @@ enum FaultedOperations {
   private static let questions: [FaultedOperation] = [
     FaultedOperation("ask what can be shared", in: .guest) { _, process, witness in
       witness.note("\(SharingSupport(xen: process.xen, linux: process.linux))")
-    }
+    },
+    FaultedOperation("ask for a diagnosis", in: .backend) { _, process, witness in
+      let diagnosis = Diagnosis(
+        of: process.xen, linux: process.linux, root: "/a/system/without/files")
+      for finding in diagnosis.findings { witness.note("\(finding)") }
+    },
   ]
 }
 
