@@ -173,10 +173,11 @@ extension MachineState {
   ) throws(Errno) -> [(file: Int32, event: Int16)]? {
     // poll itself says what it thinks of a descriptor that is not open.
     guard let position = try? position(ofDmaBuf: number, in: domain) else { return nil }
+    let waits = [(Int16(POLLIN), BufferAccess.read), (Int16(POLLOUT), .write)]
+      .filter { events & $0.0 != 0 }
+      .map { event, access in (event, fences(ofDmaBuf: position, before: access)) }
     var files: [(file: Int32, event: Int16)] = []
-    for (event, access) in [(Int16(POLLIN), BufferAccess.read), (Int16(POLLOUT), .write)]
-    where events & event != 0 {
-      let waited = fences(ofDmaBuf: position, before: access)
+    for (event, waited) in waits {
       files.append((try makeSyncFile(nil, waited, in: domain), event))
     }
     return files
