@@ -174,7 +174,8 @@ extension DmaBufError.Subject: CustomStringConvertible {
   /// The kind of thing and its number, name or size.
   public var description: String {
     switch self {
-    case .newMemoryFile(let name, let byteCount): "\(name.debugDescription) of \(byteCount) bytes"
+    case .newMemoryFile(let name, let byteCount):
+      "\(name.debugDescription) of \(Self.bytes(byteCount))"
     case .memoryFile(let number): "the memory file behind file descriptor \(number)"
     case .dmaBuf(let number): "the dma-buf behind file descriptor \(number)"
     case .syncFile(let number): "the sync file behind file descriptor \(number)"
@@ -183,11 +184,13 @@ extension DmaBufError.Subject: CustomStringConvertible {
     case .fence(let syncFile, let dmaBuf):
       "the sync file behind file descriptor \(syncFile) to the dma-buf behind file descriptor \(dmaBuf)"
     case .pieces(let count, let byteCount, _):
-      "\(count) \(count == 1 ? "piece" : "pieces") of memory files, \(byteCount) bytes in all"
+      "\(count) \(count == 1 ? "piece" : "pieces") of memory files, \(Self.bytes(byteCount)) in all"
     case .heap(let name, let byteCount, _):
-      "\(byteCount) bytes from the heap \(name.debugDescription)"
+      "\(Self.bytes(byteCount)) from the heap \(name.debugDescription)"
     }
   }
+
+  private static func bytes(_ count: Int) -> String { count == 1 ? "1 byte" : "\(count) bytes" }
 }
 
 extension DmaBufError.Call {

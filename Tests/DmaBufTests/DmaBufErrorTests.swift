@@ -53,7 +53,7 @@ struct DmaBufErrorTests {
       (
         DmaBufError(
           .allocate, .noSuchFileOrDirectory, subject: .heap("system", byteCount: 1, among: [])),
-        "cannot allocate 1 bytes from the heap \"system\": No such file or directory "
+        "cannot allocate 1 byte from the heap \"system\": No such file or directory "
           + "(ENOENT from DMA_HEAP_IOCTL_ALLOC); this kernel has no heaps (CONFIG_DMABUF_HEAPS)"
       ),
       (

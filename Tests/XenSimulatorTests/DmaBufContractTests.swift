@@ -1,0 +1,105 @@
+import DmaBuf
+import SystemPackage
+import Testing
+import XenContract
+import XenSimulator
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+@Suite("The simulator keeps the contract about dma-bufs that Linux is held to")
+struct DmaBufContractTests {
+  @Test("In a domain", arguments: DmaBufContract.checks)
+  func contract(_ check: DmaBufCheck) throws {
+    switch check.run(on: try SimulatedDmaBufBench()) {
+    case .passed: break
+    case .skipped(let reason): #expect(reason == "only a kernel can be asked that")
+    case .failed(let reason): Issue.record("\(reason)")
+    }
+  }
+}
+
+/// A simulated domain on which the contract is tried.
+struct SimulatedDmaBufBench: DmaBufBench {
+  private let machine = SimulatedMachine()
+  private let domain: SimulatedDomain
+  let isKernel = false
+
+  init() throws { domain = try machine.addDomain() }
+
+  var linux: Linux { domain.linux }
+
+  func openWorker() throws(Errno) -> (any DmaBufWorker)? {
+    try SimulatedWorker(machine, domain)
+  }
+
+  func census() -> [String: Int] {
+    var counts: [String: Int] = [:]
+    for child in Mirror(reflecting: domain.census).children {
+      if let label = child.label, let count = child.value as? Int { counts[label] = count }
+    }
+    return counts
+  }
+}
+
+/// A device of the machine, with a buffer of two pages of a heap.
+private final class SimulatedWorker: DmaBufWorker {
+  let driver = "simulated"
+  private let machine: SimulatedMachine
+  private let buffer: FileDescriptor
+  private var work: [SimulatedFence] = []
+
+  init(_ machine: SimulatedMachine, _ domain: SimulatedDomain) throws(Errno) {
+    self.machine = machine
+    buffer = FileDescriptor(
+      rawValue: try domain.platform.allocate(byteCount: 2 * 4096, fromHeap: "system"))
+  }
+
+  deinit {
+    for fence in work { fence.signal() }
+    try? buffer.close()
+  }
+
+  func export() throws(Errno) -> FileDescriptor {
+    let copy = dup(buffer.rawValue)
+    guard copy >= 0 else { throw Errno(rawValue: errno) }
+    return FileDescriptor(rawValue: copy)
+  }
+
+  func attach(_ dmaBuf: FileDescriptor) throws(Errno) { throw .notSupported }
+
+  func begin(writing: Bool) throws(Errno) -> UInt32 {
+    work.append(try machine.addFence(toDmaBuf: buffer, as: writing ? .write : .read))
+    return UInt32(work.count - 1)
+  }
+
+  func end(_ work: UInt32) throws(Errno) { self.work[Int(work)].signal() }
+
+  func end(_ work: UInt32, after milliseconds: Int32) throws(Errno) {
+    /// What the thread gets.
+    final class Argument {
+      let fence: SimulatedFence
+      let milliseconds: Int32
+
+      init(_ fence: SimulatedFence, _ milliseconds: Int32) {
+        self.fence = fence
+        self.milliseconds = milliseconds
+      }
+    }
+    let argument = Argument(self.work[Int(work)], milliseconds)
+    var thread = pthread_t()
+    // SAFETY: the thread takes over the reference that is retained here.
+    let result = unsafe pthread_create(
+      &thread, nil,
+      { argument in
+        guard let argument = unsafe argument else { return nil }
+        let work = unsafe Unmanaged<Argument>.fromOpaque(argument).takeRetainedValue()
+        usleep(useconds_t(work.milliseconds) * 1000)
+        work.fence.signal()
+        return nil
+      }, Unmanaged.passRetained(argument).toOpaque())
+    guard result == 0 else { throw Errno(rawValue: result) }
+    pthread_detach(thread)
+  }
+}
