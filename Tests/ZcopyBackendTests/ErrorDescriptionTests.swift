@@ -28,7 +28,7 @@ struct ErrorDescriptionTests {
       errors += [
         MapError.offsetBeyondSize(offset: 9, size: 8), .xen(xen),
         .geometry(.doesNotFit(geometry, offset: 0, size: 1)),
-        .dmaBuf(DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(7))),
+        .memory(DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(7))),
         .refused(xen, .usable), .refused(xen, .notBuilt), .refused(xen, .refusedInPVDomain),
       ]
       errors += [

@@ -15,9 +15,17 @@ struct DiagnosisTests {
     "/sys/hypervisor/version/minor": "20\n", "/sys/hypervisor/version/extra": ".1-pre\n",
     "/sys/hypervisor/guest_type": "PVH\n", "/proc/xen/capabilities": "control_d\n",
     "/sys/module/xen_gntdev/parameters/limit": "65536\n",
-    "/sys/module/xen_gntalloc/parameters/limit": "1024\n", "/dev/udmabuf": "",
-    "/dev/dma_heap/system": "", "/dev/dma_heap/linux,cma": "",
+    "/sys/module/xen_gntalloc/parameters/limit": "1024\n",
   ]
+
+  private func diagnosis(_ domain: SimulatedDomain, _ root: String) -> Diagnosis {
+    Diagnosis(of: domain.xen, linux: domain.linux, root: root)
+  }
+
+  /// What will work, by its name; nil for what depends on where memory lies.
+  private func works(_ diagnosis: Diagnosis) -> [String: Bool?] {
+    Dictionary(uniqueKeysWithValues: diagnosis.predictions.map { ($0.name, $0.works) })
+  }
 
   private func finding(_ name: String, _ diagnosis: Diagnosis) -> Diagnosis.Finding? {
     diagnosis.findings.first { $0.name == name }
@@ -30,16 +38,20 @@ struct DiagnosisTests {
   @Test("finds all that is there in a PVH dom0")
   func usable() throws {
     let tree = try FileTree(Self.files)
-    let domain = try SimulatedMachine().addDomain()
+    let domain = try SimulatedMachine().addDomain(heaps: ["system", "linux,cma"])
     let before = domain.census
-    let diagnosis = Diagnosis(of: domain.xen, root: tree.root)
+    let diagnosis = diagnosis(domain, tree.root)
     #expect(diagnosis.canMap)
+    #expect(diagnosis.mechanism == .dmabuf)
+    #expect(diagnosis.memory == .heap("system"))
     #expect(
       diagnosis.findings.map(\.name) == [
-        "xen", "domain", "gntdev", "map-dmabuf", "share-dmabuf", "gntalloc", "evtchn", "xenstore",
-        "udmabuf", "dma-heaps", "map",
+        "xen", "domain", "gntdev", "gntalloc", "evtchn", "xenstore", "udmabuf", "dma-heaps",
+        "map-dmabuf", "map-copy", "map-cpu", "share-heap:linux,cma", "share-heap:system",
+        "share-udmabuf", "share-gntalloc", "share-fd", "map", "share",
       ])
     #expect(diagnosis.findings.allSatisfy { $0.verdict != .bad })
+    #expect(diagnosis.predictions.allSatisfy { $0.works == true })
     #expect(finding("xen", diagnosis)?.text == "Xen 4.20.1-pre")
     #expect(finding("domain", diagnosis)?.text == "PVH control domain (dom0)")
     #expect(
@@ -48,42 +60,85 @@ struct DiagnosisTests {
       finding("gntalloc", diagnosis)?.text
         == "/dev/xen/gntalloc opens; at most 1024 pages in all (4 MiB)")
     #expect(finding("xenstore", diagnosis)?.text == "answers; this is domain 0")
-    #expect(finding("udmabuf", diagnosis)?.text == "/dev/udmabuf is there")
+    #expect(finding("udmabuf", diagnosis)?.text == "/dev/udmabuf opens; at most 64 MiB a buffer")
     #expect(finding("dma-heaps", diagnosis)?.text == "linux,cma, system")
-    #expect(finding("map", diagnosis)?.text.hasPrefix("works here") == true)
+    #expect(finding("map", diagnosis)?.text == "works here, by the mechanism dmabuf")
+    #expect(finding("share", diagnosis)?.text == "works here, from heap:system")
     #expect(domain.census == before)
   }
 
-  @Test("says of a PV domain that it cannot map, and what can")
+  @Test(
+    "says of a PV dom0 that it maps by copy, and shares from udmabuf, and what of the rest depends on its memory"
+  )
   func pv() throws {
     var files = Self.files
     files["/sys/hypervisor/guest_type"] = "PV\n"
     let tree = try FileTree(files)
-    let diagnosis = Diagnosis(
-      of: try SimulatedMachine().addDomain(kind: .pv).xen, root: tree.root)
-    #expect(!diagnosis.canMap)
-    #expect(finding("map-dmabuf", diagnosis)?.verdict == .bad)
+    let diagnosis = diagnosis(try SimulatedMachine().addDomain(kind: .pv), tree.root)
+    #expect(diagnosis.canMap)
+    #expect(diagnosis.mechanism == .copy)
+    #expect(diagnosis.memory == .udmabuf)
+    #expect(
+      works(diagnosis) == [
+        "map-dmabuf": false, "map-copy": true, "map-cpu": true, "share-heap:system": nil,
+        "share-udmabuf": true, "share-gntalloc": true, "share-fd": nil,
+      ])
+    // Nothing is wrong with it: something else serves.
+    #expect(finding("map-dmabuf", diagnosis)?.verdict == .note)
     #expect(finding("map-dmabuf", diagnosis)?.text.contains("PVH") == true)
-    #expect(finding("share-dmabuf", diagnosis)?.verdict == .good)
-    #expect(finding("map", diagnosis)?.verdict == .bad)
-    #expect(finding("map", diagnosis)?.text == "does not work here: this is a PV domain")
+    for name in ["share-heap:system", "share-fd"] {
+      #expect(finding(name, diagnosis)?.text.contains("udmabuf always can") == true)
+      #expect(finding(name, diagnosis)?.verdict == .note)
+    }
+    #expect(finding("map", diagnosis)?.text == "works here, by the mechanism copy")
     #expect(finding("domain", diagnosis)?.text == "PV control domain (dom0)")
+  }
+
+  @Test("says of a PV guest that it shares from gntalloc only")
+  func pvGuest() throws {
+    let tree = try FileTree(Self.files)
+    let pair = try Pair(guest: .pv)
+    let diagnosis = diagnosis(pair.guest, tree.root)
+    #expect(diagnosis.memory == .gntalloc)
+    #expect(
+      works(diagnosis) == [
+        "map-dmabuf": false, "map-copy": true, "map-cpu": true, "share-heap:system": false,
+        "share-udmabuf": false, "share-gntalloc": true, "share-fd": false,
+      ])
+    for name in ["share-heap:system", "share-udmabuf", "share-fd"] {
+      #expect(finding(name, diagnosis)?.text.contains("PV guest") == true)
+    }
   }
 
   @Test("says of a kernel without dma-buf support what it was built without")
   func notBuilt() throws {
     let tree = try FileTree(Self.files)
-    let diagnosis = Diagnosis(
-      of: try SimulatedMachine().addDomain(hasDmaBuf: false).xen, root: tree.root)
-    #expect(!diagnosis.canMap)
-    for name in ["map-dmabuf", "share-dmabuf"] {
+    let diagnosis = diagnosis(try SimulatedMachine().addDomain(hasDmaBuf: false), tree.root)
+    #expect(diagnosis.mechanism == .copy)
+    #expect(diagnosis.memory == .gntalloc)
+    for name in ["map-dmabuf", "share-heap:system", "share-udmabuf", "share-fd"] {
       #expect(finding(name, diagnosis)?.text.contains("CONFIG_XEN_GNTDEV_DMABUF") == true)
+      #expect(finding(name, diagnosis)?.verdict == .note)
     }
-    #expect(finding("map-dmabuf", diagnosis)?.verdict == .bad)
-    #expect(finding("share-dmabuf", diagnosis)?.verdict == .note)
-    #expect(
-      finding("map", diagnosis)?.text
-        == "does not work here: this kernel's gntdev has no dma-buf support")
+    #expect(finding("map", diagnosis)?.text == "works here, by the mechanism copy")
+  }
+
+  @Test("says of a kernel without udmabuf and heaps what is left")
+  func neither() throws {
+    let tree = try FileTree(Self.files)
+    let stock = diagnosis(
+      try SimulatedMachine().addDomain(hasDmaBuf: false, hasUdmabuf: false, heaps: []), tree.root)
+    #expect(stock.mechanism == .cpu)
+    #expect(stock.memory == .gntalloc)
+    #expect(finding("map-copy", stock)?.text.contains("module udmabuf is not loaded") == true)
+    #expect(finding("dma-heaps", stock)?.text.contains("CONFIG_DMABUF_HEAPS") == true)
+    let built = diagnosis(try SimulatedMachine().addDomain(hasUdmabuf: false, heaps: []), tree.root)
+    #expect(built.mechanism == .dmabuf)
+    // gntdev could grant a dma-buf, but none can be made.
+    #expect(built.memory == .gntalloc)
+    #expect(works(built)["share-fd"] == true)
+    #expect(works(built)["share-udmabuf"] == false)
+    #expect(finding("share-udmabuf", built)?.text.contains("module udmabuf") == true)
   }
 
   @Test("names a guest a guest")
@@ -93,7 +148,7 @@ struct DiagnosisTests {
     files["/sys/hypervisor/guest_type"] = nil
     let tree = try FileTree(files)
     let pair = try Pair()
-    let diagnosis = Diagnosis(of: pair.guest.xen, root: tree.root)
+    let diagnosis = diagnosis(pair.guest, tree.root)
     #expect(finding("domain", diagnosis)?.text == "type unknown guest")
     #expect(finding("xenstore", diagnosis)?.text == "answers; this is domain 1")
   }
@@ -101,19 +156,25 @@ struct DiagnosisTests {
   @Test("of a system without Xen finds nothing, and says of each what is missing")
   func noXen() throws {
     let tree = try FileTree()
-    let diagnosis = Diagnosis(of: Xen(NoXen()), root: tree.root)
+    let domain = try SimulatedMachine().addDomain(hasUdmabuf: false, heaps: [])
+    let diagnosis = Diagnosis(of: Xen(NoXen()), linux: domain.linux, root: tree.root)
     #expect(!diagnosis.canMap)
+    #expect(diagnosis.memory == nil)
+    #expect(diagnosis.predictions.allSatisfy { $0.works == false })
     #expect(
       verdicts(diagnosis) == [
         "xen": .bad, "gntdev": .bad, "gntalloc": .note, "evtchn": .bad, "xenstore": .bad,
-        "udmabuf": .note, "dma-heaps": .note, "map": .bad,
+        "udmabuf": .note, "dma-heaps": .note, "map-dmabuf": .note, "map-copy": .note,
+        "map-cpu": .note, "share-udmabuf": .note, "share-gntalloc": .note, "share-fd": .note,
+        "map": .bad, "share": .note,
       ])
     #expect(finding("gntdev", diagnosis)?.text.contains("module xen-gntdev") == true)
     #expect(finding("evtchn", diagnosis)?.text.contains("module xen-evtchn") == true)
     #expect(finding("udmabuf", diagnosis)?.text.contains("no /dev/udmabuf") == true)
     #expect(finding("dma-heaps", diagnosis)?.text.contains("CONFIG_DMABUF_HEAPS") == true)
+    #expect(finding("map", diagnosis)?.text == "does not work here")
     #expect(
-      finding("map", diagnosis)?.text == "does not work here: there is no usable /dev/xen/gntdev")
+      finding("map-dmabuf", diagnosis)?.text == "there is no usable /dev/xen/gntdev")
   }
 
   @Test("of a user without rights says what to do")
@@ -129,7 +190,7 @@ struct DiagnosisTests {
   @Test("does without what the kernel does not tell")
   func unknownLimits() throws {
     let tree = try FileTree(["/sys/hypervisor/type": "xen"])
-    let diagnosis = Diagnosis(of: try SimulatedMachine().addDomain().xen, root: tree.root)
+    let diagnosis = diagnosis(try SimulatedMachine().addDomain(), tree.root)
     #expect(diagnosis.canMap)
     #expect(finding("xen", diagnosis)?.text == "Xen ?.?")
     #expect(finding("gntdev", diagnosis)?.text.hasSuffix("limit unknown") == true)

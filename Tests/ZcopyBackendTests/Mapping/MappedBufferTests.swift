@@ -9,25 +9,18 @@ import XenSimulator
 
 @Suite("A mapped buffer")
 struct MappedBufferTests {
-  /// What mapping fails with, or nil.
-  private func refusal(
-    _ request: MapRequest, in domain: SimulatedDomain, limits: BufferLimits = BufferLimits()
-  ) -> MapError? {
-    error { () throws(MapError) in
-      _ = try MappedBuffer(request, xen: domain.xen, limits: limits)
-    }
-  }
-
   @Test("is a dma-buf of the owner's very pages")
   func contents() throws {
     let pair = try Pair()
     let buffer = try pair.share(byteCount: 2 * 4096 + 5)
     buffer.write([1, 2, 3, 4], at: 4094)
-    let mapped = try MappedBuffer(
-      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
-    let file = mapped.dmaBuf.fileDescriptor
-    #expect(mapped.dmaBuf.byteCount == 3 * 4096)
-    #expect(mapped.dmaBuf.identity != 0)
+    let mapped = try pair.map(buffer)
+    let file = try mapped.requireFile()
+    let identity = mapped.identity
+    #expect(mapped.mechanism == .dmabuf)
+    #expect(mapped.passedOver.isEmpty == true)
+    #expect(try pair.machine.bytes(ofDmaBuf: file).count == 3 * 4096)
+    #expect(try #require(identity) != 0)
     let references = mapped.references
     #expect(references == buffer.references)
     #expect(try pair.machine.bytes(ofDmaBuf: file)[4093...4098] == [0, 1, 2, 3, 4, 0])
@@ -42,8 +35,7 @@ struct MappedBufferTests {
   func mapContents() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 3)
-    let mapped = try MappedBuffer(
-      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
+    let mapped = try pair.map(buffer)
     let contents = try mapped.mapContents()
     buffer.write([5, 6, 7], at: 4095)
     #expect(contents.bytes(4094..<4099) == [0, 5, 6, 7, 0])
@@ -61,8 +53,7 @@ struct MappedBufferTests {
     let pair = try Pair()
     let before = pair.backend.census
     let buffer = try pair.share(pages: 5)
-    let mapped = try MappedBuffer(
-      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
+    let mapped = try pair.map(buffer)
     #expect(pair.backend.census.activeMaps == 5)
     #expect(pair.backend.census.dmaBufs == 1)
     _ = consume mapped
@@ -75,9 +66,8 @@ struct MappedBufferTests {
     let pair = try Pair()
     let before = pair.backend.census
     let buffer = try pair.share(pages: 2)
-    let mapped = try MappedBuffer(
-      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
-    let copy = try mapped.dmaBuf.fileDescriptor.duplicate()
+    let mapped = try pair.map(buffer)
+    let copy = try mapped.requireFile().duplicate()
     let releasing = mapped.close()
     #expect(releasing.domain == pair.guest.id)
     #expect(try !releasing.isReleased())
@@ -97,12 +87,10 @@ struct MappedBufferTests {
     let pair = try Pair()
     let first = try pair.share(pages: 1)
     let second = try pair.share(pages: 1)
-    let mapped = try MappedBuffer(
-      pair.request(for: first), xen: pair.backend.xen, limits: BufferLimits())
+    let mapped = try pair.map(first)
     let releasing = mapped.close()
     // Other tests run in this process: the number may be this one's or not, which must not matter.
-    let again = try MappedBuffer(
-      pair.request(for: second), xen: pair.backend.xen, limits: BufferLimits())
+    let again = try pair.map(second)
     #expect(try releasing.isReleased())
     #expect(pair.backend.census.dmaBufs == 1)
     _ = consume again
@@ -112,9 +100,8 @@ struct MappedBufferTests {
   func releaseUnknown() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 1)
-    let mapped = try MappedBuffer(
-      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
-    let number = mapped.dmaBuf.fileDescriptor.rawValue
+    let mapped = try pair.map(buffer)
+    let number = try mapped.requireFile().rawValue
     let releasing = mapped.close()
     pair.machine.fail(.waitReleased, with: .ioError)
     let refusal = error { () throws(MapError) in _ = try releasing.isReleased() }
@@ -127,8 +114,7 @@ struct MappedBufferTests {
     let before = pair.guest.census
     let buffer = try pair.share(pages: 2)
     buffer.write([42], at: 0)
-    let mapped = try MappedBuffer(
-      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
+    let mapped = try pair.map(buffer)
     let contents = try mapped.mapContents()
     _ = consume buffer
     #expect(pair.guest.census.deferredPages == 2)
@@ -146,7 +132,7 @@ struct MappedBufferTests {
     let buffer = try pair.share(pages: 2)
     buffer.write([42], at: 4096)
     let request = pair.request(for: buffer)
-    let mapped = try MappedBuffer(request, xen: pair.backend.xen, limits: BufferLimits())
+    let mapped = try pair.map(request)
     let contents = try mapped.mapContents()
     pair.guest.destroy()
     #expect(contents.bytes(4096..<4097) == [42])
@@ -159,7 +145,7 @@ struct MappedBufferTests {
     #expect(after.activeMaps == before.activeMaps)
     #expect(after.openHandles == before.openHandles)
     #expect(after.dmaBufs == before.dmaBufs)
-    let again = refusal(request, in: pair.backend)
+    let again = pair.refusal(request)
     let unreadable = XenError(
       .copy, .ioError, domain: pair.guest.id, subject: .reference(request.directory),
       status: .badDomain)
@@ -173,18 +159,18 @@ struct MappedBufferTests {
     var request = pair.request(for: buffer)
     pair.machine.resetCalls()
     request.offset = 4096
-    #expect(refusal(request, in: pair.backend) == .offsetBeyondSize(offset: 4096, size: 4096))
+    #expect(pair.refusal(request) == .offsetBeyondSize(offset: 4096, size: 4096))
     request.offset = 0
     request.geometry = try PictureGeometry(width: 32, height: 33)
     #expect(
-      refusal(request, in: pair.backend)
+      pair.refusal(request)
         == .geometry(
           .doesNotFit(try PictureGeometry(width: 32, height: 33), offset: 0, size: 4096)))
     request.geometry = nil
     request.byteCount = 0
-    #expect(refusal(request, in: pair.backend) == .directory(.emptyBuffer, pair.guest.id))
+    #expect(pair.refusal(request) == .directory(.emptyBuffer, pair.guest.id))
     request.byteCount = -4096
-    #expect(refusal(request, in: pair.backend) == .directory(.emptyBuffer, pair.guest.id))
+    #expect(pair.refusal(request) == .directory(.emptyBuffer, pair.guest.id))
     #expect(pair.machine.calls.total == 0)
   }
 
@@ -195,13 +181,13 @@ struct MappedBufferTests {
     let buffer = try pair.share(pages: 3)
     let request = pair.request(for: buffer)
     #expect(
-      refusal(request, in: pair.backend, limits: BufferLimits(bytesPerBuffer: 12287))
+      pair.refusal(request, limits: BufferLimits(bytesPerBuffer: 12287))
         == .directory(.tooLarge(byteCount: 12288, limit: 12287), pair.guest.id))
     #expect(
-      refusal(request, in: pair.backend, limits: BufferLimits(pagesPerRequest: 2))
+      pair.refusal(request, limits: BufferLimits(pagesPerRequest: 2))
         == .directory(.tooManyPages(pages: 3, limit: 2), pair.guest.id))
     #expect(
-      refusal(request, in: pair.backend, limits: BufferLimits(bytesPerBuffer: 12288)) == nil)
+      pair.refusal(request, limits: BufferLimits(bytesPerBuffer: 12288)) == nil)
     #expect(pair.backend.census == before)
   }
 
@@ -210,7 +196,7 @@ struct MappedBufferTests {
     let pair = try Pair(gntdevLimit: 2)
     let before = pair.backend.census
     let buffer = try pair.share(pages: 3)
-    let refused = refusal(pair.request(for: buffer), in: pair.backend)
+    let refused = pair.refusal(pair.request(for: buffer))
     let cause = XenError(
       .exportDmaBuf, .invalidArgument, domain: pair.guest.id, subject: .references(count: 3))
     #expect(refused == .refused(cause, .usable))
@@ -226,15 +212,15 @@ struct MappedBufferTests {
     var request = pair.request(for: buffer)
     request.byteCount = 4 * 4096
     #expect(
-      refusal(request, in: pair.backend)
+      pair.refusal(request)
         == .directory(.tooShort(references: 3, pages: 4), pair.guest.id))
     request.byteCount = 2 * 4096
     let third = buffer.references[2]
     #expect(
-      refusal(request, in: pair.backend)
+      pair.refusal(request)
         == .directory(.extraReference(third, pages: 2), pair.guest.id))
     request.directory = GrantReference(rawValue: 0)
-    #expect(refusal(request, in: pair.backend) == .directory(.noDirectory, pair.guest.id))
+    #expect(pair.refusal(request) == .directory(.noDirectory, pair.guest.id))
     #expect(pair.backend.census == before)
   }
 
@@ -249,7 +235,7 @@ struct MappedBufferTests {
     good.write([0] + list.map(\.rawValue), toPage: 0)
     let request = MapRequest(
       domain: pair.guest.id, directory: good.references[0], byteCount: 3 * 4096)
-    let refused = refusal(request, in: pair.backend)
+    let refused = pair.refusal(request)
     let cause = XenError(
       .exportDmaBuf, .invalidArgument, domain: pair.guest.id, subject: .references(count: 3))
     #expect(refused == .refused(cause, .usable))
@@ -269,7 +255,7 @@ struct MappedBufferTests {
     let buffer = try pair.share(pages: 1100)
     // The second directory page fails, not only the first.
     pair.machine.fail(call, with: errno, after: call == .copy ? 1 : 0)
-    let refused = refusal(pair.request(for: buffer), in: pair.backend)
+    let refused = pair.refusal(pair.request(for: buffer))
     let cause: XenError? =
       switch refused {
       case .xen(let error), .refused(let error, .usable), .directory(.unreadable(let error), _):
@@ -280,15 +266,14 @@ struct MappedBufferTests {
     #expect(cause?.errno == errno)
     #expect(pair.backend.census == before)
     #expect(pair.machine.liveDmaBufs == 0)
-    #expect(refusal(pair.request(for: buffer), in: pair.backend) == nil)
+    #expect(pair.refusal(pair.request(for: buffer)) == nil)
   }
 
   @Test("says so where the contents cannot be mapped, and stays as it is")
   func contentsRefused() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 1)
-    let mapped = try MappedBuffer(
-      pair.request(for: buffer), xen: pair.backend.xen, limits: BufferLimits())
+    let mapped = try pair.map(buffer)
     let before = pair.backend.census
     pair.machine.fail(.map, with: .noMemory)
     let refusal = error { () throws(MapError) in _ = try mapped.mapContents() }
@@ -304,7 +289,7 @@ struct MappedBufferTests {
     let pair = try Pair(hasDmaBuf: false)
     let before = pair.backend.census
     let buffer = try pair.share(pages: 1)
-    let refused = refusal(pair.request(for: buffer), in: pair.backend)
+    let refused = pair.refusal(pair.request(for: buffer))
     let cause = XenError(
       .exportDmaBuf, .inappropriateIOCTLForDevice, domain: pair.guest.id,
       subject: .references(count: 1))
@@ -320,7 +305,7 @@ struct MappedBufferTests {
     let pair = try Pair(kind: .pv)
     let before = pair.backend.census
     let buffer = try pair.share(pages: 1)
-    let refused = refusal(pair.request(for: buffer), in: pair.backend)
+    let refused = pair.refusal(pair.request(for: buffer))
     let cause = XenError(
       .exportDmaBuf, .invalidArgument, domain: pair.guest.id, subject: .references(count: 1))
     #expect(refused == .refused(cause, .refusedInPVDomain))

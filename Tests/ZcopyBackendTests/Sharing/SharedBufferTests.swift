@@ -16,8 +16,10 @@ struct SharedBufferTests {
     #expect(references.count == pages)
     #expect(Set(references + [buffer.directory]).count == pages + 1)
     #expect(buffer.byteCount == byteCount)
-    #expect(buffer.memory.byteCount == pages * 4096)
-    #expect(buffer.memory.bytes(0..<pages * 4096).allSatisfy { $0 == 0 })
+    #expect(try buffer.withMemory { $0.byteCount } == pages * 4096)
+    #expect(buffer.bytes() == [UInt8](repeating: 0, count: pages * 4096))
+    #expect(buffer.source == .gntalloc)
+    #expect(buffer.fileDescriptor == nil)
     #expect(buffer.peer == pair.backend.id)
   }
 
@@ -25,34 +27,28 @@ struct SharedBufferTests {
   func empty(byteCount: Int) throws {
     let pair = try Pair()
     let before = pair.guest.census
-    let refusal = error { () throws(XenError) in
-      _ = try SharedBuffer(
-        byteCount: byteCount, peer: pair.backend.id, allocator: pair.guest.xen.openGrantAllocator())
-    }
-    #expect(
-      refusal == XenError(.share, .invalidArgument, domain: pair.backend.id, subject: .pages(0)))
+    let refusal = error { () throws(ShareError) in _ = try pair.share(byteCount: byteCount) }
+    #expect(refusal == .impossibleSize(byteCount))
     #expect(pair.guest.census == before)
   }
 
   @Test("above gntalloc's limit is refused, its directory counted too, and leaves nothing behind")
   func aboveLimit() throws {
-    let machine = SimulatedMachine()
-    let backend = try machine.addDomain()
-    let guest = try machine.addDomain(gntallocLimit: 4)
-    let before = guest.census
+    let pair = try Pair(guestPages: 4)
+    let before = pair.guest.census
     for pages in [4, 5, 1 << 40] {
-      let refusal = error { () throws(XenError) in
-        _ = try SharedBuffer(
-          byteCount: pages * 4096, peer: backend.id, allocator: guest.xen.openGrantAllocator())
+      let refusal = error { () throws(ShareError) in _ = try pair.share(pages: pages) }
+      guard case .xen(let cause)? = refusal else {
+        Issue.record("\(pages) pages: \(String(describing: refusal))")
+        continue
       }
-      #expect(refusal?.call == .share)
-      #expect(guest.census == before)
+      #expect(cause.call == .share)
+      #expect(pair.guest.census == before)
     }
-    let buffer = try SharedBuffer(
-      byteCount: 3 * 4096, peer: backend.id, allocator: guest.xen.openGrantAllocator())
-    #expect(guest.census.allocatedPages == 4)
+    let buffer = try pair.share(pages: 3)
+    #expect(pair.guest.census.allocatedPages == 4)
     _ = consume buffer
-    #expect(guest.census == before)
+    #expect(pair.guest.census == before)
   }
 
   @Test("gives its pages and its directory back when it ends")
@@ -73,7 +69,7 @@ struct SharedBufferTests {
     let device = try pair.backend.xen.openGrantDevice()
     let page = try device.map(buffer.references[0], of: pair.guest.id, writable: true)
     page.memory.storeByte(7, at: 4095)
-    #expect(buffer.memory.loadByte(at: 4095) == 7)
+    #expect(buffer.bytes(4095..<4096) == [7])
     let directory = buffer.directory
     let refusal = error { () throws(XenError) in
       _ = try device.map(directory, of: pair.guest.id, writable: true)

@@ -1,4 +1,6 @@
+import DmaBuf
 import SystemPackage
+import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
@@ -9,21 +11,32 @@ struct Pair {
   let backend: SimulatedDomain
   let guest: SimulatedDomain
 
-  /// The arguments are domain 0's; the guest has all that it can want.
-  init(kind: DomainKind = .pvh, gntdevLimit: Int = 65536, hasDmaBuf: Bool = true) throws {
-    backend = try machine.addDomain(kind: kind, gntdevLimit: gntdevLimit, hasDmaBuf: hasDmaBuf)
-    guest = try machine.addDomain(gntallocLimit: 1 << 20)
+  /// The arguments are domain 0's, but for the guest's kind and pages; else the guest has all that it can want.
+  init(
+    kind: DomainKind = .pvh, gntdevLimit: Int = 65536, maptrack: Int = 262_144,
+    hasDmaBuf: Bool = true, hasUdmabuf: Bool = true, udmabufLimit: Int = 64 << 20,
+    heaps: [String] = ["system"], guest guestKind: DomainKind = .pvh,
+    guestPages: Int = 1 << 20
+  ) throws {
+    backend = try machine.addDomain(
+      kind: kind, gntdevLimit: gntdevLimit, maptrack: maptrack, hasDmaBuf: hasDmaBuf,
+      hasUdmabuf: hasUdmabuf, udmabufLimit: udmabufLimit, heaps: heaps)
+    guest = try machine.addDomain(kind: guestKind, gntallocLimit: guestPages)
   }
 
   /// A buffer of the guest's.
-  func share(byteCount: Int) throws -> SharedBuffer {
+  func share(
+    byteCount: Int?, from memory: MemorySource = .gntalloc,
+    in directory: ShareRequest.Directory = .own
+  ) throws(ShareError) -> SharedBuffer {
     try SharedBuffer(
-      byteCount: byteCount, peer: backend.id, allocator: try guest.xen.openGrantAllocator())
+      ShareRequest(peer: backend.id, byteCount: byteCount, memory: memory, directory: directory),
+      xen: guest.xen, linux: guest.linux)
   }
 
   /// A buffer of the guest's of whole pages.
-  func share(pages: Int) throws -> SharedBuffer {
-    try share(byteCount: pages * GrantReference.pageSize)
+  func share(pages: Int, from memory: MemorySource = .gntalloc) throws(ShareError) -> SharedBuffer {
+    try share(byteCount: pages * GrantReference.pageSize, from: memory)
   }
 
   /// What domain 0 asks for to map it.
@@ -31,9 +44,45 @@ struct Pair {
     MapRequest(domain: guest.id, directory: buffer.directory, byteCount: buffer.byteCount)
   }
 
-  /// Pages of the guest's that domain 0 may read, with those words in each, for directories that no `SharedBuffer` makes.
-  func sharePages(_ pages: Int) throws -> SharedPages {
-    try guest.xen.openGrantAllocator().share(pages: pages, with: backend.id, writable: true)
+  /// Maps a buffer in domain 0.
+  func map(
+    _ buffer: borrowing SharedBuffer, by mechanisms: Mechanism...
+  ) throws(MapError) -> MappedBuffer {
+    try map(request(for: buffer), by: mechanisms.isEmpty ? [.dmabuf] : mechanisms)
+  }
+
+  /// Maps in domain 0 what is described.
+  func map(
+    _ request: MapRequest, by mechanisms: [Mechanism] = [.dmabuf],
+    limits: BufferLimits = BufferLimits()
+  ) throws(MapError) -> MappedBuffer {
+    try MappedBuffer(
+      request, xen: backend.xen, linux: backend.linux, limits: limits, mechanisms: mechanisms)
+  }
+
+  /// Maps pages of the guest's in domain 0, by default exactly these.
+  func map(
+    references: [GrantReference], byteCount: Int? = nil, by mechanisms: [Mechanism]
+  ) throws(MapError) -> MappedBuffer {
+    let request = MapRequest(
+      domain: guest.id, directory: GrantReference(rawValue: 0),
+      byteCount: byteCount ?? references.count * GrantReference.pageSize)
+    return try MappedBuffer(
+      request, references: references, xen: backend.xen, linux: backend.linux,
+      mechanisms: mechanisms)
+  }
+
+  /// What mapping in domain 0 fails with, or nil.
+  func refusal(
+    _ request: MapRequest, by mechanisms: [Mechanism] = [.dmabuf],
+    limits: BufferLimits = BufferLimits()
+  ) -> MapError? {
+    error { () throws(MapError) in _ = try map(request, by: mechanisms, limits: limits) }
+  }
+
+  /// Pages of the guest's that domain 0 may read, and write unless said otherwise, for what no `SharedBuffer` makes.
+  func sharePages(_ pages: Int, writable: Bool = true) throws(XenError) -> SharedPages {
+    try guest.xen.openGrantAllocator().share(pages: pages, with: backend.id, writable: writable)
   }
 }
 
@@ -43,15 +92,52 @@ extension SharedPages {
     // SAFETY: words are plain bytes, and the array outlives the copy.
     unsafe memory.write(words.span.bytes, to: page * GrantReference.pageSize)
   }
+
+  /// The words of one of the pages.
+  func words(ofPage page: Int) -> [UInt32] {
+    (0..<1024).map { memory.loadWord(at: page * GrantReference.pageSize + 4 * $0) }
+  }
 }
 
 // A view of memory that a function makes for itself leaves its owner free to be consumed later.
 
 extension SharedBuffer {
   /// The bytes of a range, copied.
-  func bytes(_ range: Range<Int>) -> [UInt8] { memory.bytes(range) }
+  func bytes(_ range: Range<Int>) -> [UInt8] {
+    do {
+      return try withMemory(.read) { $0.bytes(range) }
+    } catch {
+      Issue.record(error)
+      return []
+    }
+  }
+
+  /// All bytes, whole pages, copied.
+  func bytes() -> [UInt8] { bytes(0..<references.count * GrantReference.pageSize) }
+
   /// Overwrites bytes from an offset on.
-  func write(_ bytes: [UInt8], at offset: Int) { memory.write(bytes, at: offset) }
+  func write(_ bytes: [UInt8], at offset: Int) {
+    do {
+      try withMemory(.write) { $0.write(bytes, at: offset) }
+    } catch {
+      Issue.record(error)
+    }
+  }
+}
+
+extension MappedBuffer {
+  /// The dma-buf's descriptor, without which the test ends.
+  func requireFile() throws -> FileDescriptor {
+    let file = fileDescriptor
+    return try #require(file)
+  }
+}
+
+extension BufferContents {
+  /// The bytes of a range, copied.
+  func bytes(_ range: Range<Int>) -> [UInt8] { withMemory { $0.bytes(range) } }
+  /// Overwrites bytes from an offset on.
+  func write(_ bytes: [UInt8], at offset: Int) { withMemory { $0.write(bytes, at: offset) } }
 }
 
 extension GrantMapping {
@@ -75,6 +161,11 @@ extension SharedMemory {
     // SAFETY: the array outlives the copy.
     unsafe write(bytes.span.bytes, to: offset)
   }
+}
+
+/// Bytes that differ from page to page and from row to row.
+func sample(_ byteCount: Int, seed: Int = 0) -> [UInt8] {
+  (0..<byteCount).map { UInt8(truncatingIfNeeded: ($0 &* 31) ^ ($0 >> 8) ^ (seed &* 89)) }
 }
 
 /// The same numbers in every run (SplitMix64).

@@ -41,10 +41,19 @@ struct ValidationTests {
   @Test(
     "that is not says what is wrong with it",
     arguments: [
-      ("map", "give --from, or --domain with --directory and --size"),
-      ("map --domain 1", "give --from, or --domain with --directory and --size"),
-      ("map --domain 1 --directory 8", "give --from, or --domain with --directory and --size"),
-      ("map --directory 8 --size 1", "give --from, or --domain with --directory and --size"),
+      ("map", "give --from, or --domain and --size with --directory or --offer-directory"),
+      (
+        "map --domain 1",
+        "give --from, or --domain and --size with --directory or --offer-directory"
+      ),
+      (
+        "map --domain 1 --directory 8",
+        "give --from, or --domain and --size with --directory or --offer-directory"
+      ),
+      (
+        "map --directory 8 --size 1",
+        "give --from, or --domain and --size with --directory or --offer-directory"
+      ),
       (
         "map --from x --domain 1",
         "--from has the domain, directory, size and offset: leave them out"
@@ -77,11 +86,11 @@ struct ValidationTests {
       ("share --domain 0 --file a --pattern smpte", "--file and --pattern exclude each other"),
       (
         "share --domain 0",
-        "give --size, --file, or --pattern with a picture's --width and --height"
+        "give --size, --file, a picture's --width and --height, or --memory fd:N"
       ),
       (
         "share --domain 0 --pattern counting",
-        "give --size, --file, or --pattern with a picture's --width and --height"
+        "give --size, --file, a picture's --width and --height, or --memory fd:N"
       ),
       ("share --domain 0 --size 0", "--size must be at least 1 byte"),
       (

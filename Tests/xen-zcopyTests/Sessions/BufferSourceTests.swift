@@ -1,3 +1,4 @@
+import DmaBuf
 import Picture
 import SystemPackage
 import Testing
@@ -14,30 +15,43 @@ struct BufferSourceTests {
     let peer = try machine.addDomain()
     let owner = try machine.addDomain()
     return try SharedBuffer(
-      byteCount: byteCount, peer: peer.id, allocator: try owner.xen.openGrantAllocator())
+      byteCount: byteCount, peer: peer.id, xen: owner.xen)
   }
 
-  private func contents(_ buffer: borrowing SharedBuffer) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: buffer.memory.byteCount)
-    var span = bytes.mutableSpan
-    // SAFETY: any bytes are integers, and the array is borrowed for the copy.
-    var raw = unsafe span.mutableBytes
-    buffer.memory.read(from: 0, into: &raw)
-    return bytes
+  /// Fills the whole buffer.
+  private func fill(
+    _ buffer: borrowing SharedBuffer, with source: BufferSource, geometry: PictureGeometry? = nil,
+    frame: UInt32 = 1
+  ) throws {
+    let byteCount = buffer.byteCount
+    try buffer.withMemory(.write) { memory in
+      try source.fill(memory, 0..<byteCount, geometry: geometry, frame: frame)
+    }
+  }
+
+  private func contents(_ buffer: borrowing SharedBuffer) throws -> [UInt8] {
+    try buffer.withMemory(.read) { memory in
+      var bytes = [UInt8](repeating: 0, count: memory.byteCount)
+      var span = bytes.mutableSpan
+      // SAFETY: any bytes are integers, and the array is borrowed for the copy.
+      var raw = unsafe span.mutableBytes
+      memory.read(from: 0, into: &raw)
+      return bytes
+    }
   }
 
   @Test("is zeroes, where nothing else was said")
   func empty() throws {
     let buffer = try makeBuffer(5000)
-    try BufferSource.empty(byteCount: 5000).fill(buffer, geometry: nil, frame: 1)
-    #expect(contents(buffer).allSatisfy { $0 == 0 })
+    try fill(buffer, with: .empty)
+    #expect(try contents(buffer).allSatisfy { $0 == 0 })
   }
 
   @Test("is a pattern up to the last byte and not beyond", arguments: [1, 4096, 70_001])
   func pattern(byteCount: Int) throws {
     let buffer = try makeBuffer(byteCount)
-    try BufferSource.pattern(.counting, byteCount: byteCount).fill(buffer, geometry: nil, frame: 3)
-    let found = contents(buffer)
+    try fill(buffer, with: .pattern(.counting, byteCount: byteCount), frame: 3)
+    let found = try contents(buffer)
     let wrong = (0..<byteCount).first { index in
       let word = TestPattern.countingWord(at: index / 4, frame: 2)
       return found[index] != UInt8(truncatingIfNeeded: word >> (8 * UInt32(index % 4)))
@@ -52,9 +66,9 @@ struct BufferSourceTests {
     let bytes = (0..<6000).map { UInt8(truncatingIfNeeded: $0) }
     let path = try scratch.write(bytes, to: "file")
     let buffer = try makeBuffer(5000)
-    try BufferSource.raw(path: path, byteCount: 5000).fill(buffer, geometry: nil, frame: 1)
-    #expect(Array(contents(buffer)[..<5000]) == Array(bytes[..<5000]))
-    #expect(contents(buffer)[5000...].allSatisfy { $0 == 0 })
+    try fill(buffer, with: .raw(path: path, byteCount: 5000))
+    #expect(try Array(contents(buffer)[..<5000]) == Array(bytes[..<5000]))
+    #expect(try contents(buffer)[5000...].allSatisfy { $0 == 0 })
   }
 
   /// A white picture.
@@ -75,8 +89,8 @@ struct BufferSourceTests {
     let path = try makePicture(scratch, width: 2, height: 2)
     let geometry = try PictureGeometry(width: 2, height: 2, stride: 16)
     let buffer = try makeBuffer(32)
-    try BufferSource.picture(path: path).fill(buffer, geometry: geometry, frame: 1)
-    let found = contents(buffer)
+    try fill(buffer, with: .picture(path: path), geometry: geometry)
+    let found = try contents(buffer)
     #expect(found[0..<3].allSatisfy { $0 == 255 })
     #expect(found[16..<19].allSatisfy { $0 == 255 })
     #expect(found[8..<16].allSatisfy { $0 == 0 } && found[24...].allSatisfy { $0 == 0 })
@@ -91,12 +105,12 @@ struct BufferSourceTests {
     let geometry = try PictureGeometry(width: 2, height: 2)
     let buffer = try makeBuffer(16)
     do {
-      try BufferSource.picture(path: path).fill(buffer, geometry: geometry, frame: 1)
+      try fill(buffer, with: .picture(path: path), geometry: geometry)
       Issue.record("a picture of another size was taken")
     } catch {
       #expect("\(error)".contains("\(width)x\(height)") && "\(error)".contains("2x2"))
     }
-    #expect(contents(buffer).allSatisfy { $0 == 0 })
+    #expect(try contents(buffer).allSatisfy { $0 == 0 })
   }
 
   @Test("is a failure where its file is gone or no picture")
@@ -110,7 +124,7 @@ struct BufferSourceTests {
       .raw(path: "/no/such", byteCount: 16),
     ] {
       #expect(throws: PictureError.self) {
-        try source.fill(buffer, geometry: geometry, frame: 1)
+        try fill(buffer, with: source, geometry: geometry)
       }
     }
   }
