@@ -1,4 +1,5 @@
 import ArgumentParser
+import DmaBuf
 import SystemPackage
 import XenGrant
 import ZcopyBackend
@@ -18,15 +19,16 @@ struct Failure: Error, CustomStringConvertible {
     switch error {
     case let failure as Failure: self = failure
     case let error as XenError: self.init(error)
-    case MapError.xen(let error), MapError.refused(let error, .usable), LinkError.xen(let error),
-      PublicationError.unreadable(let error):
+    case let error as DmaBufError, MapError.memory(let error), ShareError.memory(let error):
       self.init(error)
-    case let error as MapError:
-      if case .refused = error {
-        self.init("\(error)", .unavailable)
-      } else {
-        self.init("\(error)")
-      }
+    case MapError.xen(let error), MapError.refused(let error, .usable), LinkError.xen(let error),
+      PublicationError.unreadable(let error), ShareError.xen(let error):
+      self.init(error)
+    case MapError.noMechanism(_, let attempts):
+      // No device and no support for any of them; else something else is at fault.
+      let isMissing = attempts.allSatisfy { Failure($0.reason).code == .unavailable }
+      self.init("\(error)", isMissing ? .unavailable : .failure)
+    case MapError.refused, ShareError.noDmaBufs: self.init("\(error)", .unavailable)
     case let errno as Errno: self.init("the system refused: \(errno) (\(errno.symbol))")
     default: self.init("\(error)")
     }
@@ -39,6 +41,18 @@ struct Failure: Error, CustomStringConvertible {
         (.openStore, _):
         .unavailable
       case (_, .resourceTemporarilyUnavailable): .tryAgain
+      default: .failure
+      }
+    self.init("\(error)", code)
+  }
+
+  private init(_ error: DmaBufError) {
+    let isDevice = error.call == .makeDmaBuf || error.call == .allocate
+    let code: ExitCode =
+      switch error.errno {
+      case .noSuchFileOrDirectory, .permissionDenied, .notPermitted,
+        .operationNotSupportedByDevice, .noSuchAddressOrDevice:
+        isDevice ? .unavailable : .failure
       default: .failure
       }
     self.init("\(error)", code)

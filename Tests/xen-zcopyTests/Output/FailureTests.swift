@@ -4,8 +4,8 @@ import Picture
 import SystemPackage
 import Testing
 import XenGrant
-import ZcopyBackend
 
+@testable import ZcopyBackend
 @testable import xen_zcopy
 
 @Suite("A failure of the command")
@@ -24,7 +24,7 @@ struct FailureTests {
       let error = xen(call, errno)
       for failure in [
         Failure(error), Failure(MapError.xen(error)), Failure(LinkError.xen(error)),
-        Failure(PublicationError.unreadable(error)),
+        Failure(PublicationError.unreadable(error)), Failure(ShareError.xen(error)),
       ] {
         #expect(failure.code == .unavailable)
         #expect(failure.code.rawValue == 69)
@@ -38,8 +38,43 @@ struct FailureTests {
     let error = xen(.exportDmaBuf, .invalidArgument)
     #expect(Failure(MapError.refused(error, .notBuilt)).code.rawValue == 69)
     #expect(Failure(MapError.refused(error, .refusedInPVDomain)).code.rawValue == 69)
+    let shared = ShareError.noDmaBufs(.dom0, .pvGuest)
+    #expect(Failure(shared).code.rawValue == 69)
+    #expect(Failure(shared).description == "\(shared)")
     // Where it could, the request is at fault.
     #expect(Failure(MapError.refused(error, .usable)).code.rawValue == 1)
+  }
+
+  @Test("of several mechanisms has exit code 69 where each of them has no device or support")
+  func noMechanism() {
+    let notBuilt = PassedOver(
+      mechanism: .dmabuf, reason: .refused(xen(.exportDmaBuf, .invalidArgument), .notBuilt))
+    let noUdmabuf = PassedOver(
+      mechanism: .copy, reason: .memory(DmaBufError(.makeDmaBuf, .noSuchFileOrDirectory)))
+    let refused = PassedOver(mechanism: .cpu, reason: .xen(xen(.map, .invalidArgument)))
+    let unavailable = MapError.noMechanism(.dom0, [notBuilt, noUdmabuf])
+    #expect(Failure(unavailable).code.rawValue == 69)
+    #expect(Failure(unavailable).description == "\(unavailable)")
+    #expect(Failure(MapError.noMechanism(.dom0, [notBuilt, refused])).code.rawValue == 1)
+    #expect(Failure(noUdmabuf.reason).code.rawValue == 69)
+  }
+
+  @Test(
+    "that Linux has no such device has exit code 69",
+    arguments: [
+      (.makeDmaBuf, .noSuchFileOrDirectory, 69), (.makeDmaBuf, .permissionDenied, 69),
+      (.makeDmaBuf, .operationNotSupportedByDevice, 69), (.makeDmaBuf, .invalidArgument, 1),
+      (.allocate, .noSuchFileOrDirectory, 69), (.allocate, .noMemory, 1),
+      (.identify, .badFileDescriptor, 1),
+    ] as [(DmaBufError.Call, Errno, Int32)])
+  func noDevice(call: DmaBufError.Call, errno: Errno, code: Int32) {
+    let error = DmaBufError(call, errno)
+    for failure in [
+      Failure(error), Failure(MapError.memory(error)), Failure(ShareError.memory(error)),
+    ] {
+      #expect(failure.code.rawValue == code)
+      #expect(failure.description == "\(error)")
+    }
   }
 
   @Test("that may be gone the next time has exit code 75")
@@ -56,7 +91,8 @@ struct FailureTests {
     let errors: [any Error] = [
       xen(.map, .invalidArgument), xen(.bindInterdomain, .noSuchProcess),
       MapError.directory(.noDirectory, .dom0), MapError.offsetBeyondSize(offset: 2, size: 1),
-      MapError.dmaBuf(DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(7))), LinkError.unknownState(.dom0, 9),
+      MapError.memory(DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(7))),
+      LinkError.unknownState(.dom0, 9),
       LinkError.noControlPage(.dom0, magic: 0, version: 0), PublicationError.noOwner(path: "/x"),
       GeometryError.emptyPicture(width: 0, height: 0), PictureError.notPNG(path: "a.png"),
       DmaBufError(.setName, .notPermitted, subject: .dmaBuf(7)),
