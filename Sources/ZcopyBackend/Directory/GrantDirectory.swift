@@ -119,20 +119,22 @@ public enum GrantDirectory {
   static func check(
     _ references: [GrantReference], byteCount: Int, limits: BufferLimits
   ) throws(DirectoryError) {
-    let words = references.map(\.rawValue)
-    // Any page number serves: the list is taken for pages of a directory that are linked to each other.
-    var decoder = try DirectoryDecoder(
+    // Judges the size as for a directory that is read.
+    _ = try DirectoryDecoder(
       first: GrantReference(rawValue: 1), byteCount: byteCount, limits: limits)
-    let pages = Self.pages(for: max(words.count, 1))
-    for index in 0..<pages {
-      let start = index * referencesPerPage
-      let end = min(start + referencesPerPage, words.count)
-      guard decoder.nextPage != nil else { throw .extraPage(page: index - 1) }
-      let link: UInt32 = index + 1 < pages ? UInt32(index + 2) : 0
-      let page =
-        [link] + words[start..<end]
-        + repeatElement(0, count: referencesPerPage - (end - start))
-      try decoder.add(page.span)
+    let pages = GrantReference.pages(for: byteCount) ?? 0
+    guard references.count >= pages else {
+      throw .tooShort(references: references.count, pages: pages)
+    }
+    guard references.count == pages else {
+      throw .extraReference(references[pages], pages: pages)
+    }
+    var seen = ReferenceSet(capacity: pages)
+    for (index, reference) in references.enumerated() {
+      guard reference.rawValue != 0 else { throw .zeroReference(index: index) }
+      guard seen.insert(reference.rawValue) else {
+        throw .repeatedReference(reference, index: index)
+      }
     }
   }
 
