@@ -12,6 +12,8 @@ let usage = """
          xen-zcopy-contract --serve         in a guest: share pages for the next line
          xen-zcopy-contract --owner DOMID   in domain 0: with that guest, where --serve runs
          xen-zcopy-contract --dma-buf       Linux, without Xen
+         xen-zcopy-contract --read-until FILE
+                                            vgem reads the dma-buf ZCOPY_FD until there is such a file
   """
 
 /// Runs checks, each by its name, and returns how many failed.
@@ -64,6 +66,8 @@ do {
     exit(
       run(DmaBufContract.checks.map { check in (check.name, { check.run(on: bench) }) }) == 0
         ? 0 : 1)
+  case ("--read-until", 2):
+    try readUntil(arguments[1])
   default:
     print(usage)
     exit(64)

@@ -1,4 +1,4 @@
-# Maps buffers of a guest in turn with the library and with Benchmarks/floor.c, and compares the medians.
+# Maps, shares and copies buffers in turn with the library and with Benchmarks/Sources/Floor, and compares the medians.
 . /host/lib/dom0.sh
 
 guest_create owner || bail_out "no guest"

@@ -1,0 +1,118 @@
+# Devices: one that reads through the scatter list (lab-importer), a screen (virtio-gpu), and one whose fences stay pending
+# until it is told (vgem). What they see is the guest's memory, and while they are at work nobody takes it from them.
+. /host/lib/dom0.sh
+plan 14
+
+guest_create front || bail_out "no guest"
+home=/local/domain/$domid/data/zcopy
+size=8294400
+xen_grants >/results/grants.before
+
+crc() { sed -n 's/.*crc32c=\([0-9a-fx]*\).*/\1/p' "$1" | tail -n1; }
+guest_crc() { guest_run front 30 "lab-import --file $1 $2" >/tmp/crc.out && crc /tmp/crc.out; }
+said() { wait_for 30 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
+
+# --- The scatter list, both ways ------------------------------------------------
+
+guest_run front 30 "head -c $size /dev/urandom >/tmp/random"
+guest_start front file "xen-zcopy share --domain 0 --file /tmp/random --publish file"
+guest_says front file 30 "published at" || bail_out "the guest shares nothing"
+sees_theirs() {
+  xen-zcopy map --from "$home/file" --mechanism "$1" --exec lab-import >"/results/theirs.$1.log" 2>&1
+  note "$1: $(grep segments "/results/theirs.$1.log")"
+  [ "$(crc "/results/theirs.$1.log")" = "$(guest_crc /tmp/random $size)" ] || { cat "/results/theirs.$1.log"; return 1; }
+}
+check "a device reads the guest's pages through the dma-buf" sees_theirs dmabuf
+check "and what was copied of them through the udmabuf" sees_theirs copy
+
+# The guest draws a file into dom0's buffer; the device looks once the guest is done.
+sees_ours() {
+  rm -f /tmp/drawn
+  xen-zcopy share --domain front --memory "$1" --width 1920 --height 1080 --publish ours --dump "/results/ours.png" \
+    --exec sh -c 'until [ -e /tmp/drawn ]; do usleep 50000; done; lab-import' >"/results/ours.$1.log" 2>&1 &
+  local share=$!
+  said "/results/ours.$1.log" "published at" || return
+  guest_run front 60 "xen-zcopy map --from /local/domain/0/data/zcopy/ours --draw smpte --dump /tmp/drawn.raw" || return
+  touch /tmp/drawn
+  wait $share || { cat "/results/ours.$1.log"; return 1; }
+  note "$1: $(grep segments "/results/ours.$1.log")"
+  [ "$(crc "/results/ours.$1.log")" = "$(guest_crc /tmp/drawn.raw $size)" ] || { cat "/results/ours.$1.log"; return 1; }
+}
+check "a device reads from the system heap what the guest drew there" sees_ours heap:system
+check "and from udmabuf" sees_ours udmabuf
+
+# --- A screen, drawn into by the guest ------------------------------------------
+
+# Backend-allocated, as displif has it: the guest makes the directory, dom0 lists a screen's buffer there.
+screen_bytes=$((1024 * 768 * 4))
+guest_start front offer "xen-zcopy map --domain 0 --offer-directory --size $screen_bytes --width 1024 --height 768 --draw smpte"
+guest_says front offer 30 "waits for" || bail_out "the guest offers no directory"
+directory=$(guest_output front offer | sed -n 's/^directory \([0-9]*\) .*/\1/p')
+drm-dumb --show 1024 768 sh -c "echo \$\$ >/run/screen.pid
+  exec xen-zcopy share --domain front --memory fd:\$ZCOPY_DUMB_FD --into-directory $directory" \
+  >/results/screen.log 2>&1 &
+screen=$!
+check "dom0 lists a screen's buffer in the guest's directory" said /results/screen.log "^shared"
+check "the guest maps it by that and draws" guest_wait front offer 60
+# virtio-gpu shows what changed in the buffer twenty times a second.
+sleep 0.5
+check "what it drew is on the screen" screenshot screen.png
+kill "$(cat /run/screen.pid)"
+wait $screen
+
+too_few() {
+  local status=0
+  guest_start front few "xen-zcopy map --domain 0 --offer-directory --size 4096"
+  guest_says front few 30 "waits for" || return
+  directory=$(guest_output front few | sed -n 's/^directory \([0-9]*\) .*/\1/p')
+  xen-zcopy share --domain front --memory udmabuf --size 8M --into-directory "$directory" >/results/few.log 2>&1 || status=$?
+  cat /results/few.log
+  guest_kill front few TERM
+  [ $status = 1 ] && [ "$(wc -l </results/few.log)" = 1 ] && grep -q "has 1 pages, and .* need 3" /results/few.log
+}
+check "a directory with too few pages is refused in one line" too_few
+
+# --- Fences -----------------------------------------------------------------------
+
+guest_start front frames "xen-zcopy share --domain 0 --size 1M --pattern counting --publish frames --frames 1000 --fps 5 --json"
+guest_says front frames 30 "published\|\"path\"" || bail_out "the guest shares no frames"
+used() { guest_output front frames | sed -n 's/.*"frame-used","frame":\([0-9]*\).*/\1/p' | tail -n1; }
+xen-zcopy map --from "$home/frames" --follow --exec xen-zcopy-contract --read-until /tmp/read \
+  >/results/fences.log 2>&1 &
+map=$!
+frames() { grep -c '^frame ' /results/fences.log; }
+check "a device reads the guest's buffer, with a fence that is pending" said /results/fences.log "^reading"
+usleep 500000
+before=$(used) drawn=$(frames)
+sleep 2
+no_use() {
+  echo "the guest was told of frame $before before, and of $(used) now; frames seen: $drawn, then $(frames)"
+  [ "$(used)" = "$before" ] && [ "$(frames)" -gt "$drawn" ]
+}
+check "meanwhile no frame is told to be used" no_use
+touch /tmp/read
+wait $map && ok "the program ends, and the buffer is released" ||
+  not_ok "the program ends, and the buffer is released" "$(cat /results/fences.log)"
+told() { [ "$(used)" -gt "$before" ]; }
+check "and the guest is told of the frames once the device is done" wait_for 10 told
+guest_kill front frames TERM
+guest_wait front frames 30
+
+# --- A device that keeps what it has --------------------------------------------
+
+late() {
+  local status=0
+  xen-zcopy map --from "$home/file" --release-timeout 2 --exec lab-import --hold 6000 >/results/late.log 2>&1 || status=$?
+  cat /results/late.log
+  [ $status = 75 ] && grep -q "still held after .* by .*importer" /results/late.log
+}
+check "a buffer that a device keeps is late, and the device is named" late
+note "$(tail -n1 /results/late.log)"
+guest_kill front file TERM
+guest_wait front file 30
+nothing_left() {
+  xen_grants >/results/grants.after
+  for when in before after; do grep -E '\[0x|^ *\[ *[0-9]' /results/grants.$when >/tmp/$when; done
+  cmp /tmp/before /tmp/after || { cat /results/grants.after; return 1; }
+}
+check "nothing stays granted once the device lets go" wait_for 20 nothing_left
