@@ -22,7 +22,11 @@ public struct MemoryFile: ~Copyable {
     try? fileDescriptor.close()
   }
 
-  /// Maps all of it into this process.
+  /// Maps all of it into this process, and has memory for all of it from then on.
+  ///
+  /// Where a dma-buf was made of it, this is the cheaper mapping of the two: the kernel maps a dma-buf of memory files only
+  /// page by page, when each is touched. Access is bracketed by the dma-buf's ``DmaBuf/withProcessorAccess(_:_:)`` all
+  /// the same.
   ///
   /// - Parameter writable: whether the mapping may be written.
   /// - Throws: `DmaBufError.Call.map` with EINVAL for a file of 0 bytes, ENOMEM if this process has no room for it.
