@@ -7,13 +7,12 @@ let package = Package(
   dependencies: [.package(name: "xen-zcopy", path: "..")],
   targets: [
     // The floor: what bare C costs.
-    .target(
-      name: "Floor", path: ".", exclude: ["Sources"], sources: ["floor.c"],
-      publicHeadersPath: "include", cSettings: [.unsafeFlags(["-O2"])]),
+    .target(name: "Floor", cSettings: [.unsafeFlags(["-O2"])]),
     .executableTarget(
       name: "xen-zcopy-bench",
       dependencies: [
         "Floor",
+        .product(name: "DmaBuf", package: "xen-zcopy"),
         .product(name: "XenGrant", package: "xen-zcopy"),
         .product(name: "ZcopyBackend", package: "xen-zcopy"),
       ]),

@@ -5,16 +5,14 @@
 #include <unistd.h>
 #include <xengnttab.h>
 
-enum { PER_PAGE = 1023 };
-
 static uint32_t take(const uint32_t *page, uint32_t *references, uint32_t done, uint32_t pages) {
-    uint32_t count = pages - done < PER_PAGE ? pages - done : PER_PAGE;
+    uint32_t count = pages - done < FLOOR_PER_PAGE ? pages - done : FLOOR_PER_PAGE;
     memcpy(references + done, page + 1, count * sizeof(uint32_t));
     return done + count;
 }
 
 int floor_walk_by_copy(void *device, uint32_t domain, uint32_t directory, uint32_t pages, uint32_t *references) {
-    uint32_t page[PER_PAGE + 1], done = 0;
+    uint32_t page[FLOOR_PER_PAGE + 1], done = 0;
     while (done < pages) {
         xengnttab_grant_copy_segment_t segment = {
             .source.foreign = {.ref = directory, .domid = (uint16_t)domain},

@@ -1,8 +1,15 @@
-// The same work as xen-zcopy's, in bare C with libxengnttab and no check of anything: the floor to compare with.
+// The same work as xen-zcopy's, in bare C with the Xen libraries and no check of anything: the floor to compare with.
+// What returns int returns 0, or -1 with errno set.
 #ifndef FLOOR_H
 #define FLOOR_H
 
+#include <stddef.h>
 #include <stdint.h>
+
+// References in a page of a directory, after the reference of the next page.
+enum { FLOOR_PER_PAGE = 1023 };
+
+// --- Mapping another domain's buffer ----------------------------------------
 
 // A map that is open.
 struct floor_map {
@@ -10,17 +17,59 @@ struct floor_map {
     uint32_t fd;
 };
 
-// Opens gntdev, copies the directory's pages, makes a dma-buf. 0, or -1 with errno set.
+// Opens gntdev, copies the directory's pages, makes a dma-buf.
 int floor_map_open(struct floor_map *map, uint32_t domain, uint32_t directory, uint32_t pages, uint32_t *references);
-// Closes the dma-buf, waits until it is released, closes gntdev. 0, or -1 with errno set.
+// Closes the dma-buf, waits until it is released, closes gntdev.
 int floor_map_close(struct floor_map *map);
 
 // A grant device for the walks below, and its end.
 void *floor_device_open(void);
 void floor_device_close(void *device);
-// Walks the directory as backends do today: maps and unmaps each page. 0, or -1 with errno set.
+// Walks the directory as backends do today: maps and unmaps each page.
 int floor_walk_by_mapping(void *device, uint32_t domain, uint32_t directory, uint32_t pages, uint32_t *references);
-// Walks the directory by grant copies, with no check of what it says. 0, or -1 with errno set.
+// Walks the directory by grant copies, with no check of what it says.
 int floor_walk_by_copy(void *device, uint32_t domain, uint32_t directory, uint32_t pages, uint32_t *references);
+
+// --- Sharing a buffer with another domain -----------------------------------
+
+enum floor_source { FLOOR_GNTALLOC, FLOOR_UDMABUF, FLOOR_SYSTEM_HEAP, FLOOR_DESCRIPTOR };
+
+// A buffer that is shared, and its directory.
+struct floor_share {
+    // Of gntalloc: two handles, as many as xen-zcopy opens.
+    void *allocator, *pages;
+    void *directory_allocator, *directory;
+    // Of a dma-buf.
+    void *device;
+    int fd;
+    // The dma-buf in this process's memory.
+    void *memory;
+    uint32_t count, directory_count;
+};
+
+// Gets memory, or a copy of the descriptor of memory that there is; maps it, grants it page by page, lists the references.
+int floor_share_open(struct floor_share *share, enum floor_source source, int fd, uint32_t peer, uint32_t pages,
+                     uint32_t *references);
+// Takes the grants away, and the memory.
+int floor_share_close(struct floor_share *share);
+
+// --- Copying another domain's buffer ----------------------------------------
+
+// A memory file of as many pages as the buffer has, mapped, and what copies into it.
+struct floor_copy {
+    void *device, *segments, *memory;
+    const uint32_t *references;
+    uint32_t domain, pages;
+};
+
+// The references must live as long as the copy.
+int floor_copy_open(struct floor_copy *copy, uint32_t domain, const uint32_t *references, uint32_t pages);
+void floor_copy_close(struct floor_copy *copy);
+// Copies all of it in one call.
+int floor_copy_all(struct floor_copy *copy);
+// Copies a rectangle's rows in one call: where the first begins, how far apart they are, and how long each is, in bytes.
+int floor_copy_rows(struct floor_copy *copy, size_t start, size_t stride, size_t row, uint32_t rows);
+// Copies as much of this domain's own memory.
+void floor_copy_local(struct floor_copy *copy, const void *source);
 
 #endif

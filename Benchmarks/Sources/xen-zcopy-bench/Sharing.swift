@@ -1,0 +1,74 @@
+import DmaBuf
+import Floor
+import XenGrant
+import ZcopyBackend
+
+extension Bench {
+  /// Shares a buffer of each kind of memory and withdraws it.
+  mutating func share(pages: Int) throws {
+    let whole = pages * GrantReference.pageSize
+    let given = try linux.allocate(byteCount: whole, fromHeap: "system")
+    let sources: [(String, MemorySource, floor_source)] = [
+      ("gntalloc", .gntalloc, FLOOR_GNTALLOC), ("udmabuf", .udmabuf, FLOOR_UDMABUF),
+      ("heap:system", .heap("system"), FLOOR_SYSTEM_HEAP),
+      ("fd", .fileDescriptor(given.fileDescriptor), FLOOR_DESCRIPTOR),
+    ]
+    for (name, source, plain) in sources {
+      let share = try figures(sharing: source, plain, given.fileDescriptor.rawValue, pages: pages)
+      report.compare("share \(pages) pages of \(name)", share[0][0], to: share[1][0], limit: 1.05)
+      report.compare("withdraw \(pages) pages of \(name)", share[0][1], to: share[1][1])
+    }
+  }
+
+  private func figures(
+    sharing source: MemorySource, _ plain: floor_source, _ descriptor: Int32, pages: Int
+  ) throws -> [[Double]] {
+    let request = ShareRequest(
+      peer: guest, byteCount: pages * GrantReference.pageSize, memory: source)
+    var references = [UInt32](repeating: 0, count: pages)
+    return try race(
+      rounds: rounds,
+      { try shareOnce(request) },
+      {
+        var share = floor_share()
+        let sharing = try microseconds {
+          try floor(
+            "share",
+            floor_share_open(
+              &share, plain, descriptor, UInt32(guest.rawValue), UInt32(pages), &references))
+        }
+        return [sharing, try microseconds { try floor("withdraw", floor_share_close(&share)) }]
+      })
+  }
+
+  private func shareOnce(_ request: ShareRequest) throws -> [Double] {
+    var buffer: SharedBuffer?
+    let sharing = try microseconds {
+      buffer = try SharedBuffer(request, xen: xen, linux: linux)
+    }
+    return [sharing, try microseconds { try buffer.take()?.withdraw() }]
+  }
+
+  /// Takes a buffer out of a pool and gives it back, which is over before a clock has measured it: many times.
+  mutating func pool(pages: Int) throws {
+    let byteCount = pages * GrantReference.pageSize
+    let alone = ShareRequest(peer: guest, byteCount: byteCount, memory: .heap("system"))
+    var several = alone
+    several.byteCount = 4 * byteCount
+    var pool = try BufferPool(several, xen: xen, linux: linux)
+    let times = 1000
+    let figures = try race(
+      rounds: rounds,
+      {
+        let all = try microseconds {
+          for _ in 0..<times { pool.giveBack(try pool.take(byteCount: byteCount)) }
+        }
+        return [all / Double(times)]
+      },
+      { [try shareOnce(alone).reduce(0, +)] })
+    let name = "sharing and withdrawing one"
+    report.compare(
+      "a buffer of \(pages) pages out of a pool", figures[0][0], to: figures[1][0], of: name)
+    report.note("a pool is \(Int(figures[1][0] / figures[0][0])) times quicker than \(name)")
+  }
+}
