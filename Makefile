@@ -7,32 +7,57 @@ STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .b
 BIN = .build/lab/bin
 SOURCES = $(shell find Sources Benchmarks -name '*.swift' -o -name '*.c' -o -name '*.h' 2>/dev/null) Package.swift
 
-.PHONY: all demo test unit lint smoke bench static install clean require help
+.PHONY: all demo test unit test-sanitize lint smoke dma-buf devices matrix soak bench kernel-check static install clean \
+  require help
 
 all: require ## Build the command and the libraries
 	$(SWIFT) build
 
-demo: static ## The main job on real Xen: a guest's picture becomes a dma-buf in dom0; leaves demo/guest.png
+demo: static ## Both directions on real Xen: demo/guest.png is a guest's picture, demo/dom0.png what a guest drew here
 	lab/run demo
 	@mkdir -p demo && cp lab-results/demo/*.png demo/
-	@sed -n 's/^# mapped/mapped/p' lab-results/demo/tap
+	@sed -nE 's/^# (mapped|shared)/\1/p' lab-results/demo/tap
 	@ls -1 demo/*.png
 
-test: lint unit smoke ## Everything: lint, unit tests, and the smoke scenario on real Xen
+test: lint unit smoke dma-buf devices matrix ## Everything: lint, unit tests, and these scenarios on real Xen
 
 unit: require ## Build, with warnings as errors, and run the unit tests
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test
 
+test-sanitize: require ## The unit tests under AddressSanitizer, and under ThreadSanitizer
+	SWIFT_BACKTRACE=enable=no $(SWIFT) test --sanitize=address --scratch-path .build-address
+	SWIFT_BACKTRACE=enable=no $(SWIFT) test --sanitize=thread --scratch-path .build-thread
+
 lint: require ## Check format and comments
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests $(wildcard Benchmarks/*.swift Benchmarks/Sources)
 
-smoke: static ## Boot real Xen and run the smoke scenario
+smoke: static ## What must always work: the contract, sizes, frames, death of either side
 	lab/run smoke
+
+dma-buf: static ## What Linux does with dma-bufs, memory files and fences, in each kind of domain
+	lab/run dma-buf
+
+devices: static ## What devices see of shared buffers, and a guest that draws on a screen
+	lab/run devices
+
+matrix: static ## What works in each kind of backend domain, and whether doctor knows
+	lab/run matrix
+
+soak: static ## 10,000 cycles of mapping and sharing, one in ten interrupted by a kill; nothing may be left
+	lab/run soak
+
+kernel-check: require ## Build xen-gntdev for the kernels of Debian 12 and 13, as dkms does there
+	kernel/check
 
 bench: static ## Compare with plain C on real Xen: medians and ratios
 	cd Benchmarks && $(STATIC) --scratch-path ../.build-bench
 	install -D .build-bench/release/xen-zcopy-bench $(BIN)/xen-zcopy-bench
 	lab/run bench
+
+soak: require ## Ten thousand buffers on real Xen, one in ten interrupted by a kill; SOAK_CYCLES=500 for fewer
+	$(STATIC) --product xen-zcopy-soak
+	install -D .build-static/release/xen-zcopy-soak $(BIN)/xen-zcopy-soak
+	lab/run soak
 
 static: require $(BIN)/.stamp ## Fully static executables, in .build/lab/bin
 
@@ -47,10 +72,10 @@ install: static ## Install the command below PREFIX (/usr/local)
 	install -D -s $(BIN)/xen-zcopy $(DESTDIR)$(PREFIX)/bin/xen-zcopy
 
 clean: ## Remove what was built here; the lab's images stay in their cache
-	rm -rf .build .build-static .build-bench lab-results demo
+	rm -rf .build .build-static .build-bench .build-address .build-thread lab-results demo
 
 require:
 	@scripts/require
 
 help: ## Say what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
