@@ -34,7 +34,7 @@ enum FaultedOperations {
         pair, process, witness in
         let shared = try pair.share(pages: 2)
         let buffer = try MappedBuffer(
-          pair.request(pages: 2), references: shared.references, xen: process.xen,
+          pair.request(for: shared), references: shared.references, xen: process.xen,
           linux: process.linux, mechanisms: Mechanism.makingDmaBuf)
         witness.note(buffer)
         try release(buffer.close(), witness)
@@ -152,7 +152,7 @@ enum FaultedOperations {
         try work(with: pool.buffer, witness)
         let piece = try pool.take(byteCount: 10_000)
         let mapped = try pair.map(
-          pair.request(pages: piece.pages), references: Array(pool.references(of: piece)))
+          references: Array(pool.references(of: piece)), by: [.dmabuf])
         witness.note("\(mapped.references.count) pages; \(pool.giveBack(piece))")
         let quarantine = Quarantine()
         let number = quarantine.add(pool.end())
@@ -274,15 +274,6 @@ extension Pair {
   ) throws(MapError) -> MappedBuffer {
     try MappedBuffer(
       request(for: buffer), xen: process.xen, linux: process.linux, mechanisms: mechanisms)
-  }
-
-  /// Maps pages in domain 0 by their references.
-  fileprivate func map(
-    _ request: MapRequest, references: [GrantReference]
-  ) throws(MapError) -> MappedBuffer {
-    try MappedBuffer(
-      request, references: references, xen: backend.xen, linux: backend.linux,
-      mechanisms: [.dmabuf])
   }
 
   /// Shares a buffer from a process of the guest.
