@@ -43,7 +43,9 @@ devices: static ## What devices see of shared buffers, and a guest that draws on
 matrix: static ## What works in each kind of backend domain, and whether doctor knows
 	lab/run matrix
 
-soak: static ## 10,000 cycles of mapping and sharing, one in ten interrupted by a kill; nothing may be left
+soak: static ## 10,000 cycles of mapping and sharing, one in ten interrupted by a kill; SOAK_CYCLES=500 for fewer
+	$(STATIC) --product xen-zcopy-soak
+	install .build-static/release/xen-zcopy-soak $(BIN)/
 	lab/run soak
 
 kernel-check: require ## Build xen-gntdev for the kernels of Debian 12 and 13, as dkms does there
@@ -53,11 +55,6 @@ bench: static ## Compare with plain C on real Xen: medians and ratios
 	cd Benchmarks && $(STATIC) --scratch-path ../.build-bench
 	install -D .build-bench/release/xen-zcopy-bench $(BIN)/xen-zcopy-bench
 	lab/run bench
-
-soak: require ## Ten thousand buffers on real Xen, one in ten interrupted by a kill; SOAK_CYCLES=500 for fewer
-	$(STATIC) --product xen-zcopy-soak
-	install -D .build-static/release/xen-zcopy-soak $(BIN)/xen-zcopy-soak
-	lab/run soak
 
 static: require $(BIN)/.stamp ## Fully static executables, in .build/lab/bin
 
