@@ -49,14 +49,15 @@ in_sysroot() {
   env -i PATH=/usr/sbin:/usr/bin LC_ALL=C HOME=/ "${enter[@]}" "$sysroot" "$@"
 }
 
-# dkms_build KERNEL FILE: ../kernel, built by the sysroot's own dkms for one of its
-# kernels. The module comes to FILE, not compressed.
+# dkms_build KERNEL FILE [PATCH...]: ../kernel, with those patches besides its own, built by
+# the sysroot's dkms for one of its kernels. The module comes to FILE, not compressed.
 dkms_build() {
   local package=xen-gntdev-dmabuf version work=$sysroot/tmp/dkms module
   version=$(sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' "$checkout/kernel/dkms.conf")
   rm -rf "$work"
   mkdir -p "$work/source" "$work/tree"
   cp -r "$checkout/kernel" "$work/source/$package-$version"
+  [ $# = 2 ] || cp "${@:3}" "$work/source/$package-$version/patches/"
   if ! in_sysroot dkms build "$package/$version" -k "$1" --sourcetree /tmp/dkms/source --dkmstree /tmp/dkms/tree \
     >"$work/log" 2>&1; then
     cat "$work/log" "$work/tree/$package/$version/build/make.log" >&2

@@ -64,7 +64,7 @@ wait_for() {
 . /host/settings
 mkdir -p /run/guests
 
-# guest_create NAME [memory=256] [vcpus=1] [type=pvh|pv] [gntdev=dmabuf|stock]
+# guest_create NAME [memory=256] [vcpus=1] [type=pvh|pv] [gntdev=dmabuf|stock|pv]
 #              [modules=A,B] [XL.CFG-LINE...]
 # Returns when the guest takes commands; $domid is its domain.
 guest_create() {
