@@ -32,7 +32,10 @@ public final class ReleaseQueue {
     public let isLate: Bool
 
     /// The processes and devices that have it, as far as the kernel tells.
-    public var holders: [DmaBufHolder] { identity.map { DmaBufHolder.find($0) } ?? [] }
+    public var holders: [DmaBufHolder] {
+      identity.map { DmaBufHolder.find($0, root: root) } ?? []
+    }
+    fileprivate let root: String
   }
 
   /// The longest pause between two questions about one buffer.
@@ -58,12 +61,20 @@ public final class ReleaseQueue {
   }
 
   private let loop: EventLoop
+  private let root: String
   private let clock = ContinuousClock()
   private var waiting: [UInt64: Waiting] = [:]
   private var lastNumber: UInt64 = 0
 
   /// A queue whose questions are asked from that loop.
-  public init(_ loop: EventLoop) { self.loop = loop }
+  ///
+  /// - Parameters:
+  ///   - loop: where.
+  ///   - root: goes before each path of /sys and /proc that is read for holders; empty but in tests.
+  public init(_ loop: EventLoop, root: String = "") {
+    self.loop = loop
+    self.root = root
+  }
 
   /// What waits, the oldest first.
   public var entries: [Entry] {
@@ -72,7 +83,7 @@ public final class ReleaseQueue {
       Entry(
         number: number, domain: waiting.buffer.domain, pages: waiting.buffer.pages,
         identity: waiting.buffer.identity, age: waiting.closed.duration(to: now),
-        isLate: waiting.isLate)
+        isLate: waiting.isLate, root: root)
     }
   }
 

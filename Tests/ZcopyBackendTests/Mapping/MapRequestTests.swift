@@ -47,4 +47,59 @@ struct MapRequestTests {
       try request(.max, offset: .max - 1, geometry).check()
     }
   }
+
+  private func pool(_ byteCount: Int, frame: Int, offset: Int = 0) -> MapRequest {
+    var request = request(byteCount, offset: offset)
+    request.frameByteCount = frame
+    return request
+  }
+
+  @Test(
+    "of a pool has frames of at least one byte, and none larger than the buffer",
+    arguments: [(8192, 0), (8192, -1), (8192, .min), (8192, 8193), (8192, .max), (1, 2)])
+  func badFrame(byteCount: Int, frame: Int) {
+    #expect(
+      throws: MapError.frameOutside(.dom0, offset: 0, byteCount: frame, size: byteCount)
+    ) { try pool(byteCount, frame: frame).check() }
+  }
+
+  @Test("of a pool has offset and picture inside of one frame")
+  func frame() throws {
+    try pool(8192, frame: 8192).check()
+    try pool(8192, frame: 1).check()
+    try pool(8192, frame: 100, offset: 99).check()
+    #expect(throws: MapError.offsetBeyondSize(offset: 100, size: 100)) {
+      try pool(8192, frame: 100, offset: 100).check()
+    }
+    let geometry = try PictureGeometry(width: 5, height: 5)
+    var request = pool(8192, frame: 100)
+    request.geometry = geometry
+    try request.check()
+    request.offset = 1
+    #expect(throws: MapError.geometry(.doesNotFit(geometry, offset: 1, size: 100))) {
+      try request.check()
+    }
+  }
+
+  @Test("knows where a frame's data lies")
+  func data() throws {
+    #expect(try request(5000, offset: 7).data(ofFrameAt: 0) == 7..<5000)
+    let pool = pool(5 * 4096, frame: 5000, offset: 7)
+    #expect(try pool.data(ofFrameAt: 0) == 7..<5000)
+    #expect(try pool.data(ofFrameAt: 1) == 4096 + 7..<4096 + 5000)
+    // 3 * 4096 + 5000 is within the 20480 bytes.
+    #expect(try pool.data(ofFrameAt: 3) == 12288 + 7..<12288 + 5000)
+  }
+
+  @Test(
+    "refuses a frame that ends after the buffer", arguments: [4, 5, 6, 1 << 20, .max] as [UInt32])
+  func frameOutside(page: UInt32) {
+    #expect(
+      throws: MapError.frameOutside(
+        .dom0, offset: Int(page) * 4096, byteCount: 5000, size: 5 * 4096)
+    ) { try pool(5 * 4096, frame: 5000).data(ofFrameAt: page) }
+    // Where there is no pool, there is one frame.
+    #expect(throws: MapError.self) { try request(5 * 4096).data(ofFrameAt: page) }
+    #expect(throws: MapError.self) { try request(.max).data(ofFrameAt: page) }
+  }
 }

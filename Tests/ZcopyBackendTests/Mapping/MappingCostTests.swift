@@ -32,6 +32,84 @@ struct MappingCostTests {
     #expect(pair.machine.calls.total == 1)
   }
 
+  /// How many calls copy so many pages.
+  private func copies(_ pages: Int) -> Int { (pages + 1023) / 1024 }
+
+  @Test(
+    "are, by copy, one copy for 1024 pages and what makes a dma-buf of a memory file",
+    arguments: [1, 1024, 1025, 2025, 8100])
+  func copy(pages: Int) throws {
+    let pair = try Pair()
+    let buffer = try pair.share(pages: pages)
+    let request = pair.request(for: buffer)
+    pair.machine.resetCalls()
+    let mapped = try pair.map(request, by: [.copy])
+    var calls = pair.machine.calls
+    #expect(calls[.openGrantDevice] == 1)
+    #expect(calls[.copy] == (pages + 1022) / 1023 + copies(pages))
+    for call in [DmaBufError.Call.makeMemoryFile, .makeDmaBuf, .identify, .map] {
+      #expect(calls[.linux(call)] == 1, "\(call)")
+    }
+    #expect(calls[.linux(.synchronize)] == 2)
+    #expect(calls.total == calls[.copy] + 7)
+
+    pair.machine.resetCalls()
+    try mapped.refresh()
+    calls = pair.machine.calls
+    #expect(calls[.copy] == copies(pages))
+    #expect(calls[.linux(.synchronize)] == 2)
+    #expect(calls.total == calls[.copy] + 2)
+
+    pair.machine.resetCalls()
+    try mapped.writeBack()
+    calls = pair.machine.calls
+    #expect(calls[.copyTo] == copies(pages))
+    #expect(calls.total == calls[.copyTo] + 2)
+
+    pair.machine.resetCalls()
+    #expect(try mapped.mapContents().isWritable)
+    let releasing = mapped.close()
+    #expect(try releasing.isReleased())
+    #expect(pair.machine.calls.total == 0)
+  }
+
+  @Test("are, for the processor alone, one mapping, and one to end it", arguments: [1, 2025])
+  func processor(pages: Int) throws {
+    let pair = try Pair()
+    let buffer = try pair.share(pages: pages)
+    let request = pair.request(for: buffer)
+    pair.machine.resetCalls()
+    let mapped = try pair.map(request, by: [.cpu])
+    let calls = pair.machine.calls
+    #expect(calls[.map] == 1)
+    #expect(calls.total == calls[.copy] + 2)
+    pair.machine.resetCalls()
+    let releasing = mapped.close()
+    #expect(try releasing.isReleased())
+    #expect(pair.machine.calls[.unmap] == 1)
+    #expect(pair.machine.calls.total == 1)
+  }
+
+  @Test("are, for a part of a picture that is refreshed, one copy whatever it is")
+  func rectangle() throws {
+    let pair = try Pair()
+    let geometry = try PictureGeometry(width: 1920, height: 1080)
+    let buffer = try pair.share(byteCount: geometry.byteCount)
+    var request = pair.request(for: buffer)
+    request.geometry = geometry
+    let mapped = try pair.map(request, by: [.copy])
+    for rectangle in [
+      PictureRectangle(x: 0, y: 0, width: 1, height: 1),
+      PictureRectangle(x: 100, y: 0, width: 300, height: 400),
+      PictureRectangle(x: 0, y: 100, width: 1920, height: 500),
+    ] {
+      pair.machine.resetCalls()
+      try mapped.refresh([rectangle])
+      #expect(pair.machine.calls[.copy] == 1)
+      #expect(pair.machine.calls.total == 3)
+    }
+  }
+
   @Test("are one more to look at the contents, and one to end that", arguments: [1, 2025])
   func contents(pages: Int) throws {
     let pair = try Pair()
@@ -44,19 +122,6 @@ struct MappingCostTests {
     _ = consume contents
     #expect(pair.machine.calls[.unmap] == 1)
     #expect(pair.machine.calls.total == 2)
-  }
-
-  @Test("are, for the owner, two allocations of any size, and two to end it", arguments: [1, 8100])
-  func share(pages: Int) throws {
-    let pair = try Pair()
-    pair.machine.resetCalls()
-    let buffer = try pair.share(pages: pages)
-    #expect(pair.machine.calls[.share] == 2)
-    #expect(pair.machine.calls[.openGrantAllocator] == 2)
-    #expect(pair.machine.calls.total == 4)
-    _ = consume buffer
-    #expect(pair.machine.calls[.unshare] == 2)
-    #expect(pair.machine.calls.total == 6)
   }
 
   @Test("are one event for each frame on the owner's side and one on the peer's")
@@ -82,5 +147,23 @@ struct MappingCostTests {
     #expect(calls[.pending] == 400)
     #expect(calls[.unmask] == 200)
     #expect(calls.total == 800)
+  }
+
+  @Test(
+    "are, for a frame by copy, four more: whether it is idle, the copy, and before and after it")
+  func copiedFrames() throws {
+    let pair = try Pair()
+    let buffer = try pair.share(pages: 16)
+    let mapped = try pair.map(buffer, by: .copy)
+    pair.machine.resetCalls()
+    for _ in 0..<100 {
+      #expect(try mapped.isIdle())
+      try mapped.refresh([0..<4 * 4096])
+    }
+    let calls = pair.machine.calls
+    #expect(calls[.linux(.poll)] == 100)
+    #expect(calls[.copy] == 100)
+    #expect(calls[.linux(.synchronize)] == 200)
+    #expect(calls.total == 400)
   }
 }

@@ -1,0 +1,250 @@
+import DmaBuf
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+
+@Suite("A refresh of a copy")
+struct RefreshTests {
+  /// A buffer of the guest's, its copy in domain 0, and what the copy must hold.
+  private struct Stage: ~Copyable {
+    let pair: Pair
+    let buffer: SharedBuffer
+    let mapped: MappedBuffer
+    let contents: BufferContents
+    let size: Int
+    private(set) var model: [UInt8]
+    private var seed = 0
+
+    init(pages: Int, geometry: PictureGeometry? = nil, offset: Int = 0, frame: Int? = nil) throws {
+      let pair = try Pair()
+      let buffer = try pair.share(pages: pages)
+      var request = pair.request(for: buffer)
+      request.geometry = geometry
+      request.offset = offset
+      request.frameByteCount = frame
+      let mapped = try pair.map(request, by: [.copy])
+      contents = try mapped.mapContents(for: .readWrite)
+      self.pair = pair
+      self.buffer = buffer
+      self.mapped = mapped
+      size = pages * GrantReference.pageSize
+      model = [UInt8](repeating: 0, count: size)
+    }
+
+    /// The owner draws over the whole buffer, and what it drew is expected in those places of the copy.
+    mutating func draw(expecting ranges: [Range<Int>]) {
+      seed += 1
+      let drawn = sample(size, seed: seed)
+      buffer.write(drawn, at: 0)
+      for range in ranges { model.replaceSubrange(range, with: drawn[range]) }
+    }
+
+    /// Whether the copy, as the processor and as a device sees it, is what it must be.
+    borrowing func isAsExpected() throws -> Bool {
+      let file = try mapped.requireFile()
+      let device = try pair.machine.bytes(ofDmaBuf: file)
+      return contents.bytes(0..<size) == model && device == model
+    }
+  }
+
+  static let lists: [[Range<Int>]] = [
+    [0..<1], [4095..<4096], [4096..<4097], [4095..<4097], [4096..<8192], [0..<12288],
+    [12287..<12288], [100..<9000], [10..<20, 15..<30], [15..<30, 10..<20], [10..<20, 20..<30],
+    [20..<30, 10..<20], [0..<4096, 4096..<8192, 8192..<12288], [7..<7], [0..<0], [12288..<12288],
+    [5..<5, 6..<8, 8..<8], [], [1..<2, 5000..<5001, 12000..<12288],
+  ]
+
+  @Test(
+    "of ranges takes these bytes and no others, at edges, overlapping and empty", arguments: lists)
+  func ranges(ranges: [Range<Int>]) throws {
+    var stage = try Stage(pages: 3)
+    stage.draw(expecting: ranges)
+    stage.pair.machine.resetCalls()
+    try stage.mapped.refresh(ranges)
+    let isEmpty = ranges.allSatisfy { $0.isEmpty }
+    #expect(stage.pair.machine.calls[.copy] == (isEmpty ? 0 : 1))
+    #expect(try stage.isAsExpected())
+  }
+
+  @Test("takes all where nothing is said")
+  func whole() throws {
+    var stage = try Stage(pages: 3)
+    stage.draw(expecting: [0..<12288])
+    try stage.mapped.refresh()
+    #expect(try stage.isAsExpected())
+  }
+
+  @Test(
+    "and a write back of random ranges move these bytes and no others",
+    arguments: [1, 2, 3] as [UInt64])
+  func random(seed: UInt64) throws {
+    let pair = try Pair()
+    let size = 5 * 4096
+    let buffer = try pair.share(pages: 5)
+    let mapped = try pair.map(buffer, by: .copy)
+    let contents = try mapped.mapContents(for: .readWrite)
+    var here = [UInt8](repeating: 0, count: size)
+    var there = here
+    for round in 0..<60 {
+      var numbers = RepeatableNumbers(seed: seed &+ UInt64(round) << 32)
+      let ranges = (0..<numbers.below(6)).map { _ in
+        let start = numbers.below(size + 1)
+        return start..<start + numbers.below(size - start + 1)
+      }
+      let drawn = sample(size, seed: 2 * round + 1)
+      if numbers.below(2) == 0 {
+        there = drawn
+        buffer.write(drawn, at: 0)
+        try mapped.refresh(ranges)
+        for range in ranges { here.replaceSubrange(range, with: there[range]) }
+      } else {
+        here = drawn
+        contents.write(drawn, at: 0)
+        try mapped.writeBack(ranges)
+        for range in ranges { there.replaceSubrange(range, with: here[range]) }
+      }
+      let isRight = contents.bytes(0..<size) == here && buffer.bytes() == there
+      #expect(isRight, "seed \(seed), round \(round)")
+      guard isRight else { return }
+    }
+  }
+
+  @Test(
+    "or write back that reaches outside of the buffer is refused, and moves nothing",
+    arguments: [
+      -1..<1, 0..<12289, 12288..<12289, 12289..<12289, Int.min..<0, 0..<Int.max, Int.min..<Int.max,
+      (Int.max - 1)..<Int.max,
+    ])
+  func outside(range: Range<Int>) throws {
+    var stage = try Stage(pages: 3)
+    stage.draw(expecting: [])
+    stage.pair.machine.resetCalls()
+    let refusal = error { () throws(MapError) in try stage.mapped.refresh([0..<4, range]) }
+    #expect(refusal == .rangeOutside(range, size: 12288))
+    let back = error { () throws(MapError) in try stage.mapped.writeBack([0..<4, range]) }
+    #expect(back == .rangeOutside(range, size: 12288))
+    #expect(refusal.map { "\($0)" }?.contains("12288") == true)
+    #expect(stage.pair.machine.calls.total == 0)
+    #expect(try stage.isAsExpected())
+  }
+
+  /// Where the pixels of a rectangle lie.
+  private func bytes(
+    _ rectangle: PictureRectangle, _ geometry: PictureGeometry, from start: Int
+  ) -> [Range<Int>] {
+    (rectangle.y..<rectangle.y + rectangle.height).map { row in
+      let first = start + row * geometry.stride + rectangle.x * 4
+      return first..<first + rectangle.width * 4
+    }
+  }
+
+  @Test(
+    "of a rectangle takes its pixels and no others, by one copy",
+    arguments: [
+      PictureRectangle(x: 0, y: 0, width: 1, height: 1),
+      PictureRectangle(x: 99, y: 19, width: 1, height: 1),
+      PictureRectangle(x: 10, y: 3, width: 50, height: 9),
+      PictureRectangle(x: 0, y: 5, width: 100, height: 2),
+      PictureRectangle(x: 0, y: 0, width: 100, height: 20),
+      PictureRectangle(x: 0, y: 19, width: 100, height: 1),
+    ], [400, 512])
+  func rectangle(rectangle: PictureRectangle, stride: Int) throws {
+    let geometry = try PictureGeometry(width: 100, height: 20, stride: stride)
+    var stage = try Stage(pages: 3, geometry: geometry, offset: 52)
+    stage.draw(expecting: bytes(rectangle, geometry, from: 52))
+    stage.pair.machine.resetCalls()
+    try stage.mapped.refresh([rectangle])
+    #expect(stage.pair.machine.calls[.copy] == 1)
+    #expect(try stage.isAsExpected())
+  }
+
+  @Test("of rectangles of one frame of a pool takes them there, and no other frame's")
+  func frame() throws {
+    let geometry = try PictureGeometry(width: 40, height: 20)
+    var stage = try Stage(pages: 4, geometry: geometry, offset: 8, frame: 4096)
+    let rectangles = [
+      PictureRectangle(x: 1, y: 2, width: 3, height: 4),
+      PictureRectangle(x: 30, y: 10, width: 10, height: 10),
+    ]
+    let start = 2 * 4096
+    stage.draw(expecting: rectangles.flatMap { bytes($0, geometry, from: start + 8) })
+    try stage.mapped.refresh(rectangles, ofFrameAt: start)
+    #expect(try stage.isAsExpected())
+    // A whole frame, as its page is announced.
+    let data = try stage.mapped.request.data(ofFrameAt: 3)
+    #expect(data == 3 * 4096 + 8..<4 * 4096)
+    stage.draw(expecting: [data])
+    try stage.mapped.refresh([data])
+    #expect(try stage.isAsExpected())
+    // A frame of which not all lies in the buffer.
+    let refusal = error { () throws(MapError) in
+      try stage.mapped.refresh(rectangles, ofFrameAt: 4 * 4096)
+    }
+    guard case .rangeOutside(_, 16384)? = refusal else {
+      Issue.record("\(String(describing: refusal))")
+      return
+    }
+  }
+
+  @Test("of a rectangle that is not in the picture, or without a picture, is refused")
+  func badRectangle() throws {
+    let geometry = try PictureGeometry(width: 10, height: 10)
+    let outside = PictureRectangle(x: 5, y: 0, width: 6, height: 1)
+    let stage = try Stage(pages: 1, geometry: geometry)
+    stage.pair.machine.resetCalls()
+    let refusal = error { () throws(MapError) in
+      try stage.mapped.refresh([PictureRectangle(x: 0, y: 0, width: 1, height: 1), outside])
+    }
+    #expect(refusal == .geometry(.rectangleOutside(outside, geometry)))
+    let plain = try Stage(pages: 1)
+    let none = error { () throws(MapError) in
+      try plain.mapped.refresh([PictureRectangle(x: 0, y: 0, width: 1, height: 1)])
+    }
+    #expect(none == .geometry(.noPicture))
+    #expect(stage.pair.machine.calls.total == 0)
+  }
+
+  @Test("that Xen or Linux refuses tells which page, and works the next time")
+  func refused() throws {
+    var stage = try Stage(pages: 3)
+    stage.draw(expecting: [0..<12288])
+    let second = stage.buffer.references[1]
+    stage.pair.backend.inject(.status(.generalError, piece: 1), into: .xen(.copy))
+    let refusal = error { () throws(MapError) in try stage.mapped.refresh() }
+    #expect(
+      refusal
+        == .xen(
+          XenError(
+            .copy, .ioError, domain: stage.pair.guest.id, subject: .reference(second),
+            status: .generalError)))
+    stage.pair.backend.inject(.errno(.noMemory), into: .linux(.synchronize))
+    let local = error { () throws(MapError) in try stage.mapped.refresh() }
+    guard case .memory(let cause)? = local else {
+      Issue.record("\(String(describing: local))")
+      return
+    }
+    #expect(cause.call == .synchronize && cause.errno == .noMemory)
+    try stage.mapped.refresh()
+    #expect(try stage.isAsExpected())
+  }
+
+  @Test("after the owner has withdrawn the buffer is refused")
+  func withdrawn() throws {
+    let pair = try Pair()
+    let buffer = try pair.share(pages: 1)
+    buffer.write([9], at: 0)
+    let mapped = try pair.map(buffer, by: .copy)
+    try buffer.withdraw()
+    // Nothing of it is mapped here: the owner has its pages at once.
+    #expect(pair.guest.census.grantsInUse == 0)
+    #expect(try mapped.mapContents().bytes(0..<1) == [9])
+    guard case .xen(let cause)? = error({ () throws(MapError) in try mapped.refresh() }) else {
+      Issue.record("withdrawn pages were copied")
+      return
+    }
+    #expect(cause.status == .generalError)
+  }
+}

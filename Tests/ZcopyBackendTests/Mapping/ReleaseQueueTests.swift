@@ -1,0 +1,285 @@
+import DmaBuf
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+
+@Suite("A queue of buffers to be released")
+struct ReleaseQueueTests {
+  /// What was told of buffers, each with its number or name.
+  private final class Told {
+    private(set) var outcomes: [(who: String, outcome: ReleaseQueue.Outcome)] = []
+
+    func tell(_ who: String) -> (ReleaseQueue.Outcome) -> Void {
+      { self.outcomes.append((who, $0)) }
+    }
+
+    /// Each as one word.
+    var words: [String] {
+      outcomes.map { who, outcome in
+        switch outcome {
+        case .released: "\(who) released"
+        case .late: "\(who) late"
+        case .failed: "\(who) failed"
+        }
+      }
+    }
+  }
+
+  /// Turns the loop until something has happened; it always does, or the test hangs and names itself.
+  private func turn(_ loop: EventLoop, until condition: () throws -> Bool) throws {
+    while try !condition() { try loop.turn(waiting: -1) }
+  }
+
+  @Test(
+    "tells of one that nobody holds before it returns", arguments: [Mechanism.dmabuf, .copy, .cpu])
+  func atOnce(mechanism: Mechanism) throws {
+    let pair = try Pair()
+    let loop = try EventLoop()
+    let queue = ReleaseQueue(loop)
+    let told = Told()
+    let buffer = try pair.share(pages: 2)
+    let mapped = try pair.map(buffer, by: mechanism)
+    queue.add(mapped.close(), deadline: .zero, told.tell("it"))
+    #expect(told.words == ["it released"])
+    #expect(queue.entries.isEmpty)
+    #expect(pair.backend.census.activeMaps == 0)
+    #expect(pair.backend.census.openHandles == 0)
+  }
+
+  @Test("tells once that one is late that somebody holds, lists it, and tells when it is released")
+  func late() throws {
+    let pair = try Pair()
+    let loop = try EventLoop()
+    let queue = ReleaseQueue(loop)
+    let told = Told()
+    let buffer = try pair.share(pages: 2)
+    let mapped = try pair.map(buffer)
+    let held = try mapped.requireFile().duplicate()
+    let identity = mapped.identity
+    let number = queue.add(mapped.close(), deadline: .zero, told.tell("it"))
+    #expect(told.words == ["it late"])
+    let entry = try #require(queue.entries.first)
+    #expect(queue.entries.count == 1)
+    #expect(entry.number == number)
+    #expect(entry.domain == pair.guest.id)
+    #expect(entry.pages == 2)
+    #expect(entry.identity == identity)
+    #expect(entry.isLate)
+    #expect(entry.age >= .zero)
+    // It is asked for on and on, and late is told no second time.
+    let asked = pair.machine.calls[.waitReleased]
+    try turn(loop) { pair.machine.calls[.waitReleased] >= asked + 4 }
+    #expect(told.words == ["it late"])
+    #expect(pair.backend.census.activeMaps == 2)
+    try held.close()
+    try turn(loop) { told.words.count == 2 }
+    #expect(told.words == ["it late", "it released"])
+    #expect(queue.entries.isEmpty)
+    #expect(pair.backend.census.activeMaps == 0)
+    #expect(pair.backend.census.openHandles == 0)
+  }
+
+  @Test("tells nothing of one that is released before its deadline but that")
+  func inTime() throws {
+    let pair = try Pair()
+    let loop = try EventLoop()
+    let queue = ReleaseQueue(loop)
+    let told = Told()
+    let buffer = try pair.share(pages: 1)
+    let mapped = try pair.map(buffer)
+    let held = try mapped.requireFile().duplicate()
+    queue.add(mapped.close(), deadline: .seconds(3600), told.tell("it"))
+    #expect(told.words.isEmpty)
+    #expect(queue.entries.map(\.isLate) == [false])
+    try held.close()
+    try turn(loop) { !told.words.isEmpty }
+    #expect(told.words == ["it released"])
+  }
+
+  @Test("is late no sooner than the deadline, and no later than the next question after it")
+  func deadline() throws {
+    let pair = try Pair()
+    let loop = try EventLoop()
+    let queue = ReleaseQueue(loop)
+    let told = Told()
+    let buffer = try pair.share(pages: 1)
+    let mapped = try pair.map(buffer)
+    let held = try mapped.requireFile().duplicate()
+    queue.add(mapped.close(), deadline: .milliseconds(20), told.tell("it"))
+    #expect(told.words.isEmpty)
+    try turn(loop) { !told.words.isEmpty }
+    guard case .late(let age)? = told.outcomes.first?.outcome else {
+      Issue.record("\(told.words)")
+      return
+    }
+    #expect(age >= .milliseconds(20))
+    try held.close()
+    try turn(loop) { told.words.count == 2 }
+  }
+
+  @Test("asks less and less often, each time without a wait")
+  func backOff() throws {
+    let pair = try Pair()
+    let loop = try EventLoop()
+    let queue = ReleaseQueue(loop)
+    let told = Told()
+    let buffer = try pair.share(pages: 1)
+    let mapped = try pair.map(buffer)
+    pair.machine.resetCalls()
+    // As a buffer that is released while it is asked for the sixth time.
+    pair.backend.inject(.errno(.timedOut).first(5), into: .xen(.waitReleased))
+    queue.add(mapped.close(), deadline: .seconds(3600), told.tell("it"))
+    try turn(loop) { !told.words.isEmpty }
+    guard case .released(let age)? = told.outcomes.first?.outcome else {
+      Issue.record("\(told.words)")
+      return
+    }
+    // 1, 2, 4, 8 and 16 ms lie between the six.
+    #expect(pair.machine.calls[.waitReleased] == 6)
+    #expect(pair.machine.calls.total == 6)
+    #expect(age >= .milliseconds(31))
+  }
+
+  @Test("tells that the kernel cannot be asked, once, and asks no more")
+  func failed() throws {
+    let pair = try Pair()
+    let loop = try EventLoop()
+    let queue = ReleaseQueue(loop)
+    let told = Told()
+    let buffer = try pair.share(pages: 1)
+    let mapped = try pair.map(buffer)
+    let file = try mapped.requireFile().rawValue
+    // The first answer is that it is held, the second none.
+    pair.backend.inject(.errno(.timedOut), into: .xen(.waitReleased))
+    pair.backend.inject(.errno(.ioError).once(after: 1), into: .xen(.waitReleased))
+    queue.add(mapped.close(), deadline: .seconds(3600), told.tell("it"))
+    try turn(loop) { !told.words.isEmpty }
+    guard case .failed(let cause)? = told.outcomes.first?.outcome else {
+      Issue.record("\(told.words)")
+      return
+    }
+    #expect(cause == .xen(XenError(.waitReleased, .ioError, subject: .fileDescriptor(file))))
+    #expect(queue.entries.isEmpty)
+    #expect(pair.backend.census.openHandles == 0)
+  }
+
+  @Test("has several at once, each with its own deadline and end")
+  func several() throws {
+    let pair = try Pair()
+    let loop = try EventLoop()
+    let queue = ReleaseQueue(loop)
+    let told = Told()
+    let one = try pair.share(pages: 1)
+    let two = try pair.share(pages: 2)
+    let three = try pair.share(pages: 3)
+    let first = try pair.map(one)
+    let second = try pair.map(two)
+    let third = try pair.map(three)
+    let files = [
+      try first.requireFile().duplicate(), try second.requireFile().duplicate(),
+      try third.requireFile().duplicate(),
+    ]
+    let numbers = [
+      queue.add(first.close(), deadline: .seconds(3600), told.tell("first")),
+      queue.add(second.close(), deadline: .zero, told.tell("second")),
+      queue.add(third.close(), deadline: .milliseconds(5), told.tell("third")),
+    ]
+    #expect(Set(numbers).count == 3)
+    #expect(queue.entries.map(\.number) == numbers)
+    #expect(queue.entries.map(\.pages) == [1, 2, 3])
+    try turn(loop) { told.words.count == 2 }
+    #expect(told.words == ["second late", "third late"])
+    #expect(queue.entries.map(\.isLate) == [false, true, true])
+    // In another order than they came.
+    try files[2].close()
+    try turn(loop) { told.words.count == 3 }
+    try files[0].close()
+    try turn(loop) { told.words.count == 4 }
+    #expect(queue.entries.map(\.number) == [numbers[1]])
+    try files[1].close()
+    try turn(loop) { queue.entries.isEmpty }
+    #expect(told.words.suffix(3) == ["third released", "first released", "second released"])
+    #expect(pair.backend.census.activeMaps == 0)
+  }
+
+  @Test("waits for the processor's pages where these were the buffer")
+  func contents() throws {
+    let pair = try Pair()
+    let loop = try EventLoop()
+    let queue = ReleaseQueue(loop)
+    let told = Told()
+    let buffer = try pair.share(pages: 1)
+    let mapped = try pair.map(buffer, by: .cpu)
+    var contents: BufferContents? = try mapped.mapContents()
+    queue.add(mapped.close(), deadline: .zero, told.tell("it"))
+    #expect(told.words == ["it late"])
+    #expect(queue.entries.map(\.identity) == [nil])
+    #expect(queue.entries.first?.holders == [])
+    #expect(contents?.bytes(0..<1) == [0])
+    contents = nil
+    try turn(loop) { told.words.count == 2 }
+    #expect(pair.backend.census.activeMaps == 0)
+  }
+
+  @Test("does not wait for those who hold a copy: none of it is the other domain's")
+  func copy() throws {
+    let pair = try Pair()
+    let loop = try EventLoop()
+    let queue = ReleaseQueue(loop)
+    let told = Told()
+    let buffer = try pair.share(pages: 1)
+    let mapped = try pair.map(buffer, by: .copy)
+    let held = try mapped.requireFile().duplicate()
+    let contents = try mapped.mapContents()
+    queue.add(mapped.close(), deadline: .zero, told.tell("it"))
+    #expect(told.words == ["it released"])
+    #expect(contents.bytes(0..<1) == [0])
+    try held.close()
+  }
+
+  @Test("that ends asks no more")
+  func end() throws {
+    let pair = try Pair()
+    let loop = try EventLoop()
+    let told = Told()
+    var queue: ReleaseQueue? = ReleaseQueue(loop)
+    let buffer = try pair.share(pages: 1)
+    let mapped = try pair.map(buffer)
+    let held = try mapped.requireFile().duplicate()
+    queue?.add(mapped.close(), deadline: .seconds(3600), told.tell("it"))
+    queue = nil
+    let asked = pair.machine.calls[.waitReleased]
+    // The question that was due is not asked.
+    try loop.turn(waiting: 50)
+    try held.close()
+    #expect(pair.machine.calls[.waitReleased] == asked)
+    #expect(told.words.isEmpty)
+    #expect(pair.backend.census.openHandles == 0)
+  }
+
+  @Test("names the processes that hold one, as /proc shows them")
+  func holders() throws {
+    let pair = try Pair()
+    let loop = try EventLoop()
+    let tree = try FileTree()
+    let queue = ReleaseQueue(loop, root: tree.root)
+    let told = Told()
+    let buffer = try pair.share(pages: 1)
+    let mapped = try pair.map(buffer)
+    let held = try mapped.requireFile().duplicate()
+    let identity = mapped.identity ?? 0
+    // A simulated dma-buf is none of Linux's: its holder is written down.
+    try tree.write(
+      "7f00-8f00 rw-s 00000000 00:0b \(identity) /dmabuf:zcopy\n", to: "/proc/812/maps")
+    try tree.write("weston\n", to: "/proc/812/comm")
+    queue.add(mapped.close(), deadline: .zero, told.tell("it"))
+    let entry = try #require(queue.entries.first)
+    #expect(
+      entry.holders == [.process(id: 812, command: "weston", descriptors: 0, mappings: 1)])
+    try held.close()
+    try turn(loop) { queue.entries.isEmpty }
+  }
+}
