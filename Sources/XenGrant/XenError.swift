@@ -189,6 +189,12 @@ extension XenError.Call {
     case (.exportDmaBuf, .inappropriateIOCTLForDevice),
       (.importDmaBuf, .inappropriateIOCTLForDevice):
       "this kernel's xen-gntdev has no dma-buf support (CONFIG_XEN_GNTDEV_DMABUF); see kernel/README.md"
+    case (.importDmaBuf, .invalidArgument):
+      "its memory must begin at a page and have pages (a graphics card's own memory has none), no more than gntdev's limit"
+    case (.importDmaBuf, .ioError):
+      "its memory does not lie together in the machine, as a PV domain needs it; use memory of udmabuf"
+    case (.importDmaBuf, .noSpace): "raise the domain's max_grant_frames"
+    case (.copyTo, .ioError): "the other domain must have granted it writable"
     case (.share, .noSpace), (.shareNotify, .noSpace):
       "raise /sys/module/xen_gntalloc/parameters/limit or the domain's max_grant_frames"
     case (.map, .noMemory), (.exportDmaBuf, .noMemory):

@@ -18,16 +18,16 @@ struct GrantedMemory: ~Copyable {
   private let dmaBuf: DmaBuf?
   /// A grant device of its own: it knows dma-bufs by descriptor number, and withdraws the grants when it closes.
   private let device: GrantDevice?
-  private let mapping: LocalMapping?
-  /// Why there is no mapping.
-  private let obstacle: DmaBufError?
+  /// The memory file of which the dma-buf was made, if it was: its mapping is the cheaper one.
+  private let file: MemoryFile?
+  private let view: ProcessorView
 
   /// Gets the memory that is asked for, and grants it.
   init(_ request: ShareRequest, _ xen: Xen, _ linux: Linux) throws(ShareError) {
     if case .fileDescriptor(let file) = request.memory {
       let dmaBuf = try memory { () throws(DmaBufError) in try linux.adopt(try duplicate(file)) }
       let byteCount = try Self.check(request, dmaBuf.byteCount)
-      self = try GrantedMemory(dmaBuf, byteCount, request, xen)
+      self = try GrantedMemory(dmaBuf, nil, byteCount, request, xen)
       return
     }
     guard let byteCount = request.byteCount, let count = GrantReference.pages(for: byteCount),
@@ -38,15 +38,16 @@ struct GrantedMemory: ~Copyable {
     case .gntalloc, .fileDescriptor:
       self = try GrantedMemory(pages: count, byteCount, request.peer, xen)
     case .udmabuf:
-      let dmaBuf = try memory { () throws(DmaBufError) in
-        try linux.makeDmaBuf(of: try linux.makeMemoryFile(named: "zcopy-share", byteCount: whole))
+      let file = try memory { () throws(DmaBufError) in
+        try linux.makeMemoryFile(named: "zcopy-share", byteCount: whole)
       }
-      self = try GrantedMemory(dmaBuf, byteCount, request, xen)
+      let dmaBuf = try memory { () throws(DmaBufError) in try linux.makeDmaBuf(of: file) }
+      self = try GrantedMemory(dmaBuf, file, byteCount, request, xen)
     case .heap(let name):
       let dmaBuf = try memory { () throws(DmaBufError) in
         try linux.allocate(byteCount: whole, fromHeap: name)
       }
-      self = try GrantedMemory(dmaBuf, byteCount, request, xen)
+      self = try GrantedMemory(dmaBuf, nil, byteCount, request, xen)
     }
   }
 
@@ -73,50 +74,44 @@ struct GrantedMemory: ~Copyable {
     self.pages = consume pages
     dmaBuf = nil
     device = nil
-    mapping = nil
-    obstacle = nil
+    file = nil
+    view = ProcessorView()
   }
 
   private init(
-    _ dmaBuf: consuming DmaBuf, _ byteCount: Int, _ request: ShareRequest, _ xen: Xen
+    _ dmaBuf: consuming DmaBuf, _ file: consuming MemoryFile?, _ byteCount: Int,
+    _ request: ShareRequest, _ xen: Xen
   ) throws(ShareError) {
     let device = try sharing { () throws(XenError) in try xen.openGrantDevice() }
     let isPV = device.exportSupport() == .refusedInPVDomain
     let own: DomainID? = isPV ? try Self.ownDomain(xen, request.peer) : nil
-    var mapping: LocalMapping?
-    var obstacle: DmaBufError?
-    do throws(DmaBufError) {
-      mapping = try dmaBuf.map(writable: true)
-    } catch {
-      // A device's memory may be for devices only; what fails is the processor's access, if it is asked for.
-      obstacle = error
-    }
     // The pages of udmabuf are pieces of their own, and never bounced.
-    if let own, request.memory != .udmabuf {
-      try Self.checkBounces(dmaBuf, mapping, obstacle, own, xen)
+    if let own, request.memory != .udmabuf { try Self.checkBounces(dmaBuf, own, xen) }
+    let (descriptor, count) = (
+      dmaBuf.fileDescriptor, dmaBuf.byteCount / GrantReference.pageSize
+    )
+    references = try sharing { () throws(XenError) in
+      try device.importDmaBuf(descriptor, to: request.peer, pages: count)
     }
-    let (file, count) = (dmaBuf.fileDescriptor, dmaBuf.byteCount / GrantReference.pageSize)
-    let references = try sharing { () throws(XenError) in
-      try device.importDmaBuf(file, to: request.peer, pages: count)
-    }
-    self.references = references
-    self.mapping = consume mapping
-    self.obstacle = obstacle
     self.byteCount = byteCount
-    fileDescriptor = file
+    fileDescriptor = descriptor
+    self.file = consume file
+    view = ProcessorView()
     self.dmaBuf = consume dmaBuf
     self.device = consume device
     pages = nil
   }
 
   private static func checkBounces(
-    _ dmaBuf: borrowing DmaBuf, _ mapping: borrowing LocalMapping?, _ obstacle: DmaBufError?,
-    _ own: DomainID, _ xen: Xen
+    _ dmaBuf: borrowing DmaBuf, _ own: DomainID, _ xen: Xen
   ) throws(ShareError) {
-    switch mapping {
-    case .some(let mapping): try BounceCheck.run(dmaBuf, mapping, own: own, xen)
-    case .none: throw .notMappable(obstacle ?? DmaBufError(.map, .badFileDescriptor))
+    let mapping: LocalMapping
+    do throws(DmaBufError) {
+      mapping = try dmaBuf.map(writable: true)
+    } catch {
+      throw .notMappable(error)
     }
+    try BounceCheck.run(dmaBuf, mapping, own: own, xen)
   }
 
   /// This domain, which must be domain 0: the kernel of another PV domain would grant other pages than the dma-buf's.
@@ -145,18 +140,14 @@ struct GrantedMemory: ~Copyable {
     }
     switch dmaBuf {
     case .some(let dmaBuf):
-      switch mapping {
-      case .some(let mapping):
-        do {
-          return try dmaBuf.withProcessorAccess(access) { try body(mapping.memory) }
-        } catch let error as DmaBufError {
-          throw ShareError.memory(error)
-        }
-      case .none: break
+      try view.open(dmaBuf, file)
+      do {
+        return try dmaBuf.withProcessorAccess(access) { try view.lend(body) }
+      } catch let error as DmaBufError {
+        throw ShareError.memory(error)
       }
-    case .none: break
+    case .none: throw ShareError.impossibleSize(0)
     }
-    throw ShareError.notMappable(obstacle ?? DmaBufError(.map, .badFileDescriptor))
   }
 
   consuming func withdraw() throws(ShareError) {
@@ -168,6 +159,38 @@ struct GrantedMemory: ~Copyable {
     }
     guard let pages else { return }
     do throws(XenError) { try pages.unshare() } catch { throw .xen(error) }
+  }
+}
+
+/// A dma-buf's memory as the processor sees it, from when it is first asked for: most are for devices only.
+private final class ProcessorView {
+  private var mapping: LocalMapping?
+
+  /// Maps the memory, if that was not done before.
+  func open(_ dmaBuf: borrowing DmaBuf, _ file: borrowing MemoryFile?) throws(ShareError) {
+    guard mapping == nil else { return }
+    do throws(DmaBufError) {
+      switch file {
+      case .some(let file): mapping = try file.map(writable: true)
+      case .none: mapping = try dmaBuf.map(writable: true)
+      }
+    } catch {
+      // A device's memory may be for devices only.
+      throw .notMappable(error)
+    }
+  }
+
+  func lend<Result>(_ body: (borrowing SharedMemory) throws -> Result) throws -> Result {
+    switch mapping {
+    case .some(let mapping): try Self.lend(mapping, body)
+    case .none: throw ShareError.notMappable(DmaBufError(.map, .badFileDescriptor))
+    }
+  }
+
+  private static func lend<Result>(
+    _ mapping: borrowing LocalMapping, _ body: (borrowing SharedMemory) throws -> Result
+  ) throws -> Result {
+    try body(mapping.memory)
   }
 }
 
