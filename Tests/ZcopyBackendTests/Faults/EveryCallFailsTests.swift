@@ -50,6 +50,19 @@ struct EveryCallFailsTests {
     }
   }
 
+  @Test("No call is left out but those that the product never makes")
+  func completeness() throws {
+    var made: Set<SimulatedCall> = []
+    for operation in FaultedOperations.all { made.formUnion(try run(operation).calls) }
+    let all =
+      XenError.Call.allCases.map { SimulatedCall.xen($0) }
+      + DmaBufError.Call.allCases.map { SimulatedCall.linux($0) }
+    #expect(
+      all.filter { !made.contains($0) } == [
+        .xen(.unbind), .xen(.list), .xen(.permissions), .xen(.unwatch),
+      ])
+  }
+
   private func judge(
     _ operation: FaultedOperation, _ run: Run, _ fitting: FittingFault, _ clean: Run,
     _ place: Comment
