@@ -31,7 +31,7 @@ struct GrantedMemory: ~Copyable {
       return
     }
     guard let byteCount = request.byteCount, let count = GrantReference.pages(for: byteCount),
-      count > 0
+      count > 0, count <= Int.max / GrantReference.pageSize
     else { throw .impossibleSize(request.byteCount ?? 0) }
     let whole = count * GrantReference.pageSize
     switch request.memory {
@@ -57,7 +57,7 @@ struct GrantedMemory: ~Copyable {
     guard size % GrantReference.pageSize == 0 else { throw .notWholePages(byteCount: size) }
     let byteCount = request.byteCount ?? size
     guard byteCount > 0, let pages = GrantReference.pages(for: byteCount),
-      pages * GrantReference.pageSize == size
+      pages == size / GrantReference.pageSize
     else { throw .otherSize(asked: byteCount, dmaBuf: size) }
     return byteCount
   }

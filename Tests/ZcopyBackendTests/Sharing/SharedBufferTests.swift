@@ -23,11 +23,16 @@ struct SharedBufferTests {
     #expect(buffer.peer == pair.backend.id)
   }
 
-  @Test("of no bytes is refused, and leaves nothing behind", arguments: [0, -1, Int.min])
-  func empty(byteCount: Int) throws {
+  @Test(
+    "of no bytes, or more than there are whole pages of, is refused, and leaves nothing behind",
+    arguments: [0, -1, Int.min, .max, .max - 4094],
+    [MemorySource.gntalloc, .udmabuf, .heap("system")])
+  func impossible(byteCount: Int, source: MemorySource) throws {
     let pair = try Pair()
     let before = pair.guest.census
-    let refusal = error { () throws(ShareError) in _ = try pair.share(byteCount: byteCount) }
+    let refusal = error { () throws(ShareError) in
+      _ = try pair.share(byteCount: byteCount, from: source)
+    }
     #expect(refusal == .impossibleSize(byteCount))
     #expect(pair.guest.census == before)
   }
@@ -75,5 +80,37 @@ struct SharedBufferTests {
       _ = try device.map(directory, of: pair.guest.id, writable: true)
     }
     #expect(refusal?.errno == .invalidArgument)
+  }
+
+  @Test("costs two allocations of any size, and two to end it", arguments: [1, 8100])
+  func cost(pages: Int) throws {
+    let pair = try Pair()
+    pair.machine.resetCalls()
+    let buffer = try pair.share(pages: pages)
+    #expect(pair.machine.calls[.share] == 2)
+    #expect(pair.machine.calls[.openGrantAllocator] == 2)
+    #expect(pair.machine.calls.total == 4)
+    _ = consume buffer
+    #expect(pair.machine.calls[.unshare] == 2)
+    #expect(pair.machine.calls.total == 6)
+  }
+
+  @Test(
+    "of a dma-buf costs one import and one page of gntalloc's for its directory",
+    arguments: [MemorySource.udmabuf, .heap("system")], [1, 1023, 1024, 2025])
+  func dmaBufCost(source: MemorySource, pages: Int) throws {
+    let pair = try Pair()
+    pair.machine.resetCalls()
+    let buffer = try pair.share(pages: pages, from: source)
+    var calls = pair.machine.calls
+    #expect(calls[.importDmaBuf] == 1)
+    #expect(calls[.share] == 1)
+    #expect(pair.guest.census.allocatedPages == (pages + 1022) / 1023)
+    pair.machine.resetCalls()
+    try buffer.withdraw()
+    calls = pair.machine.calls
+    #expect(calls[.releaseImport] == 1)
+    #expect(calls[.unshare] == 1)
+    #expect(pair.guest.census.grantsInUse == 0)
   }
 }

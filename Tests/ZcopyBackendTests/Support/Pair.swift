@@ -143,6 +143,11 @@ extension BufferContents {
 extension GrantMapping {
   /// The bytes of a range, copied.
   func bytes(_ range: Range<Int>) -> [UInt8] { memory.bytes(range) }
+
+  /// Stores words one after the other.
+  func store(_ words: [UInt32], at offset: Int) {
+    for (index, word) in words.enumerated() { memory.storeWord(word, at: offset + 4 * index) }
+  }
 }
 
 extension SharedMemory {

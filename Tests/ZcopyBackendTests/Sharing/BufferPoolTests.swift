@@ -1,0 +1,147 @@
+import Testing
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+
+@Suite("A pool of buffers")
+struct BufferPoolTests {
+  private func makePool(_ pair: Pair, pages: Int) throws -> BufferPool {
+    try BufferPool(
+      ShareRequest(peer: pair.backend.id, byteCount: pages * 4096), xen: pair.guest.xen,
+      linux: pair.guest.linux)
+  }
+
+  @Test("hands out whole pages, none of them twice, until it is full")
+  func take() throws {
+    let pair = try Pair()
+    var pool = try makePool(pair, pages: 4)
+    #expect(pool.freeByteCount == 4 * 4096)
+    pair.machine.resetCalls()
+    let first = try pool.take(byteCount: 1)
+    let second = try pool.take(byteCount: 4097)
+    #expect((first.page, first.pages, first.offset) == (0, 1, 0))
+    #expect((second.page, second.pages, second.offset) == (1, 2, 4096))
+    #expect(pool.freeByteCount == 4096)
+    var refusal: ShareError?
+    do throws(ShareError) { _ = try pool.take(byteCount: 4097) } catch { refusal = error }
+    #expect(refusal == .poolIsFull(asked: 4097, largest: 4096))
+    let third = try pool.take(byteCount: 4096)
+    #expect(third.page == 3)
+    refusal = nil
+    do throws(ShareError) { _ = try pool.take(byteCount: 1) } catch { refusal = error }
+    #expect(refusal == .poolIsFull(asked: 1, largest: 0))
+    // None of it is a system call.
+    #expect(pair.machine.calls.total == 0)
+  }
+
+  @Test("has no buffer of no bytes, and none larger than itself", arguments: [0, -1, .min, .max])
+  func sizes(byteCount: Int) throws {
+    let pair = try Pair()
+    var pool = try makePool(pair, pages: 2)
+    var refusal: ShareError?
+    do throws(ShareError) { _ = try pool.take(byteCount: byteCount) } catch { refusal = error }
+    #expect(
+      refusal == .impossibleSize(byteCount)
+        || refusal == .poolIsFull(asked: byteCount, largest: 8192))
+    #expect((refusal == .impossibleSize(byteCount)) || byteCount > 0)
+    #expect(pool.freeByteCount == 8192)
+  }
+
+  @Test("takes a buffer back once, and joins what is free")
+  func giveBack() throws {
+    let pair = try Pair()
+    var pool = try makePool(pair, pages: 3)
+    let pieces = [
+      try pool.take(byteCount: 4096), try pool.take(byteCount: 4096),
+      try pool.take(byteCount: 4096),
+    ]
+    for (index, piece) in [pieces[0], pieces[2], pieces[1]].enumerated() {
+      var isTaken = pool.giveBack(piece)
+      #expect(isTaken)
+      isTaken = pool.giveBack(piece)
+      #expect(!isTaken)
+      #expect(pool.freeByteCount == (index + 1) * 4096)
+    }
+    let whole = try pool.take(byteCount: 3 * 4096)
+    #expect(whole.page == 0)
+  }
+
+  @Test("takes nothing back that is none of its buffers")
+  func foreignPieces() throws {
+    let pair = try Pair()
+    var pool = try makePool(pair, pages: 2)
+    _ = try pool.take(byteCount: 8192)
+    for piece in [
+      BufferPool.Piece(page: 0, pages: 3), .init(page: 2, pages: 1), .init(page: -1, pages: 1),
+      .init(page: 0, pages: 0), .init(page: 1, pages: 2),
+    ] {
+      let isTaken = pool.giveBack(piece)
+      #expect(!isTaken, "\(piece)")
+    }
+    #expect(pool.freeByteCount == 0)
+  }
+
+  @Test("is one buffer for the peer: what is taken lies in it at its offset, with its references")
+  func peer() throws {
+    let pair = try Pair()
+    var pool = try makePool(pair, pages: 5)
+    _ = try pool.take(byteCount: 4096)
+    let piece = try pool.take(byteCount: 8192)
+    pool.buffer.write(sample(8192), at: piece.offset)
+    let references = Array(pool.references(of: piece))
+    #expect(references == Array(pool.buffer.references[1...2]))
+    let whole = try pair.map(pool.buffer)
+    #expect(try whole.mapContents().bytes(4096..<12288) == sample(8192))
+    let alone = try pair.map(references: references, by: [.dmabuf])
+    #expect(try alone.mapContents().bytes(0..<8192) == sample(8192))
+    _ = consume whole
+    _ = consume alone
+    let buffer = pool.end()
+    #expect(pair.guest.census.grantsInUse == 6)
+    try buffer.withdraw()
+    #expect(pair.guest.census.grantsInUse == 0)
+  }
+
+  @Test(
+    "agrees with a list of its pages, whatever is taken and given back",
+    arguments: [1, 2, 3, 4] as [UInt64])
+  func random(seed: UInt64) throws {
+    let pair = try Pair()
+    let size = 40
+    var pool = try makePool(pair, pages: size)
+    var numbers = RepeatableNumbers(seed: seed)
+    var isFree = [Bool](repeating: true, count: size)
+    var taken: [BufferPool.Piece] = []
+    for step in 0..<3000 {
+      if numbers.below(5) < 3 {
+        let byteCount = 1 + numbers.below(8 * 4096)
+        let pages = (byteCount + 4095) / 4096
+        // The first that suffices.
+        let expected = (0...size - pages).first { start in
+          isFree[start..<start + pages].allSatisfy { $0 }
+        }
+        let largest = isFree.split(separator: false).map(\.count).max() ?? 0
+        do throws(ShareError) {
+          let piece = try pool.take(byteCount: byteCount)
+          #expect(
+            piece == expected.map { .init(page: $0, pages: pages) }, "seed \(seed), step \(step)")
+          for page in piece.page..<piece.page + piece.pages { isFree[page] = false }
+          taken.append(piece)
+        } catch {
+          #expect(expected == nil, "seed \(seed), step \(step)")
+          #expect(error == .poolIsFull(asked: byteCount, largest: largest * 4096))
+        }
+      } else if !taken.isEmpty {
+        let piece = taken.remove(at: numbers.below(taken.count))
+        let isBack = pool.giveBack(piece)
+        #expect(isBack, "seed \(seed), step \(step)")
+        for page in piece.page..<piece.page + piece.pages { isFree[page] = true }
+      } else {
+        let isBack = pool.giveBack(.init(page: numbers.below(size), pages: 1))
+        #expect(!isBack, "seed \(seed), step \(step)")
+      }
+      #expect(pool.freeByteCount == isFree.count { $0 } * 4096, "seed \(seed), step \(step)")
+    }
+  }
+}
