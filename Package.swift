@@ -63,6 +63,10 @@ let package = Package(
       name: "xen-zcopy-contract",
       dependencies: ["CContract", "CZcopy", "DmaBuf", "XenContract", "XenGrant", logging, system],
       swiftSettings: strict),
+    .executableTarget(
+      name: "xen-zcopy-soak",
+      dependencies: ["CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", logging, system],
+      swiftSettings: strict),
     .target(
       name: "Picture", dependencies: ["CPNG", "ZcopyBackend", system], swiftSettings: strict),
     .executableTarget(

@@ -1,0 +1,71 @@
+import SystemPackage
+import XenGrant
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// What this process and this domain hold.
+struct Census {
+  /// Descriptors that are open in this process.
+  let descriptors: Int
+  /// This process's own memory, KiB.
+  let anonymous: Int
+  /// What the kernel could give to programs, KiB.
+  let available: Int
+  /// The kernel's own small objects, KiB.
+  let slab: Int
+  /// The domain's dma-bufs, whoever has them; -1 without debugfs.
+  let dmaBufs: Int
+
+  init() {
+    descriptors = (0..<Int32(4096)).count { fcntl($0, F_GETFD) >= 0 }
+    anonymous = Self.number(after: "RssAnon:", in: "/proc/self/status") ?? 0
+    available = Self.number(after: "MemAvailable:", in: "/proc/meminfo") ?? 0
+    slab = Self.number(after: "Slab:", in: "/proc/meminfo") ?? 0
+    dmaBufs = Self.number(after: "Total ", in: "/sys/kernel/debug/dma_buf/bufinfo") ?? -1
+  }
+
+  /// The first number in the line that begins so.
+  private static func number(after beginning: String, in path: String) -> Int? {
+    guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
+    else { return nil }
+    defer { try? file.close() }
+    var text: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    // SAFETY: read writes at most the buffer's size.
+    while let count = unsafe try? buffer.withUnsafeMutableBytes({ unsafe try file.read(into: $0) }),
+      count > 0
+    {
+      text += buffer[..<count]
+    }
+    let lines = String(decoding: text, as: UTF8.self).split(separator: "\n")
+    let line = lines.first { $0.hasPrefix(beginning) }?.dropFirst(beginning.count)
+    return line?.split { $0 == " " || $0 == "\t" }.first.flatMap { Int($0) }
+  }
+}
+
+extension GrantDevice {
+  /// References of one grant table of 64 frames, Xen's default.
+  private static let tableSize = 64 * 512
+  private static let perCall = 1024
+
+  /// How many pages another domain grants to this one.
+  ///
+  /// Xen's debug key shows only those that are mapped; so a byte of each reference that there can be is copied.
+  func countGrants(of domain: DomainID) throws(XenError) -> Int {
+    var bytes = [UInt8](repeating: 0, count: Self.perCall)
+    var count = 0
+    for start in stride(from: 0, to: Self.tableSize, by: Self.perCall) {
+      let segments = (0..<Self.perCall).map { index in
+        GrantCopySegment(
+          GrantReference(rawValue: UInt32(start + index)), local: index, byteCount: 1)
+      }
+      var span = bytes.mutableSpan
+      // SAFETY: the array is borrowed for the copy, and any bytes are bytes.
+      var memory = unsafe span.mutableBytes
+      count += try copy(segments, of: domain, into: &memory).count { $0 == .okay }
+    }
+    return count
+  }
+}

@@ -1,0 +1,60 @@
+# Buffers go between dom0 and a guest, both ways, thousands of times; whoever does it is killed one time in ten. Then
+# nothing is left: no grant, no mapping, no dma-buf, no descriptor, no node, and no memory.
+. /host/lib/dom0.sh
+plan 18
+
+argument() { sed -n "s/.*soak\.$1=\([0-9]*\).*/\1/p" /proc/cmdline; }
+cycles=$(argument cycles)
+seed=$(argument seed)
+
+# soak SEED CYCLES: on both sides; each writes its verdict.
+soak() {
+  guest_start owner soak xen-zcopy-soak --guest "$1" "$2"
+  guest_says owner soak 30 ready || { guest_output owner soak; return 1; }
+  xen-zcopy-soak --dom0 "$1" "$2" "$domid" >/results/soak.log 2>&1
+  local status=$?
+  guest_wait owner soak 60 || status=$?
+  return $status
+}
+# What both sides said becomes this scenario's own.
+verdicts() {
+  cat /results/soak.log "/results/owner.soak.log" | while read -r line; do
+    case $line in
+      "ok - "*) echo "ok ${line#ok - }" ;;
+      "not ok - "*) echo "not_ok ${line#not ok - }" ;;
+      *) echo "note ${line#\# }" ;;
+    esac
+  done >/tmp/verdicts
+  while read -r verdict text; do "$verdict" "$text"; done </tmp/verdicts
+}
+
+mapped() { xen_grants | grep -E '\[0x|^ *\(XEN\) *\[ *[0-9]'; }
+nodes() { xenstore-ls -f | sed 's/ = .*//' | sort; }
+open_files() { ls /proc/[0-9]*/fd/* 2>/dev/null | wc -l; }
+dma_bufs() { sed -n 's/^Total \([0-9]*\) .*/\1/p' /sys/kernel/debug/dma_buf/bufinfo; }
+look() {
+  mapped >"/results/mapped.$1"
+  nodes >"/results/nodes.$1"
+  dma_bufs >"/results/dma-bufs.$1"
+}
+same() { diff "/results/$1.before" "/results/$1.after"; }
+
+guest_create owner memory=384 || bail_out "no guest"
+# The first time, some things are made that stay: a directory in XenStore, the kernel's caches.
+check "a short soak goes through" soak "$((seed + 1))" 100 ||
+  { cat /results/soak.log; guest_output owner soak; bail_out "no soak"; }
+look before
+check "$cycles cycles go through" soak "$seed" "$cycles"
+verdicts
+look after
+check "Xen has as many mappings as before: of each grant that is in use" same mapped
+check "XenStore has the nodes that it had" same nodes
+check "dom0 has as many dma-bufs as before" same dma-bufs
+grep -h 'maptrack' /results/xen.log | tail -n 2 | while read -r line; do note "$line"; done
+# The kernel says so of a grant that could not be ended for a minute.
+pending="dmesg | grep -c 'still pending'"
+note "grants that could not be ended for a minute: dom0's $(eval "$pending"), the guest's $(guest_run owner 20 "$pending")"
+
+guest_destroy owner
+gone() { ! xl list | grep -qE "^(owner|\(null\)) "; }
+check "the destroyed guest is gone for good: nobody holds a page of it" wait_for 10 gone
