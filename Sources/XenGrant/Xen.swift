@@ -46,6 +46,11 @@ public struct Xen: Sendable {
   public func openStore() throws(XenError) -> XenStore {
     XenStore(try call(.openStore) { () throws(Errno) in try platform.openStore() })
   }
+
+  /// Whether this is a paravirtualised x86 domain, as the classic dom0 is.
+  ///
+  /// Neighbours in the memory of such a domain may lie apart in the machine; in any other, the hardware translates.
+  public var isPV: Bool { platform.isPV }
 }
 
 /// Runs a platform call and tells its circumstances with its errno.

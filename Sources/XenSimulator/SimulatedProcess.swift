@@ -77,6 +77,11 @@ public struct SimulatedProcess: XenPlatform {
     return SimulatedEventChannels(self, handle, readiness)
   }
 
+  public var isPV: Bool {
+    let index = Int(domain.rawValue)
+    return machine.change { $0.domains[index].kind == .pv }
+  }
+
   public func openStore() throws(Errno) -> any XenStoreDriver {
     let (domain, id) = (domain, id)
     let readiness = try Readiness()

@@ -33,7 +33,8 @@ final class OwnDomain: Sendable {
     return DomainID(String(decoding: text, as: UTF8.self))
   }
 
-  private static var isPV: Bool {
+  /// Whether this is a PV domain; false where the kernel does not tell.
+  static var isPV: Bool {
     // SAFETY: the kernel reads a path, and writes into the buffer at most as many bytes as it has.
     let file = unsafe open("/sys/hypervisor/guest_type", O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { return false }

@@ -32,6 +32,8 @@ public struct SystemPlatform: XenPlatform {
   }
 
   public func openStore() throws(Errno) -> any XenStoreDriver { try SystemStore() }
+
+  public var isPV: Bool { OwnDomain.isPV }
 }
 
 /// Where a Xen library's messages go. Lives as long as any handle that was opened with it.

@@ -14,6 +14,8 @@ public protocol XenPlatform: Sendable {
   func openEventChannels() throws(Errno) -> any EventChannelDriver
   /// Connects to XenStore. The C call is `xs_open`.
   func openStore() throws(Errno) -> any XenStoreDriver
+  /// Whether this is a paravirtualised x86 domain. The kernel's word is `/sys/hypervisor/guest_type`.
+  var isPV: Bool { get }
 }
 
 /// One open grant device. It closes when the last reference to it goes.

@@ -56,6 +56,11 @@ enum BounceCheck {
     // SAFETY: any bytes are words, and the array is borrowed for the copy.
     var bytes = unsafe span.mutableBytes
     let statuses = try device.copy(segments, of: own, into: &bytes)
-    return statuses.allSatisfy { $0 == .okay } && zip(seen, words).allSatisfy { $0 == ~$1 }
+    if let index = statuses.firstIndex(where: { $0 != .okay }) {
+      throw XenError(
+        .copy, .ioError, domain: own, subject: .reference(references[index]),
+        status: statuses[index])
+    }
+    return zip(seen, words).allSatisfy { $0 == ~$1 }
   }
 }

@@ -83,8 +83,7 @@ struct GrantedMemory: ~Copyable {
     _ request: ShareRequest, _ xen: Xen
   ) throws(ShareError) {
     let device = try sharing { () throws(XenError) in try xen.openGrantDevice() }
-    let isPV = device.exportSupport() == .refusedInPVDomain
-    let own: DomainID? = isPV ? try Self.ownDomain(xen, request.peer) : nil
+    let own: DomainID? = xen.isPV ? try Self.ownDomain(xen, request.peer) : nil
     // The pages of udmabuf are pieces of their own, and never bounced.
     if let own, request.memory != .udmabuf { try Self.checkBounces(dmaBuf, own, xen) }
     let (descriptor, count) = (

@@ -70,7 +70,7 @@ public struct SharingSupport: Sendable {
 
   /// Why no dma-buf can be shared, or nil.
   public let obstacle: Obstacle?
-  /// Whether this is a PV domain, as far as gntdev tells.
+  /// Whether this is a PV domain.
   public let isPV: Bool
   /// Whether gntalloc opens.
   public let hasAllocator: Bool
@@ -89,17 +89,14 @@ public struct SharingSupport: Sendable {
     } catch {
       hasAllocator = false
     }
+    isPV = xen.isPV
     do throws(XenError) {
-      let device = try xen.openGrantDevice()
-      guard device.importSupport() == .usable else {
+      guard try xen.openGrantDevice().importSupport() == .usable else {
         obstacle = .notBuilt
-        isPV = false
         return
       }
-      isPV = device.exportSupport() == .refusedInPVDomain
     } catch {
       obstacle = .noDevice(error)
-      isPV = false
       return
     }
     guard isPV else {

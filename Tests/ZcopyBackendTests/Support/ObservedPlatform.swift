@@ -31,6 +31,7 @@ final class ObservedPlatform: XenPlatform {
     try platform.openEventChannels()
   }
   func openStore() throws(Errno) -> any XenStoreDriver { try platform.openStore() }
+  var isPV: Bool { platform.isPV }
 }
 
 /// A grant device that tells of each copy.
@@ -87,4 +88,5 @@ struct NoXen: XenPlatform {
   func openGrantAllocator() throws(Errno) -> any GrantAllocatorDriver { throw errno }
   func openEventChannels() throws(Errno) -> any EventChannelDriver { throw errno }
   func openStore() throws(Errno) -> any XenStoreDriver { throw errno }
+  var isPV: Bool { false }
 }
