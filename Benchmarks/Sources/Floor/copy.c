@@ -1,8 +1,12 @@
 #define _GNU_SOURCE
 #include "floor.h"
 
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <linux/udmabuf.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <xengnttab.h>
@@ -33,23 +37,28 @@ static int run(struct floor_copy *copy, uint32_t count) {
 
 int floor_copy_open(struct floor_copy *copy, uint32_t domain, const uint32_t *references, uint32_t pages) {
     size_t size = (size_t)pages * PAGE;
-    int memory = memfd_create("floor", MFD_CLOEXEC);
-    if (memory < 0 || ftruncate(memory, (off_t)size))
+    int memory = memfd_create("floor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (memory < 0 || ftruncate(memory, (off_t)size) || fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK))
         return -1;
+    struct udmabuf_create create = {.memfd = (uint32_t)memory, .flags = UDMABUF_FLAGS_CLOEXEC, .size = size};
+    int udmabuf = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
     *copy = (struct floor_copy){
         .device = xengnttab_open(NULL, 0),
         .segments = calloc(pages, sizeof(xengnttab_grant_copy_segment_t)),
         .memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0),
+        .fd = ioctl(udmabuf, UDMABUF_CREATE, &create),
         .references = references,
         .domain = domain,
         .pages = pages,
     };
+    close(udmabuf);
     close(memory);
-    return copy->device && copy->segments && copy->memory != MAP_FAILED ? 0 : -1;
+    return copy->device && copy->segments && copy->memory != MAP_FAILED && copy->fd >= 0 ? 0 : -1;
 }
 
 void floor_copy_close(struct floor_copy *copy) {
     munmap(copy->memory, (size_t)copy->pages * PAGE);
+    close(copy->fd);
     free(copy->segments);
     xengnttab_close(copy->device);
 }
@@ -71,6 +80,11 @@ int floor_copy_rows(struct floor_copy *copy, size_t start, size_t stride, size_t
         }
     }
     return run(copy, count);
+}
+
+int floor_copy_sync(struct floor_copy *copy, int ends) {
+    struct dma_buf_sync sync = {.flags = DMA_BUF_SYNC_WRITE | (ends ? DMA_BUF_SYNC_END : DMA_BUF_SYNC_START)};
+    return ioctl(copy->fd, DMA_BUF_IOCTL_SYNC, &sync);
 }
 
 void floor_copy_local(struct floor_copy *copy, const void *source) {

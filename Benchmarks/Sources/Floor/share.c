@@ -13,15 +13,14 @@
 
 enum { PAGE = 4096, DIRECTORY_PAGES = 64 };
 
-static int udmabuf(uint64_t size) {
-    int memory = memfd_create("floor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+static int udmabuf(int *file, uint64_t size) {
+    int memory = *file = memfd_create("floor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (memory < 0 || ftruncate(memory, (off_t)size) || fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK))
         return -1;
     int device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
     struct udmabuf_create create = {.memfd = (uint32_t)memory, .flags = UDMABUF_FLAGS_CLOEXEC, .size = size};
     int fd = ioctl(device, UDMABUF_CREATE, &create);
     close(device);
-    close(memory);
     return fd;
 }
 
@@ -37,14 +36,13 @@ static int share_dmabuf(struct floor_share *share, enum floor_source source, int
                         uint32_t *references) {
     uint64_t size = (uint64_t)share->count * PAGE;
     struct stat status;
-    share->fd = source == FLOOR_UDMABUF       ? udmabuf(size)
+    share->fd = source == FLOOR_UDMABUF       ? udmabuf(&share->file, size)
                 : source == FLOOR_SYSTEM_HEAP ? system_heap(size)
                                               : fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (share->fd < 0 || fstat(share->fd, &status))
         return -1;
     share->device = xengnttab_open(NULL, 0);
-    share->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, share->fd, 0);
-    if (!share->device || share->memory == MAP_FAILED)
+    if (!share->device)
         return -1;
     return xengnttab_dmabuf_imp_to_refs(share->device, peer, (uint32_t)share->fd, share->count, references);
 }
@@ -77,8 +75,7 @@ static int share_directory(struct floor_share *share, uint32_t peer, const uint3
 
 int floor_share_open(struct floor_share *share, enum floor_source source, int fd, uint32_t peer, uint32_t pages,
                      uint32_t *references) {
-    memset(share, 0, sizeof(*share));
-    share->count = pages;
+    *share = (struct floor_share){.count = pages, .file = -1};
     if (source == FLOOR_GNTALLOC ? share_pages(share, peer, references)
                                  : share_dmabuf(share, source, fd, peer, references))
         return -1;
@@ -89,8 +86,8 @@ int floor_share_close(struct floor_share *share) {
     int failed = 0;
     if (share->device) {
         failed |= xengnttab_dmabuf_imp_release(share->device, (uint32_t)share->fd);
-        failed |= munmap(share->memory, (size_t)share->count * PAGE);
         failed |= close(share->fd);
+        failed |= share->file < 0 ? 0 : close(share->file);
         failed |= xengnttab_close(share->device);
     } else {
         failed |= xengntshr_unshare(share->allocator, share->pages, share->count);

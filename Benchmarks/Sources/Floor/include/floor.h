@@ -39,15 +39,13 @@ struct floor_share {
     // Of gntalloc: two handles, as many as xen-zcopy opens.
     void *allocator, *pages;
     void *directory_allocator, *directory;
-    // Of a dma-buf.
+    // Of a dma-buf, and the memory file of which it was made, if it was.
     void *device;
-    int fd;
-    // The dma-buf in this process's memory.
-    void *memory;
+    int fd, file;
     uint32_t count, directory_count;
 };
 
-// Gets memory, or a copy of the descriptor of memory that there is; maps it, grants it page by page, lists the references.
+// Gets memory, or a copy of the descriptor of memory that there is; grants it page by page, lists the references.
 int floor_share_open(struct floor_share *share, enum floor_source source, int fd, uint32_t peer, uint32_t pages,
                      uint32_t *references);
 // Takes the grants away, and the memory.
@@ -55,9 +53,10 @@ int floor_share_close(struct floor_share *share);
 
 // --- Copying another domain's buffer ----------------------------------------
 
-// A memory file of as many pages as the buffer has, mapped, and what copies into it.
+// A memory file of as many pages as the buffer has, mapped; a dma-buf of it; and what copies into it.
 struct floor_copy {
     void *device, *segments, *memory;
+    int fd;
     const uint32_t *references;
     uint32_t domain, pages;
 };
@@ -69,6 +68,8 @@ void floor_copy_close(struct floor_copy *copy);
 int floor_copy_all(struct floor_copy *copy);
 // Copies a rectangle's rows in one call: where the first begins, how far apart they are, and how long each is, in bytes.
 int floor_copy_rows(struct floor_copy *copy, size_t start, size_t stride, size_t row, uint32_t rows);
+// Begins or ends writing by the processor, so that devices see what is written.
+int floor_copy_sync(struct floor_copy *copy, int ends);
 // Copies as much of this domain's own memory.
 void floor_copy_local(struct floor_copy *copy, const void *source);
 
