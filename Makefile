@@ -22,11 +22,12 @@ demo: static ## Both directions on real Xen: demo/guest.png is a guest's picture
 test: lint unit smoke dma-buf devices matrix ## Everything: lint, unit tests, and these scenarios on real Xen
 
 unit: require ## Build, with warnings as errors, and run the unit tests
-	SWIFT_BACKTRACE=enable=no $(SWIFT) test
+	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest
 
 test-sanitize: require ## The unit tests under AddressSanitizer, and under ThreadSanitizer
-	SWIFT_BACKTRACE=enable=no $(SWIFT) test --sanitize=address --scratch-path .build-address
-	SWIFT_BACKTRACE=enable=no $(SWIFT) test --sanitize=thread --scratch-path .build-thread
+	LSAN_OPTIONS=suppressions=$(CURDIR)/scripts/leaks.supp SWIFT_BACKTRACE=enable=no \
+	  $(SWIFT) test --disable-xctest --sanitize=address --scratch-path .build-address
+	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest --sanitize=thread --scratch-path .build-thread
 
 lint: require ## Check format and comments
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests $(wildcard Benchmarks/*.swift Benchmarks/Sources)

@@ -1,5 +1,4 @@
 public import DmaBuf
-import Synchronization
 public import SystemPackage
 public import XenGrant
 
@@ -12,7 +11,7 @@ public import XenGrant
 /// `DmaBufPlatform`, and a test sees it through ``bytes(ofDmaBuf:)``. A descriptor belongs to the real process and stays open when a simulated one is killed. What a
 /// simulated process has mapped can be touched by its test until the mapping's value ends.
 public final class SimulatedMachine: Sendable {
-  private let state = Mutex(MachineState())
+  private let state = StateLock(MachineState())
 
   /// A machine without domains.
   public init() {}

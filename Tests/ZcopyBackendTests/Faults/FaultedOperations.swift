@@ -118,9 +118,7 @@ enum FaultedOperations {
       }
     } + [
       FaultedOperation(
-        "share from a heap in a PV domain 0", in: .backend,
-        // A page that cannot be looked at counts as one that is not the dma-buf's.
-        orSays: "would grant a bounce buffer", with: { try Pair(kind: .pv) }
+        "share from a heap in a PV domain 0", in: .backend, with: { try Pair(kind: .pv) }
       ) { pair, process, witness in
         let buffer = try SharedBuffer(
           ShareRequest(peer: pair.guest.id, byteCount: 8192, memory: .heap("system")),
