@@ -190,7 +190,8 @@ extension XenError.Call {
       (.importDmaBuf, .inappropriateIOCTLForDevice):
       "this kernel's xen-gntdev has no dma-buf support (CONFIG_XEN_GNTDEV_DMABUF); see kernel/README.md"
     case (.importDmaBuf, .invalidArgument):
-      "its memory must begin at a page and have pages (a graphics card's own memory has none), no more than gntdev's limit"
+      "it must be a dma-buf whose memory begins at a page and has pages (a graphics card's own has none), no more than "
+        + "gntdev's limit"
     case (.importDmaBuf, .ioError):
       "its memory does not lie together in the machine, as a PV domain needs it; use memory of udmabuf"
     case (.importDmaBuf, .noSpace): "raise the domain's max_grant_frames"
