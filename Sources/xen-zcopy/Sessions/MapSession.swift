@@ -56,14 +56,19 @@ final class MapSession {
   private var failure: (any Error)?
 
   /// Blocks the signals, before any library starts a thread.
-  init(_ plan: Plan, xen: Xen, linux: Linux = Linux(), output: Output, logger: Logger) throws {
+  ///
+  /// The root goes before each path of /sys and /proc that is read; it is empty but in tests.
+  init(
+    _ plan: Plan, xen: Xen, linux: Linux = Linux(), output: Output, logger: Logger,
+    root: String = ""
+  ) throws {
     self.plan = plan
     self.xen = xen
     self.linux = linux
     self.output = output
     self.logger = logger
     loop = try EventLoop()
-    releasing = ReleaseQueue(loop)
+    releasing = ReleaseQueue(loop, root: root)
     try loop.onSignals(SIGINT, SIGTERM) { [unowned self] signal in interrupt(signal) }
   }
 

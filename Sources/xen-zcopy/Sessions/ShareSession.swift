@@ -57,6 +57,8 @@ final class ShareSession {
   private var hasTakenContents = false
   private var isEnding = false
   private var peerIsGone = false
+  /// Whether the peer wrote nonsense, after which nothing it says counts, or cannot be heard any more.
+  private var isLinkLost = false
   private var failure: (any Error)?
 
   /// Blocks the signals, before any library starts a thread.
@@ -81,7 +83,12 @@ final class ShareSession {
       failure = error
     }
     // Whatever failed, nothing stays published, and the peer is asked for the pages.
-    try finish()
+    do {
+      try finish()
+    } catch {
+      // The first failure is the one to tell.
+      throw failure ?? error
+    }
     if let failure { throw failure }
     if let code = program?.code, code != 0 { throw ExitCode(code) }
   }
@@ -199,7 +206,7 @@ final class ShareSession {
 
   /// Writes and compares what the peer has drawn into a frame that it says it is done with.
   private func takeContents(_ frame: UInt32) throws {
-    guard plan.contents.isNeeded,
+    guard plan.contents.isNeeded, hasBuffer,
       let piece = announced.first(where: { $0.frame == frame })?.piece
     else { return }
     let clock = ContinuousClock()
@@ -261,6 +268,14 @@ final class ShareSession {
     return announced.removeFirst().piece
   }
 
+  /// Whether the buffer is not on its way out yet.
+  private var hasBuffer: Bool {
+    switch pool {
+    case .some: true
+    case .none: false
+    }
+  }
+
   private func isIdle() throws -> Bool {
     switch pool {
     case .some(let pool): try pool.buffer.isIdle(for: .write)
@@ -294,6 +309,7 @@ final class ShareSession {
     } catch {
       failure = failure ?? error
       isEnding = true
+      if error is LinkError { isLinkLost = true }
     }
   }
 
@@ -314,7 +330,7 @@ final class ShareSession {
     }
     guard let entry = quarantine.entries.first, isMapped else {
       quarantine.release(kept)
-      return reportEnd()
+      return try reportEnd()
     }
     throw Failure(
       "domain \(entry.peer) still maps the \(entry.pages) pages of the buffer after "
@@ -322,21 +338,20 @@ final class ShareSession {
       .tryAgain)
   }
 
-  private var isMapped: Bool { link?.isMapped == true && !peerIsGone && failure == nil }
+  private var isMapped: Bool { link?.isMapped == true && !peerIsGone && !isLinkLost }
 
   private func end(_ buffer: consuming SharedBuffer) throws {
     try buffer.withdraw()
+    try reportEnd()
+  }
+
+  private func reportEnd() throws {
     link = nil
-    reportEnd()
+    output.report("unshared", "the buffer is no longer shared")
     if plan.contents.isNeeded, !hasTakenContents, failure == nil {
       throw Failure(
         "domain \(plan.peer) never said that it was done with a frame: there is nothing to write or to compare"
       )
     }
-  }
-
-  private func reportEnd() {
-    link = nil
-    output.report("unshared", "the buffer is no longer shared")
   }
 }
