@@ -1,5 +1,6 @@
 import ArgumentParser
 import Picture
+import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
@@ -101,6 +102,38 @@ struct ValueTests {
     for bad in ["0", "-1", "+1", "-0", "", "4294967296", "x", "1 ", "0x1"] {
       #expect(GrantReference(argument: bad) == nil)
     }
+  }
+
+  @Test("take mechanisms by their names, of which auto tries several")
+  func mechanisms() {
+    #expect(MechanismChoice(argument: "auto") == .automatic)
+    for mechanism in Mechanism.allCases {
+      let choice = MechanismChoice(argument: mechanism.rawValue)
+      #expect(choice == .only(mechanism))
+      #expect(choice?.list(needsDmaBuf: true) == [mechanism])
+      #expect(choice?.list(needsDmaBuf: false) == [mechanism])
+    }
+    for bad in ["", "Auto", "DMABUF", "gpu", "copy ", "dmabuf,copy"] {
+      #expect(MechanismChoice(argument: bad) == nil)
+    }
+    #expect(MechanismChoice.automatic.list(needsDmaBuf: false) == [.dmabuf, .copy, .cpu])
+    #expect(MechanismChoice.automatic.list(needsDmaBuf: true) == [.dmabuf, .copy])
+    #expect(MechanismChoice.allValueStrings == ["auto", "dmabuf", "copy", "cpu"])
+    #expect(MechanismChoice.automatic.defaultValueDescription == "auto")
+  }
+
+  @Test("take memory by its names, of which auto chooses")
+  func memory() {
+    #expect(MemoryChoice(argument: "auto") == .automatic)
+    #expect(MemoryChoice.automatic.source == nil)
+    #expect(MemoryChoice(argument: "gntalloc")?.source == .gntalloc)
+    #expect(MemoryChoice(argument: "udmabuf")?.source == .udmabuf)
+    #expect(MemoryChoice(argument: "heap:system")?.source == .heap("system"))
+    #expect(MemoryChoice(argument: "fd:0")?.source == .fileDescriptor(.standardInput))
+    for bad in ["", "heap:", "heap:../x", "fd:-1", "fd:x", "malloc"] {
+      #expect(MemoryChoice(argument: bad) == nil)
+    }
+    #expect(MemoryChoice.automatic.defaultValueDescription == "auto")
   }
 
   @Test("take formats and patterns by their names in any case")

@@ -1,4 +1,5 @@
 import CZcopy
+import FoundationEssentials
 import Glibc
 import Testing
 
@@ -50,11 +51,39 @@ struct ProgramTests {
     #expect(result.output.hasSuffix("\n"))
   }
 
+  @Test("tells in JSON what works, each by its name, and what is chosen")
+  func doctorJSON() throws {
+    let result = try run("doctor --json")
+    #expect(result.code == 69)
+    let lines = try result.output.split(separator: "\n").map { line in
+      try JSONDecoder().decode([String: Found].self, from: Data(line.utf8))
+    }
+    let diagnosis = try #require(lines.last)
+    #expect(lines.dropLast().allSatisfy { $0["event"] == .string("finding") })
+    #expect(diagnosis["event"] == .string("diagnosis"))
+    #expect(diagnosis["map"] == .bool(false))
+    #expect(diagnosis["mechanism"] == .null)
+    #expect(diagnosis["memory"] == .null)
+    guard case .object(let works)? = diagnosis["works"] else {
+      Issue.record("there is no object of what works")
+      return
+    }
+    for name in [
+      "map-dmabuf", "map-copy", "map-cpu", "share-gntalloc", "share-udmabuf", "share-fd",
+    ] {
+      #expect(works[name] == .bool(false), "\(name)")
+    }
+  }
+
   @Test("fails in one line on standard error without Xen, and exits with 69")
   func noXen() throws {
     for line in [
       "map --domain 1 --directory 8 --size 4096", "map --from /local/domain/1/data/zcopy/x",
       "share --domain 0 --size 4096", "share --domain guest --pattern smpte --json",
+      "map --domain 1 --offer-directory --size 4096",
+      "map --domain 1 --directory 8 --size 4096 --mechanism copy",
+      "share --domain 0 --size 4096 --memory gntalloc",
+      "share --domain 0 --size 4096 --into-directory 8",
     ] {
       let result = try run(line)
       #expect(result.code == 69, "\(line)")

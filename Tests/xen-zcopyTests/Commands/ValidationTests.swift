@@ -29,7 +29,21 @@ struct ValidationTests {
       "map --from x --dump a.png", "map --from x --exec sh -c --json",
       "map --from x --name 1234567890123456789012345678901",
       "map --from x --release-timeout 0", "map --from x --release-timeout 3600",
+      "map --from x --mechanism auto", "map --from x --mechanism dmabuf",
+      "map --from x --mechanism copy --exec sh", "map --from x --mechanism cpu --dump a",
+      "map --domain 1 --offer-directory --size 8M",
+      "map --domain 1 --offer-directory --size 8M --mechanism copy --verify counting",
+      "map --from x --draw smpte", "map --from x --draw counting --follow",
+      "map --from x --draw a.png", "map --from x --draw A.PNG --verify smpte",
       "share --domain 0 --size 1", "share --domain 0 --pattern smpte",
+      "share --domain 0 --size 1 --memory auto", "share --domain 0 --size 1 --memory udmabuf",
+      "share --domain 0 --size 1 --memory gntalloc",
+      "share --domain 0 --size 1 --memory heap:system --exec sh -c true",
+      "share --domain 0 --memory fd:5", "share --domain 0 --memory fd:5 --into-directory 812",
+      "share --domain 0 --width 4 --height 4", "share --domain 0 --size 1 --exec true",
+      "share --domain 0 --pattern smpte --publish s --frames 9 --pool 32M",
+      "share --domain 0 --width 4 --height 4 --publish s --dump a.png --verify smpte",
+      "share --domain 0 --size 4096 --publish s --dump a",
       "share --domain 0 --file a.png",
       "share --domain 0 --pattern counting --size 4096 --publish a-Z_9",
       "share --domain 0 --pattern counting --width 4 --height 4",
@@ -92,6 +106,64 @@ struct ValidationTests {
         "share --domain 0 --pattern counting",
         "give --size, --file, a picture's --width and --height, or --memory fd:N"
       ),
+      (
+        "map --domain 1 --directory 8 --offer-directory --size 1",
+        "give --from, or --domain and --size with --directory or --offer-directory"
+      ),
+      (
+        "map --domain 1 --offer-directory",
+        "give --from, or --domain and --size with --directory or --offer-directory"
+      ),
+      (
+        "map --from x --offer-directory",
+        "--from has the domain, directory, size and offset: leave them out"
+      ),
+      (
+        "map --domain 1 --offer-directory --size 1 --follow",
+        "--follow needs --from: frames are announced there"
+      ),
+      ("map --from x --draw bars", "--draw takes smpte, counting, or a file that ends in .png"),
+      ("map --from x --draw a.jpg", "--draw takes smpte, counting, or a file that ends in .png"),
+      (
+        "map --from x --mechanism cpu --exec sh",
+        "--exec needs a dma-buf, which the mechanism cpu does not make"
+      ),
+      (
+        "share --domain 0 --size 1 --memory gntalloc --exec sh",
+        "--exec needs a dma-buf, which memory of gntalloc is not"
+      ),
+      (
+        "share --domain 0 --memory udmabuf",
+        "give --size, --file, a picture's --width and --height, or --memory fd:N"
+      ),
+      (
+        "share --domain 0 --pattern smpte --pool 32M",
+        "--pool needs --publish, --pattern and --frames"
+      ),
+      (
+        "share --domain 0 --pattern smpte --publish s --pool 32M",
+        "--pool needs --publish, --pattern and --frames"
+      ),
+      (
+        "share --domain 0 --size 1 --publish s --pool 32M",
+        "--pool needs --publish, --pattern and --frames"
+      ),
+      (
+        "share --domain 0 --pattern smpte --publish s --frames 2 --pool 0",
+        "--pool must be at least 1 byte"
+      ),
+      (
+        "share --domain 0 --size 1 --dump a",
+        "--dump and --verify need --publish: the peer says there what it has drawn"
+      ),
+      (
+        "share --domain 0 --size 1 --verify smpte",
+        "--dump and --verify need --publish: the peer says there what it has drawn"
+      ),
+      (
+        "share --domain 0 --size 1 --publish s --dump a.png",
+        "a picture needs --width and --height; or dump to a name without .png"
+      ),
       ("share --domain 0 --size 0", "--size must be at least 1 byte"),
       (
         "share --domain 0 --size 1 --publish a/b",
@@ -134,8 +206,35 @@ struct ValidationTests {
       ("share --domain 0 --pattern bars", "--pattern"),
       ("map --from x --max-size 1ﬁ", "--max-size"),
       ("share --size 1", "--domain"),
+      ("map --from x --mechanism gpu", "--mechanism"),
+      ("share --domain 0 --size 1 --memory malloc", "--memory"),
+      ("share --domain 0 --size 1 --memory heap:a/b", "--memory"),
+      ("share --domain 0 --memory fd:+1", "--memory"),
+      ("share --domain 0 --size 1 --into-directory 0", "--into-directory"),
+      ("share --domain 0 --size 1 --pool 1T", "--pool"),
     ])
   func badValue(line: String, option: String) {
     #expect(complaint(line)?.contains(option) == true)
+  }
+
+  @Test("is helped with: each option is named, with its values and its default")
+  func help() {
+    let map = XenZcopy.helpMessage(for: MapCommand.self, columns: 1000)
+    for words in [
+      "--mechanism <mechanism>", "dmabuf (no copy)", "default: auto)", "--offer-directory",
+      "--draw <pattern|file.png>", "--exec <command>", "ZCOPY_FD", "--follow", "--max-size",
+    ] {
+      #expect(map.contains(words), "\(words)")
+    }
+    let share = XenZcopy.helpMessage(for: ShareCommand.self, columns: 1000)
+    for words in [
+      "--memory <memory>", "gntalloc, udmabuf, heap:NAME, fd:N", "default: auto)",
+      "--into-directory <reference>", "--pool <size>", "--dump <file>", "--verify <pattern>",
+      "--exec <command>",
+    ] {
+      #expect(share.contains(words), "\(words)")
+    }
+    let doctor = XenZcopy.helpMessage(for: DoctorCommand.self, columns: 1000)
+    #expect(doctor.contains("Exits 0 if mapping works here, 69 if not"))
   }
 }

@@ -13,105 +13,6 @@ import ZcopyBackend
 /// The sessions of `share` and `map`, in two simulated domains of one machine, each on its own thread.
 @Suite("A session")
 struct SessionTests {
-  /// A guest that shares and domain 0 that maps.
-  private struct Stage {
-    let machine = SimulatedMachine()
-    let backend: SimulatedDomain
-    let guest: SimulatedDomain
-    let scratch: Scratch
-    let shareOutput: Capture
-    let mapOutput: Capture
-    let path = "/local/domain/1/data/zcopy/screen"
-
-    init() throws {
-      backend = try machine.addDomain()
-      guest = try machine.addDomain(name: "guest")
-      scratch = try Scratch()
-      shareOutput = try Capture()
-      mapOutput = try Capture()
-    }
-
-    func sharePlan(
-      _ source: BufferSource, _ byteCount: Int, geometry: PictureGeometry? = nil,
-      frames: Int? = nil, name: String? = "screen"
-    ) -> ShareSession.Plan {
-      ShareSession.Plan(
-        peer: backend.id, byteCount: byteCount, source: source, geometry: geometry, name: name,
-        frames: frames, interval: .milliseconds(1), releaseTimeout: .seconds(60))
-    }
-
-    func mapPlan(
-      dump: String? = nil, verify: TestPattern? = nil, follows: Bool = false, program: [String] = []
-    ) -> MapSession.Plan {
-      MapSession.Plan(
-        name: "test", contents: ContentsWriter(path: dump, pattern: verify), follows: follows,
-        program: program, releaseTimeout: .seconds(60))
-    }
-
-    func share(_ plan: ShareSession.Plan, _ xen: Xen? = nil) throws -> Worker {
-      let output = shareOutput.output(json: true)
-      let (xen, linux) = (xen ?? guest.xen, guest.linux)
-      return try Worker { try ShareSession(plan, xen: xen, linux: linux, output: output).run() }
-    }
-
-    func map(
-      _ plan: MapSession.Plan, geometry: PictureGeometry? = nil, _ xen: Xen? = nil
-    ) throws -> Worker {
-      let output = mapOutput.output(json: true)
-      let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-      let (xen, linux, path) = (xen ?? backend.xen, backend.linux, path)
-      return try Worker {
-        try MapSession(plan, xen: xen, linux: linux, output: output, logger: logger)
-          .run(publishedAt: path, limits: BufferLimits()) { request in
-            if let geometry { request.geometry = geometry }
-          }
-      }
-    }
-
-    func awaitPublication() throws {
-      let store = try backend.xen.openStore()
-      try wait("the buffer is not published") {
-        try store.readIfPresent("\(path)/version") != nil
-      }
-    }
-
-    func await(_ event: String, _ capture: Capture) throws {
-      try wait("there is no event \(event)") {
-        try capture.objects.contains { $0["event"] == .string(event) }
-      }
-    }
-
-    func events(_ capture: Capture) throws -> [String] {
-      try capture.objects.map { object in
-        if case .string(let event)? = object["event"] { event } else { "" }
-      }
-    }
-
-    /// Why the mapping session says that it ended.
-    var reason: String? {
-      get throws {
-        let ended = try mapOutput.objects.first { $0["event"] == .string("ended") }
-        guard case .string(let reason)? = ended?["reason"] else { return nil }
-        return reason
-      }
-    }
-
-    /// What no session may leave behind.
-    func expectNothingLeft() throws {
-      for domain in [backend, guest] {
-        let census = domain.census
-        #expect(census.openHandles == 0)
-        #expect(census.grantsInUse == 0)
-        #expect(census.activeMaps == 0)
-        #expect(census.allocatedPages == 0)
-        #expect(census.ports == 0)
-        #expect(census.dmaBufs == 0)
-      }
-      #expect(machine.liveDmaBufs == 0)
-      #expect(try backend.xen.openStore().readIfPresent(path) == nil)
-    }
-  }
-
   @Test("that dumps raw writes what the owner shares, and both ends end clean")
   func dumpRaw() throws {
     let stage = try Stage()
@@ -134,15 +35,20 @@ struct SessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("that follows takes 20 frames of a moving pattern, each as it was drawn")
-  func follow() throws {
+  @Test(
+    "that follows takes 20 frames of a moving pattern, each as it was drawn",
+    arguments: Mechanism.allCases)
+  func follow(mechanism: Mechanism) throws {
     let stage = try Stage()
     let share = try stage.share(
       stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000, frames: 20))
     try stage.awaitPublication()
-    let map = try stage.map(stage.mapPlan(verify: .counting, follows: true))
+    var plan = stage.mapPlan(verify: .counting, follows: true)
+    plan.mechanisms = [mechanism]
+    let map = try stage.map(plan)
     #expect(map.join() == nil)
     #expect(share.join() == nil)
+    #expect(try stage.mapOutput.objects.first?["mechanism"] == .string(mechanism.rawValue))
     let frames = try stage.mapOutput.objects.filter { $0["event"] == .string("frame") }
     #expect(frames.map { $0["frame"] } == (1...20).map { .number(Double($0)) })
     let events = try stage.events(stage.mapOutput)

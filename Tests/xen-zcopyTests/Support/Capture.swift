@@ -17,7 +17,9 @@ final class Scratch {
 
   deinit {
     // SAFETY: the strings live for their calls.
-    for name in names { unsafe _ = unlink("\(root)/\(name)") }
+    for name in names.reversed() where unsafe unlink("\(root)/\(name)") != 0 {
+      unsafe _ = rmdir("\(root)/\(name)")
+    }
     unsafe _ = rmdir(root)
   }
 
@@ -27,6 +29,13 @@ final class Scratch {
     return "\(root)/\(name)"
   }
 
+  /// Makes a directory below the root, whose parent is there.
+  func makeDirectory(_ name: String) throws {
+    // SAFETY: the string lives for the call.
+    guard unsafe mkdir(path(name), 0o700) == 0 else { throw Errno(rawValue: errno) }
+  }
+
+  @discardableResult
   func write(_ bytes: [UInt8], to name: String) throws -> String {
     let path = path(name)
     let file = try FileDescriptor.open(

@@ -15,13 +15,13 @@ final class Worker {
 
   init(_ body: @escaping () throws -> Void) throws {
     job = Job(body)
-    // SAFETY: the thread is joined before the job goes.
-    let argument = unsafe Unmanaged.passUnretained(job).toOpaque()
+    // SAFETY: the thread has the job to itself until it takes it, also when a test that fails does not join it.
+    let argument = unsafe Unmanaged.passRetained(job).toOpaque()
     let failed = unsafe pthread_create(
       &thread, nil,
       { argument in
         guard let argument = unsafe argument else { return nil }
-        let job = unsafe Unmanaged<Job>.fromOpaque(argument).takeUnretainedValue()
+        let job = unsafe Unmanaged<Job>.fromOpaque(argument).takeRetainedValue()
         do { try job.body() } catch { job.failure = error }
         return nil
       }, argument)

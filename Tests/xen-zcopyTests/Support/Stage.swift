@@ -1,0 +1,157 @@
+import Logging
+import Picture
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import xen_zcopy
+
+/// A guest that shares and a domain that maps, of one machine, with what their sessions tell.
+struct Stage {
+  let machine = SimulatedMachine()
+  /// The domain that maps.
+  let backend: SimulatedDomain
+  /// The domain that shares.
+  let guest: SimulatedDomain
+  let scratch: Scratch
+  let shareOutput: Capture
+  let mapOutput: Capture
+  let path: String
+
+  /// Domain 0 maps, unless it is reversed: then it shares.
+  init(isReversed: Bool = false, backendKind: DomainKind = .pvh) throws {
+    let first = try machine.addDomain(kind: isReversed ? .pvh : backendKind)
+    let second = try machine.addDomain(kind: isReversed ? backendKind : .pvh, name: "guest")
+    backend = isReversed ? second : first
+    guest = isReversed ? first : second
+    path = "/local/domain/\(guest.id)/data/zcopy/screen"
+    scratch = try Scratch()
+    shareOutput = try Capture()
+    mapOutput = try Capture()
+  }
+
+  func sharePlan(
+    _ source: BufferSource, _ byteCount: Int?, geometry: PictureGeometry? = nil,
+    frames: Int? = nil, name: String? = "screen"
+  ) -> ShareSession.Plan {
+    ShareSession.Plan(
+      peer: backend.id, byteCount: byteCount, source: source, geometry: geometry, name: name,
+      frames: frames, interval: .milliseconds(1), releaseTimeout: .seconds(60))
+  }
+
+  func mapPlan(
+    dump: String? = nil, verify: TestPattern? = nil, follows: Bool = false, program: [String] = []
+  ) -> MapSession.Plan {
+    MapSession.Plan(
+      name: "test", contents: ContentsWriter(path: dump, pattern: verify), follows: follows,
+      program: program, releaseTimeout: .seconds(60))
+  }
+
+  func share(_ plan: ShareSession.Plan, _ xen: Xen? = nil) throws -> Worker {
+    let output = shareOutput.output(json: true)
+    let (xen, linux) = (xen ?? guest.xen, guest.linux)
+    return try Worker { try ShareSession(plan, xen: xen, linux: linux, output: output).run() }
+  }
+
+  func map(
+    _ plan: MapSession.Plan, geometry: PictureGeometry? = nil, root: String = "",
+    _ xen: Xen? = nil
+  ) throws -> Worker {
+    let path = path
+    return try mapper(plan, root: root, xen) { session in
+      try session.run(publishedAt: path, limits: BufferLimits()) { request in
+        if let geometry { request.geometry = geometry }
+      }
+    }
+  }
+
+  /// A session of `map` that is run as that says.
+  func mapper(
+    _ plan: MapSession.Plan, root: String = "", _ xen: Xen? = nil,
+    run: @escaping (MapSession) throws -> Void
+  ) throws -> Worker {
+    let output = mapOutput.output(json: true)
+    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    let (xen, linux) = (xen ?? backend.xen, backend.linux)
+    return try Worker {
+      try run(
+        MapSession(plan, xen: xen, linux: linux, output: output, logger: logger, root: root))
+    }
+  }
+
+  func awaitPublication() throws {
+    // Its peer may not even ask before it is there.
+    let store = try guest.xen.openStore()
+    try wait("the buffer is not published") {
+      try store.readIfPresent("\(path)/version") != nil
+    }
+  }
+
+  func await(_ event: String, _ capture: Capture) throws {
+    try wait("there is no event \(event)") {
+      try capture.objects.contains { $0["event"] == .string(event) }
+    }
+  }
+
+  func events(_ capture: Capture) throws -> [String] {
+    try capture.objects.map { object in
+      if case .string(let event)? = object["event"] { event } else { "" }
+    }
+  }
+
+  /// A number in the first of those events.
+  func number(_ field: String, of event: String, _ capture: Capture) throws -> Int {
+    let object = try capture.objects.first { $0["event"] == .string(event) }
+    guard case .number(let number)? = object?[field] else {
+      Issue.record("the event \(event) has no number \(field)")
+      return 0
+    }
+    return Int(number)
+  }
+
+  /// The numbers of the frames that a session has told of.
+  func frames(_ capture: Capture) throws -> [Int] {
+    try capture.objects.compactMap { object in
+      guard object["event"] == .string("frame"), case .number(let frame)? = object["frame"]
+      else { return nil }
+      return Int(frame)
+    }
+  }
+
+  /// The dma-buf of the session that maps, which is open as long as that has it.
+  func mappedFile() throws -> FileDescriptor {
+    try self.await("mapped", mapOutput)
+    return FileDescriptor(rawValue: Int32(try number("fd", of: "mapped", mapOutput)))
+  }
+
+  /// Why the mapping session says that it ended.
+  var reason: String? {
+    get throws {
+      let ended = try mapOutput.objects.first { $0["event"] == .string("ended") }
+      guard case .string(let reason)? = ended?["reason"] else { return nil }
+      return reason
+    }
+  }
+
+  /// What no session may leave behind.
+  func expectNothingLeft() throws {
+    for domain in [backend, guest] {
+      let census = domain.census
+      #expect(census.openHandles == 0)
+      #expect(census.grantsInUse == 0)
+      #expect(census.activeMaps == 0)
+      #expect(census.allocatedPages == 0)
+      #expect(census.ports == 0)
+      #expect(census.dmaBufs == 0)
+      #expect(census.localDmaBufs == 0)
+      #expect(census.importedDmaBufs == 0)
+      #expect(census.memoryFiles == 0)
+      #expect(census.localMappings == 0)
+      #expect(census.syncFiles == 0)
+    }
+    #expect(machine.liveDmaBufs == 0)
+    #expect(try guest.xen.openStore().readIfPresent(path) == nil)
+  }
+}
