@@ -17,6 +17,7 @@ struct ErrorDescriptionTests {
     .tooManyPages(pages: 65537, limit: 65536), .noDirectory, .unreadable(xen),
     .tooShort(references: 6, pages: 7), .extraReference(reference, pages: 7), .extraPage(page: 3),
     .zeroReference(index: 4), .repeatedReference(reference, index: 4), .cycle(reference),
+    .unwritable(xen), .tooFewPages(pages: 3, needed: 4),
   ]
 
   static var all: [any Error] {
@@ -30,6 +31,23 @@ struct ErrorDescriptionTests {
         .geometry(.doesNotFit(geometry, offset: 0, size: 1)),
         .memory(DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(7))),
         .refused(xen, .usable), .refused(xen, .notBuilt), .refused(xen, .refusedInPVDomain),
+      ]
+      let memory = DmaBufError(.makeDmaBuf, .noSuchFileOrDirectory)
+      let attempts = [
+        PassedOver(mechanism: .dmabuf, reason: .refused(xen, .notBuilt)),
+        PassedOver(mechanism: .copy, reason: .memory(memory)),
+      ]
+      errors += [
+        MapError.frameOutside(.dom0, offset: 4096, byteCount: 9, size: 8),
+        .rangeOutside(5..<9, size: 8), .noMechanism(.dom0, attempts),
+        .geometry(.noPicture),
+      ]
+      errors += [
+        ShareError.impossibleSize(-1), .notWholePages(byteCount: 5000),
+        .otherSize(asked: 1, dmaBuf: 4096), .noDmaBufs(.dom0, .notBuilt),
+        .noDmaBufs(.dom0, .pvGuest), .noDmaBufs(.dom0, .noDevice(xen)), .bounced, .xen(xen),
+        .memory(memory), .notMappable(memory), .poolIsFull(asked: 2, largest: 1),
+        .directory(.cycle(reference), .dom0),
       ]
       errors += [
         LinkError.xen(xen), .noControlPage(.dom0, magic: 0xdead_beef, version: 3),
@@ -90,7 +108,8 @@ struct ErrorDescriptionTests {
   func numbers() {
     let numbers: [[String]] = [
       ["1 byte"], ["8294401", "8294400"], ["65537", "65536", "limit"], ["0"], ["812", "domain 5"],
-      ["6", "7"], ["812", "7"], ["3"], ["4", "0"], ["812", "4"], ["812"],
+      ["6", "7"], ["812", "7"], ["3"], ["4", "0"], ["812", "4"], ["812"], ["812", "domain 5"],
+      ["3", "4"],
     ]
     for (error, words) in zip(Self.directory, numbers) {
       for word in words { #expect("\(error)".contains(word), "\(error)") }

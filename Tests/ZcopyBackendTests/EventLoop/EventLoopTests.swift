@@ -252,6 +252,43 @@ struct EventLoopTests {
     return process
   }
 
+  @Test("calls back once after a time, the sooner first, and not before")
+  func after() throws {
+    let loop = try EventLoop()
+    let clock = ContinuousClock()
+    let start = clock.now
+    var called: [String] = []
+    var times: [Duration] = []
+    for (name, milliseconds) in [("late", 30), ("soon", 5), ("at once", 0), ("before", -1)] {
+      loop.after(.milliseconds(milliseconds)) {
+        called.append(name)
+        times.append(start.duration(to: clock.now))
+      }
+    }
+    #expect(called.isEmpty)
+    while called.count < 4 { try loop.turn(waiting: -1) }
+    #expect(called == ["before", "at once", "soon", "late"])
+    #expect(times[2] >= .milliseconds(5) && times[3] >= .milliseconds(30))
+    try loop.turn(waiting: 0)
+    #expect(called.count == 4)
+  }
+
+  @Test("calls back what a delayed call asks for in a later turn")
+  func afterAfter() throws {
+    let loop = try EventLoop()
+    var calls = 0
+    func again() {
+      calls += 1
+      if calls < 3 { loop.after(.zero) { again() } }
+    }
+    loop.after(.zero) { again() }
+    try loop.turn(waiting: -1)
+    #expect(calls == 1)
+    while calls < 3 { try loop.turn(waiting: -1) }
+    try loop.turn(waiting: 0)
+    #expect(calls == 3)
+  }
+
   @Test("ends its run after the handler that stops it, and can run again")
   func stop() throws {
     let loop = try EventLoop()

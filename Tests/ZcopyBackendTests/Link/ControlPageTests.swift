@@ -13,6 +13,7 @@ struct ControlPageTests {
     #expect(ControlPage.ownerAlive == 8)
     #expect(ControlPage.ownerState == 12)
     #expect(ControlPage.ownerFrame == 16)
+    #expect(ControlPage.ownerFramePage == 20)
     #expect(ControlPage.peerAlive == 64)
     #expect(ControlPage.peerState == 68)
     #expect(ControlPage.peerFrame == 72)

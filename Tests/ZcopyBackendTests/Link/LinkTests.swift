@@ -372,4 +372,52 @@ struct LinkTests {
     #expect(pair.guest.census == before.0)
     #expect(pair.backend.census == before.1)
   }
+
+  @Test("tells where in a pool a frame begins, with the frame")
+  func framePage() throws {
+    let pair = try Pair()
+    var owner = try pair.makeOwner()
+    var peer = try pair.makePeer(owner)
+    #expect(peer.framePage == 0)
+    for page in [7, 0, 2025, .max] as [UInt32] {
+      try owner.announceFrame(at: page)
+      #expect(try peer.changes() == [.frame(owner.frame)])
+      #expect(peer.framePage == page)
+    }
+    // Where nothing is said, a frame begins with the buffer.
+    try owner.announceFrame()
+    _ = try peer.changes()
+    #expect(peer.framePage == 0)
+    // A peer that comes late learns of it too.
+    try owner.announceFrame(at: 12)
+    _ = consume peer
+    var late = try pair.makePeer(owner)
+    #expect(try late.changes() == [.frame(owner.frame)])
+    #expect(late.framePage == 12)
+  }
+
+  @Test("of an owner that knows no pools has each frame at the buffer's beginning")
+  func noFramePage() throws {
+    let pair = try Pair()
+    let owner = try HandmadeOwner(pair)
+    var peer = try PeerLink(owner.publication, xen: pair.backend.xen)
+    try owner.say(frame: 3)
+    #expect(try peer.changes() == [.frame(3)])
+    #expect(peer.framePage == 0)
+  }
+
+  @Test("keeps the page of the frame that was told, whatever the owner writes afterwards")
+  func framePageChanges() throws {
+    let pair = try Pair()
+    let owner = try HandmadeOwner(pair)
+    var peer = try PeerLink(owner.publication, xen: pair.backend.xen)
+    owner.page.memory.storeWord(5, at: ControlPage.ownerFramePage)
+    try owner.say(frame: 1)
+    #expect(try peer.changes() == [.frame(1)])
+    owner.page.memory.storeWord(.max, at: ControlPage.ownerFramePage)
+    #expect(peer.framePage == 5)
+    // No new frame, no new page.
+    #expect(try peer.changes() == [])
+    #expect(peer.framePage == 5)
+  }
 }

@@ -15,7 +15,7 @@ struct PublicationTests {
     [
       "version": "1", "directory": "812", "size": "8294400", "offset": "0", "control-page": "813",
       "event-channel": "7", "width": "1920", "height": "1080", "stride": "7680", "format": "XR24",
-      "process": "1",
+      "process": "1", "frame-size": "8294400",
     ]
   }
 
@@ -29,13 +29,15 @@ struct PublicationTests {
     return error { () throws(PublicationError) in _ = try publication(nodes) }
   }
 
-  @Test("is read as it was written, with a picture and without", arguments: [true, false])
-  func roundTrip(hasPicture: Bool) throws {
+  @Test(
+    "is read as it was written, with a picture and without, of a pool and not",
+    arguments: [true, false], [nil, 1, 8_294_400, Int(UInt32.max)])
+  func roundTrip(hasPicture: Bool, frame: Int?) throws {
     let pair = try Pair()
     let link = try pair.makeOwner()
     let written = MapRequest(
       domain: pair.backend.id, directory: GrantReference(rawValue: 4_000_000_000),
-      byteCount: Int(UInt32.max), offset: 7,
+      byteCount: Int(UInt32.max), offset: 7, frameByteCount: frame,
       geometry: hasPicture
         ? try PictureGeometry(width: 640, height: 480, format: .rg16, stride: 2048) : nil)
     let own = try OwnPublication("screen", request: written, link: link, xen: pair.guest.xen)
@@ -46,6 +48,7 @@ struct PublicationTests {
     #expect(read.request.directory == written.directory)
     #expect(read.request.byteCount == written.byteCount)
     #expect(read.request.offset == 7)
+    #expect(read.request.frameByteCount == frame)
     #expect(read.request.geometry == written.geometry)
     #expect(read.controlPage == link.controlPage)
     #expect(read.port == link.port)
@@ -144,6 +147,7 @@ struct PublicationTests {
 
   static let numbers = [
     "directory", "size", "control-page", "event-channel", "width", "height", "stride", "offset",
+    "frame-size",
   ]
 
   /// Values that no number node may have; the last is what a node can hold at most.
@@ -166,8 +170,9 @@ struct PublicationTests {
   @Test("that lacks a node is refused by its name", arguments: numbers)
   func missing(node: String) throws {
     let refusal = refusal([node: nil])
-    // An owner that has no offset need not say so.
-    #expect(refusal == (node == "offset" ? nil : .malformed(path: path, node: node, value: "")))
+    // An owner that has no offset need not say so, nor one that has no pool.
+    let isOptional = node == "offset" || node == "frame-size"
+    #expect(refusal == (isOptional ? nil : .malformed(path: path, node: node, value: "")))
   }
 
   @Test(
@@ -179,6 +184,31 @@ struct PublicationTests {
     #expect(refusal([node: value]) == .malformed(path: path, node: node, value: value))
   }
 
+  @Test(
+    "of frames that are empty or larger than their buffer is refused before it is mapped",
+    arguments: ["0", "8294401", "4294967295"])
+  func badFrame(value: String) throws {
+    var nodes = nodes
+    nodes["frame-size"] = value
+    let request = try publication(nodes).request
+    let byteCount = try #require(Int(value))
+    let domain = request.domain
+    #expect(
+      throws: MapError.frameOutside(domain, offset: 0, byteCount: byteCount, size: 8_294_400)
+    ) { try request.check() }
+  }
+
+  @Test("of an owner that knows no pools is one frame")
+  func noFrameSize() throws {
+    var nodes = nodes
+    nodes["frame-size"] = nil
+    let request = try publication(nodes).request
+    #expect(request.frameByteCount == nil)
+    try request.check()
+    #expect(try request.data(ofFrameAt: 0) == 0..<8_294_400)
+    #expect(throws: MapError.self) { try request.data(ofFrameAt: 1) }
+  }
+
   @Test("takes each number at its ends")
   func ends() throws {
     var nodes = nodes
@@ -188,10 +218,12 @@ struct PublicationTests {
     nodes["offset"] = "4294967294"
     nodes["control-page"] = "4294967295"
     nodes["event-channel"] = "2147483647"
+    nodes["frame-size"] = "4294967295"
     let read = try publication(nodes)
     #expect(read.request.directory.rawValue == .max)
     #expect(read.request.byteCount == 4_294_967_295)
     #expect(read.request.offset == 4_294_967_294)
+    #expect(read.request.frameByteCount == 4_294_967_295)
     #expect(read.controlPage.rawValue == .max)
     #expect(read.port.rawValue == 2_147_483_647)
     #expect(read.request.geometry == nil)

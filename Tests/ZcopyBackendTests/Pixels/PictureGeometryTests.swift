@@ -69,6 +69,40 @@ struct PictureGeometryTests {
     }
   }
 
+  @Test("has a range of bytes for each row of a part of it, and one where rows have no gaps")
+  func rectangles() throws {
+    let padded = try PictureGeometry(width: 10, height: 5, stride: 64)
+    let part = PictureRectangle(x: 2, y: 1, width: 3, height: 2)
+    #expect(try padded.ranges(of: part) == [72..<84, 136..<148])
+    #expect(try padded.ranges(of: part, offset: 100) == [172..<184, 236..<248])
+    let whole = PictureRectangle(x: 0, y: 0, width: 10, height: 5)
+    #expect(try padded.ranges(of: whole).count == 5)
+    #expect(try padded.ranges(of: whole).last?.upperBound == padded.byteCount)
+    let dense = try PictureGeometry(width: 10, height: 5, format: .rg16)
+    #expect(try dense.ranges(of: whole) == [0..<100])
+    #expect(
+      try dense.ranges(of: PictureRectangle(x: 0, y: 3, width: 10, height: 1)) == [60..<80])
+    #expect(
+      try dense.ranges(of: PictureRectangle(x: 9, y: 4, width: 1, height: 1)) == [98..<100])
+  }
+
+  @Test("has no part that has no pixels or reaches outside of it")
+  func badRectangles() throws {
+    let geometry = try PictureGeometry(width: 10, height: 5)
+    for (x, y, width, height) in [
+      (0, 0, 0, 1), (0, 0, 1, 0), (-1, 0, 1, 1), (0, -1, 1, 1), (0, 0, -1, 1), (10, 0, 1, 1),
+      (0, 5, 1, 1), (9, 0, 2, 1), (0, 4, 1, 2), (0, 0, 11, 1), (.max, 0, 1, 1), (1, 0, .max, 1),
+      (0, .max, 1, 1), (0, 1, 1, .max), (.min, 0, 1, 1), (.max, .max, .max, .max),
+    ] {
+      let part = PictureRectangle(x: x, y: y, width: width, height: height)
+      #expect(throws: GeometryError.rectangleOutside(part, geometry)) {
+        try geometry.ranges(of: part)
+      }
+      let text = GeometryError.rectangleOutside(part, geometry).description
+      #expect(text.contains("\(width)x\(height) at \(x),\(y)") && !text.contains("\n"))
+    }
+  }
+
   @Test("has an error of one line for everything, with the numbers in it")
   func descriptions() throws {
     let geometry = try PictureGeometry(width: 3, height: 2)
