@@ -46,28 +46,32 @@ struct PageCopy: ~Copyable {
 
   /// The pieces of pages that hold the ranges, neighbours joined.
   private func pieces(_ ranges: [Range<Int>]) -> [GrantCopySegment] {
-    var joined: [Range<Int>] = []
-    for range in ranges where !range.isEmpty {
-      if let last = joined.last, last.upperBound == range.lowerBound {
-        joined[joined.count - 1] = last.lowerBound..<range.upperBound
-      } else {
-        joined.append(range)
-      }
-    }
     var segments: [GrantCopySegment] = []
-    segments.reserveCapacity(joined.count)
-    for range in joined {
-      var start = range.lowerBound
-      while start < range.upperBound {
-        let page = start / GrantReference.pageSize
-        let end = min(range.upperBound, (page + 1) * GrantReference.pageSize)
-        segments.append(
-          GrantCopySegment(
-            references[page], pageOffset: start % GrantReference.pageSize, local: start,
-            byteCount: end - start))
-        start = end
+    segments.reserveCapacity(ranges.count)
+    var joined = 0..<0
+    for range in ranges where !range.isEmpty {
+      if joined.upperBound == range.lowerBound {
+        joined = joined.lowerBound..<range.upperBound
+      } else {
+        append(joined, to: &segments)
+        joined = range
       }
     }
+    append(joined, to: &segments)
     return segments
+  }
+
+  /// The pieces of pages that hold one range.
+  private func append(_ range: Range<Int>, to segments: inout [GrantCopySegment]) {
+    var start = range.lowerBound
+    while start < range.upperBound {
+      let page = start / GrantReference.pageSize
+      let end = min(range.upperBound, (page + 1) * GrantReference.pageSize)
+      segments.append(
+        GrantCopySegment(
+          references[page], pageOffset: start % GrantReference.pageSize, local: start,
+          byteCount: end - start))
+      start = end
+    }
   }
 }
