@@ -33,8 +33,8 @@ final class OwnDomain: Sendable {
     return DomainID(String(decoding: text, as: UTF8.self))
   }
 
-  /// Whether this is a PV domain; false where the kernel does not tell.
-  static var isPV: Bool {
+  /// Whether this is a PV domain; false where the kernel does not tell. Asked once: a domain stays what it is.
+  static let isPV: Bool = {
     // SAFETY: the kernel reads a path, and writes into the buffer at most as many bytes as it has.
     let file = unsafe open("/sys/hypervisor/guest_type", O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { return false }
@@ -42,5 +42,5 @@ final class OwnDomain: Sendable {
     var bytes = [UInt8](repeating: 0, count: 8)
     let count = unsafe read(file, &bytes, bytes.count)
     return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self) == "PV\n"
-  }
+  }()
 }
