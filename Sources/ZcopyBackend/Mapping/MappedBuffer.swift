@@ -47,8 +47,7 @@ public struct MappedBuffer: ~Copyable {
     mechanisms: [Mechanism] = Mechanism.automatic
   ) throws(MapError) {
     try request.check()
-    let clock = ContinuousClock()
-    let start = clock.now
+    let start = ContinuousClock().now
     let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
     let references: [GrantReference]
     do throws(DirectoryError) {
@@ -59,8 +58,7 @@ public struct MappedBuffer: ~Copyable {
       throw .directory(error, request.domain)
     }
     try self.init(
-      request, references, device, linux: linux, mechanisms: mechanisms,
-      directory: start.duration(to: clock.now))
+      request, references, device, linux: linux, mechanisms: mechanisms, directorySince: start)
   }
 
   /// Maps pages whose references are known, by the first mechanism that works.
@@ -82,13 +80,14 @@ public struct MappedBuffer: ~Copyable {
     }
     let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
     try self.init(
-      request, references, device, linux: linux, mechanisms: mechanisms, directory: .zero)
+      request, references, device, linux: linux, mechanisms: mechanisms, directorySince: nil)
   }
 
   private init(
     _ request: MapRequest, _ references: [GrantReference], _ device: consuming GrantDevice,
-    linux: Linux, mechanisms: [Mechanism], directory: Duration
+    linux: Linux, mechanisms: [Mechanism], directorySince opening: ContinuousClock.Instant?
   ) throws(MapError) {
+    // The clock is read as seldom as can be: where the kernel's is no plain counter, that costs as much as a small map.
     let clock = ContinuousClock()
     let start = clock.now
     var passedOver: [PassedOver] = []
@@ -116,7 +115,8 @@ public struct MappedBuffer: ~Copyable {
     dmaBuf = pages.dmaBuf
     copy = pages.copy
     contents = pages.contents
-    timings = MapTimings(directory: directory, mapping: start.duration(to: clock.now))
+    timings = MapTimings(
+      directory: opening?.duration(to: start) ?? .zero, mapping: start.duration(to: clock.now))
   }
 
   // MARK: - Contents
