@@ -63,12 +63,21 @@ struct Plan {
       victim: Role.allCases.randomElement(using: &random) ?? .owner,
       moment: Moment.allCases.randomElement(using: &random) ?? .mapped,
       fraction: Double.random(in: 0...1, using: &random))
+    func cycle(_ pages: Int, isLinked: Bool, _ interruption: Interruption?) -> Cycle {
+      Cycle(
+        number: number, pages: pages, isLinked: isLinked, interruption: interruption,
+        choices: choices)
+    }
+    switch cycles - number {
     // The last batch of each side goes through and is published: it replaces what killed owners have left in XenStore.
-    let isLast = number >= cycles - 2 * Self.batch
-    return Cycle(
-      number: number, pages: pages,
-      isLinked: isLinked || isInterrupted || isLast,
-      interruption: isInterrupted && !isLast ? interruption : nil, choices: choices)
+    case ...(2 * Self.batch): return cycle(pages, isLinked: true, nil)
+    // Before it each side's owner is killed once for certain, so that it is seen how long the kernel takes to end grants.
+    case 3 * Self.batch, 4 * Self.batch:
+      return cycle(256, isLinked: true, Interruption(victim: .owner, moment: .mapped, fraction: 0))
+    default:
+      return cycle(
+        pages, isLinked: isLinked || isInterrupted, isInterrupted ? interruption : nil)
+    }
   }
 
   /// Mostly few: what goes wrong goes wrong with one page too, and sooner.
