@@ -103,7 +103,7 @@ struct EventLoopTests {
     var registrations: [EventLoop.Registration] = []
     for (index, pipe) in pipes.enumerated() {
       registrations.append(
-        try loop.onReadable(pipe.reading) {
+        try loop.onReadable(pipe.reading) { [unowned loop] in
           record.add("\(index)")
           loop.remove(registrations[1 - index])
         })
@@ -121,7 +121,7 @@ struct EventLoopTests {
     let record = Record()
     let pipe = try Pipe()
     var registration: EventLoop.Registration?
-    registration = try loop.onReadable(pipe.reading) {
+    registration = try loop.onReadable(pipe.reading) { [unowned loop] in
       guard let registration else { return }
       loop.remove(registration)
       loop.remove(registration)
@@ -180,7 +180,7 @@ struct EventLoopTests {
     let loop = try EventLoop()
     let record = Record()
     var timer: EventLoop.Registration?
-    timer = try loop.every(.microseconds(100)) {
+    timer = try loop.every(.microseconds(100)) { [unowned loop] in
       record.add("tick")
       if record.entries.count == 3, let timer { loop.remove(timer) }
       if record.entries.count == 3 { loop.stop() }
@@ -216,7 +216,7 @@ struct EventLoopTests {
     let loop = try EventLoop()
     let record = Record()
     let child = try spawn(["sh", "-c", "exit 7"])
-    try loop.onExit(of: child) {
+    try loop.onExit(of: child) { [unowned loop] in
       record.add("ended with \(czcopy_reap(child))")
       loop.stop()
     }
@@ -230,7 +230,7 @@ struct EventLoopTests {
   func killedChild() throws {
     let loop = try EventLoop()
     let child = try spawn(["sleep", "1000"])
-    try loop.onExit(of: child) { loop.stop() }
+    try loop.onExit(of: child) { [unowned loop] in loop.stop() }
     #expect(kill(child, SIGKILL) == 0)
     try loop.run()
     #expect(czcopy_reap(child) == 128 + SIGKILL)
@@ -294,7 +294,7 @@ struct EventLoopTests {
     let loop = try EventLoop()
     let record = Record()
     let pipe = try Pipe()
-    try loop.onReadable(pipe.reading) {
+    try loop.onReadable(pipe.reading) { [unowned loop] in
       record.add("run")
       loop.stop()
       record.add("stopped")
