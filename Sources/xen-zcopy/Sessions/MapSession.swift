@@ -144,12 +144,9 @@ final class MapSession {
   private func start(_ request: MapRequest, _ buffer: consuming MappedBuffer) throws {
     name(buffer)
     report(buffer)
-    if plan.drawing != nil {
-      contents = try buffer.mapContents(for: .readWrite)
-    } else if plan.contents.isNeeded {
-      contents = try buffer.mapContents()
-    }
+    // Kept before anything else can fail: what is kept is released, and its owner told.
     self.buffer = consume buffer
+    contents = try openContents()
     try watchOwner(request.domain)
     try link?.announceMapped()
     // What the owner has drawn so far; an owner that counts no frames has drawn one.
@@ -158,6 +155,15 @@ final class MapSession {
     if !plan.program.isEmpty { try startProgram() }
     let hasWork = !plan.program.isEmpty || plan.follows
     if contents != nil, !hasWork { finishWith(.done) }
+  }
+
+  private func openContents() throws -> BufferContents? {
+    guard plan.drawing != nil || plan.contents.isNeeded else { return nil }
+    switch buffer {
+    case .some(let buffer):
+      return try buffer.mapContents(for: plan.drawing == nil ? .read : .readWrite)
+    case .none: return nil
+    }
   }
 
   private func name(_ buffer: borrowing MappedBuffer) {

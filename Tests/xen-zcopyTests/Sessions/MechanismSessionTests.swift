@@ -50,6 +50,20 @@ struct MechanismSessionTests {
     try stage.expectNothingLeft()
   }
 
+  @Test("that cannot look at the contents gives the buffer back, and tells its owner")
+  func contentsRefused() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.pattern(.counting, byteCount: 8192), 8192))
+    try stage.awaitPublication()
+    stage.machine.fail(.map, with: .noMemory)
+    #expect(try stage.map(stage.mapPlan(verify: .counting)).join() != nil)
+    #expect(try stage.events(stage.mapOutput) == ["mapped", "released"])
+    try stage.await("peer-released", stage.shareOutput)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
   @Test("that draws a PNG gives the owner its pixels, and refuses one of another size")
   func drawPicture() throws {
     let stage = try Stage()
