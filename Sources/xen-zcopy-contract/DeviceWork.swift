@@ -13,7 +13,8 @@ import SystemPackage
 /// - Throws: `Errno` if there is no dma-buf or no vgem.
 func readUntil(_ path: String) throws {
   // SAFETY: the C library's string is read before anything can change it.
-  guard let text = unsafe getenv("ZCOPY_FD"), let dmaBuf = unsafe Int32(String(cString: text)) else {
+  guard let text = unsafe getenv("ZCOPY_FD"), let dmaBuf = unsafe Int32(String(cString: text))
+  else {
     throw Errno.badFileDescriptor
   }
   let vgem = try valid(vgem_open())
