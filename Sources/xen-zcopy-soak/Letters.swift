@@ -6,7 +6,7 @@ import ZcopyBackend
 final class Letters {
   private let conversation: Conversation
   private let mine: SharedBuffer
-  private let theirs: BufferContents
+  private let theirs: any BufferContents
 
   /// Makes the page and maps the other side's. Domain 0 speaks first, and next.
   init(_ conversation: Conversation, xen: Xen, with other: DomainID) throws {

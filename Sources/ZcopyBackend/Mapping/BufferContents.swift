@@ -2,30 +2,27 @@ import DmaBuf
 public import XenGrant
 
 /// The pages of a mapped buffer as the processor sees them. They stay mapped as long as anybody has this object.
-public class BufferContents {
+public protocol BufferContents: AnyObject {
   /// Whether the pages may be written.
-  public let isWritable: Bool
-
-  fileprivate init(isWritable: Bool) { self.isWritable = isWritable }
+  var isWritable: Bool { get }
 
   /// Lends the pages from the buffer's first byte on, offset included.
-  public func withMemory<Result>(
+  func withMemory<Result>(
     _ body: (borrowing SharedMemory) throws -> Result
-  ) rethrows -> Result {
-    preconditionFailure("there are contents of two kinds, and both lend their pages")
-  }
+  ) rethrows -> Result
 }
 
 /// Another domain's pages, mapped here.
 final class GrantedContents: BufferContents {
+  let isWritable: Bool
   private let mapping: GrantMapping
 
   init(_ mapping: consuming GrantMapping, isWritable: Bool) {
     self.mapping = consume mapping
-    super.init(isWritable: isWritable)
+    self.isWritable = isWritable
   }
 
-  override func withMemory<Result>(
+  func withMemory<Result>(
     _ body: (borrowing SharedMemory) throws -> Result
   ) rethrows -> Result {
     try Self.lend(mapping, body)
@@ -40,14 +37,12 @@ final class GrantedContents: BufferContents {
 
 /// This domain's pages, which hold a copy.
 final class CopiedContents: BufferContents {
+  let isWritable = true
   private let mapping: LocalMapping
 
-  init(_ mapping: consuming LocalMapping) {
-    self.mapping = consume mapping
-    super.init(isWritable: true)
-  }
+  init(_ mapping: consuming LocalMapping) { self.mapping = consume mapping }
 
-  override func withMemory<Result>(
+  func withMemory<Result>(
     _ body: (borrowing SharedMemory) throws -> Result
   ) rethrows -> Result {
     try Self.lend(mapping, body)

@@ -26,7 +26,7 @@ public struct MappedBuffer: ~Copyable {
   public let timings: MapTimings
   private let device: GrantDevice
   private let copy: PageCopy?
-  private let contents: BufferContents?
+  private let contents: (any BufferContents)?
 
   /// Reads the buffer's directory and maps its pages, by the first mechanism that works.
   ///
@@ -131,7 +131,7 @@ public struct MappedBuffer: ~Copyable {
   /// - Throws: `MapError.xen`, for instance with EINVAL if the pages are to be written and are not granted so.
   public borrowing func mapContents(
     for access: ContentsAccess = .read
-  ) throws(MapError) -> BufferContents {
+  ) throws(MapError) -> any BufferContents {
     let isWritable = access == .readWrite
     if let contents, contents.isWritable || !isWritable { return contents }
     return try Self.map(references, request.domain, device, isWritable: isWritable)
@@ -140,7 +140,7 @@ public struct MappedBuffer: ~Copyable {
   private static func map(
     _ references: [GrantReference], _ domain: DomainID, _ device: borrowing GrantDevice,
     isWritable: Bool
-  ) throws(MapError) -> BufferContents {
+  ) throws(MapError) -> any BufferContents {
     do throws(XenError) {
       return GrantedContents(
         try device.map(references, of: domain, writable: isWritable), isWritable: isWritable)
@@ -288,7 +288,7 @@ public struct MappedBuffer: ~Copyable {
     let identity: UInt64?
     let dmaBuf: DmaBuf?
     let copy: PageCopy?
-    let contents: BufferContents?
+    let contents: (any BufferContents)?
 
     init(
       _ mechanism: Mechanism, _ references: [GrantReference], _ domain: DomainID,
@@ -336,7 +336,7 @@ public struct MappedBuffer: ~Copyable {
     /// Maps the pages writable if they are granted so.
     private static func mapForProcessor(
       _ references: [GrantReference], _ domain: DomainID, _ device: borrowing GrantDevice
-    ) throws(MapError) -> BufferContents {
+    ) throws(MapError) -> any BufferContents {
       do throws(MapError) {
         return try MappedBuffer.map(references, domain, device, isWritable: true)
       } catch {

@@ -6,7 +6,7 @@ import XenGrant
 ///
 /// The copy goes through the memory file's own mapping: a dma-buf's mapping has no pages that gntdev could pin.
 struct PageCopy: ~Copyable {
-  let contents: BufferContents
+  let contents: any BufferContents
   private let domain: DomainID
   private let references: [GrantReference]
   /// One piece for each page, made once: a refresh of the whole allocates nothing.

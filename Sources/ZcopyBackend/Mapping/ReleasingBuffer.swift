@@ -11,11 +11,12 @@ public struct ReleasingBuffer: ~Copyable {
   /// The dma-buf's inode number, by which its holders are found; nil where none holds the domain's pages.
   public let identity: UInt64?
   private let number: Int32?
-  private weak var contents: BufferContents?
+  private weak var contents: (any BufferContents)?
   private let device: GrantDevice
 
   init(
-    domain: DomainID, pages: Int, identity: UInt64?, number: Int32?, contents: BufferContents?,
+    domain: DomainID, pages: Int, identity: UInt64?, number: Int32?,
+    contents: (any BufferContents)?,
     device: consuming GrantDevice
   ) {
     self.domain = domain

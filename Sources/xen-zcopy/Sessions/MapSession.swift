@@ -48,7 +48,7 @@ final class MapSession {
   private var watch: DomainWatch?
   private var buffer: MappedBuffer?
   private var offered: OfferedDirectory?
-  private var contents: BufferContents?
+  private var contents: (any BufferContents)?
   private var program: ChildProgram?
   private var hasTakenFrame = false
   private var wasInterrupted = false
@@ -157,7 +157,7 @@ final class MapSession {
     if contents != nil, !hasWork { finishWith(.done) }
   }
 
-  private func openContents() throws -> BufferContents? {
+  private func openContents() throws -> (any BufferContents)? {
     guard plan.drawing != nil || plan.contents.isNeeded else { return nil }
     switch buffer {
     case .some(let buffer):

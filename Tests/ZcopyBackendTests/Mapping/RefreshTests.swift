@@ -13,7 +13,7 @@ struct RefreshTests {
     let pair: Pair
     let buffer: SharedBuffer
     let mapped: MappedBuffer
-    let contents: BufferContents
+    let contents: any BufferContents
     let size: Int
     private(set) var model: [UInt8]
     private var seed = 0

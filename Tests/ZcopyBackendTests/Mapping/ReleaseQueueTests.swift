@@ -213,7 +213,7 @@ struct ReleaseQueueTests {
     let told = Told()
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer, by: .cpu)
-    var contents: BufferContents? = try mapped.mapContents()
+    var contents: (any BufferContents)? = try mapped.mapContents()
     queue.add(mapped.close(), deadline: .zero, told.tell("it"))
     #expect(told.words == ["it late"])
     #expect(queue.entries.map(\.identity) == [nil])
