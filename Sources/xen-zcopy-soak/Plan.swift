@@ -63,20 +63,22 @@ struct Plan {
       victim: Role.allCases.randomElement(using: &random) ?? .owner,
       moment: Moment.allCases.randomElement(using: &random) ?? .mapped,
       fraction: Double.random(in: 0...1, using: &random))
-    func cycle(_ pages: Int, isLinked: Bool, _ interruption: Interruption?) -> Cycle {
-      Cycle(
-        number: number, pages: pages, isLinked: isLinked, interruption: interruption,
-        choices: choices)
-    }
     switch cycles - number {
     // The last batch of each side goes through and is published: it replaces what killed owners have left in XenStore.
-    case ...(2 * Self.batch): return cycle(pages, isLinked: true, nil)
-    // Before it each side's owner is killed once for certain, so that it is seen how long the kernel takes to end grants.
+    case ...(2 * Self.batch):
+      return Cycle(
+        number: number, pages: pages, isLinked: true, interruption: nil, choices: choices)
+    // Before it each side's owner is killed once for certain while the other side has its pages by the first mechanism, a
+    // mapping: it is seen how long the kernel takes to end the grants.
     case 3 * Self.batch, 4 * Self.batch:
-      return cycle(256, isLinked: true, Interruption(victim: .owner, moment: .mapped, fraction: 0))
+      return Cycle(
+        number: number, pages: 512, isLinked: true,
+        interruption: Interruption(victim: .owner, moment: .mapped, fraction: 0),
+        choices: (choices.owner, 0))
     default:
-      return cycle(
-        pages, isLinked: isLinked || isInterrupted, isInterrupted ? interruption : nil)
+      return Cycle(
+        number: number, pages: pages, isLinked: isLinked || isInterrupted,
+        interruption: isInterrupted ? interruption : nil, choices: choices)
     }
   }
 
