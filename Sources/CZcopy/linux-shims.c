@@ -108,17 +108,21 @@ static char **environment_with(const char *variable, const char *value, char **e
 int czcopy_spawn(char *const *arguments, int descriptor, const char *variable, const char *value) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
-    sigset_t none;
+    sigset_t none, ignored;
     pid_t process;
     char *entry;
     char **environment = environment_with(variable, value, &entry);
     if (!environment)
         return -ENOMEM;
     sigemptyset(&none);
+    sigemptyset(&ignored);
+    sigaddset(&ignored, SIGPIPE);
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    // What this process ignores, the program must not.
+    posix_spawnattr_setsigdefault(&attributes, &ignored);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     // Onto itself: this clears close-on-exec in the child only.
     int error = posix_spawn_file_actions_adddup2(&actions, descriptor, descriptor);
     if (!error)

@@ -18,7 +18,7 @@
  *   either process ends: its kernel sets its alive byte to 0 (unmap notify)               -> the other
  *
  * A buffer of more than one frame (a pool) has them at whole pages: frame_page says where the announced one begins. The
- * owner draws into no part that holds a frame which the peer has not used yet.
+ * owner draws where no frame lies that the peer has not used yet, or over the oldest if the peer takes too long.
  *
  * A peer may come after another has RELEASED or died, over the same event channel.
  */

@@ -12,25 +12,23 @@ import SystemPackage
 /// and leaves a hole where the kernel has it: seen on Xen 4.20, where dom0's kernel read 0xff from its own memory after
 /// that, and hung. In a PV domain the page is in both places. Grant copies do no harm.
 final class OwnDomain: Sendable {
-  /// What is known: nothing yet, or which domain is refused, if any is.
-  private let refused = Mutex<DomainID??>(nil)
+  /// This domain, once it is known.
+  private let own = Mutex<DomainID?>(nil)
 
-  /// Throws EOPNOTSUPP if mapping pages of that domain would destroy memory of this one.
+  /// Throws EOPNOTSUPP if mapping pages of that domain would destroy memory of this one, and XenStore's errno if it does not
+  /// tell which domain this is: it must not be found out by trying.
   func check(_ domain: DomainID) throws(Errno) {
-    let refused = refused.withLock { known in
-      if let known { return known }
-      let found = Self.find()
-      known = .some(found)
-      return found
-    }
-    guard domain != refused else { throw .notSupportedOnSocket }
+    guard !Self.isPV else { return }
+    let known = own.withLock { $0 }
+    let own = if let known { known } else { try Self.find() }
+    self.own.withLock { $0 = own }
+    guard domain != own else { throw .notSupportedOnSocket }
   }
 
-  private static func find() -> DomainID? {
-    guard !isPV, let store = try? SystemStore(),
-      let text = try? store.read("domid", transaction: 0)
-    else { return nil }
-    return DomainID(String(decoding: text, as: UTF8.self))
+  private static func find() throws(Errno) -> DomainID {
+    let text = try SystemStore().read("domid", transaction: 0)
+    guard let own = DomainID(String(decoding: text, as: UTF8.self)) else { throw .invalidArgument }
+    return own
   }
 
   /// Whether this is a PV domain; false where the kernel does not tell. Asked once: a domain stays what it is.

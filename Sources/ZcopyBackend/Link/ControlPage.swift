@@ -34,15 +34,23 @@ struct OwnerSnapshot: Equatable {
   let framePage: UInt32
 
   /// Reads the state before the counter: an owner draws its last frame before it says that it is closing, so that a
-  /// snapshot that says closing has the last frame. The frame's page comes after the counter: it is that frame's or a
-  /// later one's, which is announced by a signal of its own.
+  /// snapshot that says closing has the last frame. The counter comes before and after the frame's page, which is that
+  /// frame's if both are alike; an owner that changes them faster than they are read gets what it asks for.
   init(_ memory: borrowing SharedMemory) {
     magic = memory.loadWord(at: ControlPage.ownerMagic)
     version = memory.loadWord(at: ControlPage.ownerVersion)
     state = memory.loadWord(at: ControlPage.ownerState)
     isAlive = memory.loadByte(at: ControlPage.ownerAlive) != 0
-    frame = memory.loadWord(at: ControlPage.ownerFrame)
-    framePage = memory.loadWord(at: ControlPage.ownerFramePage)
+    var frame = memory.loadWord(at: ControlPage.ownerFrame)
+    var framePage = memory.loadWord(at: ControlPage.ownerFramePage)
+    for _ in 0..<3 {
+      let now = memory.loadWord(at: ControlPage.ownerFrame)
+      if now == frame { break }
+      frame = now
+      framePage = memory.loadWord(at: ControlPage.ownerFramePage)
+    }
+    self.frame = frame
+    self.framePage = framePage
   }
 }
 

@@ -54,3 +54,20 @@ final class CopiedContents: BufferContents {
     try body(mapping.memory)
   }
 }
+
+/// Mappings of a buffer's pages that were handed out, and may outlive the buffer.
+final class HandedOutContents {
+  private struct Entry {
+    weak var contents: (any BufferContents)?
+  }
+
+  private var entries: [Entry] = []
+
+  func add(_ contents: any BufferContents) {
+    entries.removeAll { $0.contents == nil }
+    entries.append(Entry(contents: contents))
+  }
+
+  /// Whether nobody has any of them any more.
+  var isEmpty: Bool { entries.allSatisfy { $0.contents == nil } }
+}

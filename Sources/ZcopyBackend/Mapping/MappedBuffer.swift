@@ -27,6 +27,8 @@ public struct MappedBuffer: ~Copyable {
   private let device: GrantDevice
   private let copy: PageCopy?
   private let contents: (any BufferContents)?
+  /// Mappings of the other domain's pages: what holds them beside the dma-buf.
+  private let handedOut = HandedOutContents()
 
   /// Reads the buffer's directory and maps its pages, by the first mechanism that works.
   ///
@@ -115,6 +117,7 @@ public struct MappedBuffer: ~Copyable {
     dmaBuf = pages.dmaBuf
     copy = pages.copy
     contents = pages.contents
+    if let contents, mechanism == .cpu { handedOut.add(contents) }
     timings = MapTimings(
       directory: opening?.duration(to: start) ?? .zero, mapping: start.duration(to: clock.now))
   }
@@ -134,7 +137,9 @@ public struct MappedBuffer: ~Copyable {
   ) throws(MapError) -> any BufferContents {
     let isWritable = access == .readWrite
     if let contents, contents.isWritable || !isWritable { return contents }
-    return try Self.map(references, request.domain, device, isWritable: isWritable)
+    let made = try Self.map(references, request.domain, device, isWritable: isWritable)
+    handedOut.add(made)
+    return made
   }
 
   private static func map(
@@ -278,7 +283,7 @@ public struct MappedBuffer: ~Copyable {
     return ReleasingBuffer(
       domain: request.domain, pages: references.count, identity: isDmaBuf ? identity : nil,
       number: isDmaBuf ? fileDescriptor?.rawValue : nil,
-      contents: mechanism == .cpu ? contents : nil, device: device)
+      contents: handedOut, device: device)
   }
 
   /// What one mechanism makes.

@@ -2,7 +2,7 @@ public import XenGrant
 
 /// A buffer that is closed here, until the kernel has unmapped its pages.
 ///
-/// Others may still hold it: a device that imported it, a process that got its descriptor.
+/// Others may still hold it: a device that imported it, a process that got its descriptor, whoever has its contents here.
 public struct ReleasingBuffer: ~Copyable {
   /// The domain whose memory it is.
   public let domain: DomainID
@@ -11,12 +11,12 @@ public struct ReleasingBuffer: ~Copyable {
   /// The dma-buf's inode number, by which its holders are found; nil where none holds the domain's pages.
   public let identity: UInt64?
   private let number: Int32?
-  private weak var contents: (any BufferContents)?
+  private let contents: HandedOutContents
   private let device: GrantDevice
 
   init(
     domain: DomainID, pages: Int, identity: UInt64?, number: Int32?,
-    contents: (any BufferContents)?,
+    contents: HandedOutContents,
     device: consuming GrantDevice
   ) {
     self.domain = domain
@@ -31,7 +31,8 @@ public struct ReleasingBuffer: ~Copyable {
   ///
   /// - Throws: `MapError.xen` if the kernel cannot be asked.
   public borrowing func isReleased() throws(MapError) -> Bool {
-    guard let number else { return contents == nil }
+    guard contents.isEmpty else { return false }
+    guard let number else { return true }
     do throws(XenError) {
       return try device.isReleased(dmaBufNumber: number)
     } catch {

@@ -10,6 +10,9 @@ public struct BufferPool: ~Copyable {
   public let buffer: SharedBuffer
   /// Free pages: ranges in rising order, none beside another.
   private var free: [Range<Int>]
+  private var taken: Set<Piece> = []
+  /// Begins anywhere, so that a piece of another pool is not taken for one of this.
+  private var lastNumber = UInt64.random(in: 0...UInt64.max / 2)
 
   /// Shares memory of which buffers are taken.
   ///
@@ -25,6 +28,8 @@ public struct BufferPool: ~Copyable {
     public let page: Int
     /// How many pages it has.
     public let pages: Int
+    /// Tells it from one that lay there before.
+    fileprivate let number: UInt64
 
     /// Where it begins in the pool, in bytes.
     public var offset: Int { page * GrantReference.pageSize }
@@ -42,7 +47,9 @@ public struct BufferPool: ~Copyable {
       let largest = free.map(\.count).max() ?? 0
       throw .poolIsFull(asked: byteCount, largest: largest * GrantReference.pageSize)
     }
-    let piece = Piece(page: free[index].lowerBound, pages: pages)
+    lastNumber += 1
+    let piece = Piece(page: free[index].lowerBound, pages: pages, number: lastNumber)
+    taken.insert(piece)
     let rest = piece.page + pages..<free[index].upperBound
     if rest.isEmpty { free.remove(at: index) } else { free[index] = rest }
     return piece
@@ -51,13 +58,11 @@ public struct BufferPool: ~Copyable {
   /// Gives a buffer back.
   ///
   /// - Parameter piece: a buffer of this pool which the peer has used to the end.
-  /// - Returns: false if it is free already or is none of this pool's; nothing is changed then.
+  /// - Returns: false if it was given back already; nothing is changed then.
   @discardableResult
   public mutating func giveBack(_ piece: Piece) -> Bool {
+    guard taken.remove(piece) != nil else { return false }
     let range = piece.page..<piece.page + piece.pages
-    guard piece.pages > 0, piece.page >= 0, range.upperBound <= buffer.references.count,
-      !free.contains(where: { $0.overlaps(range) })
-    else { return false }
     let index = free.firstIndex { $0.lowerBound >= range.upperBound } ?? free.count
     free.insert(range, at: index)
     if index + 1 < free.count, free[index].upperBound == free[index + 1].lowerBound {
@@ -72,9 +77,10 @@ public struct BufferPool: ~Copyable {
   /// Free bytes, in all pieces together.
   public var freeByteCount: Int { free.reduce(0) { $0 + $1.count } * GrantReference.pageSize }
 
-  /// The references of a buffer's pages, for a peer that maps it alone.
+  /// The references of a buffer's pages, for a peer that maps it alone; none for what is not taken of this pool.
   public func references(of piece: Piece) -> ArraySlice<GrantReference> {
-    buffer.references[piece.page..<piece.page + piece.pages]
+    guard taken.contains(piece) else { return [] }
+    return buffer.references[piece.page..<piece.page + piece.pages]
   }
 
   /// Ends the pool, for a ``Quarantine`` or to withdraw it.

@@ -35,7 +35,8 @@ public struct ShareRequest: Equatable, Sendable {
 /// A buffer of this domain that another domain may map, and the directory that lists its pages.
 ///
 /// Both are withdrawn when the value ends. Pages that the peer still maps then stay the kernel's until it has unmapped
-/// them, and are never given to anybody else before; a ``Quarantine`` keeps the value itself that long.
+/// them, and are not freed before. A driver may use the pages of its own dma-buf again all the same, as those of graphics
+/// cards do: a ``Quarantine`` keeps the value itself until the peer has let go.
 public struct SharedBuffer: ~Copyable {
   /// The domain that may map it.
   public let peer: DomainID

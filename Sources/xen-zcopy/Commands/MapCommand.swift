@@ -109,6 +109,9 @@ struct MapCommand: ParsableCommand {
     if let draw, TestPattern(name: draw) == nil, !draw.lowercased().hasSuffix(".png") {
       throw ValidationError("--draw takes smpte, counting, or a file that ends in .png")
     }
+    if from == nil, let draw, draw.lowercased().hasSuffix(".png"), picture.width == nil {
+      throw ValidationError("a picture needs --width and --height")
+    }
     guard mechanism != .only(.cpu) || exec.isEmpty else {
       throw ValidationError("--exec needs a dma-buf, which the mechanism cpu does not make")
     }

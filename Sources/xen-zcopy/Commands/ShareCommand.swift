@@ -109,6 +109,9 @@ struct ShareCommand: ParsableCommand {
       guard publish != nil, pattern != nil, frames != nil else {
         throw ValidationError("--pool needs --publish, --pattern and --frames")
       }
+      guard size != nil || picture.width != nil || pattern == .smpte else {
+        throw ValidationError("--pool needs a frame's size: give --size, or --width and --height")
+      }
       guard pool.bytes > 0 else { throw ValidationError("--pool must be at least 1 byte") }
     }
     guard dump == nil && verify == nil || publish != nil else {
@@ -187,7 +190,8 @@ struct ShareCommand: ParsableCommand {
         width: 1920, height: 1080, format: picture.format ?? .xr24, stride: picture.stride)
     }
     let byteCount =
-      isGiven && size == nil ? nil : try geometry.map { try checked($0) } ?? size?.bytes ?? 0
+      isGiven && size == nil && pool == nil
+      ? nil : try geometry.map { try checked($0) } ?? size?.bytes ?? 0
     guard let pattern else { return (.empty, geometry, byteCount) }
     return (.pattern(pattern, byteCount: byteCount ?? .max), geometry, byteCount)
   }

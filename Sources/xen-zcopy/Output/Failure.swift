@@ -1,5 +1,6 @@
 import ArgumentParser
 import DmaBuf
+import Glibc
 import SystemPackage
 import XenGrant
 import ZcopyBackend
@@ -69,6 +70,8 @@ extension ExitCode {
 extension ParsableCommand {
   /// Runs a command's work; what it throws becomes one line on standard error and an exit code.
   func withFailures(_ body: () throws -> Void) throws {
+    // Who reads what this prints may go; what was shared and mapped is to be given back all the same.
+    signal(SIGPIPE, SIG_IGN)
     do {
       try body()
     } catch let code as ExitCode {

@@ -22,9 +22,16 @@ final class ChildProgram {
     self.loop = loop
     let process = try Self.spawn(arguments, file.rawValue)
     self.process = process
-    try loop.onExit(of: process) { [weak self] in
-      self?.reap()
-      ended()
+    do throws(Errno) {
+      try loop.onExit(of: process) { [weak self] in
+        self?.reap()
+        ended()
+      }
+    } catch {
+      // Nobody would notice its end.
+      kill(process, SIGKILL)
+      reap()
+      throw error
     }
   }
 

@@ -51,6 +51,8 @@ final class MapSession {
   private var contents: (any BufferContents)?
   private var program: ChildProgram?
   private var hasTakenFrame = false
+  private var waiting: Waiting?
+  private var isAskingDevices = false
   private var wasInterrupted = false
   private var end: End?
   private var failure: (any Error)?
@@ -108,7 +110,7 @@ final class MapSession {
         "domain": .number(Int(request.domain.rawValue)), "pages": .number(pages),
         "directory": .number(Int(request.directory.rawValue)),
       ])
-    let references = try awaitReferences()
+    let references = try awaitReferences(of: request.domain)
     guard let references else { return }
     try serve(request) { [xen, linux, plan] in
       try MappedBuffer(
@@ -118,16 +120,33 @@ final class MapSession {
   }
 
   /// The references that the other domain has written, or nil if a signal came first.
-  private func awaitReferences() throws -> [GrantReference]? {
-    while end == nil {
-      if let references = offered?.references() { return references }
-      // Nobody tells when it is full: displif has its response for that.
+  private func awaitReferences(of domain: DomainID) throws -> [GrantReference]? {
+    let watch = try DomainWatch(domain, xen: xen)
+    var isGone = try watch.isGone()
+    try loop.every(.milliseconds(500)) { [unowned self] in
+      attempt { isGone = try watch.isGone() }
+    }
+    var last: [GrantReference]?
+    while end == nil, !isGone {
+      // Nobody tells when it is full: displif has its response for that. Two looks alike: no write is half done.
+      let references = offered?.references()
+      if let references, references == last { return references }
+      last = references
       try loop.turn(waiting: 20)
+    }
+    if let failure { throw failure }
+    guard !isGone else {
+      throw Failure("domain \(domain), which was to list a buffer, has ended")
     }
     return nil
   }
 
   private func serve(_ request: MapRequest, map: () throws -> MappedBuffer) throws {
+    if case .picture(let path) = plan.drawing, request.geometry == nil {
+      throw Failure(
+        "cannot draw \(path): the buffer was described without a picture; give --width and --height"
+      )
+    }
     self.request = request
     do {
       try start(request, try map())
@@ -136,7 +155,12 @@ final class MapSession {
       failure = error
     }
     // Whatever failed, the owner gets its pages back and hears of it.
-    try finish(request)
+    do {
+      try finish(request)
+    } catch {
+      // The first failure is the one to tell.
+      throw failure ?? error
+    }
     if let failure { throw failure }
     if let code = program?.code, code != 0 { throw ExitCode(code) }
   }
@@ -228,7 +252,7 @@ final class MapSession {
         if plan.follows || !hasTakenFrame {
           try take(frame: frame, at: page)
         } else {
-          try whenIdle { [unowned self] in try link?.announceUsed(frame: frame) }
+          try settle(frame, nil)
         }
       case .closing: finishWith(.ownerClosing)
       case .died: finishWith(.ownerDied)
@@ -238,20 +262,73 @@ final class MapSession {
 
   // MARK: - Frames
 
+  /// A frame whose owner is told that it was used once no device is at work with the dma-buf.
+  private struct Waiting {
+    let frame: UInt32
+    /// Where its data lies, if it is looked at only then.
+    let data: Range<Int>?
+  }
+
   /// Takes a frame, and tells the owner once nobody reads it any more.
   private func take(frame: UInt32, at page: UInt32) throws {
     guard let request else { return }
     hasTakenFrame = true
     let data = try request.data(ofFrameAt: page)
-    guard buffer?.mechanism == .copy, link != nil else {
+    if buffer?.mechanism == .copy, link != nil {
+      // Devices that read the copy must be done with it before it changes.
+      try settle(frame, data)
+    } else {
       try use(frame, data)
-      return try whenIdle { [unowned self] in try link?.announceUsed(frame: frame) }
+      try settle(frame, nil)
     }
-    // Devices that read the copy must be done with it before it changes; the owner's pages are free right after.
-    try whenIdle { [unowned self] in
+  }
+
+  /// Has a frame wait, in place of an older one that waits: what its owner is told of a frame holds for those before.
+  private func settle(_ frame: UInt32, _ data: Range<Int>?) throws {
+    waiting = Waiting(frame: frame, data: data)
+    if !isAskingDevices { try settle() }
+  }
+
+  private func settle() throws {
+    guard let next = waiting else { return }
+    guard try isIdle() else { return try askDevices() }
+    waiting = nil
+    if let data = next.data {
       try refresh(data)
-      try use(frame, data)
-      try link?.announceUsed(frame: frame)
+      try use(next.frame, data)
+    }
+    try link?.announceUsed(frame: next.frame)
+  }
+
+  /// Looks again when the devices that are at work now are done.
+  private func askDevices() throws {
+    isAskingDevices = true
+    let again = { [unowned self] in
+      isAskingDevices = false
+      attempt { try settle() }
+    }
+    guard let fences = exportFences() else { return loop.after(.milliseconds(5), again) }
+    try loop.onSignalled(fences, again)
+  }
+
+  private func isIdle() throws -> Bool {
+    switch buffer {
+    case .some(let buffer): try buffer.isIdle()
+    case .none: true
+    }
+  }
+
+  /// What tells when the devices are done; nil before Linux 6.0, or without a descriptor left.
+  private func exportFences() -> SyncFile? {
+    switch buffer {
+    case .some(let buffer):
+      do throws(MapError) {
+        return try buffer.exportFences()
+      } catch {
+        logger.debug("\(error)")
+        return nil
+      }
+    case .none: return nil
     }
   }
 
@@ -266,20 +343,6 @@ final class MapSession {
     switch buffer {
     case .some(let buffer): try buffer.writeBack([data])
     case .none: break
-    }
-  }
-
-  /// Runs the body once no device is at work with the dma-buf: now, or when its fences are signalled.
-  private func whenIdle(_ body: @escaping () throws -> Void) throws {
-    guard let fences = try pendingFences() else { return try body() }
-    try loop.onSignalled(fences) { [unowned self] in attempt { try body() } }
-  }
-
-  /// What devices are still at work with, or nil.
-  private func pendingFences() throws -> SyncFile? {
-    switch buffer {
-    case .some(let buffer): try buffer.isIdle() ? nil : try buffer.exportFences()
-    case .none: nil
     }
   }
 
@@ -360,6 +423,9 @@ final class MapSession {
     // After a second signal nobody waits any more.
     let isSignal = if case .signal = end { true } else { false }
     try program?.end(with: isSignal ? SIGKILL : SIGTERM, within: plan.releaseTimeout)
+    // A program that has ended reads no more; what still waits then is over with the buffer.
+    if failure == nil { try? settle() }
+    waiting = nil
     contents = nil
     let domain = request.domain
     if let line = reason(domain) {

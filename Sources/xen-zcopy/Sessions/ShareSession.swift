@@ -97,9 +97,12 @@ final class ShareSession {
     let clock = ContinuousClock()
     let start = clock.now
     let memory = plan.memory ?? MemorySource.automatic(xen: xen, linux: linux)
+    // All of a pool's pages are handed out, and its peer must know of all.
+    let poolByteCount = plan.poolByteCount.flatMap { GrantReference.pages(for: $0) }
+      .map { $0 * GrantReference.pageSize }
     var pool = try BufferPool(
       ShareRequest(
-        peer: plan.peer, byteCount: plan.poolByteCount ?? plan.byteCount, memory: memory,
+        peer: plan.peer, byteCount: poolByteCount ?? plan.byteCount, memory: memory,
         directory: plan.directory),
       xen: xen, linux: linux)
     let shared = clock.now
@@ -209,6 +212,12 @@ final class ShareSession {
     guard plan.contents.isNeeded, hasBuffer,
       let piece = announced.first(where: { $0.frame == frame })?.piece
     else { return }
+    // A local device that still writes is not waited for here.
+    guard try isIdle(for: .read) else {
+      return loop.after(.milliseconds(5)) { [weak self] in
+        self?.attempt { try self?.takeContents(frame) }
+      }
+    }
     let clock = ContinuousClock()
     let start = clock.now
     let data = piece.offset..<piece.offset + frameByteCount
@@ -237,7 +246,9 @@ final class ShareSession {
       return
     }
     // A local device that still reads is not drawn over, and not waited for.
-    guard let number = link?.nextFrame, try isIdle(), let piece = try room(isLate) else { return }
+    guard let number = link?.nextFrame, try isIdle(for: .write), let piece = try room(isLate) else {
+      return
+    }
     try draw(number, in: piece)
     announced.append((number, piece))
     drawn += 1
@@ -276,9 +287,9 @@ final class ShareSession {
     }
   }
 
-  private func isIdle() throws -> Bool {
+  private func isIdle(for access: BufferAccess) throws -> Bool {
     switch pool {
-    case .some(let pool): try pool.buffer.isIdle(for: .write)
+    case .some(let pool): try pool.buffer.isIdle(for: access)
     case .none: false
     }
   }
