@@ -64,6 +64,50 @@ struct MechanismSessionTests {
     try stage.expectNothingLeft()
   }
 
+  @Test("of a pool that is not whole pages shows each of its frames")
+  func unevenPool() throws {
+    let stage = try Stage()
+    var plan = stage.sharePlan(.pattern(.counting, byteCount: 8192), 8192, frames: 6)
+    plan.poolByteCount = 16383
+    let share = try stage.share(plan)
+    try stage.awaitPublication()
+    #expect(try stage.map(stage.mapPlan(verify: .counting, follows: true)).join() == nil)
+    #expect(share.join() == nil)
+    #expect(try stage.frames(stage.mapOutput).last == 6)
+    #expect(try stage.number("size", of: "shared", stage.shareOutput) == 16384)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("that offers a directory ends with the domain that was to fill it")
+  func offeredToTheDead() throws {
+    let stage = try Stage(isReversed: true)
+    let map = try stage.mapper(stage.mapPlan()) { session in
+      try session.runOffering(
+        MapRequest(
+          domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 4096),
+        limits: BufferLimits())
+    }
+    try stage.await("offered", stage.mapOutput)
+    stage.guest.destroy()
+    let failure = try #require(map.join() as? Failure)
+    #expect(failure.description.contains("has ended"))
+  }
+
+  @Test("that draws a picture needs to know where, and maps nothing else")
+  func drawNowhere() throws {
+    let stage = try Stage()
+    let share = try stage.share(stage.sharePlan(.empty, 8192))
+    try stage.awaitPublication()
+    var plan = stage.mapPlan()
+    plan.drawing = .picture(path: "nowhere.png")
+    let failure = try #require(try stage.map(plan).join() as? Failure)
+    #expect(failure.description.contains("--width"))
+    #expect(try stage.events(stage.mapOutput).isEmpty)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
   @Test("that draws a PNG gives the owner its pixels, and refuses one of another size")
   func drawPicture() throws {
     let stage = try Stage()
