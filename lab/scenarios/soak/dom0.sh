@@ -30,7 +30,6 @@ verdicts() {
 
 mapped() { xen_grants | grep -E '\[0x|^ *\(XEN\) *\[ *[0-9]'; }
 nodes() { xenstore-ls -f | sed 's/ = .*//' | sort; }
-open_files() { ls /proc/[0-9]*/fd/* 2>/dev/null | wc -l; }
 dma_bufs() { sed -n 's/^Total \([0-9]*\) .*/\1/p' /sys/kernel/debug/dma_buf/bufinfo; }
 look() {
   mapped >"/results/mapped.$1"
