@@ -105,12 +105,7 @@ public struct GrantDevice: ~Copyable {
   public func copy(
     _ segments: [GrantCopySegment], of domain: DomainID, into memory: borrowing SharedMemory
   ) throws(XenError) {
-    let byteCount = memory.byteCount
-    // SAFETY: the memory outlives the copy.
-    let refusals = unsafe try memory.withAddress { (base) throws(XenError) in
-      unsafe try copy(segments, of: domain, .fromDomain, base, byteCount: byteCount)
-    }
-    try check(refusals, segments, .copy, domain)
+    try copy(segments, of: domain, .fromDomain, memory)
   }
 
   /// Copies private memory into pieces of pages that another domain granted writable, all of them.
@@ -133,7 +128,7 @@ public struct GrantDevice: ~Copyable {
         segments, of: domain, .toDomain, UnsafeMutableRawPointer(mutating: base),
         byteCount: buffer.count)
     }
-    try check(refusals, segments, .copyTo, domain)
+    try check(refusals, segments, .toDomain, domain)
   }
 
   /// Copies shared memory into pieces of pages that another domain granted writable, all of them.
@@ -148,12 +143,20 @@ public struct GrantDevice: ~Copyable {
   public func copy(
     _ segments: [GrantCopySegment], of domain: DomainID, from memory: borrowing SharedMemory
   ) throws(XenError) {
+    try copy(segments, of: domain, .toDomain, memory)
+  }
+
+  /// Copies pieces either way between granted pages and shared memory, all of them.
+  private func copy(
+    _ segments: [GrantCopySegment], of domain: DomainID, _ direction: GrantCopyDirection,
+    _ memory: borrowing SharedMemory
+  ) throws(XenError) {
     let byteCount = memory.byteCount
     // SAFETY: the memory outlives the copy.
     let refusals = unsafe try memory.withAddress { (base) throws(XenError) in
-      unsafe try copy(segments, of: domain, .toDomain, base, byteCount: byteCount)
+      unsafe try copy(segments, of: domain, direction, base, byteCount: byteCount)
     }
-    try check(refusals, segments, .copyTo, domain)
+    try check(refusals, segments, direction, domain)
   }
 
   /// Copies pieces either way, after a look at each.
@@ -162,26 +165,26 @@ public struct GrantDevice: ~Copyable {
     _ memory: UnsafeMutableRawPointer, byteCount: Int
   ) throws(XenError) -> [GrantCopyRefusal] {
     let driver = driver
-    let name: XenError.Call = direction == .fromDomain ? .copy : .copyTo
     for segment in segments where !segment.fits(byteCount) {
       throw XenError(
-        name, .invalidArgument, domain: domain, subject: .reference(segment.reference))
+        direction.call, .invalidArgument, domain: domain, subject: .reference(segment.reference))
     }
     guard !segments.isEmpty else { return [] }
     // SAFETY: each piece was checked to lie inside the memory, which the caller lends for the call.
-    return try call(name, domain: domain, .references(count: segments.count)) {
+    return try call(direction.call, domain: domain, .references(count: segments.count)) {
       () throws(Errno) in
       unsafe try driver.copy(segments, of: domain, direction, memory)
     }
   }
 
   private func check(
-    _ refusals: [GrantCopyRefusal], _ segments: [GrantCopySegment], _ name: XenError.Call,
-    _ domain: DomainID
+    _ refusals: [GrantCopyRefusal], _ segments: [GrantCopySegment],
+    _ direction: GrantCopyDirection, _ domain: DomainID
   ) throws(XenError) {
     guard let refusal = refusals.first else { return }
     throw XenError(
-      name, .ioError, domain: domain, subject: .reference(segments[refusal.index].reference),
+      direction.call, .ioError, domain: domain,
+      subject: .reference(segments[refusal.index].reference),
       status: refusal.status)
   }
 
@@ -307,6 +310,11 @@ public struct GrantDevice: ~Copyable {
   public func importSupport() -> DmaBufSupport {
     driver.probeImport() == .noSuchFileOrDirectory ? .usable : .notBuilt
   }
+}
+
+extension GrantCopyDirection {
+  /// The call of which an error tells.
+  fileprivate var call: XenError.Call { self == .fromDomain ? .copy : .copyTo }
 }
 
 /// How memory behind a dma-buf is cached.
