@@ -22,15 +22,7 @@ struct DirectoryDecoder {
   private static let mostRuns = 16
 
   init(first: GrantReference, byteCount: Int, limits: BufferLimits) throws(DirectoryError) {
-    guard byteCount > 0, let count = GrantReference.pages(for: byteCount) else {
-      throw .emptyBuffer
-    }
-    guard byteCount <= limits.bytesPerBuffer else {
-      throw .tooLarge(byteCount: byteCount, limit: limits.bytesPerBuffer)
-    }
-    guard count <= limits.pagesPerRequest else {
-      throw .tooManyPages(pages: count, limit: limits.pagesPerRequest)
-    }
+    let count = try limits.pages(for: byteCount)
     guard first.rawValue != 0 else { throw .noDirectory }
     self.count = count
     nextPage = first

@@ -119,10 +119,7 @@ public enum GrantDirectory {
   static func check(
     _ references: [GrantReference], byteCount: Int, limits: BufferLimits
   ) throws(DirectoryError) {
-    // Judges the size as for a directory that is read.
-    _ = try DirectoryDecoder(
-      first: GrantReference(rawValue: 1), byteCount: byteCount, limits: limits)
-    let pages = GrantReference.pages(for: byteCount) ?? 0
+    let pages = try limits.pages(for: byteCount)
     guard references.count >= pages else {
       throw .tooShort(references: references.count, pages: pages)
     }
@@ -175,5 +172,22 @@ public struct BufferLimits: Equatable, Sendable {
   ) {
     self.bytesPerBuffer = bytesPerBuffer
     self.pagesPerRequest = pagesPerRequest
+  }
+
+  /// How many pages a buffer has, if it may be so large.
+  ///
+  /// - Parameter byteCount: the buffer's size in bytes.
+  /// - Throws: `DirectoryError.emptyBuffer` for a size of 0 or less, `.tooLarge` or `.tooManyPages` for one above a limit.
+  func pages(for byteCount: Int) throws(DirectoryError) -> Int {
+    guard byteCount > 0, let count = GrantReference.pages(for: byteCount) else {
+      throw .emptyBuffer
+    }
+    guard byteCount <= bytesPerBuffer else {
+      throw .tooLarge(byteCount: byteCount, limit: bytesPerBuffer)
+    }
+    guard count <= pagesPerRequest else {
+      throw .tooManyPages(pages: count, limit: pagesPerRequest)
+    }
+    return count
   }
 }

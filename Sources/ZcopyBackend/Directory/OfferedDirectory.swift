@@ -20,14 +20,12 @@ public struct OfferedDirectory: ~Copyable {
   public init(
     byteCount: Int, peer: DomainID, limits: BufferLimits, xen: Xen
   ) throws(MapError) {
+    let pages: Int
     do throws(DirectoryError) {
-      // Judges the size as for a directory that is read.
-      _ = try DirectoryDecoder(
-        first: GrantReference(rawValue: 1), byteCount: byteCount, limits: limits)
+      pages = try limits.pages(for: byteCount)
     } catch {
       throw .directory(error, peer)
     }
-    let pages = GrantReference.pages(for: byteCount) ?? 0
     let count = GrantDirectory.pages(for: pages)
     let directory = try mapping { () throws(XenError) in
       try xen.openGrantAllocator().share(pages: count, with: peer, writable: true)
