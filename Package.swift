@@ -44,7 +44,7 @@ let package = Package(
       // For a static executable, after libpng, which needs them.
       linkerSettings: [.linkedLibrary("z"), .linkedLibrary("m")]),
 
-    .target(name: "ZcopyMemory", dependencies: ["CZcopy"], swiftSettings: strict),
+    .target(name: "ZcopyMemory", dependencies: ["CZcopy", system], swiftSettings: strict),
     .target(
       name: "XenGrant", dependencies: ["CXen", "CZcopy", "ZcopyMemory", logging, system],
       swiftSettings: strict),
@@ -54,10 +54,10 @@ let package = Package(
       name: "ZcopyBackend", dependencies: ["CZcopy", "DmaBuf", "XenGrant", logging, system],
       swiftSettings: strict),
     .target(
-      name: "XenSimulator", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],
+      name: "XenSimulator", dependencies: ["CZcopy", "DmaBuf", "XenGrant", logging, system],
       swiftSettings: strict),
     .target(
-      name: "XenContract", dependencies: ["CContract", "CZcopy", "DmaBuf", "XenGrant", system],
+      name: "XenContract", dependencies: ["CContract", "CZcopy", "DmaBuf", "XenGrant", logging, system],
       swiftSettings: strict),
     .executableTarget(
       name: "xen-zcopy-contract",

@@ -1,4 +1,3 @@
-import CZcopy
 public import SystemPackage
 
 /// A call about memory for devices that failed: which, on what, and why.
@@ -62,18 +61,9 @@ extension DmaBufError: CustomStringConvertible {
   public var description: String {
     var line = "cannot \(call.action)"
     if let subject { line += " \(subject)" }
-    line += ": \(errno) (\(symbol) from \(call.rawValue))"
+    line += ": \(errno) (\(errno.symbol) from \(call.rawValue))"
     if let advice { line += "; \(advice)" }
     return line
-  }
-
-  /// The errno's C name, for instance `EINVAL`, or its number where there is none.
-  private var symbol: String {
-    // SAFETY: glibc returns NULL or a string that lives as long as the process.
-    guard let name = unsafe czcopy_errno_name(errno.rawValue) else {
-      return "error \(errno.rawValue)"
-    }
-    return unsafe String(cString: name)
   }
 
   /// What usually helps.

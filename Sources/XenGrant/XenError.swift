@@ -1,5 +1,4 @@
 public import SystemPackage
-import CZcopy
 
 /// A call into Xen that failed: which, on what, and why.
 public struct XenError: Error, Hashable, Sendable {
@@ -104,15 +103,6 @@ extension XenError.Subject: CustomStringConvertible {
     case .path(let path): path
     case .fileDescriptor(let number): "file descriptor \(number)"
     }
-  }
-}
-
-extension Errno {
-  /// The C name, for instance `EINVAL`, or the number where there is none.
-  public var symbol: String {
-    // SAFETY: glibc returns NULL or a string that lives as long as the process.
-    guard let name = unsafe czcopy_errno_name(rawValue) else { return "error \(rawValue)" }
-    return unsafe String(cString: name)
   }
 }
 
