@@ -51,7 +51,7 @@ let package = Package(
     .target(
       name: "DmaBuf", dependencies: ["CZcopy", "ZcopyMemory", system], swiftSettings: strict),
     .target(
-      name: "ZcopyBackend", dependencies: ["CZcopy", "DmaBuf", "XenGrant", logging, system],
+      name: "ZcopyBackend", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],
       swiftSettings: strict),
     .target(
       name: "XenSimulator", dependencies: ["CZcopy", "DmaBuf", "XenGrant", logging, system],

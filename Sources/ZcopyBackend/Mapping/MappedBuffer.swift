@@ -1,5 +1,4 @@
 public import DmaBuf
-import Logging
 public import SystemPackage
 public import XenGrant
 
