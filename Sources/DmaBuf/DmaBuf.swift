@@ -97,16 +97,31 @@ public struct DmaBuf: ~Copyable {
   public borrowing func withProcessorAccess<Result: ~Copyable>(
     _ access: BufferAccess, _ body: () throws -> Result
   ) throws -> Result {
-    try synchronize(access, ends: false)
+    try withProcessorAccess(access, failingAs: { $0 as any Error }, body)
+  }
+
+  /// The same for a body whose errors have one type, as which this call's own are told too.
+  ///
+  /// - Parameters:
+  ///   - access: what `body` does.
+  ///   - failure: makes such an error of one of this call's.
+  ///   - body: reads or writes a mapping of the dma-buf.
+  /// - Returns: what `body` returns.
+  /// - Throws: what `body` throws, or what `failure` makes of a `DmaBufError`.
+  public borrowing func withProcessorAccess<Result: ~Copyable, Failure: Error>(
+    _ access: BufferAccess, failingAs failure: (DmaBufError) -> Failure,
+    _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    do throws(DmaBufError) { try synchronize(access, ends: false) } catch { throw failure(error) }
     let result: Result
-    do {
+    do throws(Failure) {
       result = try body()
     } catch {
       // The first failure is the one to tell.
       try? synchronize(access, ends: true)
       throw error
     }
-    try synchronize(access, ends: true)
+    do throws(DmaBufError) { try synchronize(access, ends: true) } catch { throw failure(error) }
     return result
   }
 

@@ -6,10 +6,10 @@ public protocol BufferContents: AnyObject {
   /// Whether the pages may be written.
   var isWritable: Bool { get }
 
-  /// Lends the pages from the buffer's first byte on, offset included.
-  func withMemory<Result>(
-    _ body: (borrowing SharedMemory) throws -> Result
-  ) rethrows -> Result
+  /// Lends the pages from the buffer's first byte on, offset included; throws what `body` throws.
+  func withMemory<Result, Failure: Error>(
+    _ body: (borrowing SharedMemory) throws(Failure) -> Result
+  ) throws(Failure) -> Result
 }
 
 /// Another domain's pages, mapped here.
@@ -22,15 +22,15 @@ final class GrantedContents: BufferContents {
     self.isWritable = isWritable
   }
 
-  func withMemory<Result>(
-    _ body: (borrowing SharedMemory) throws -> Result
-  ) rethrows -> Result {
+  func withMemory<Result, Failure: Error>(
+    _ body: (borrowing SharedMemory) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
     try Self.lend(mapping, body)
   }
 
-  private static func lend<Result>(
-    _ mapping: borrowing GrantMapping, _ body: (borrowing SharedMemory) throws -> Result
-  ) rethrows -> Result {
+  private static func lend<Result, Failure: Error>(
+    _ mapping: borrowing GrantMapping, _ body: (borrowing SharedMemory) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
     try body(mapping.memory)
   }
 }
@@ -42,15 +42,15 @@ final class CopiedContents: BufferContents {
 
   init(_ mapping: consuming LocalMapping) { self.mapping = consume mapping }
 
-  func withMemory<Result>(
-    _ body: (borrowing SharedMemory) throws -> Result
-  ) rethrows -> Result {
+  func withMemory<Result, Failure: Error>(
+    _ body: (borrowing SharedMemory) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
     try Self.lend(mapping, body)
   }
 
-  private static func lend<Result>(
-    _ mapping: borrowing LocalMapping, _ body: (borrowing SharedMemory) throws -> Result
-  ) rethrows -> Result {
+  private static func lend<Result, Failure: Error>(
+    _ mapping: borrowing LocalMapping, _ body: (borrowing SharedMemory) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
     try body(mapping.memory)
   }
 }

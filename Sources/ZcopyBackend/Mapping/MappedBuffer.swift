@@ -225,17 +225,9 @@ public struct MappedBuffer: ~Copyable {
     _ ranges: [Range<Int>]?, _ direction: GrantCopyDirection, _ copy: borrowing PageCopy,
     _ dmaBuf: borrowing DmaBuf, _ device: borrowing GrantDevice
   ) throws(MapError) {
-    do {
-      try dmaBuf.withProcessorAccess(direction == .fromDomain ? .write : .read) {
-        try copy.transfer(ranges, direction, with: device)
-      }
-    } catch let error as XenError {
-      throw .xen(error)
-    } catch let error as DmaBufError {
-      throw .memory(error)
-    } catch {
-      // Nothing else is thrown above.
-      throw .xen(XenError(.copy, .ioError))
+    let access: BufferAccess = direction == .fromDomain ? .write : .read
+    try dmaBuf.withProcessorAccess(access, failingAs: MapError.memory) { () throws(MapError) in
+      try mapping { () throws(XenError) in try copy.transfer(ranges, direction, with: device) }
     }
   }
 

@@ -29,18 +29,11 @@ struct PageCopy: ~Copyable {
     _ ranges: [Range<Int>]?, _ direction: GrantCopyDirection, with device: borrowing GrantDevice
   ) throws(XenError) {
     let segments = ranges.map { pieces($0) } ?? whole
-    do {
-      try contents.withMemory { memory in
-        switch direction {
-        case .fromDomain: try device.copy(segments, of: domain, into: memory)
-        case .toDomain: try device.copy(segments, of: domain, from: memory)
-        }
+    try contents.withMemory { (memory) throws(XenError) in
+      switch direction {
+      case .fromDomain: try device.copy(segments, of: domain, into: memory)
+      case .toDomain: try device.copy(segments, of: domain, from: memory)
       }
-    } catch let error as XenError {
-      throw error
-    } catch {
-      // Nothing else is thrown above.
-      throw XenError(.copy, .ioError, domain: domain)
     }
   }
 
