@@ -54,6 +54,10 @@ let package = Package(
       name: "ZcopyBackend", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],
       swiftSettings: strict),
     .target(
+      name: "ZcopyService",
+      dependencies: ["CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", logging, system],
+      swiftSettings: strict),
+    .target(
       name: "XenSimulator", dependencies: ["CZcopy", "DmaBuf", "XenGrant", logging, system],
       swiftSettings: strict),
     .target(
@@ -84,6 +88,13 @@ let package = Package(
     .testTarget(
       name: "ZcopyBackendTests",
       dependencies: ["CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", system],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ZcopyServiceTests",
+      dependencies: [
+        "CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyService", logging,
+        system,
+      ],
       swiftSettings: strict),
     .testTarget(
       name: "xen-zcopyTests",

@@ -5,7 +5,9 @@
 #include "dma-buf-shims.h"
 #include "linux-shims.h"
 #include "shared-memory.h"
+#include "socket-shims.h"
 #include "xen-shims.h"
 #include "xen-zcopy.h"
+#include "xen-zcopyd.h"
 
 #endif

@@ -1,0 +1,32 @@
+// Shims over Unix sockets that pass descriptors: the macros of cmsg(3) cannot be imported.
+#ifndef CZCOPY_SOCKET_SHIMS_H
+#define CZCOPY_SOCKET_SHIMS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+// The calls below return 0 or more, or a negative errno.
+
+// The most descriptors that come with one message; what Linux lets through is 253.
+#define CZCOPY_DESCRIPTORS_MAX 16
+
+// A socket of type SOCK_SEQPACKET, non-blocking and close-on-exec, that listens at a path. A socket that is there already
+// and that nobody serves is replaced; EADDRINUSE if somebody does.
+int czcopy_listen(const char *path, mode_t mode);
+// The next connection of such a socket, non-blocking and close-on-exec.
+int czcopy_accept(int socket);
+// A socket that is connected to a path, of type SOCK_SEQPACKET or SOCK_DGRAM, non-blocking if asked for.
+int czcopy_connect(const char *path, int type, int is_non_blocking);
+// Who is on the other side of a connection.
+int czcopy_peer(int socket, int32_t *process, uint32_t *user, uint32_t *group);
+
+// Sends one message, with descriptors, without SIGPIPE and without waiting. EAGAIN: the other side does not read.
+int czcopy_send(int socket, const void *bytes, size_t count, const int *descriptors, size_t descriptor_count);
+// Receives one message without waiting; descriptors are close-on-exec. The number of bytes, 0 at the end of the connection.
+// EMSGSIZE if it was longer than the room, or had more than CZCOPY_DESCRIPTORS_MAX descriptors: none are left open then.
+int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_t *descriptor_count);
+// Bytes of randomness that nobody can guess.
+int czcopy_random(void *bytes, size_t count);
+
+#endif
