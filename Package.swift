@@ -58,10 +58,10 @@ let package = Package(
       dependencies: ["CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", logging, system],
       swiftSettings: strict),
     .target(
-      name: "XenSimulator", dependencies: ["CZcopy", "DmaBuf", "XenGrant", logging, system],
+      name: "XenSimulator", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],
       swiftSettings: strict),
     .target(
-      name: "XenContract", dependencies: ["CContract", "CZcopy", "DmaBuf", "XenGrant", logging, system],
+      name: "XenContract", dependencies: ["CContract", "CZcopy", "DmaBuf", "XenGrant", system],
       swiftSettings: strict),
     .executableTarget(
       name: "xen-zcopy-contract",
