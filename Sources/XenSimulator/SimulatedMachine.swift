@@ -27,6 +27,7 @@ public final class SimulatedMachine: Sendable {
   ///   - maptrack: the most foreign pages that it maps at the same time.
   ///   - hasDmaBuf: whether its kernel's gntdev was built with dma-buf support.
   ///   - hasUdmabuf: whether its kernel has udmabuf.
+  ///   - mayOpenUdmabuf: whether its processes have the right to it.
   ///   - udmabufLimit: the most bytes of one udmabuf, udmabuf's `size_limit_mb`.
   ///   - udmabufListLimit: the most pieces of one udmabuf, udmabuf's `list_limit`.
   ///   - heaps: the names of its dma-buf heaps.
@@ -37,8 +38,8 @@ public final class SimulatedMachine: Sendable {
   public func addDomain(
     kind: DomainKind = .pvh, name: String? = nil, grantFrames: Int = 64,
     gntallocLimit: Int = 1024, gntdevLimit: Int = 65536, maptrack: Int = 262_144,
-    hasDmaBuf: Bool = true, hasUdmabuf: Bool = true, udmabufLimit: Int = 64 << 20,
-    udmabufListLimit: Int = 1024, heaps: [String] = ["system"],
+    hasDmaBuf: Bool = true, hasUdmabuf: Bool = true, mayOpenUdmabuf: Bool = true,
+    udmabufLimit: Int = 64 << 20, udmabufListLimit: Int = 1024, heaps: [String] = ["system"],
     hasScatteredMemory: Bool = false
   ) throws(Errno) -> SimulatedDomain {
     let limits = DomainLimits(
@@ -46,7 +47,7 @@ public final class SimulatedMachine: Sendable {
       maptrack: maptrack, hasDmaBuf: hasDmaBuf,
       hasScatteredMemory: hasScatteredMemory,
       udmabuf: hasUdmabuf ? UdmabufLimits(byteCount: udmabufLimit, pieces: udmabufListLimit) : nil,
-      heaps: heaps)
+      mayOpenUdmabuf: mayOpenUdmabuf, heaps: heaps)
     return try state.withLock { (state) throws(Errno) -> SimulatedDomain in
       guard let number = UInt16(exactly: state.domains.count),
         let id = DomainID(rawValue: number)

@@ -29,7 +29,12 @@ extension SimulatedProcess: DmaBufPlatform {
   public func heapNames() -> [String] { limits.heaps.sorted() }
 
   public func probeUdmabuf() -> Errno? {
-    limits.udmabuf == nil ? .noSuchFileOrDirectory : nil
+    do throws(Errno) {
+      _ = try limits.openUdmabuf()
+      return nil
+    } catch {
+      return error
+    }
   }
 
   public func udmabufLimit() -> Int? { limits.udmabuf?.byteCount }

@@ -1,5 +1,4 @@
 import DmaBuf
-import SystemPackage
 import XenContract
 import XenGrant
 
@@ -38,34 +37,15 @@ struct RealBench: ContractBench {
     self.ownerDomain = ownerDomain ?? mapperDomain
     ownerXen = ownerDomain == nil ? xen : nil
     ownerLinux = ownerDomain == nil ? Linux() : nil
-    allocatorLimit = Self.number("/sys/module/xen_gntalloc/parameters/limit")
-    deviceLimit = Self.number("/sys/module/xen_gntdev/parameters/limit")
+    allocatorLimit = Files.number(in: "/sys/module/xen_gntalloc/parameters/limit")
+    deviceLimit = Files.number(in: "/sys/module/xen_gntdev/parameters/limit")
   }
 
   func census() -> [String: Int] {
-    let maps = Self.text("/proc/self/maps") ?? ""
+    let maps = Files.text(of: "/proc/self/maps") ?? ""
     return [
       "open descriptors": (0..<Int32(4096)).count { fcntl($0, F_GETFD) >= 0 },
       "mappings of Xen's devices": maps.split(separator: "\n").count { $0.contains("/dev/xen/") },
     ]
-  }
-
-  private static func number(_ path: String) -> Int? {
-    text(path).flatMap { Int($0.prefix { $0 != "\n" }) }
-  }
-
-  private static func text(_ path: String) -> String? {
-    guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
-    else { return nil }
-    defer { try? file.close() }
-    var text: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 4096)
-    // SAFETY: read writes at most the buffer's size.
-    while let count = unsafe try? buffer.withUnsafeMutableBytes({ unsafe try file.read(into: $0) }),
-      count > 0
-    {
-      text += buffer[..<count]
-    }
-    return String(decoding: text, as: UTF8.self)
   }
 }

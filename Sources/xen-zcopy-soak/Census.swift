@@ -1,4 +1,4 @@
-import SystemPackage
+import DmaBuf
 import XenGrant
 
 #if canImport(Glibc)
@@ -28,19 +28,8 @@ struct Census {
 
   /// The first number in the line that begins so.
   private static func number(after beginning: String, in path: String) -> Int? {
-    guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
-    else { return nil }
-    defer { try? file.close() }
-    var text: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 4096)
-    // SAFETY: read writes at most the buffer's size.
-    while let count = unsafe try? buffer.withUnsafeMutableBytes({ unsafe try file.read(into: $0) }),
-      count > 0
-    {
-      text += buffer[..<count]
-    }
-    let lines = String(decoding: text, as: UTF8.self).split(separator: "\n")
-    let line = lines.first { $0.hasPrefix(beginning) }?.dropFirst(beginning.count)
+    let lines = Files.text(of: path)?.split(separator: "\n")
+    let line = lines?.first { $0.hasPrefix(beginning) }?.dropFirst(beginning.count)
     return line?.split { $0 == " " || $0 == "\t" }.first.flatMap { Int($0) }
   }
 }

@@ -29,7 +29,7 @@ struct Means {
     mechanisms = Mechanism.allCases.filter { mechanism in
       switch mechanism {
       case .dmabuf: exports
-      case .copy: support.hasUdmabuf
+      case .copy: support.udmabufObstacle == nil
       case .cpu: true
       }
     }

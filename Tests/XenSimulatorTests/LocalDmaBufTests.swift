@@ -125,7 +125,7 @@ struct LocalDmaBufTests {
       refusal([piece(0, 4096, of: dmaBuf.fileDescriptor.rawValue)]) == Errno(rawValue: EBADFD))
   }
 
-  @Test("A domain may have neither udmabuf nor heaps, or heaps of any name")
+  @Test("A domain may have neither udmabuf nor heaps, no right to udmabuf, or heaps of any name")
   func missing() throws {
     let bare = try machine.addDomain(hasUdmabuf: false, heaps: [])
     let file = try bare.linux.makeMemoryFile(named: "frame", byteCount: 4096)
@@ -134,6 +134,10 @@ struct LocalDmaBufTests {
     #expect(bare.linux.udmabufSupport() == .noSuchFileOrDirectory)
     #expect(bare.linux.udmabufLimit == nil)
     #expect(bare.linux.heaps == [])
+    let barred = try machine.addDomain(mayOpenUdmabuf: false)
+    let refusal = #expect(throws: DmaBufError.self) { _ = try barred.linux.makeDmaBuf(of: file) }
+    #expect(refusal?.errno == .permissionDenied)
+    #expect(barred.linux.udmabufSupport() == .permissionDenied)
     let board = try machine.addDomain(heaps: ["system", "linux,cma"])
     #expect(board.linux.heaps == ["linux,cma", "system"])
     #expect(board.linux.udmabufSupport() == nil)

@@ -1,7 +1,5 @@
-import Glibc
+import DmaBuf
 import Testing
-
-@testable import ZcopyBackend
 
 /// What reviews would have to look for otherwise.
 @Suite("The package's sources")
@@ -12,32 +10,14 @@ struct PackageRulesTests {
     let root = #filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined()
     let found = files("\(root)/Sources", "")
     try #require(found.count > 50)
-    return try found.map { path in (path, try text("\(root)/Sources/\(path)")) }
+    return try found.map { path in (path, try #require(Files.text(of: "\(root)/Sources/\(path)"))) }
   }
 
   private func files(_ root: String, _ path: String) -> [String] {
-    DirectoryListing.names("\(root)/\(path)").sorted().flatMap { name -> [String] in
+    Files.names(in: "\(root)/\(path)").sorted().flatMap { name -> [String] in
       let below = path.isEmpty ? name : "\(path)/\(name)"
       return name.hasSuffix(".swift") ? [below] : name.contains(".") ? [] : files(root, below)
     }
-  }
-
-  private func text(_ path: String) throws -> String {
-    // SAFETY: the stream is closed after its last use, and the buffer is an array that outlives each read.
-    let stream = unsafe fopen(path, "r")
-    guard let stream = unsafe stream else { throw Unreadable(path: path) }
-    defer { unsafe _ = fclose(stream) }
-    var bytes: [UInt8] = []
-    var part = [UInt8](repeating: 0, count: 65536)
-    while true {
-      let count = unsafe fread(&part, 1, part.count, stream)
-      guard count > 0 else { return String(decoding: bytes, as: UTF8.self) }
-      bytes += part[..<count]
-    }
-  }
-
-  private struct Unreadable: Error {
-    let path: String
   }
 
   /// The modules that a file imports.

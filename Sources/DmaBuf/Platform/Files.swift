@@ -4,10 +4,10 @@ import SystemPackage
   import Glibc
 #endif
 
-/// The little files of /dev, /proc and /sys. What cannot be read is not there.
-enum Files {
+/// The little files of /dev, /proc and /sys, for all that is in this package. What cannot be read is not there.
+package enum Files {
   /// The names in a directory, in no order.
-  static func names(in directory: String) -> [String] {
+  package static func names(in directory: String) -> [String] {
     // SAFETY: the stream is closed after its last use, and each entry is read before the next is asked for.
     guard let stream = unsafe opendir(directory) else { return [] }
     defer { unsafe _ = closedir(stream) }
@@ -22,7 +22,7 @@ enum Files {
   }
 
   /// All of a file.
-  static func text(of path: String) -> String? {
+  package static func text(of path: String) -> String? {
     guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
     else { return nil }
     defer { try? file.close() }
@@ -39,8 +39,22 @@ enum Files {
     }
   }
 
+  /// All of a file without the white space at its ends.
+  package static func trimmedText(of path: String) -> String? {
+    guard let text = text(of: path) else { return nil }
+    guard let first = text.firstIndex(where: { !$0.isWhitespace }),
+      let last = text.lastIndex(where: { !$0.isWhitespace })
+    else { return "" }
+    return String(text[first...last])
+  }
+
+  /// The number that is all of a file.
+  package static func number(in path: String) -> Int? {
+    trimmedText(of: path).flatMap { Int($0) }
+  }
+
   /// What a symbolic link says.
-  static func target(of path: String) -> String? {
+  package static func target(of path: String) -> String? {
     var characters = [CChar](repeating: 0, count: Int(PATH_MAX))
     // SAFETY: the kernel writes into the array at most as many characters as it has.
     let count = unsafe readlink(path, &characters, characters.count)

@@ -63,8 +63,7 @@ public struct SystemDmaBufs: DmaBufPlatform {
   }
 
   public func udmabufLimit() -> Int? {
-    guard let text = Files.text(of: Self.sizeLimit), let megabytes = Int(text.prefix { $0 != "\n" })
-    else { return nil }
+    guard let megabytes = Files.number(in: Self.sizeLimit) else { return nil }
     let (bytes, overflow) = megabytes.multipliedReportingOverflow(by: 1 << 20)
     return overflow ? nil : bytes
   }

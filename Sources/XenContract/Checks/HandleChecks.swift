@@ -1,3 +1,4 @@
+import DmaBuf
 import SystemPackage
 import XenGrant
 
@@ -59,15 +60,7 @@ enum HandleChecks {
   /// Descriptors of this process that are devices of Xen's.
   private static func openXenDevices() -> [Int32] {
     (0..<Int32(1024)).filter { descriptor in
-      var target = [CChar](repeating: 0, count: 64)
-      // SAFETY: readlink writes at most the array's size.
-      let count = unsafe target.withUnsafeMutableBufferPointer {
-        guard let base = $0.baseAddress else { return -1 }
-        return unsafe readlink("/proc/self/fd/\(descriptor)", base, $0.count)
-      }
-      guard count > 0 else { return false }
-      return String(decoding: target[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
-        .hasPrefix("/dev/xen/")
+      Files.target(of: "/proc/self/fd/\(descriptor)")?.hasPrefix("/dev/xen/") == true
     }
   }
 }

@@ -72,16 +72,6 @@ enum HolderChecks {
     },
   ]
 
-  /// What a symbolic link says.
-  static func target(of path: String) -> String? {
-    var characters = [CChar](repeating: 0, count: Int(PATH_MAX))
-    // SAFETY: the kernel writes into the array at most as many characters as it has.
-    let count = unsafe readlink(path, &characters, characters.count)
-    guard count >= 0 else { return nil }
-    return String(
-      decoding: characters.prefix(count).lazy.map(UInt8.init(bitPattern:)), as: UTF8.self)
-  }
-
   private static var hasBufferInformation: Bool {
     // SAFETY: the path is a C string for the length of the call.
     unsafe Glibc.access("/sys/kernel/debug/dma_buf/bufinfo", R_OK) == 0
@@ -96,7 +86,7 @@ enum HolderChecks {
 
   /// This process as a holder.
   private static func own(descriptors: Int, mappings: Int) -> DmaBufHolder {
-    let command = target(of: "/proc/self/exe")?.split(separator: "/").last ?? ""
+    let command = Files.target(of: "/proc/self/exe")?.split(separator: "/").last ?? ""
     return .process(
       id: Int(getpid()), command: String(command.utf8.prefix(15)) ?? "", descriptors: descriptors,
       mappings: mappings)

@@ -131,7 +131,7 @@ enum UdmabufChecks {
       ] {
         try buffer.setName(name)
         try expect(
-          "the file's name", HolderChecks.target(of: "/proc/self/fd/\(descriptor)"),
+          "the file's name", Files.target(of: "/proc/self/fd/\(descriptor)"),
           is: "/dmabuf:\(kept)")
       }
     },

@@ -38,9 +38,7 @@ extension MachineState {
   mutating func makeDmaBuf(
     of pieces: [MemoryFilePiece], in domain: DomainID
   ) throws(Errno) -> Int32 {
-    guard let limits = domains[Int(domain.rawValue)].limits.udmabuf else {
-      throw .noSuchFileOrDirectory
-    }
+    let limits = try domains[Int(domain.rawValue)].limits.openUdmabuf()
     guard pieces.count <= limits.pieces else { throw .invalidArgument }
     var frames: [PageFrame] = []
     var stores: [FileIdentity: PageStore] = [:]

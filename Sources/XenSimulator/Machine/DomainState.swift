@@ -55,8 +55,17 @@ struct DomainLimits: Sendable {
   let hasScatteredMemory: Bool
   /// Nil where there is no udmabuf.
   let udmabuf: UdmabufLimits?
+  /// Whether its processes have the right to /dev/udmabuf.
+  let mayOpenUdmabuf: Bool
   /// The names of its dma-buf heaps.
   let heaps: [String]
+
+  /// What udmabuf allows, or the errno with which it does not open.
+  func openUdmabuf() throws(Errno) -> UdmabufLimits {
+    guard let udmabuf else { throw .noSuchFileOrDirectory }
+    guard mayOpenUdmabuf else { throw .permissionDenied }
+    return udmabuf
+  }
 }
 
 /// What udmabuf makes at most.

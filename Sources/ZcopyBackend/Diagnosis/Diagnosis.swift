@@ -2,10 +2,6 @@ public import DmaBuf
 import SystemPackage
 public import XenGrant
 
-#if canImport(Glibc)
-  import Glibc
-#endif
-
 /// What this domain can do with shared buffers, and why not where it cannot.
 public struct Diagnosis: Sendable {
   /// One thing that was looked at.
@@ -60,7 +56,7 @@ public struct Diagnosis: Sendable {
       findings.append(Finding(name: name, verdict: verdict, text: text))
     }
 
-    let underXen = TextFile.read("\(root)/sys/hypervisor/type") == "xen"
+    let underXen = Files.trimmedText(of: "\(root)/sys/hypervisor/type") == "xen"
     add("xen", underXen ? .good : .bad, Self.xenVersion(root, underXen: underXen))
     if underXen { add("domain", .note, Self.domain(root)) }
 
@@ -68,7 +64,7 @@ public struct Diagnosis: Sendable {
     do throws(XenError) {
       let device = try xen.openGrantDevice()
       let limit =
-        TextFile.read("\(root)\(GrantDeviceLimit.path)").flatMap { Int($0) }
+        Files.number(in: "\(root)\(GrantDeviceLimit.path)")
         .map { "at most \($0) pages a buffer" } ?? "limit unknown"
       add("gntdev", .good, "/dev/xen/gntdev opens; \(limit)")
       export = device.exportSupport()
@@ -78,7 +74,7 @@ public struct Diagnosis: Sendable {
     do throws(XenError) {
       _ = try xen.openGrantAllocator()
       let limit =
-        TextFile.read("\(root)/sys/module/xen_gntalloc/parameters/limit").flatMap { Int($0) }
+        Files.number(in: "\(root)/sys/module/xen_gntalloc/parameters/limit")
         .map { "at most \($0) pages in all (\($0 / 256) MiB)" } ?? "limit unknown"
       add("gntalloc", .good, "/dev/xen/gntalloc opens; \(limit)")
     } catch {
@@ -96,9 +92,9 @@ public struct Diagnosis: Sendable {
     } catch {
       add("xenstore", .bad, "\(error)")
     }
-    let udmabuf = linux.udmabufSupport()
-    add("udmabuf", .note, Self.text(udmabuf: udmabuf, limit: linux.udmabufLimit))
     let sharing = SharingSupport(xen: xen, linux: linux)
+    let udmabuf = sharing.udmabufObstacle
+    add("udmabuf", .note, Self.text(udmabuf: udmabuf, limit: linux.udmabufLimit))
     add(
       "dma-heaps", .note,
       sharing.heaps.isEmpty
@@ -179,7 +175,7 @@ public struct Diagnosis: Sendable {
   private static func obstacle(_ source: MemorySource, _ support: SharingSupport) -> String {
     switch source {
     case .gntalloc: "there is no usable /dev/xen/gntalloc"
-    case .udmabuf where support.obstacle == nil: text(udmabuf: .noSuchFileOrDirectory, limit: nil)
+    case .udmabuf where support.obstacle == nil: text(udmabuf: support.udmabufObstacle, limit: nil)
     default: support.obstacle.map { "\($0)" } ?? "it cannot be granted"
     }
   }
@@ -199,32 +195,14 @@ public struct Diagnosis: Sendable {
       return "this system does not run on Xen, or its kernel does not tell (/sys/hypervisor/type)"
     }
     let version = "\(root)/sys/hypervisor/version"
-    let major = TextFile.read("\(version)/major") ?? "?"
-    let minor = TextFile.read("\(version)/minor") ?? "?"
-    return "Xen \(major).\(minor)\(TextFile.read("\(version)/extra") ?? "")"
+    let major = Files.trimmedText(of: "\(version)/major") ?? "?"
+    let minor = Files.trimmedText(of: "\(version)/minor") ?? "?"
+    return "Xen \(major).\(minor)\(Files.trimmedText(of: "\(version)/extra") ?? "")"
   }
 
   private static func domain(_ root: String) -> String {
-    let type = TextFile.read("\(root)/sys/hypervisor/guest_type") ?? "type unknown"
-    let capabilities = TextFile.read("\(root)/proc/xen/capabilities") ?? ""
+    let type = Files.trimmedText(of: "\(root)/sys/hypervisor/guest_type") ?? "type unknown"
+    let capabilities = Files.trimmedText(of: "\(root)/proc/xen/capabilities") ?? ""
     return capabilities.contains("control_d") ? "\(type) control domain (dom0)" : "\(type) guest"
-  }
-}
-
-/// The names in a directory.
-enum DirectoryListing {
-  /// The names, without `.` and `..`; none if the directory cannot be read.
-  static func names(_ path: String) -> [String] {
-    // SAFETY: the stream is closed before it goes, and each entry is read before the next is asked for.
-    guard let stream = unsafe opendir(path) else { return [] }
-    defer { unsafe _ = closedir(stream) }
-    var names: [String] = []
-    while let entry = unsafe readdir(stream) {
-      let name = unsafe withUnsafeBytes(of: entry.pointee.d_name) { bytes in
-        unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-      }
-      if name != ".", name != ".." { names.append(name) }
-    }
-    return names
   }
 }

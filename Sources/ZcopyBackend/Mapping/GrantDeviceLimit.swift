@@ -1,3 +1,5 @@
+import DmaBuf
+
 /// gntdev's `limit`: the most pages that one request may map.
 public enum GrantDeviceLimit {
   /// What the kernel starts with.
@@ -8,6 +10,6 @@ public enum GrantDeviceLimit {
 
   /// The limit now, or nil where the kernel does not tell.
   public static func current() -> Int? {
-    TextFile.read(path).flatMap { Int($0) }
+    Files.number(in: path)
   }
 }

@@ -74,14 +74,14 @@ public struct SharingSupport: Sendable {
   public let isPV: Bool
   /// Whether gntalloc opens.
   public let hasAllocator: Bool
-  /// Whether udmabuf opens.
-  public let hasUdmabuf: Bool
+  /// Why udmabuf does not open, or nil.
+  public let udmabufObstacle: Errno?
   /// The heaps.
   public let heaps: [String]
 
   /// Looks at this domain.
   public init(xen: Xen, linux: Linux) {
-    hasUdmabuf = linux.udmabufSupport() == nil
+    udmabufObstacle = linux.udmabufSupport()
     heaps = linux.heaps
     do throws(XenError) {
       _ = try xen.openGrantAllocator()
@@ -112,7 +112,7 @@ public struct SharingSupport: Sendable {
   public var best: MemorySource {
     guard obstacle == nil else { return .gntalloc }
     if !isPV, heaps.contains("system") { return .heap("system") }
-    return hasUdmabuf ? .udmabuf : .gntalloc
+    return udmabufObstacle == nil ? .udmabuf : .gntalloc
   }
 
   /// Whether memory of that source can be shared; nil where it depends on where the memory lies: in a PV domain other
@@ -120,7 +120,7 @@ public struct SharingSupport: Sendable {
   public func works(_ source: MemorySource) -> Bool? {
     switch source {
     case .gntalloc: hasAllocator
-    case .udmabuf: obstacle == nil && hasUdmabuf
+    case .udmabuf: obstacle == nil && udmabufObstacle == nil
     case .heap(let name): obstacle == nil && heaps.contains(name) ? (isPV ? nil : true) : false
     case .fileDescriptor: obstacle == nil ? (isPV ? nil : true) : false
     }

@@ -38,7 +38,8 @@ final class ProcessTree {
     try write(text, to: "/sys/kernel/debug/dma_buf/bufinfo")
   }
 
-  private func write(_ text: String, to path: String) throws {
+  /// Makes a file, its path below the root.
+  func write(_ text: String, to path: String) throws {
     try makeParents(of: path)
     let file = try FileDescriptor.open(
       FilePath(root + path), .writeOnly, options: [.create, .truncate, .closeOnExec],

@@ -141,6 +141,19 @@ struct DiagnosisTests {
     #expect(finding("share-udmabuf", built)?.text.contains("module udmabuf") == true)
   }
 
+  @Test("says of udmabuf why it does not open, wherever it would be used")
+  func udmabufWithoutRights() throws {
+    let tree = try FileTree(Self.files)
+    let diagnosis = diagnosis(
+      try SimulatedMachine().addDomain(mayOpenUdmabuf: false, heaps: []), tree.root)
+    for name in ["udmabuf", "map-copy", "share-udmabuf"] {
+      #expect(
+        finding(name, diagnosis)?.text == "/dev/udmabuf does not open: \(Errno.permissionDenied)")
+    }
+    #expect(works(diagnosis)["share-udmabuf"] == false)
+    #expect(diagnosis.memory == .gntalloc)
+  }
+
   @Test("names a guest a guest")
   func guest() throws {
     var files = Self.files
@@ -209,15 +222,5 @@ struct DiagnosisTests {
         #expect(!finding.text.isEmpty && !finding.text.contains("\n"))
       }
     }
-  }
-
-  @Test("reads little files without the white space at their ends")
-  func textFile() throws {
-    let tree = try FileTree(["/a": " 4\t\n", "/b": "\n", "/c": ""])
-    #expect(TextFile.read("\(tree.root)/a") == "4")
-    #expect(TextFile.read("\(tree.root)/b") == "")
-    #expect(TextFile.read("\(tree.root)/c") == "")
-    #expect(TextFile.read("\(tree.root)/d") == nil)
-    #expect(TextFile.read(tree.root) == "")
   }
 }
