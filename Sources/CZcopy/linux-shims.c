@@ -19,22 +19,41 @@ int czcopy_epoll_create(void) {
     return epoll < 0 ? -errno : epoll;
 }
 
-int czcopy_epoll_add(int epoll, int descriptor, uint64_t number) {
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = number};
-    return epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) < 0 ? -errno : 0;
+static int control(int epoll, int operation, int descriptor, uint64_t number, uint32_t interest) {
+    struct epoll_event event = {.data.u64 = number};
+    if (interest & CZCOPY_READABLE)
+        event.events |= EPOLLIN;
+    if (interest & CZCOPY_WRITABLE)
+        event.events |= EPOLLOUT;
+    return epoll_ctl(epoll, operation, descriptor, &event) < 0 ? -errno : 0;
+}
+
+int czcopy_epoll_add(int epoll, int descriptor, uint64_t number, uint32_t interest) {
+    return control(epoll, EPOLL_CTL_ADD, descriptor, number, interest);
+}
+
+int czcopy_epoll_change(int epoll, int descriptor, uint64_t number, uint32_t interest) {
+    return control(epoll, EPOLL_CTL_MOD, descriptor, number, interest);
 }
 
 int czcopy_epoll_remove(int epoll, int descriptor) {
     return epoll_ctl(epoll, EPOLL_CTL_DEL, descriptor, NULL) < 0 ? -errno : 0;
 }
 
-int czcopy_epoll_wait(int epoll, uint64_t *numbers, int capacity, int milliseconds) {
-    struct epoll_event events[16];
-    int count = epoll_wait(epoll, events, capacity < 16 ? capacity : 16, milliseconds);
+static uint32_t readiness(uint32_t events) {
+    // Whoever waits for either learns by reading or writing what is wrong.
+    if (events & (EPOLLERR | EPOLLHUP))
+        return CZCOPY_READABLE | CZCOPY_WRITABLE;
+    return (events & EPOLLIN ? CZCOPY_READABLE : 0) | (events & EPOLLOUT ? CZCOPY_WRITABLE : 0);
+}
+
+int czcopy_epoll_wait(int epoll, czcopy_ready *ready, int milliseconds) {
+    struct epoll_event events[CZCOPY_READY_CAPACITY];
+    int count = epoll_wait(epoll, events, CZCOPY_READY_CAPACITY, milliseconds);
     if (count < 0)
         return errno == EINTR ? 0 : -errno;
     for (int i = 0; i < count; i++)
-        numbers[i] = events[i].data.u64;
+        ready[i] = (czcopy_ready){events[i].data.u64, readiness(events[i].events)};
     return count;
 }
 
@@ -60,11 +79,12 @@ void czcopy_drain_timer(int timer) {
         return;
 }
 
-int czcopy_signals(int first, int second) {
+int czcopy_signals(const int *numbers, size_t count) {
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, first);
-    sigaddset(&set, second);
+    for (size_t i = 0; i < count; i++)
+        if (sigaddset(&set, numbers[i]) < 0)
+            return -errno;
     int error = pthread_sigmask(SIG_BLOCK, &set, NULL);
     if (error)
         return -error;

@@ -7,19 +7,31 @@
 
 // The calls below return 0 or more, or a negative errno, unless they say otherwise.
 
-// epoll, with a number of the caller's for each descriptor that is waited on for input.
+// epoll, with a number of the caller's for each descriptor, and what it is waited for: either or both of these.
+#define CZCOPY_READABLE 1u
+#define CZCOPY_WRITABLE 2u
 int czcopy_epoll_create(void);
-int czcopy_epoll_add(int epoll, int descriptor, uint64_t number);
+int czcopy_epoll_add(int epoll, int descriptor, uint64_t number, uint32_t interest);
+int czcopy_epoll_change(int epoll, int descriptor, uint64_t number, uint32_t interest);
 int czcopy_epoll_remove(int epoll, int descriptor);
-// Waits so many milliseconds, -1 for ever; the numbers of what is ready, and how many.
-int czcopy_epoll_wait(int epoll, uint64_t *numbers, int capacity, int milliseconds);
+
+// A descriptor that is ready, by its number. One in error or at its end is ready for either.
+typedef struct {
+    uint64_t number;
+    uint32_t readiness;
+} czcopy_ready;
+
+// The most that one wait tells.
+#define CZCOPY_READY_CAPACITY 16
+// Waits so many milliseconds, -1 for ever; what is ready, and how many, no more than there is room for.
+int czcopy_epoll_wait(int epoll, czcopy_ready *ready, int milliseconds);
 
 // A timer that expires every so many nanoseconds: a descriptor, non-blocking and close-on-exec.
 int czcopy_timer(uint64_t nanoseconds);
 // Forgets that a timer has expired.
 void czcopy_drain_timer(int timer);
-// Blocks two signals and makes a descriptor, non-blocking and close-on-exec, that reads them.
-int czcopy_signals(int first, int second);
+// Blocks signals and makes a descriptor, non-blocking and close-on-exec, that reads them.
+int czcopy_signals(const int *numbers, size_t count);
 // The next signal of such a descriptor, or 0.
 int czcopy_next_signal(int signals);
 // A descriptor that is readable once the process has ended.

@@ -40,9 +40,9 @@ final class StoreWatches {
   func add(_ watch: StoreWatchEvent) throws(Errno) {
     guard connections[watch] == nil else { throw .fileExists }
     let connection = try WatchConnection(watch)
-    try check(czcopy_epoll_add(epoll, connection.fileDescriptor, 0))
+    try check(czcopy_epoll_add(epoll, connection.fileDescriptor, 0, CZCOPY_READABLE))
     // Without watches nobody is to be woken.
-    if connections.isEmpty { try check(czcopy_epoll_add(epoll, timer, 0)) }
+    if connections.isEmpty { try check(czcopy_epoll_add(epoll, timer, 0, CZCOPY_READABLE)) }
     connections[watch] = connection
   }
 

@@ -5,21 +5,45 @@ public import SystemPackage
 ///
 /// Not thread safe: everything happens on the thread that runs it. Registered descriptors stay their owners'.
 public final class EventLoop {
-  /// What is called when a descriptor becomes readable.
+  /// What is called when something has happened.
   public typealias Handler = () -> Void
+
+  /// What a descriptor is waited for, and what it is ready for.
+  public struct Interest: OptionSet, Sendable {
+    /// The bits that `czcopy_epoll_add` takes.
+    public let rawValue: UInt32
+
+    /// An interest of those bits.
+    public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    /// There is something to read, an end or an error.
+    public static let readable = Interest(rawValue: CZCOPY_READABLE)
+    /// There is room to write, an end or an error.
+    public static let writable = Interest(rawValue: CZCOPY_WRITABLE)
+  }
 
   /// Names a registration; never reused.
   public struct Registration: Hashable, Sendable {
     fileprivate let number: UInt64
   }
 
+  private struct Entry {
+    let descriptor: FileDescriptor
+    var interest: Interest
+    /// Whether the descriptor closes with the registration.
+    let isOwned: Bool
+    let handler: (Interest) -> Void
+  }
+
   private let epoll: FileDescriptor
-  private var handlers: [UInt64: (descriptor: FileDescriptor, handler: Handler)] = [:]
-  private var owned: [UInt64: FileDescriptor] = [:]
+  private var entries: [UInt64: Entry] = [:]
   private var nextNumber: UInt64 = 1
   private var isStopped = false
+  /// What the kernel told at the last wait, in a buffer for all waits, and which of it is still to be told.
+  private var ready = [czcopy_ready](repeating: czcopy_ready(), count: Int(CZCOPY_READY_CAPACITY))
+  private var untold = 0..<0
   /// What is called once, and when; few, so that a list serves.
-  private var delayed: [(number: UInt64, due: ContinuousClock.Instant, handler: Handler)] = []
+  private var delayed: [(due: ContinuousClock.Instant, handler: Handler)] = []
   private let clock = ContinuousClock()
 
   /// A loop without registrations.
@@ -30,7 +54,7 @@ public final class EventLoop {
   }
 
   deinit {
-    for descriptor in owned.values { try? descriptor.close() }
+    for entry in entries.values where entry.isOwned { try? entry.descriptor.close() }
     try? epoll.close()
   }
 
@@ -41,11 +65,58 @@ public final class EventLoop {
   public func onReadable(
     _ descriptor: FileDescriptor, _ handler: @escaping Handler
   ) throws(Errno) -> Registration {
+    try onReady(descriptor, for: .readable) { _ in handler() }
+  }
+
+  /// Calls the handler whenever the descriptor is ready for what it is waited for, until it is removed.
+  ///
+  /// A descriptor is registered once: who reads from a socket, and at times waits until it takes more, has one handler for
+  /// both and changes the interest by ``change(_:to:)``.
+  ///
+  /// - Parameters:
+  ///   - descriptor: what is waited for.
+  ///   - interest: for what. A descriptor at its end or in error is ready for all of it.
+  ///   - handler: is told for what of it the descriptor is ready.
+  /// - Throws: `Errno` with EEXIST if it is registered already, EPERM if it cannot be waited for.
+  @discardableResult
+  public func onReady(
+    _ descriptor: FileDescriptor, for interest: Interest, _ handler: @escaping (Interest) -> Void
+  ) throws(Errno) -> Registration {
+    try register(
+      Entry(descriptor: descriptor, interest: interest, isOwned: false, handler: handler))
+  }
+
+  /// Waits for something else from now on; nothing happens if the registration has ended.
+  ///
+  /// - Parameter interest: for what. With none the descriptor is not waited for at all, not even for its end.
+  /// - Throws: `Errno` with ENOENT or EBADF if its owner has closed the descriptor.
+  public func change(_ registration: Registration, to interest: Interest) throws(Errno) {
+    let number = registration.number
+    guard let entry = entries[number], entry.interest != interest else { return }
+    let descriptor = entry.descriptor.rawValue
+    // epoll tells of an end and of errors as long as it has the descriptor, also of one that is waited for nothing.
+    let result =
+      if interest.isEmpty {
+        czcopy_epoll_remove(epoll.rawValue, descriptor)
+      } else if entry.interest.isEmpty {
+        czcopy_epoll_add(epoll.rawValue, descriptor, number, interest.rawValue)
+      } else {
+        czcopy_epoll_change(epoll.rawValue, descriptor, number, interest.rawValue)
+      }
+    _ = try valid(result)
+    entries[number]?.interest = interest
+  }
+
+  private func register(_ entry: Entry) throws(Errno) -> Registration {
     let number = nextNumber
     nextNumber += 1
-    // The number, not the descriptor, comes back with an event: a descriptor that was closed and reused is not mistaken.
-    _ = try valid(czcopy_epoll_add(epoll.rawValue, descriptor.rawValue, number))
-    handlers[number] = (descriptor, handler)
+    if !entry.interest.isEmpty {
+      // The number, not the descriptor, comes back with an event: a descriptor that was closed and reused is not mistaken.
+      _ = try valid(
+        czcopy_epoll_add(
+          epoll.rawValue, entry.descriptor.rawValue, number, entry.interest.rawValue))
+    }
+    entries[number] = entry
     return Registration(number: number)
   }
 
@@ -67,9 +138,7 @@ public final class EventLoop {
   ///
   /// Costs no descriptor, and cannot fail.
   public func after(_ delay: Duration, _ handler: @escaping Handler) {
-    let number = nextNumber
-    nextNumber += 1
-    delayed.append((number, clock.now + delay, handler))
+    delayed.append((clock.now + delay, handler))
   }
 
   /// Calls the handler whenever that domain may have ended; `isGone` of the watch tells whether it has.
@@ -88,11 +157,15 @@ public final class EventLoop {
   ///
   /// Must be called before any other thread starts, which would otherwise receive them.
   ///
-  /// - Throws: `Errno` if the process has no descriptor left.
+  /// - Throws: `Errno` with EINVAL for a number that is no signal's, EMFILE or ENFILE without a descriptor left.
   public func onSignals(
-    _ first: Int32, _ second: Int32, _ handler: @escaping (Int32) -> Void
+    _ numbers: [Int32], _ handler: @escaping (Int32) -> Void
   ) throws(Errno) {
-    let signals = FileDescriptor(rawValue: try valid(czcopy_signals(first, second)))
+    // SAFETY: the shim reads as many numbers as there are.
+    let result = unsafe numbers.withUnsafeBufferPointer { buffer in
+      unsafe czcopy_signals(buffer.baseAddress, buffer.count)
+    }
+    let signals = FileDescriptor(rawValue: try valid(result))
     try own(signals) {
       let signal = czcopy_next_signal(signals.rawValue)
       if signal > 0 { handler(signal) }
@@ -121,13 +194,13 @@ public final class EventLoop {
 
   /// Ends a registration, from inside of its handler too.
   public func remove(_ registration: Registration) {
-    guard let entry = handlers.removeValue(forKey: registration.number) else { return }
+    guard let entry = entries.removeValue(forKey: registration.number) else { return }
     // An owner that has closed the descriptor has removed it by that. Its number may be another registration's by now,
     // which epoll would remove instead.
-    if !handlers.values.contains(where: { $0.descriptor == entry.descriptor }) {
+    if !entries.values.contains(where: { $0.descriptor == entry.descriptor }) {
       _ = czcopy_epoll_remove(epoll.rawValue, entry.descriptor.rawValue)
     }
-    if let descriptor = owned.removeValue(forKey: registration.number) { try? descriptor.close() }
+    if entry.isOwned { try? entry.descriptor.close() }
   }
 
   /// Waits and calls back until ``stop()``.
@@ -138,24 +211,27 @@ public final class EventLoop {
     while !isStopped { try turn(waiting: -1) }
   }
 
-  /// Waits once, at most so many milliseconds (-1 for ever), and calls back what is ready.
+  /// Waits once, at most so many milliseconds (-1 for ever), and calls back what is ready. Allocates nothing by itself.
   ///
   /// - Throws: `Errno` if the kernel cannot wait.
   public func turn(waiting milliseconds: Int32) throws(Errno) {
-    var ready = [UInt64](repeating: 0, count: 16)
-    let capacity = Int32(ready.count)
     let wait = timeout(milliseconds)
-    // SAFETY: the shim writes at most `capacity` numbers.
-    let count = try valid(unsafe czcopy_epoll_wait(epoll.rawValue, &ready, capacity, wait))
-    for number in ready.prefix(Int(count)) { handlers[number]?.handler() }
+    // SAFETY: the shim writes at most as many as the buffer was made for.
+    untold = 0..<Int(try valid(unsafe czcopy_epoll_wait(epoll.rawValue, &ready, wait)))
+    // A handler that takes a turn itself leaves nothing of this one to tell: epoll tells again what is still ready.
+    while let index = untold.popFirst() {
+      guard let entry = entries[ready[index].number] else { continue }
+      let readiness = entry.interest.intersection(Interest(rawValue: ready[index].readiness))
+      if !readiness.isEmpty { entry.handler(readiness) }
+    }
     callDelayed()
   }
 
   /// So many milliseconds, or fewer until the first delayed call is due.
   private func timeout(_ milliseconds: Int32) -> Int32 {
-    guard let first = delayed.lazy.map(\.due).min() else { return milliseconds }
+    guard let first = soonest(among: delayed.count) else { return milliseconds }
     // Rounded up: a wait that ends too early would be followed by many of no length.
-    let left = clock.now.duration(to: first).nanoseconds / 1_000_000 + 1
+    let left = clock.now.duration(to: delayed[first].due).nanoseconds / 1_000_000 + 1
     let wait = Int32(clamping: left)
     return milliseconds < 0 ? wait : min(milliseconds, wait)
   }
@@ -163,10 +239,23 @@ public final class EventLoop {
   private func callDelayed() {
     guard !delayed.isEmpty else { return }
     let now = clock.now
-    let due = delayed.filter { $0.due <= now }.sorted { $0.due < $1.due }
-    // Removed first: a handler may ask for another call, which is not for this turn.
-    delayed.removeAll { $0.due <= now }
-    for entry in due { entry.handler() }
+    // A handler may ask for another call, which comes behind those that are there, and is not for this turn.
+    var count = delayed.count
+    while let index = soonest(among: count), delayed[index].due <= now {
+      let entry = delayed.remove(at: index)
+      count -= 1
+      entry.handler()
+    }
+  }
+
+  /// Which of the first so many delayed calls is due first.
+  private func soonest(among count: Int) -> Int? {
+    var soonest: Int?
+    for index in delayed.indices.prefix(count) {
+      if let soonest, delayed[soonest].due <= delayed[index].due { continue }
+      soonest = index
+    }
+    return soonest
   }
 
   /// Ends ``run()`` after the handler that calls this.
@@ -178,9 +267,8 @@ public final class EventLoop {
     _ descriptor: FileDescriptor, _ handler: @escaping Handler
   ) throws(Errno) -> Registration {
     do throws(Errno) {
-      let registration = try onReadable(descriptor, handler)
-      owned[registration.number] = descriptor
-      return registration
+      return try register(
+        Entry(descriptor: descriptor, interest: .readable, isOwned: true) { _ in handler() })
     } catch {
       try? descriptor.close()
       throw error

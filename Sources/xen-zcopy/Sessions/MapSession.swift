@@ -71,7 +71,7 @@ final class MapSession {
     self.logger = logger
     loop = try EventLoop()
     releasing = ReleaseQueue(loop, root: root)
-    try loop.onSignals(SIGINT, SIGTERM) { [unowned self] signal in interrupt(signal) }
+    try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] signal in interrupt(signal) }
   }
 
   /// Maps what is described on the command line.

@@ -68,7 +68,7 @@ final class ShareSession {
     self.linux = linux
     self.output = output
     loop = try EventLoop()
-    try loop.onSignals(SIGINT, SIGTERM) { [unowned self] signal in
+    try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] signal in
       program?.signal(signal)
       isEnding = true
     }

@@ -60,6 +60,139 @@ struct EventLoopTests {
     try ends.readEnd.close()
   }
 
+  /// Two connected sockets that never wait, and close with the value.
+  private final class Sockets {
+    let near: FileDescriptor
+    let far: FileDescriptor
+
+    init() throws {
+      var ends: [Int32] = [-1, -1]
+      let kind = Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+      // SAFETY: the kernel writes two numbers.
+      guard unsafe socketpair(AF_UNIX, kind, 0, &ends) == 0 else { throw Errno(rawValue: errno) }
+      (near, far) = (FileDescriptor(rawValue: ends[0]), FileDescriptor(rawValue: ends[1]))
+    }
+    deinit {
+      try? near.close()
+      try? far.close()
+    }
+
+    /// Sends until the near end takes no more.
+    func fill() throws {
+      do {
+        while true { _ = try near.writeAll([UInt8](repeating: 1, count: 4096)) }
+      } catch Errno.resourceTemporarilyUnavailable {}
+    }
+
+    /// Takes all that was sent.
+    func drain() throws {
+      var message = [UInt8](repeating: 0, count: 4096)
+      do {
+        // SAFETY: the kernel writes into the buffer at most as many bytes as it has.
+        while unsafe try message.withUnsafeMutableBytes({ unsafe try far.read(into: $0) }) > 0 {}
+      } catch Errno.resourceTemporarilyUnavailable {}
+    }
+  }
+
+  @Test("calls back for what a descriptor is waited for, which can change")
+  func interest() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let sockets = try Sockets()
+    let registration = try loop.onReady(sockets.near, for: .readable) { ready in
+      if ready.contains(.readable) { record.add("readable") }
+      if ready.contains(.writable) { record.add("writable") }
+    }
+    try loop.turn(waiting: 0)
+    #expect(record.entries == [])
+    // There is room from the beginning, and none once it is full.
+    try loop.change(registration, to: [.readable, .writable])
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["writable"])
+    try sockets.fill()
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["writable"])
+    try sockets.drain()
+    _ = try sockets.far.writeAll([1])
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["writable", "readable", "writable"])
+    try loop.change(registration, to: .readable)
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["writable", "readable", "writable", "readable"])
+  }
+
+  @Test(
+    "calls back the end of what is waited for, whatever for, and not of what is waited for nothing")
+  func endOfInterest() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let sockets = try Sockets()
+    let registration = try loop.onReady(sockets.near, for: []) { ready in
+      record.add(ready == .writable ? "writable" : "readable")
+    }
+    // Both ends: as if the other side had closed its own.
+    #expect(shutdown(sockets.near.rawValue, Int32(SHUT_RDWR)) == 0)
+    try loop.turn(waiting: 0)
+    #expect(record.entries == [])
+    for (interest, told) in [
+      (EventLoop.Interest.writable, "writable"), (.readable, "readable"), ([], ""),
+      (.writable, "writable"),
+    ] {
+      try loop.change(registration, to: interest)
+      try loop.turn(waiting: 0)
+      #expect(record.entries == (told.isEmpty ? [] : [told]), "\(interest)")
+      record.entries = []
+    }
+  }
+
+  @Test("goes by the interest that a handler of the same turn has left")
+  func interestOfOther() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let sockets = [try Sockets(), try Sockets()]
+    var registrations: [EventLoop.Registration] = []
+    for index in 0...1 {
+      registrations.append(
+        try loop.onReady(sockets[index].near, for: .writable) { [unowned loop] _ in
+          record.add("\(index)")
+          try? loop.change(registrations[1 - index], to: .readable)
+        })
+    }
+    try loop.turn(waiting: 0)
+    #expect(record.entries.count == 1)
+  }
+
+  @Test(
+    "refuses to wait for something else on a closed descriptor, and not at all on a removed one")
+  func changeTooLate() throws {
+    let loop = try EventLoop()
+    let pipe = try Pipe()
+    let other = try Pipe()
+    let registration = try loop.onReadable(pipe.reading) {}
+    try replace(pipe.reading, by: other.reading)
+    #expect(throws: Errno.noSuchFileOrDirectory) { try loop.change(registration, to: .writable) }
+    loop.remove(registration)
+    try loop.change(registration, to: .writable)
+  }
+
+  @Test("may be turned by a handler, and then calls nothing back that is over")
+  func nested() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let pipes = try (0..<5).map { _ in try Pipe() }
+    for (index, pipe) in pipes.enumerated() {
+      try loop.onReadable(pipe.reading) { [unowned loop] in
+        // What is over has nothing to read, which would be waited for here for ever.
+        try? pipe.drain()
+        record.add("\(index)")
+        try? loop.turn(waiting: 0)
+      }
+      try pipe.fill()
+    }
+    try loop.turn(waiting: 0)
+    #expect(Set(record.entries).count == 5 && record.entries.count == 5)
+  }
+
   @Test("calls back more at once than it asks the kernel for")
   func many() throws {
     let loop = try EventLoop()
@@ -306,22 +439,30 @@ struct EventLoopTests {
     #expect(record.entries.count == 4)
   }
 
-  @Test("calls back with each of its two signals, and no other")
+  @Test("calls back with each of its signals, and no other")
   func signals() throws {
     // A thread of its own: the signals stay blocked in it.
     let result = try onThread {
       let loop = try EventLoop()
       let record = Record()
-      try loop.onSignals(SIGUSR1, SIGUSR2) { signal in record.add("\(signal)") }
+      try loop.onSignals([SIGUSR1, SIGUSR2, SIGHUP]) { signal in record.add("\(signal)") }
       try loop.turn(waiting: 0)
       pthread_kill(pthread_self(), SIGUSR2)
       try loop.turn(waiting: -1)
       pthread_kill(pthread_self(), SIGUSR1)
       try loop.turn(waiting: -1)
+      pthread_kill(pthread_self(), SIGHUP)
+      try loop.turn(waiting: -1)
       try loop.turn(waiting: 0)
       return record.entries
     }
-    #expect(result == ["\(SIGUSR2)", "\(SIGUSR1)"])
+    #expect(result == ["\(SIGUSR2)", "\(SIGUSR1)", "\(SIGHUP)"])
+  }
+
+  @Test("refuses a number that is no signal's", arguments: [0, -1, 65] as [Int32])
+  func noSignal(number: Int32) throws {
+    let loop = try EventLoop()
+    #expect(throws: Errno.invalidArgument) { try loop.onSignals([number]) { _ in } }
   }
 
   /// Runs a body on a new thread and waits for it.
