@@ -20,6 +20,9 @@ public struct OwnerLink: ~Copyable {
     case died
   }
 
+  /// Changes, in their order.
+  public typealias Changes = LinkChanges<Change>
+
   /// The domain on the other side.
   public let peer: DomainID
   /// The page that the peer maps.
@@ -95,16 +98,16 @@ public struct OwnerLink: ~Copyable {
     try events.notify(port)
   }
 
-  /// Takes pending signals and says what the peer did since the last call.
+  /// Takes pending signals and says what the peer did since the last call. Allocates nothing.
   ///
   /// - Throws: `LinkError.unknownState` if the peer wrote nonsense, after which nothing it says counts; `.xen` if the
   ///   event channel is lost.
-  public mutating func changes() throws(LinkError) -> [Change] {
+  public mutating func changes() throws(LinkError) -> Changes {
     try linked { () throws(XenError) in try events.acknowledgeAll() }
     let now = PeerSnapshot(page.memory)
     defer { last = now }
     guard now.state <= XEN_ZCOPY_PEER_RELEASED else { throw .unknownState(peer, now.state) }
-    var changes: [Change] = []
+    var changes = Changes()
     // A peer that came and went between two looks has been there too.
     let wasMapped = last.state == XEN_ZCOPY_PEER_MAPPED && last.isAlive
     if now.state == XEN_ZCOPY_PEER_MAPPED, !wasMapped, now.isAlive || last.state != now.state {

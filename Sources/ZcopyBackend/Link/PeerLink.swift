@@ -16,6 +16,9 @@ public struct PeerLink: ~Copyable {
     case died
   }
 
+  /// Changes, in their order.
+  public typealias Changes = LinkChanges<Change>
+
   /// The domain on the other side.
   public let owner: DomainID
   private let events: EventChannels
@@ -97,17 +100,18 @@ public struct PeerLink: ~Copyable {
     try events.notify(port)
   }
 
-  /// Takes pending signals and says what the owner did since the last call.
+  /// Takes pending signals and says what the owner did since the last call. Allocates nothing.
   ///
   /// - Throws: `LinkError.unknownState` if the owner wrote nonsense; `.xen` if the event channel is lost.
-  public mutating func changes() throws(LinkError) -> [Change] {
+  public mutating func changes() throws(LinkError) -> Changes {
     try linked { () throws(XenError) in try events.acknowledgeAll() }
     let now = OwnerSnapshot(page.memory)
+    var changes = Changes()
     guard now.isAlive else {
       defer { isEnding = true }
-      return isEnding ? [] : [.died]
+      if !isEnding { changes.append(.died) }
+      return changes
     }
-    var changes: [Change] = []
     if now.frame != frame, now.frame != 0 {
       frame = now.frame
       framePage = now.framePage

@@ -435,7 +435,7 @@ struct MechanismSessionTests {
       self.link = link
     }
 
-    func changes() throws -> [OwnerLink.Change] { try link.changes() }
+    func changes() throws -> OwnerLink.Changes { try link.changes() }
 
     /// The last frame that the peer says it has used.
     func usedFrame() throws -> UInt32 {
