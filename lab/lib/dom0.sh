@@ -175,6 +175,18 @@ xen_grants() {
   xl dmesg | sed -n '/gnttab_usage_print_all \[/,/gnttab_usage_print_all \]/p'
 }
 
+# keep_grants: remembers which grants are in use now. grants_as_kept: whether the same are; prints those that are if not.
+keep_grants() { xen_grants >/results/grants.before; }
+grants_as_kept() {
+  local when
+  xen_grants >/results/grants.after
+  # What is in use has a line of its own, which begins with the reference in brackets.
+  for when in before after; do
+    grep -E '\[0x|^ *\[ *[0-9]' /results/grants.$when >/tmp/grants.$when
+  done
+  cmp /tmp/grants.before /tmp/grants.after || { cat /results/grants.after; return 1; }
+}
+
 # screenshot NAME.png: what the machine's screen shows, as /results/NAME.png.
 screenshot() {
   rm -f "/results/$1"
