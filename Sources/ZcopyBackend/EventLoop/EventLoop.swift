@@ -35,6 +35,12 @@ public final class EventLoop {
     let handler: (Interest) -> Void
   }
 
+  // A struct: a closure in a tuple would be wrapped anew, with an allocation, each time that it is read from a list.
+  private struct Delayed {
+    let due: ContinuousClock.Instant
+    let handler: Handler
+  }
+
   private let epoll: FileDescriptor
   private var entries: [UInt64: Entry] = [:]
   private var nextNumber: UInt64 = 1
@@ -43,7 +49,7 @@ public final class EventLoop {
   private var ready = [czcopy_ready](repeating: czcopy_ready(), count: Int(CZCOPY_READY_CAPACITY))
   private var untold = 0..<0
   /// What is called once, and when; few, so that a list serves.
-  private var delayed: [(due: ContinuousClock.Instant, handler: Handler)] = []
+  private var delayed: [Delayed] = []
   private let clock = ContinuousClock()
 
   /// A loop without registrations.
@@ -138,7 +144,7 @@ public final class EventLoop {
   ///
   /// Costs no descriptor, and cannot fail.
   public func after(_ delay: Duration, _ handler: @escaping Handler) {
-    delayed.append((clock.now + delay, handler))
+    delayed.append(Delayed(due: clock.now + delay, handler: handler))
   }
 
   /// Calls the handler whenever that domain may have ended; `isGone` of the watch tells whether it has.
