@@ -17,13 +17,23 @@ public enum Contract {
 }
 
 /// One thing that Xen does.
-public struct ContractCheck: Sendable, CustomStringConvertible {
+public typealias ContractCheck = Check<any ContractBench>
+
+extension ContractCheck {
+  /// Tries it. Never waits longer than a few seconds.
+  public func run(on bench: any ContractBench) -> ContractOutcome {
+    run(on: bench, census: bench.census)
+  }
+}
+
+/// One thing that the machine under the bench does.
+public struct Check<Bench>: Sendable, CustomStringConvertible {
   /// The thing, as a statement.
   public let name: String
   // Untyped, because a check fails with whatever the calls that it makes fail with.
-  private let body: @Sendable (any ContractBench) throws -> Void
+  private let body: @Sendable (Bench) throws -> Void
 
-  init(_ name: String, _ body: @escaping @Sendable (any ContractBench) throws -> Void) {
+  init(_ name: String, _ body: @escaping @Sendable (Bench) throws -> Void) {
     self.name = name
     self.body = body
   }
@@ -31,9 +41,8 @@ public struct ContractCheck: Sendable, CustomStringConvertible {
   /// The name.
   public var description: String { name }
 
-  /// Tries it. Never waits longer than a few seconds.
-  public func run(on bench: any ContractBench) -> ContractOutcome {
-    ContractOutcome.of(census: bench.census) { try body(bench) }
+  func run(on bench: Bench, census: () -> [String: Int]) -> ContractOutcome {
+    ContractOutcome.of(census: census) { try body(bench) }
   }
 }
 

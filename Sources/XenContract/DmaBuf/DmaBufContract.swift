@@ -13,23 +13,12 @@ public enum DmaBufContract {
 }
 
 /// One thing that Linux does.
-public struct DmaBufCheck: Sendable, CustomStringConvertible {
-  /// The thing, as a statement.
-  public let name: String
-  // Untyped, because a check fails with whatever the calls that it makes fail with.
-  private let body: @Sendable (any DmaBufBench) throws -> Void
+public typealias DmaBufCheck = Check<any DmaBufBench>
 
-  init(_ name: String, _ body: @escaping @Sendable (any DmaBufBench) throws -> Void) {
-    self.name = name
-    self.body = body
-  }
-
-  /// The name.
-  public var description: String { name }
-
+extension DmaBufCheck {
   /// Tries it. Never waits longer than a few seconds.
   public func run(on bench: any DmaBufBench) -> ContractOutcome {
-    ContractOutcome.of(census: bench.census) { try body(bench) }
+    run(on: bench, census: bench.census)
   }
 }
 
