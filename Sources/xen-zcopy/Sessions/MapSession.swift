@@ -183,11 +183,7 @@ final class MapSession {
 
   private func openContents() throws -> (any BufferContents)? {
     guard plan.drawing != nil || plan.contents.isNeeded else { return nil }
-    switch buffer {
-    case .some(let buffer):
-      return try buffer.mapContents(for: plan.drawing == nil ? .read : .readWrite)
-    case .none: return nil
-    }
+    return try buffer.lend { try $0.mapContents(for: plan.drawing == nil ? .read : .readWrite) }
   }
 
   private func name(_ buffer: borrowing MappedBuffer) {
@@ -294,7 +290,7 @@ final class MapSession {
     guard try isIdle() else { return try askDevices() }
     waiting = nil
     if let data = next.data {
-      try refresh(data)
+      try buffer.lend { try $0.refresh([data]) }
       try use(next.frame, data)
     }
     try link?.announceUsed(frame: next.frame)
@@ -311,38 +307,15 @@ final class MapSession {
     try loop.onSignalled(fences, again)
   }
 
-  private func isIdle() throws -> Bool {
-    switch buffer {
-    case .some(let buffer): try buffer.isIdle()
-    case .none: true
-    }
-  }
+  private func isIdle() throws -> Bool { try buffer.lend { try $0.isIdle() } ?? true }
 
   /// What tells when the devices are done; nil before Linux 6.0, or without a descriptor left.
   private func exportFences() -> SyncFile? {
-    switch buffer {
-    case .some(let buffer):
-      do throws(MapError) {
-        return try buffer.exportFences()
-      } catch {
-        logger.debug("\(error)")
-        return nil
-      }
-    case .none: return nil
-    }
-  }
-
-  private func refresh(_ data: Range<Int>) throws {
-    switch buffer {
-    case .some(let buffer): try buffer.refresh([data])
-    case .none: break
-    }
-  }
-
-  private func writeBack(_ data: Range<Int>) throws {
-    switch buffer {
-    case .some(let buffer): try buffer.writeBack([data])
-    case .none: break
+    do throws(MapError) {
+      return try buffer.lend { (buffer) throws(MapError) in try buffer.exportFences() }
+    } catch {
+      logger.debug("\(error)")
+      return nil
     }
   }
 
@@ -353,7 +326,7 @@ final class MapSession {
       try contents?.withMemory { memory in
         try drawing.fill(memory, data, geometry: request?.geometry, frame: frame)
       }
-      try writeBack(data)
+      try buffer.lend { try $0.writeBack([data]) }
     }
     if plan.contents.isNeeded, let request {
       try contents?.withMemory { memory in

@@ -280,18 +280,10 @@ final class ShareSession {
   }
 
   /// Whether the buffer is not on its way out yet.
-  private var hasBuffer: Bool {
-    switch pool {
-    case .some: true
-    case .none: false
-    }
-  }
+  private var hasBuffer: Bool { pool.lend { _ in true } ?? false }
 
   private func isIdle(for access: BufferAccess) throws -> Bool {
-    switch pool {
-    case .some(let pool): try pool.buffer.isIdle(for: access)
-    case .none: false
-    }
+    try pool.lend { try $0.buffer.isIdle(for: access) } ?? false
   }
 
   private func draw(_ frame: UInt32, in piece: BufferPool.Piece) throws {
@@ -306,10 +298,7 @@ final class ShareSession {
   private func withMemory(
     _ access: BufferAccess, _ body: (borrowing SharedMemory) throws -> Void
   ) throws {
-    switch pool {
-    case .some(let pool): try pool.buffer.withMemory(access, body)
-    case .none: break
-    }
+    try pool.lend { try $0.buffer.withMemory(access, body) }
   }
 
   // MARK: - The end
