@@ -28,18 +28,25 @@ struct ReleaseQueueTests {
     }
   }
 
+  private let pair: Pair
+  private let loop: EventLoop
+  private let queue: ReleaseQueue
+  private let told = Told()
+
+  init() throws {
+    pair = try Pair()
+    loop = try EventLoop()
+    queue = ReleaseQueue(loop)
+  }
+
   /// Turns the loop until something has happened; it always does, or the test hangs and names itself.
-  private func turn(_ loop: EventLoop, until condition: () throws -> Bool) throws {
+  private func turn(until condition: () throws -> Bool) throws {
     while try !condition() { try loop.turn(waiting: -1) }
   }
 
   @Test(
     "tells of one that nobody holds before it returns", arguments: [Mechanism.dmabuf, .copy, .cpu])
   func atOnce(mechanism: Mechanism) throws {
-    let pair = try Pair()
-    let loop = try EventLoop()
-    let queue = ReleaseQueue(loop)
-    let told = Told()
     let buffer = try pair.share(pages: 2)
     let mapped = try pair.map(buffer, by: mechanism)
     queue.add(mapped.close(), deadline: .zero, told.tell("it"))
@@ -51,10 +58,6 @@ struct ReleaseQueueTests {
 
   @Test("tells once that one is late that somebody holds, lists it, and tells when it is released")
   func late() throws {
-    let pair = try Pair()
-    let loop = try EventLoop()
-    let queue = ReleaseQueue(loop)
-    let told = Told()
     let buffer = try pair.share(pages: 2)
     let mapped = try pair.map(buffer)
     let held = try mapped.requireFile().duplicate()
@@ -71,11 +74,11 @@ struct ReleaseQueueTests {
     #expect(entry.age >= .zero)
     // It is asked for on and on, and late is told no second time.
     let asked = pair.machine.calls[.waitReleased]
-    try turn(loop) { pair.machine.calls[.waitReleased] >= asked + 4 }
+    try turn { pair.machine.calls[.waitReleased] >= asked + 4 }
     #expect(told.words == ["it late"])
     #expect(pair.backend.census.activeMaps == 2)
     try held.close()
-    try turn(loop) { told.words.count == 2 }
+    try turn { told.words.count == 2 }
     #expect(told.words == ["it late", "it released"])
     #expect(queue.entries.isEmpty)
     #expect(pair.backend.census.activeMaps == 0)
@@ -84,10 +87,6 @@ struct ReleaseQueueTests {
 
   @Test("tells nothing of one that is released before its deadline but that")
   func inTime() throws {
-    let pair = try Pair()
-    let loop = try EventLoop()
-    let queue = ReleaseQueue(loop)
-    let told = Told()
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
     let held = try mapped.requireFile().duplicate()
@@ -95,44 +94,36 @@ struct ReleaseQueueTests {
     #expect(told.words.isEmpty)
     #expect(queue.entries.map(\.isLate) == [false])
     try held.close()
-    try turn(loop) { !told.words.isEmpty }
+    try turn { !told.words.isEmpty }
     #expect(told.words == ["it released"])
   }
 
   @Test("is late no sooner than the deadline, and no later than the next question after it")
   func deadline() throws {
-    let pair = try Pair()
-    let loop = try EventLoop()
-    let queue = ReleaseQueue(loop)
-    let told = Told()
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
     let held = try mapped.requireFile().duplicate()
     queue.add(mapped.close(), deadline: .milliseconds(20), told.tell("it"))
     #expect(told.words.isEmpty)
-    try turn(loop) { !told.words.isEmpty }
+    try turn { !told.words.isEmpty }
     guard case .late(let age)? = told.outcomes.first?.outcome else {
       Issue.record("\(told.words)")
       return
     }
     #expect(age >= .milliseconds(20))
     try held.close()
-    try turn(loop) { told.words.count == 2 }
+    try turn { told.words.count == 2 }
   }
 
   @Test("asks less and less often, each time without a wait")
   func backOff() throws {
-    let pair = try Pair()
-    let loop = try EventLoop()
-    let queue = ReleaseQueue(loop)
-    let told = Told()
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
     pair.machine.resetCalls()
     // As a buffer that is released while it is asked for the sixth time.
     pair.backend.inject(.errno(.timedOut).first(5), into: .xen(.waitReleased))
     queue.add(mapped.close(), deadline: .seconds(3600), told.tell("it"))
-    try turn(loop) { !told.words.isEmpty }
+    try turn { !told.words.isEmpty }
     guard case .released(let age)? = told.outcomes.first?.outcome else {
       Issue.record("\(told.words)")
       return
@@ -145,10 +136,6 @@ struct ReleaseQueueTests {
 
   @Test("tells that the kernel cannot be asked, once, and asks no more")
   func failed() throws {
-    let pair = try Pair()
-    let loop = try EventLoop()
-    let queue = ReleaseQueue(loop)
-    let told = Told()
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
     let file = try mapped.requireFile().rawValue
@@ -156,7 +143,7 @@ struct ReleaseQueueTests {
     pair.backend.inject(.errno(.timedOut), into: .xen(.waitReleased))
     pair.backend.inject(.errno(.ioError).once(after: 1), into: .xen(.waitReleased))
     queue.add(mapped.close(), deadline: .seconds(3600), told.tell("it"))
-    try turn(loop) { !told.words.isEmpty }
+    try turn { !told.words.isEmpty }
     guard case .failed(let cause)? = told.outcomes.first?.outcome else {
       Issue.record("\(told.words)")
       return
@@ -168,10 +155,6 @@ struct ReleaseQueueTests {
 
   @Test("has several at once, each with its own deadline and end")
   func several() throws {
-    let pair = try Pair()
-    let loop = try EventLoop()
-    let queue = ReleaseQueue(loop)
-    let told = Told()
     let one = try pair.share(pages: 1)
     let two = try pair.share(pages: 2)
     let three = try pair.share(pages: 3)
@@ -190,27 +173,23 @@ struct ReleaseQueueTests {
     #expect(Set(numbers).count == 3)
     #expect(queue.entries.map(\.number) == numbers)
     #expect(queue.entries.map(\.pages) == [1, 2, 3])
-    try turn(loop) { told.words.count == 2 }
+    try turn { told.words.count == 2 }
     #expect(told.words == ["second late", "third late"])
     #expect(queue.entries.map(\.isLate) == [false, true, true])
     // In another order than they came.
     try files[2].close()
-    try turn(loop) { told.words.count == 3 }
+    try turn { told.words.count == 3 }
     try files[0].close()
-    try turn(loop) { told.words.count == 4 }
+    try turn { told.words.count == 4 }
     #expect(queue.entries.map(\.number) == [numbers[1]])
     try files[1].close()
-    try turn(loop) { queue.entries.isEmpty }
+    try turn { queue.entries.isEmpty }
     #expect(told.words.suffix(3) == ["third released", "first released", "second released"])
     #expect(pair.backend.census.activeMaps == 0)
   }
 
   @Test("waits for the processor's pages where these were the buffer")
   func contents() throws {
-    let pair = try Pair()
-    let loop = try EventLoop()
-    let queue = ReleaseQueue(loop)
-    let told = Told()
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer, by: .cpu)
     var contents: (any BufferContents)? = try mapped.mapContents()
@@ -220,16 +199,12 @@ struct ReleaseQueueTests {
     #expect(queue.entries.first?.holders == [])
     #expect(contents?.bytes(0..<1) == [0])
     contents = nil
-    try turn(loop) { told.words.count == 2 }
+    try turn { told.words.count == 2 }
     #expect(pair.backend.census.activeMaps == 0)
   }
 
   @Test("does not wait for those who hold a copy: none of it is the other domain's")
   func copy() throws {
-    let pair = try Pair()
-    let loop = try EventLoop()
-    let queue = ReleaseQueue(loop)
-    let told = Told()
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer, by: .copy)
     let held = try mapped.requireFile().duplicate()
@@ -242,9 +217,6 @@ struct ReleaseQueueTests {
 
   @Test("that ends asks no more")
   func end() throws {
-    let pair = try Pair()
-    let loop = try EventLoop()
-    let told = Told()
     var queue: ReleaseQueue? = ReleaseQueue(loop)
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
@@ -262,11 +234,8 @@ struct ReleaseQueueTests {
 
   @Test("names the processes that hold one, as /proc shows them")
   func holders() throws {
-    let pair = try Pair()
-    let loop = try EventLoop()
     let tree = try FileTree()
     let queue = ReleaseQueue(loop, root: tree.root)
-    let told = Told()
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
     let held = try mapped.requireFile().duplicate()
@@ -280,6 +249,6 @@ struct ReleaseQueueTests {
     #expect(
       entry.holders == [.process(id: 812, command: "weston", descriptors: 0, mappings: 1)])
     try held.close()
-    try turn(loop) { queue.entries.isEmpty }
+    try turn { queue.entries.isEmpty }
   }
 }

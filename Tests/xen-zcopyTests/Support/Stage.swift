@@ -143,9 +143,7 @@ struct Stage {
   /// What no session may leave behind.
   func expectNothingLeft() throws {
     // A program that another test starts has a copy of every descriptor, until it runs.
-    for _ in 0..<200 where [backend, guest].contains(where: { holdsFiles($0.census) }) {
-      usleep(10_000)
-    }
+    wait("a file is left") { ![backend, guest].contains { holdsFiles($0.census) } }
     for domain in [backend, guest] {
       let census = domain.census
       #expect(census.openHandles == 0)
