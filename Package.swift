@@ -51,11 +51,13 @@ let package = Package(
     .target(
       name: "DmaBuf", dependencies: ["CZcopy", "ZcopyMemory", system], swiftSettings: strict),
     .target(
-      name: "ZcopyBackend", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],
+      name: "ZcopyBackend", dependencies: ["CZcopy", "DmaBuf", "XenGrant", "ZcopyMemory", system],
       swiftSettings: strict),
     .target(
       name: "ZcopyService",
-      dependencies: ["CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", logging, system],
+      dependencies: [
+        "CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", "ZcopyMemory", logging, system,
+      ],
       swiftSettings: strict),
     .target(
       name: "XenSimulator", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],

@@ -85,6 +85,15 @@ int czcopy_peer(int socket, int32_t *process, uint32_t *user, uint32_t *group) {
     return 0;
 }
 
+int czcopy_peer_groups(int socket, uint32_t *groups, size_t room) {
+    _Static_assert(sizeof(gid_t) == sizeof(uint32_t), "groups are written in place");
+    if (room > 65536) room = 65536;
+    socklen_t length = (socklen_t)(room * sizeof *groups);
+    // ERANGE comes with the length that it would take.
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &length) < 0 && errno != ERANGE) return -errno;
+    return (int)(length / sizeof *groups);
+}
+
 int czcopy_send(int socket, const void *bytes, size_t count, const int *descriptors, size_t descriptor_count) {
     if (descriptor_count > CZCOPY_DESCRIPTORS_MAX) return -EINVAL;
     struct iovec vector = {.iov_base = (void *)bytes, .iov_len = count};

@@ -20,6 +20,8 @@ int czcopy_accept(int socket);
 int czcopy_connect(const char *path, int type, int is_non_blocking);
 // Who is on the other side of a connection.
 int czcopy_peer(int socket, int32_t *process, uint32_t *user, uint32_t *group);
+// The other groups that it was in when it connected: how many, which may be more than the room; then none are written.
+int czcopy_peer_groups(int socket, uint32_t *groups, size_t room);
 
 // Sends one message, with descriptors, without SIGPIPE and without waiting. EAGAIN: the other side does not read.
 int czcopy_send(int socket, const void *bytes, size_t count, const int *descriptors, size_t descriptor_count);

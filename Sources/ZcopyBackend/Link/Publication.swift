@@ -1,6 +1,7 @@
 import CZcopy
 import SystemPackage
 public import XenGrant
+import ZcopyMemory
 
 /// What the owner of a buffer writes into XenStore for its peer: all that is needed to map it.
 ///
@@ -219,19 +220,5 @@ extension PublicationError: CustomStringConvertible {
       "\(path)/\(node) holds '\(printable(value))', which is no valid \(node)"
     case .geometry(let path, let error): "\(path): \(error)"
     }
-  }
-
-  /// A guest's text, short and without characters that a terminal would obey or not show.
-  private func printable(_ text: String) -> String {
-    var line = String.UnicodeScalarView()
-    for scalar in text.unicodeScalars.prefix(40) {
-      switch scalar.properties.generalCategory {
-      // Control characters, those that turn the direction of writing, and line ends.
-      case .control, .format, .lineSeparator, .paragraphSeparator, .privateUse, .unassigned:
-        line.append("?")
-      default: line.append(scalar)
-      }
-    }
-    return String(line)
   }
 }

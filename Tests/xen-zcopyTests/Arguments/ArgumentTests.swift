@@ -37,7 +37,7 @@ struct ByteSizeTests {
 
   @Test(
     "stands in help as it would be typed",
-    arguments: [(64 << 20, "64M"), (1 << 30, "1024M"), (4096, "4096"), (0, "0M")])
+    arguments: [(64 << 20, "64M"), (1 << 30, "1G"), (4096, "4K"), (4097, "4097"), (0, "0")])
   func help(bytes: Int, text: String) {
     #expect(ByteSize(bytes: bytes).defaultValueDescription == text)
     #expect(ByteSize(argument: text)?.bytes == bytes)

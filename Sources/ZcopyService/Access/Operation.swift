@@ -1,0 +1,11 @@
+/// What a client may be allowed to do, as the key `allow` names it.
+public enum Operation: String, CaseIterable, Sendable {
+  /// Map a domain's buffers, and look at and change what they hold.
+  case map
+  /// Share buffers with a domain.
+  case share
+  /// See the buffers of others with that domain: list, describe, open, wait and their events.
+  case list
+  /// See counters and limits.
+  case stats
+}

@@ -1,0 +1,88 @@
+import CZcopy
+public import Logging
+import SystemPackage
+public import XenGrant
+
+/// What the daemon's configuration says. As it is made, without a file, it is safe for a dom0 as Xen comes.
+public struct Configuration: Equatable, Sendable {
+  /// Where the daemon is configured unless it is told otherwise.
+  public static let defaultPath = "/etc/xen-zcopyd.conf"
+
+  /// The path of the socket. It counts at the daemon's start only.
+  public var socket = XEN_ZCOPYD_SOCKET
+  /// The mode of the socket. It counts at the daemon's start only.
+  public var socketMode: UInt32 = 0o660
+  /// The group that the socket is given to, where the daemon makes it as root; nil to leave it. It counts at the start only.
+  public var socketGroup: UInt32?
+  /// What is logged: this level and above.
+  public var logLevel = Logger.Level.notice
+  /// Where counters are written for node_exporter; nil for nowhere.
+  public var metricsFile: String?
+  /// How often they are.
+  public var metricsInterval = Duration.seconds(15)
+  /// How many clients may be connected.
+  public var maximumClients = 256
+  /// What may be in use for all domains together.
+  public var totals = ResourceLimits.allDomains
+  /// The rules of all domains that have none of their own.
+  public var defaults: DomainRules
+  /// The rules of those that have, by number or by name.
+  public var domains: [DomainSelector: DomainRules] = [:]
+
+  /// The default configuration.
+  ///
+  /// - Parameter accounts: where the group `xen-zcopy` is looked up, which may use the daemon if there is one.
+  public init(accounts: AccountNames = .system()) {
+    let group = accounts.groups[Self.defaultGroup]
+    socketGroup = group
+    defaults = DomainRules(groups: group.map { [$0] } ?? [])
+  }
+
+  static let defaultGroup = "xen-zcopy"
+
+  /// The rules for a domain: those of its number, else those of its name, else the defaults.
+  ///
+  /// - Parameter named: the domain's name, if it can be known here.
+  public func rules(for domain: DomainID, named name: String?) -> DomainRules {
+    domains[.number(domain)] ?? name.flatMap { domains[.name($0)] } ?? defaults
+  }
+
+  /// Whether this client may connect: whether there are any rules that admit it.
+  public func admits(_ peer: PeerCredentials) -> Bool {
+    defaults.admits(peer) || domains.values.contains { $0.admits(peer) }
+  }
+
+  /// Whether names of domains have to be known to tell their rules.
+  public var needsNames: Bool {
+    domains.keys.contains { if case .name = $0 { true } else { false } }
+  }
+}
+
+/// How a section of the configuration says which domain it is for.
+public enum DomainSelector: Hashable, Sendable {
+  /// The domain of that number.
+  case number(DomainID)
+  /// The domain of that name, as `xl list` shows it.
+  case name(String)
+}
+
+extension Configuration {
+  /// Reads a configuration file.
+  ///
+  /// - Parameters:
+  ///   - path: the file; nil for ``defaultPath``, which need not be there.
+  ///   - accounts: where names of users and groups are looked up.
+  /// - Throws: `ConfigurationError` if the file cannot be read, or does not parse.
+  public static func load(
+    _ path: String? = nil, accounts: AccountNames = .system()
+  ) throws(ConfigurationError) -> Configuration {
+    let text: String
+    do throws(Errno) {
+      text = try TextFile.read(path ?? defaultPath)
+    } catch {
+      if path == nil, error == .noSuchFileOrDirectory { return Configuration(accounts: accounts) }
+      throw ConfigurationError(path: path ?? defaultPath, unreadable: error)
+    }
+    return try Configuration(parsing: text, path: path ?? defaultPath, accounts: accounts)
+  }
+}

@@ -1,0 +1,45 @@
+import Glibc
+import SystemPackage
+
+/// A directory of one test's own, removed with the files that are in it.
+final class TemporaryDirectory {
+  let path: String
+
+  init() throws {
+    path = "/tmp/xen-zcopyd-\(String(UInt64.random(in: .min ... .max), radix: 16))"
+    // SAFETY: the string lives for the call.
+    guard unsafe mkdir(path, 0o700) == 0 else { throw Errno(rawValue: errno) }
+  }
+
+  deinit {
+    // SAFETY: the strings live for their calls.
+    for name in names { _ = unsafe unlink("\(path)/\(name)") }
+    _ = unsafe rmdir(path)
+  }
+
+  /// A file with that text, made or replaced.
+  ///
+  /// - Returns: its path.
+  func write(_ text: String, to name: String) throws -> String {
+    let file = try FileDescriptor.open(
+      FilePath("\(path)/\(name)"), .writeOnly, options: [.create, .truncate],
+      permissions: .ownerReadWrite)
+    try file.closeAfter { _ = try file.writeAll(text.utf8) }
+    return "\(path)/\(name)"
+  }
+
+  /// The names of all files in it.
+  var names: Set<String> {
+    // SAFETY: entries are read before the stream is closed, and their names end with a zero.
+    guard let stream = unsafe opendir(path) else { return [] }
+    defer { unsafe closedir(stream) }
+    var names: Set<String> = []
+    while let entry = unsafe readdir(stream) {
+      let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+        unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      if name != ".", name != ".." { names.insert(name) }
+    }
+    return names
+  }
+}
