@@ -1,4 +1,4 @@
-internal import SystemPackage
+public import SystemPackage
 
 /// The way into Xen: opens the devices and XenStore of this domain.
 ///
@@ -36,6 +36,47 @@ public struct Xen: Sendable {
   public func openEventChannels() throws(XenError) -> EventChannels {
     EventChannels(
       try call(.openEventChannels) { () throws(Errno) in try platform.openEventChannels() })
+  }
+
+  /// Goes on with a grant device that another process has handed over, and with all that is mapped, exported and granted by it.
+  ///
+  /// - Parameter file: the device, of a number that may be another than it was there; closed in any case.
+  /// - Throws: `XenError` as ``openGrantDevice()``, and EINVAL if the file is another, EBADF if it is not open.
+  ///
+  /// The corresponding C functions are `xengnttab_open` and `dup3`: the open file takes the place of the one just opened.
+  public func adoptGrantDevice(_ file: FileDescriptor) throws(XenError) -> GrantDevice {
+    GrantDevice(
+      try call(.adoptGrantDevice, .fileDescriptor(file.rawValue)) { () throws(Errno) in
+        try platform.adoptGrantDevice(file.rawValue)
+      })
+  }
+
+  /// Goes on with a grant allocator that another process has handed over, and with the pages that it has made.
+  ///
+  /// - Parameter file: the device; closed in any case.
+  /// - Throws: `XenError` as ``adoptGrantDevice(_:)``.
+  ///
+  /// The corresponding C functions are `xengntshr_open` and `dup3`.
+  public func adoptGrantAllocator(_ file: FileDescriptor) throws(XenError) -> GrantAllocator {
+    GrantAllocator(
+      try call(.adoptGrantAllocator, .fileDescriptor(file.rawValue)) { () throws(Errno) in
+        try platform.adoptGrantAllocator(file.rawValue)
+      })
+  }
+
+  /// Goes on with an event channel device that another process has handed over, and with its channels.
+  ///
+  /// A channel that was signalled and not unmasked there stays masked.
+  ///
+  /// - Parameter file: the device; closed in any case.
+  /// - Throws: `XenError` as ``adoptGrantDevice(_:)``.
+  ///
+  /// The corresponding C functions are `xenevtchn_open` and `dup3`.
+  public func adoptEventChannels(_ file: FileDescriptor) throws(XenError) -> EventChannels {
+    EventChannels(
+      try call(.adoptEventChannels, .fileDescriptor(file.rawValue)) { () throws(Errno) in
+        try platform.adoptEventChannels(file.rawValue)
+      })
   }
 
   /// Connects to XenStore.

@@ -37,11 +37,16 @@ public struct XenError: Error, Hashable, Sendable {
     case waitReleased = "IOCTL_GNTDEV_DMABUF_EXP_WAIT_RELEASED"
     case importDmaBuf = "xengnttab_dmabuf_imp_to_refs"
     case releaseImport = "IOCTL_GNTDEV_DMABUF_IMP_RELEASE"
+    case adoptGrantDevice = "dup3 of gntdev"
+    case silence = "IOCTL_GNTDEV_SET_UNMAP_NOTIFY"
     case openGrantAllocator = "xengntshr_open"
-    case share = "xengntshr_share_pages"
-    case shareNotify = "xengntshr_share_page_notify"
-    case unshare = "xengntshr_unshare"
+    case adoptGrantAllocator = "dup3 of gntalloc"
+    case share = "IOCTL_GNTALLOC_ALLOC_GREF"
+    case shareNotify = "IOCTL_GNTALLOC_SET_UNMAP_NOTIFY"
+    case mapShared = "mmap of gntalloc"
+    case unshare = "IOCTL_GNTALLOC_DEALLOC_GREF"
     case openEventChannels = "xenevtchn_open"
+    case adoptEventChannels = "dup3 of evtchn"
     case bindUnbound = "xenevtchn_bind_unbound_port"
     case bindInterdomain = "xenevtchn_bind_interdomain"
     case notify = "xenevtchn_notify"
@@ -119,10 +124,15 @@ extension XenError.Call {
     case .waitReleased: "ask whether the kernel has released the dma-buf of"
     case .importDmaBuf: "grant the pages of the dma-buf behind"
     case .releaseImport: "withdraw the grants of the dma-buf behind"
+    case .adoptGrantDevice: "take over /dev/xen/gntdev by"
+    case .silence: "end the notification of what is mapped by"
     case .openGrantAllocator: "open /dev/xen/gntalloc"
+    case .adoptGrantAllocator: "take over /dev/xen/gntalloc by"
+    case .mapShared: "go on sharing"
     case .share, .shareNotify: "share"
     case .unshare: "stop sharing"
     case .openEventChannels: "open /dev/xen/evtchn"
+    case .adoptEventChannels: "take over /dev/xen/evtchn by"
     case .bindUnbound: "open an event channel"
     case .bindInterdomain: "connect to"
     case .notify: "notify"
@@ -149,7 +159,7 @@ extension XenError.Call {
   /// How the domain is joined to the action.
   fileprivate var preposition: String {
     switch self {
-    case .share, .shareNotify, .bindUnbound: "with"
+    case .share, .shareNotify, .mapShared, .bindUnbound: "with"
     case .importDmaBuf: "to"
     default: "of"
     }
@@ -158,17 +168,22 @@ extension XenError.Call {
   /// What usually helps against that errno from this call.
   fileprivate func advice(for errno: Errno) -> String? {
     switch (self, errno) {
-    case (.openGrantDevice, .noSuchFileOrDirectory):
+    case (.openGrantDevice, .noSuchFileOrDirectory), (.adoptGrantDevice, .noSuchFileOrDirectory):
       "is this a Xen domain with the module xen-gntdev loaded?"
-    case (.openGrantAllocator, .noSuchFileOrDirectory):
+    case (.openGrantAllocator, .noSuchFileOrDirectory),
+      (.adoptGrantAllocator, .noSuchFileOrDirectory):
       "is this a Xen domain with the module xen-gntalloc loaded?"
-    case (.openEventChannels, .noSuchFileOrDirectory):
+    case (.openEventChannels, .noSuchFileOrDirectory),
+      (.adoptEventChannels, .noSuchFileOrDirectory):
       "is this a Xen domain with the module xen-evtchn loaded?"
     case (.openStore, .noSuchFileOrDirectory), (.openStore, .connectionRefused):
       "is this a Xen domain, and does xenstored run (in dom0) or xenfs answer (elsewhere)?"
     case (.openGrantDevice, .permissionDenied), (.openGrantAllocator, .permissionDenied),
       (.openEventChannels, .permissionDenied), (.openStore, .permissionDenied):
       "run it as root or give this user access to the device"
+    case (.adoptGrantDevice, .invalidArgument), (.adoptGrantAllocator, .invalidArgument),
+      (.adoptEventChannels, .invalidArgument):
+      "it is another file than the one that was handed over"
     case (.map, .invalidArgument), (.mapNotify, .invalidArgument):
       "the references must be granted to this domain, writable if they are to be written"
     case (.map, .notSupportedOnSocket), (.mapNotify, .notSupportedOnSocket),

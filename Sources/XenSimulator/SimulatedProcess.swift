@@ -38,7 +38,8 @@ public struct SimulatedProcess: XenPlatform {
   /// Kills the process: Linux closes all that it had open.
   ///
   /// Mappings and shared pages go, and their notifications are carried out; then event channels and the connection to
-  /// XenStore close. A page that another domain still maps is freed when that unmaps it. Values that were made through the
+  /// XenStore close. A device of which somebody has a duplicate of the descriptor stays open, and keeps what it holds: that is how
+  /// a process hands something over to its successor, by exec or by systemd's store. A page that another domain still maps is freed when that unmaps it. Values that were made through the
   /// process fail with EBADF from then on, and can be dropped at any time.
   public func kill() {
     let id = id
@@ -47,34 +48,62 @@ public struct SimulatedProcess: XenPlatform {
 
   public func openGrantDevice() throws(Errno) -> any GrantDeviceDriver {
     let (domain, id) = (domain, id)
-    let handle = try perform(.openGrantDevice) { (state) throws(Errno) in
+    let (handle, descriptor) = try perform(.openGrantDevice) { (state) throws(Errno) in
       let handle = state.makeID()
-      state.grantDevices[handle] = GrantDeviceState(domain: domain, process: id)
-      return handle
+      state.grantDevices[handle] = GrantDeviceState(domain: domain)
+      return (handle, state.openDescriptor(of: handle, process: id))
     }
-    return SimulatedGrantDevice(self, handle)
+    return SimulatedGrantDevice(self, handle, descriptor)
   }
 
   public func openGrantAllocator() throws(Errno) -> any GrantAllocatorDriver {
     let (domain, id) = (domain, id)
-    let handle = try perform(.openGrantAllocator) { (state) throws(Errno) in
+    let (handle, descriptor) = try perform(.openGrantAllocator) { (state) throws(Errno) in
       let handle = state.makeID()
-      state.allocators[handle] = GrantAllocatorState(domain: domain, process: id)
-      return handle
+      state.allocators[handle] = GrantAllocatorState(domain: domain)
+      return (handle, state.openDescriptor(of: handle, process: id))
     }
-    return SimulatedGrantAllocator(self, handle)
+    return SimulatedGrantAllocator(self, handle, descriptor)
   }
 
   public func openEventChannels() throws(Errno) -> any EventChannelDriver {
     let (domain, id) = (domain, id)
-    let readiness = try Readiness()
-    let handle = try perform(.openEventChannels) { (state) throws(Errno) in
+    let (readiness, number) = try Readiness.make()
+    let (handle, descriptor) = try perform(.openEventChannels) { (state) throws(Errno) in
       let handle = state.makeID()
-      state.eventDevices[handle] = EventDeviceState(
-        domain: domain, process: id, readiness: readiness)
-      return handle
+      state.eventDevices[handle] = EventDeviceState(domain: domain, readiness: readiness)
+      return (handle, state.openDescriptor(of: handle, process: id, number))
     }
-    return SimulatedEventChannels(self, handle, readiness)
+    return SimulatedEventChannels(self, handle, descriptor, number)
+  }
+
+  public func adoptGrantDevice(_ descriptor: Int32) throws(Errno) -> any GrantDeviceDriver {
+    let adopted = try adopt(descriptor, as: .grantDevice, .adoptGrantDevice)
+    return SimulatedGrantDevice(self, adopted.device, adopted.descriptor)
+  }
+
+  public func adoptGrantAllocator(_ descriptor: Int32) throws(Errno) -> any GrantAllocatorDriver {
+    let adopted = try adopt(descriptor, as: .grantAllocator, .adoptGrantAllocator)
+    return SimulatedGrantAllocator(self, adopted.device, adopted.descriptor)
+  }
+
+  public func adoptEventChannels(_ descriptor: Int32) throws(Errno) -> any EventChannelDriver {
+    let adopted = try adopt(descriptor, as: .eventChannels, .adoptEventChannels)
+    let number = try machine.perform { (state) throws(Errno) in
+      try state.number(ofDescriptor: adopted.descriptor)
+    }
+    return SimulatedEventChannels(self, adopted.device, adopted.descriptor, number)
+  }
+
+  /// Opens the device behind a descriptor, which is closed in any case.
+  private func adopt(
+    _ descriptor: Int32, as kind: DeviceKind, _ call: XenError.Call
+  ) throws(Errno) -> (device: HandleID, descriptor: Int) {
+    defer { close(descriptor) }
+    let (domain, id) = (Int(domain.rawValue), id)
+    return try perform(call) { (state) throws(Errno) in
+      try state.adopt(descriptor, as: kind, process: id, of: domain)
+    }
   }
 
   public var isPV: Bool {
@@ -84,14 +113,14 @@ public struct SimulatedProcess: XenPlatform {
 
   public func openStore() throws(Errno) -> any XenStoreDriver {
     let (domain, id) = (domain, id)
-    let readiness = try Readiness()
+    let (readiness, descriptor) = try Readiness.make()
     let handle = try perform(.openStore) { (state) throws(Errno) in
       let handle = state.makeID()
       state.connections[handle] = StoreConnectionState(
         domain: domain, process: id, readiness: readiness)
       return handle
     }
-    return SimulatedStore(self, handle, readiness)
+    return SimulatedStore(self, handle, descriptor)
   }
 
   /// Does a call of this process, which counts and can be made to fail.

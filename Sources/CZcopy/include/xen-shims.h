@@ -30,4 +30,21 @@ int czcopy_probe_import(int gntdev);
 // IOCTL_GNTDEV_DMABUF_IMP_RELEASE with the reserved field zero; libxengnttab leaves it uninitialised.
 int czcopy_release_import(int gntdev, uint32_t dmabuf);
 
+// IOCTL_GNTDEV_SET_UNMAP_NOTIFY with no action, for what is mapped at that index of a gntdev's open file.
+int czcopy_silence(int gntdev, uint64_t index);
+
+// What libxengnttab does with /dev/xen/gntalloc, one ioctl each. Its xengntshr_share_pages() takes the pages off the open
+// file's list at once, so that they end with the mapping; those that are on the list outlive it, as long as the file is open.
+// IOCTL_GNTALLOC_ALLOC_GREF: the references, and the index at which they are mapped.
+int czcopy_grant_pages(int gntalloc, uint32_t domain, uint32_t count, int writable,
+                       uint32_t *references, uint64_t *index);
+// IOCTL_GNTALLOC_SET_UNMAP_NOTIFY of the page at an index; UINT32_MAX for no byte and for no port.
+int czcopy_notify_unmap(int gntalloc, uint64_t index, uint32_t byte, uint32_t port);
+// IOCTL_GNTALLOC_DEALLOC_GREF.
+int czcopy_end_grants(int gntalloc, uint64_t index, uint32_t count);
+
+// Puts the open file behind `inherited` in the place of the one behind `opened`, which must be of the same device, closed on
+// exec; closes `inherited` in any case. -EINVAL for another file.
+int czcopy_adopt(int opened, int inherited);
+
 #endif

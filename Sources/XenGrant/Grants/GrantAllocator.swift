@@ -1,4 +1,4 @@
-import SystemPackage
+public import SystemPackage
 
 /// An open grant allocator: makes pages of this domain that another domain may map.
 ///
@@ -19,7 +19,7 @@ public struct GrantAllocator: ~Copyable {
   /// - Returns: the pages, which are withdrawn when the value ends.
   /// - Throws: `XenError` with ENOSPC above the limit or without grant entries, ENOMEM without memory, EINVAL for no page.
   ///
-  /// The corresponding C function is `xengntshr_share_pages`.
+  /// The ioctl is `IOCTL_GNTALLOC_ALLOC_GREF`. Unlike with `xengntshr_share_pages`, the open device keeps the pages.
   public func share(
     pages: Int, with domain: DomainID, writable: Bool
   ) throws(XenError) -> SharedPages {
@@ -39,7 +39,7 @@ public struct GrantAllocator: ~Copyable {
   /// - Returns: the page, which is withdrawn when the value ends.
   /// - Throws: `XenError` as ``share(pages:with:writable:)``, and EINVAL if the port is not open in this domain.
   ///
-  /// The corresponding C function is `xengntshr_share_page_notify`.
+  /// The ioctls are `IOCTL_GNTALLOC_ALLOC_GREF` and `IOCTL_GNTALLOC_SET_UNMAP_NOTIFY`.
   public func sharePage(
     with domain: DomainID, writable: Bool, notification: UnmapNotification
   ) throws(XenError) -> SharedPages {
@@ -52,12 +52,35 @@ public struct GrantAllocator: ~Copyable {
     notification: UnmapNotification?
   ) throws(XenError) -> SharedPages {
     let driver = driver
-    // SAFETY: the address goes straight into the value that owns the pages.
-    let made = unsafe try call(name, domain: domain, .pages(pages)) { () throws(Errno) in
-      unsafe try driver.share(
+    let made = try call(name, domain: domain, .pages(pages)) { () throws(Errno) in
+      try driver.share(
         pages: pages, with: domain, writable: writable, notification: notification)
     }
-    return unsafe SharedPages(driver, made.address, references: made.references, domain: domain)
+    return SharedPages(driver, made, domain: domain)
+  }
+
+  /// Takes over pages that another process has made with this device and left to it.
+  ///
+  /// - Parameters:
+  ///   - index: where they are on the device's list, see ``SharedPages/index``.
+  ///   - references: the reference of each, as it was told to that process.
+  ///   - domain: the domain that may map them.
+  /// - Returns: the pages, which are withdrawn when the value ends.
+  /// - Throws: `XenError` with EINVAL or ENOENT if the device has no such pages, ENOMEM.
+  ///
+  /// The C call is `mmap`.
+  public func resume(
+    at index: UInt64, references: [GrantReference], domain: DomainID
+  ) throws(XenError) -> SharedPages {
+    let driver = driver
+    let count = references.count
+    let pages = try call(.mapShared, domain: domain, .pages(count)) {
+      () throws(Errno) -> GrantedPages in
+      // SAFETY: the address goes straight into the value that owns the pages.
+      let address = unsafe try driver.map(at: index, pages: count)
+      return unsafe GrantedPages(address, references: references, index: index)
+    }
+    return SharedPages(driver, pages, domain: domain)
   }
 }
 
@@ -66,7 +89,7 @@ public struct GrantAllocator: ~Copyable {
 /// Whoever ends it while the other domain still maps the pages loses them, not their contents: the kernel frees each
 /// page only after it was unmapped there.
 ///
-/// The corresponding C function is `xengntshr_share_pages`.
+/// The ioctl is `IOCTL_GNTALLOC_ALLOC_GREF`.
 @safe
 public struct SharedPages: ~Copyable {
   private let driver: any GrantAllocatorDriver
@@ -76,14 +99,15 @@ public struct SharedPages: ~Copyable {
   public let references: [GrantReference]
   /// The domain that may map them.
   public let domain: DomainID
+  /// Where they are on the open device's list, in bytes: what a successor needs to take them over.
+  public let index: UInt64
 
-  init(
-    _ driver: any GrantAllocatorDriver, _ address: UnsafeMutableRawPointer,
-    references: [GrantReference], domain: DomainID
-  ) {
+  init(_ driver: any GrantAllocatorDriver, _ pages: GrantedPages, domain: DomainID) {
     self.driver = driver
-    unsafe self.address = address
-    self.references = references
+    // SAFETY: the pages are mapped there until this value ends.
+    unsafe address = pages.address
+    references = pages.references
+    index = pages.index
     self.domain = domain
   }
 
@@ -91,7 +115,7 @@ public struct SharedPages: ~Copyable {
     guard isShared else { return }
     // Nobody is left to be told: it fails only for an address that is no shared page.
     // SAFETY: the address is what the driver made, and this is its only use.
-    unsafe try? driver.unshare(address, pages: references.count)
+    unsafe try? driver.unshare(address, at: index, pages: references.count)
   }
 
   /// The pages, which the other domain may read, and may write if they were shared so.
@@ -105,18 +129,32 @@ public struct SharedPages: ~Copyable {
     }
   }
 
+  /// The descriptor of the device that has the pages, which stays this value's: to be handed over.
+  public var deviceDescriptor: FileDescriptor { FileDescriptor(rawValue: driver.fileDescriptor) }
+
+  /// Leaves the pages to a successor that has a duplicate of ``deviceDescriptor``: nothing is withdrawn and nobody is told, as
+  /// long as the device is open somewhere.
+  ///
+  /// The C call is `munmap`.
+  public consuming func relinquish() {
+    isShared = false
+    let (driver, count) = (driver, references.count)
+    // SAFETY: the address is what the driver made, and the value ends here.
+    unsafe driver.forget(address, pages: count)
+  }
+
   /// Withdraws the pages now, and tells if that fails.
   ///
   /// - Throws: `XenError` with the kernel's errno; the pages are gone for this process in any case.
   ///
-  /// The corresponding C function is `xengntshr_unshare`.
+  /// The C calls are `IOCTL_GNTALLOC_DEALLOC_GREF` and `munmap`.
   public consuming func unshare() throws(XenError) {
     isShared = false
-    let (driver, count) = (driver, references.count)
+    let (driver, count, index) = (driver, references.count, index)
     // SAFETY: the address is what the driver made, and the value ends here.
     let address = unsafe address
     try call(.unshare, domain: domain, .pages(count)) { () throws(Errno) in
-      unsafe try driver.unshare(address, pages: count)
+      unsafe try driver.unshare(address, at: index, pages: count)
     }
   }
 }

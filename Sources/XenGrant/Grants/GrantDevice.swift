@@ -10,6 +10,24 @@ public struct GrantDevice: ~Copyable {
 
   init(_ driver: any GrantDeviceDriver) { self.driver = driver }
 
+  /// The device's descriptor, which stays this value's: to be handed over.
+  ///
+  /// The corresponding C function is `xengnttab_fd`.
+  public var fileDescriptor: FileDescriptor { FileDescriptor(rawValue: driver.fileDescriptor) }
+
+  /// Has nobody be told of the end of what another process has mapped with this device.
+  ///
+  /// - Parameter index: where it is on the device's list, in bytes; 0 for the first mapping of a device.
+  /// - Throws: `XenError` with ENOENT if nothing is there.
+  ///
+  /// The ioctl is `IOCTL_GNTDEV_SET_UNMAP_NOTIFY`, with no action.
+  public func silenceNotification(at index: UInt64 = 0) throws(XenError) {
+    let driver = driver
+    try call(.silence, .fileDescriptor(driver.fileDescriptor)) { () throws(Errno) in
+      try driver.silence(at: index)
+    }
+  }
+
   /// Maps one page of another domain.
   ///
   /// - Parameters:

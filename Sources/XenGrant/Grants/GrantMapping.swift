@@ -1,4 +1,4 @@
-import SystemPackage
+public import SystemPackage
 
 /// Pages of another domain, mapped side by side into this process until the value ends.
 ///
@@ -37,6 +37,22 @@ public struct GrantMapping: ~Copyable {
       let memory = unsafe SharedMemory(address, byteCount: count * GrantReference.pageSize)
       return unsafe _overrideLifetime(memory, borrowing: self)
     }
+  }
+
+  /// The descriptor of the device that has the mapping, which stays this value's: to be handed over.
+  public var deviceDescriptor: FileDescriptor { FileDescriptor(rawValue: driver.fileDescriptor) }
+
+  /// Leaves the mapping to a successor that has a duplicate of ``deviceDescriptor``.
+  ///
+  /// The kernel keeps it, and tells nobody, as long as the device is open somewhere. In a PV domain the pages are unmapped all
+  /// the same, and the byte of a notification is cleared.
+  ///
+  /// The C call is `munmap`, without the ioctl with which `xengnttab_unmap` goes on.
+  public consuming func relinquish() {
+    isMapped = false
+    let (driver, count) = (driver, count)
+    // SAFETY: the address is the mapping that the driver made, and the value ends here.
+    unsafe driver.forget(address, count: count)
   }
 
   /// Takes the mapping away now, and tells if that fails.

@@ -6,7 +6,7 @@ import SystemPackage
   import Glibc
 #endif
 
-/// libxengnttab's handle of /dev/xen/gntalloc.
+/// libxengnttab's handle of /dev/xen/gntalloc; what is done with it, the library does in ways that end with the mapping.
 @safe
 final class SystemGrantAllocator: GrantAllocatorDriver {
   private let handle: OpaquePointer
@@ -31,31 +31,58 @@ final class SystemGrantAllocator: GrantAllocatorDriver {
     unsafe _ = xengntshr_close(handle)
   }
 
+  var fileDescriptor: Int32 { unsafe xengntshr_fd(handle) }
+
   func share(
     pages: Int, with domain: DomainID, writable: Bool, notification: UnmapNotification?
-  ) throws(Errno) -> (address: UnsafeMutableRawPointer, references: [GrantReference]) {
-    guard let count = Int32(exactly: pages), count > 0 else { throw .invalidArgument }
-    var numbers = [UInt32](repeating: 0, count: pages)
-    let domain = UInt32(domain.rawValue)
-    let address: UnsafeMutableRawPointer?
-    if let notification {
-      guard count == 1 else { throw .invalidArgument }
-      unsafe address = xengntshr_share_page_notify(
-        handle, domain, &numbers, writable ? 1 : 0, notification.cByteOffset, notification.cPort)
-    } else {
-      // SAFETY: the library writes `count` references and keeps none.
-      unsafe address = numbers.withUnsafeMutableBufferPointer { buffer in
-        unsafe xengntshr_share_pages(
-          handle, domain, count, buffer.baseAddress, writable ? 1 : 0)
-      }
+  ) throws(Errno) -> GrantedPages {
+    guard let count = UInt32(exactly: pages), count > 0, notification == nil || count == 1 else {
+      throw .invalidArgument
     }
-    guard let address = unsafe address else { throw currentErrno() }
-    return unsafe (address, numbers.map(GrantReference.init(rawValue:)))
+    var numbers = [UInt32](repeating: 0, count: pages)
+    var index: UInt64 = 0
+    // SAFETY: the shim writes `count` references and an index, and keeps no pointer.
+    let result = unsafe numbers.withUnsafeMutableBufferPointer { buffer in
+      unsafe czcopy_grant_pages(
+        fileDescriptor, UInt32(domain.rawValue), count, writable ? 1 : 0, buffer.baseAddress,
+        &index)
+    }
+    try check(result)
+    do throws(Errno) {
+      if let notification {
+        try check(
+          czcopy_notify_unmap(
+            fileDescriptor, index, notification.cByteOffset, notification.cPort))
+      }
+      let address = unsafe try map(at: index, pages: pages)
+      return unsafe GrantedPages(
+        address, references: numbers.map(GrantReference.init(rawValue:)), index: index)
+    } catch {
+      _ = czcopy_end_grants(fileDescriptor, index, count)
+      throw error
+    }
   }
 
-  func unshare(_ address: UnsafeMutableRawPointer, pages: Int) throws(Errno) {
+  func map(at index: UInt64, pages: Int) throws(Errno) -> UnsafeMutableRawPointer {
+    let (byteCount, overflow) = pages.multipliedReportingOverflow(by: GrantReference.pageSize)
+    guard !overflow, byteCount > 0, let offset = Int(exactly: index) else { throw .invalidArgument }
+    // SAFETY: the kernel chooses the address, so that nothing is mapped over.
+    let address = unsafe mmap(
+      nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, fileDescriptor, offset)
+    guard let address = unsafe address, unsafe address != MAP_FAILED else { throw currentErrno() }
+    return unsafe address
+  }
+
+  func unshare(_ address: UnsafeMutableRawPointer, at index: UInt64, pages: Int) throws(Errno) {
     guard let count = UInt32(exactly: pages) else { throw .invalidArgument }
-    // SAFETY: the caller hands over pages that this handle made.
-    guard unsafe xengntshr_unshare(handle, address, count) == 0 else { throw currentErrno() }
+    // The pages end with the later of the two.
+    let result = czcopy_end_grants(fileDescriptor, index, count)
+    unsafe forget(address, pages: pages)
+    try check(result)
+  }
+
+  func forget(_ address: UnsafeMutableRawPointer, pages: Int) {
+    // SAFETY: the caller hands over pages that this handle mapped, and that nobody uses any more.
+    unsafe _ = munmap(address, pages * GrantReference.pageSize)
   }
 }

@@ -26,7 +26,7 @@ final class SystemGrantDevice: GrantDeviceDriver {
     unsafe _ = xengnttab_close(handle)
   }
 
-  private var descriptor: Int32 { unsafe xengnttab_fd(handle) }
+  var fileDescriptor: Int32 { unsafe xengnttab_fd(handle) }
 
   func map(
     _ references: [GrantReference], of domain: DomainID, writable: Bool,
@@ -60,6 +60,13 @@ final class SystemGrantDevice: GrantDeviceDriver {
     // SAFETY: the caller hands over a mapping that this handle made.
     guard unsafe xengnttab_unmap(handle, address, count) == 0 else { throw currentErrno() }
   }
+
+  func forget(_ address: UnsafeMutableRawPointer, count: Int) {
+    // SAFETY: the caller hands over a mapping that this handle made, and that nobody uses any more.
+    unsafe _ = munmap(address, count * GrantReference.pageSize)
+  }
+
+  func silence(at index: UInt64) throws(Errno) { try check(czcopy_silence(fileDescriptor, index)) }
 
   /// Pieces of one call: what is prepared for them stays small, and in the processor's cache.
   private static let piecesPerCall = 1024
@@ -136,7 +143,7 @@ final class SystemGrantDevice: GrantDeviceDriver {
   }
 
   func waitReleased(dmaBuf: Int32, milliseconds: UInt32) throws(Errno) {
-    try check(czcopy_wait_released(descriptor, UInt32(bitPattern: dmaBuf), milliseconds))
+    try check(czcopy_wait_released(fileDescriptor, UInt32(bitPattern: dmaBuf), milliseconds))
   }
 
   func importDmaBuf(
@@ -154,12 +161,12 @@ final class SystemGrantDevice: GrantDeviceDriver {
   }
 
   func releaseImport(dmaBuf: Int32) throws(Errno) {
-    try check(czcopy_release_import(descriptor, UInt32(bitPattern: dmaBuf)))
+    try check(czcopy_release_import(fileDescriptor, UInt32(bitPattern: dmaBuf)))
   }
 
-  func probeExport() -> Errno { Errno(rawValue: -czcopy_probe_export(descriptor)) }
+  func probeExport() -> Errno { Errno(rawValue: -czcopy_probe_export(fileDescriptor)) }
 
-  func probeImport() -> Errno { Errno(rawValue: -czcopy_probe_import(descriptor)) }
+  func probeImport() -> Errno { Errno(rawValue: -czcopy_probe_import(fileDescriptor)) }
 }
 
 extension UnmapNotification {

@@ -31,6 +31,42 @@ public struct SystemPlatform: XenPlatform {
     try SystemEventChannels(messages)
   }
 
+  public func adoptGrantDevice(_ descriptor: Int32) throws(Errno) -> any GrantDeviceDriver {
+    let device: SystemGrantDevice
+    do throws(Errno) {
+      device = try SystemGrantDevice(messages, ownDomain)
+    } catch {
+      close(descriptor)
+      throw error
+    }
+    try check(czcopy_adopt(device.fileDescriptor, descriptor))
+    return device
+  }
+
+  public func adoptGrantAllocator(_ descriptor: Int32) throws(Errno) -> any GrantAllocatorDriver {
+    let allocator: SystemGrantAllocator
+    do throws(Errno) {
+      allocator = try SystemGrantAllocator(messages)
+    } catch {
+      close(descriptor)
+      throw error
+    }
+    try check(czcopy_adopt(allocator.fileDescriptor, descriptor))
+    return allocator
+  }
+
+  public func adoptEventChannels(_ descriptor: Int32) throws(Errno) -> any EventChannelDriver {
+    let channels: SystemEventChannels
+    do throws(Errno) {
+      channels = try SystemEventChannels(messages)
+    } catch {
+      close(descriptor)
+      throw error
+    }
+    try check(czcopy_adopt(channels.fileDescriptor, descriptor))
+    return channels
+  }
+
   public func openStore() throws(Errno) -> any XenStoreDriver { try SystemStore() }
 
   public var isPV: Bool { OwnDomain.isPV }

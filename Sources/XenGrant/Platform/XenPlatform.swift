@@ -12,6 +12,13 @@ public protocol XenPlatform: Sendable {
   func openGrantAllocator() throws(Errno) -> any GrantAllocatorDriver
   /// Opens the event channel device. The C call is `xenevtchn_open`.
   func openEventChannels() throws(Errno) -> any EventChannelDriver
+  /// Opens the grant device, in whose place the open file behind a descriptor comes; the descriptor is closed in any case.
+  /// The C calls are `xengnttab_open` and `dup3`.
+  func adoptGrantDevice(_ descriptor: Int32) throws(Errno) -> any GrantDeviceDriver
+  /// The same for a grant allocator. The C calls are `xengntshr_open` and `dup3`.
+  func adoptGrantAllocator(_ descriptor: Int32) throws(Errno) -> any GrantAllocatorDriver
+  /// The same for an event channel device. The C calls are `xenevtchn_open` and `dup3`.
+  func adoptEventChannels(_ descriptor: Int32) throws(Errno) -> any EventChannelDriver
   /// Connects to XenStore. The C call is `xs_open`.
   func openStore() throws(Errno) -> any XenStoreDriver
   /// Whether this is a paravirtualised x86 domain. The kernel's word is `/sys/hypervisor/guest_type`.
@@ -20,6 +27,8 @@ public protocol XenPlatform: Sendable {
 
 /// One open grant device. It closes when the last reference to it goes.
 public protocol GrantDeviceDriver: AnyObject {
+  /// What is handed over to a successor. The C call is `xengnttab_fd`.
+  var fileDescriptor: Int32 { get }
   /// Maps references of one domain side by side. The C calls are `xengnttab_map_domain_grant_refs`, and
   /// `xengnttab_map_grant_ref_notify` where there is a notification, which takes one reference.
   func map(
@@ -28,6 +37,10 @@ public protocol GrantDeviceDriver: AnyObject {
   ) throws(Errno) -> UnsafeMutableRawPointer
   /// Takes a mapping away. The C call is `xengnttab_unmap`.
   func unmap(_ address: UnsafeMutableRawPointer, count: Int) throws(Errno)
+  /// Takes a mapping out of this process's memory as its end does, and leaves it on the open file's list. The C call is `munmap`.
+  func forget(_ address: UnsafeMutableRawPointer, count: Int)
+  /// Has nobody be told when the mapping at an index of the open file goes. The ioctl is `IOCTL_GNTDEV_SET_UNMAP_NOTIFY`.
+  func silence(at index: UInt64) throws(Errno)
   /// Copies pieces between granted pages and local memory, and tells which ones Xen refused.
   /// The C call is `xengnttab_grant_copy`, once for at most 1024 pieces.
   func copy(
@@ -56,16 +69,43 @@ public protocol GrantDeviceDriver: AnyObject {
   func probeImport() -> Errno
 }
 
+/// Pages that a grant allocator has made.
+@safe
+public struct GrantedPages {
+  /// Where they are mapped.
+  public let address: UnsafeMutableRawPointer
+  /// The reference of each.
+  public let references: [GrantReference]
+  /// Where they are on the open file's list.
+  public let index: UInt64
+
+  /// Pages that a platform has made.
+  public init(_ address: UnsafeMutableRawPointer, references: [GrantReference], index: UInt64) {
+    unsafe self.address = address
+    self.references = references
+    self.index = index
+  }
+}
+
 /// One open grant allocator. It closes when the last reference to it goes.
+///
+/// Pages stay on the open file's list until they are withdrawn, which `xengntshr_share_pages` does not leave them on: they
+/// outlive a mapping as long as the file is open.
 public protocol GrantAllocatorDriver: AnyObject {
-  /// Allocates zeroed pages and grants each. The C calls are `xengntshr_share_pages`, and
-  /// `xengntshr_share_page_notify` where there is a notification, which makes one page.
+  /// What is handed over to a successor. The C call is `xengntshr_fd`.
+  var fileDescriptor: Int32 { get }
+  /// Allocates zeroed pages, grants each, and maps them. The ioctls are `IOCTL_GNTALLOC_ALLOC_GREF`, and
+  /// `IOCTL_GNTALLOC_SET_UNMAP_NOTIFY` where there is a notification, which makes one page.
   func share(
     pages: Int, with domain: DomainID, writable: Bool, notification: UnmapNotification?
-  ) throws(Errno) -> (address: UnsafeMutableRawPointer, references: [GrantReference])
+  ) throws(Errno) -> GrantedPages
+  /// Maps pages that the open file has at an index. The C call is `mmap`.
+  func map(at index: UInt64, pages: Int) throws(Errno) -> UnsafeMutableRawPointer
   /// Takes the pages away; the kernel keeps each until its peer has unmapped it.
-  /// The C call is `xengntshr_unshare`.
-  func unshare(_ address: UnsafeMutableRawPointer, pages: Int) throws(Errno)
+  /// The C calls are `IOCTL_GNTALLOC_DEALLOC_GREF` and `munmap`.
+  func unshare(_ address: UnsafeMutableRawPointer, at index: UInt64, pages: Int) throws(Errno)
+  /// Takes pages out of this process's memory as its end does, and leaves them on the open file's list. The C call is `munmap`.
+  func forget(_ address: UnsafeMutableRawPointer, pages: Int)
 }
 
 /// One open event channel device. It closes, and its channels with it, when the last reference to it goes.

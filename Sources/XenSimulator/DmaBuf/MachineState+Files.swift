@@ -151,6 +151,7 @@ extension MachineState {
 
   /// Forgets the files whose last descriptor is closed, and unmaps what gntdev had mapped for them.
   mutating func reapFiles() {
+    reapDevices()
     memoryFiles.removeAll(where: \.file.isReleased)
     syncFiles.removeAll(where: \.signal.isReleased)
     let released = dmaBufs.filter(\.file.isReleased)

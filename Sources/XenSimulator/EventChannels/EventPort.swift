@@ -23,7 +23,6 @@ struct EventPort: Sendable {
 /// An open event channel device.
 struct EventDeviceState: Sendable {
   let domain: DomainID
-  let process: Int
   let readiness: Readiness
   var ports: Set<UInt32> = []
   /// Ports that were signalled and not read.

@@ -5,20 +5,24 @@ import XenGrant
 final class SimulatedEventChannels: EventChannelDriver, Sendable {
   private let process: SimulatedProcess
   private let handle: HandleID
-  private let readiness: Readiness
+  private let descriptor: Int
+  private let number: DescriptorNumber
 
-  init(_ process: SimulatedProcess, _ handle: HandleID, _ readiness: Readiness) {
+  init(
+    _ process: SimulatedProcess, _ handle: HandleID, _ descriptor: Int, _ number: DescriptorNumber
+  ) {
     self.process = process
     self.handle = handle
-    self.readiness = readiness
+    self.descriptor = descriptor
+    self.number = number
   }
 
   deinit {
-    let handle = handle
-    process.machine.change { $0.closeEventDevice(handle) }
+    let descriptor = descriptor
+    process.machine.change { $0.closeDescriptor(descriptor) }
   }
 
-  var fileDescriptor: Int32 { readiness.descriptor }
+  var fileDescriptor: Int32 { number.rawValue }
 
   func bindUnbound(for domain: DomainID) throws(Errno) -> EventChannelPort {
     let number = try process.perform(.bindUnbound) { (state) throws(Errno) in

@@ -83,20 +83,21 @@ extension MachineState {
   /// Maps references into a process.
   mutating func map(
     _ handle: HandleID, _ references: [GrantReference], of owner: DomainID, writable: Bool,
-    notification: UnmapNotification?
+    notification: UnmapNotification?, process: Int
   ) throws(Errno) -> UInt {
     guard let device = grantDevices[handle] else { throw .badFileDescriptor }
     try checkOwner(owner, mappedBy: device.domain)
     // The kernel clears a byte only where the mapping may be written.
     if notification?.byteOffset != nil && !writable { throw .invalidArgument }
     try hold(notification?.port, of: device.domain)
-    let map = GrantMap(owner: owner, references: references, notification: notification)
+    var map = GrantMap(owner: owner, references: references, notification: notification)
     var acquired = false
     do throws(Errno) {
       let frames = try acquire(references, of: owner, by: device.domain, writable: writable)
       acquired = true
       let address = try PageMapping.map(frames, writable: writable)
-      grantDevices[handle]?.maps[address] = map
+      map.place = (process, address)
+      grantDevices[handle]?.add(map)
       return address
     } catch {
       if acquired { release(map, by: device.domain) }
@@ -108,11 +109,59 @@ extension MachineState {
   /// Takes a mapping away, with what was to happen then. No such mapping is no error: its process is gone.
   mutating func unmap(_ handle: HandleID, _ address: UInt) {
     guard let device = grantDevices[handle],
-      let map = grantDevices[handle]?.maps.removeValue(forKey: address)
+      let position = device.maps.firstIndex(where: { $0.place?.address == address }),
+      let map = grantDevices[handle]?.maps.remove(at: position)
     else { return }
-    let first = map.references.first.flatMap { domains[Int(map.owner.rawValue)].grants[$0]?.frame }
-    carryOut(map.notification, on: first, by: device.domain)
+    end(map, by: device.domain)
+  }
+
+  /// Ends a mapping, as its device lets go of it.
+  private mutating func end(_ map: GrantMap, by domain: DomainID) {
+    if map.isActive { clearByte(of: map) }
+    signal(map.notification, by: domain)
+    if map.isActive { release(map, by: domain) }
+  }
+
+  /// Takes a mapping out of a process's memory. The device keeps it, and in a PV domain its pages go all the same.
+  mutating func forget(_ handle: HandleID, _ address: UInt) {
+    guard let device = grantDevices[handle],
+      let position = device.maps.firstIndex(where: { $0.place?.address == address })
+    else { return }
+    grantDevices[handle]?.maps[position].place = nil
+    guard domains[Int(device.domain.rawValue)].kind == .pv else { return }
+    let map = device.maps[position]
+    clearByte(of: map)
     release(map, by: device.domain)
+    grantDevices[handle]?.maps[position].isActive = false
+  }
+
+  /// Takes all that a process has mapped of devices out of its memory, as its end does first.
+  mutating func forgetMemory(of process: Int) {
+    for (handle, device) in grantDevices {
+      for map in device.maps {
+        if let place = map.place, place.process == process { forget(handle, place.address) }
+      }
+    }
+    for (handle, allocator) in allocators {
+      for (index, range) in allocator.shares {
+        for (address, owner) in range.places where owner == process {
+          forget(handle, address, at: index)
+        }
+      }
+    }
+  }
+
+  /// Has nobody be told of a mapping's end.
+  mutating func silence(_ handle: HandleID, at index: UInt64) throws(Errno) {
+    guard let device = grantDevices[handle] else { throw .badFileDescriptor }
+    let page = index / UInt64(GrantReference.pageSize)
+    guard
+      let position = device.maps.firstIndex(where: {
+        UInt64($0.index) <= page && page < UInt64($0.index + $0.references.count)
+      })
+    else { throw .noSuchFileOrDirectory }
+    grantDevices[handle]?.maps[position].notification = nil
+    unhold(device.maps[position].notification?.port, of: device.domain)
   }
 
   /// Copies pieces of granted pages, as Xen does.
@@ -161,8 +210,8 @@ extension MachineState {
   /// Makes and grants pages.
   mutating func share(
     _ handle: HandleID, pages: Int, with grantee: DomainID, writable: Bool,
-    notification: UnmapNotification?
-  ) throws(Errno) -> (address: UInt, references: [GrantReference]) {
+    notification: UnmapNotification?, process: Int
+  ) throws(Errno) -> (address: UInt, references: [GrantReference], index: UInt64) {
     guard let allocator = allocators[handle] else { throw .badFileDescriptor }
     let index = Int(allocator.domain.rawValue)
     guard pages > 0 else { throw .invalidArgument }
@@ -176,22 +225,52 @@ extension MachineState {
       let address = try PageMapping.map(frames, writable: true)
       let references = try domains[index].grants.grant(frames, to: grantee, writable: writable)
       domains[index].allocatedPages += pages
-      allocators[handle]?.shares[address] = SharedRange(
-        references: references, firstFrame: frames[0], notification: notification)
-      return (address, references)
+      allocators[handle]?.shares[allocator.nextIndex] = SharedRange(
+        references: references, frames: frames, notification: notification,
+        places: [address: process])
+      allocators[handle]?.nextIndex += UInt64(pages * GrantReference.pageSize)
+      return (address, references, allocator.nextIndex)
     } catch {
       unhold(notification?.port, of: allocator.domain)
       throw error
     }
   }
 
-  /// Withdraws pages, with what was to happen then.
-  mutating func unshare(_ handle: HandleID, _ address: UInt) {
-    guard let allocator = allocators[handle],
-      let range = allocators[handle]?.shares.removeValue(forKey: address)
-    else { return }
+  /// Maps pages that the device has already.
+  mutating func map(
+    _ handle: HandleID, at index: UInt64, pages: Int, process: Int
+  ) throws(Errno) -> UInt {
+    guard let allocator = allocators[handle] else { throw .badFileDescriptor }
+    guard let range = allocator.shares[index], range.isListed, pages > 0,
+      pages <= range.frames.count
+    else { throw .noSuchFileOrDirectory }
+    let address = try PageMapping.map(Array(range.frames[..<pages]), writable: true)
+    allocators[handle]?.shares[index]?.places[address] = process
+    return address
+  }
+
+  /// Takes pages off the device's list, and out of the memory of the process that says so.
+  mutating func unshare(_ handle: HandleID, _ address: UInt, at index: UInt64) {
+    guard allocators[handle]?.shares[index]?.places[address] != nil else { return }
     reapFiles()
-    carryOut(range.notification, on: range.firstFrame, by: allocator.domain)
+    allocators[handle]?.shares[index]?.isListed = false
+    forget(handle, address, at: index)
+  }
+
+  /// Takes pages out of a process's memory.
+  mutating func forget(_ handle: HandleID, _ address: UInt, at index: UInt64) {
+    allocators[handle]?.shares[index]?.places[address] = nil
+    endUnused(handle, at: index)
+  }
+
+  /// Withdraws pages that neither the device nor a process has, with what was to happen then.
+  private mutating func endUnused(_ handle: HandleID, at index: UInt64) {
+    guard let allocator = allocators[handle], let range = allocator.shares[index],
+      !range.isListed, range.places.isEmpty
+    else { return }
+    allocators[handle]?.shares[index] = nil
+    if let first = range.frames.first { clearByte(range.notification, of: first) }
+    signal(range.notification, by: allocator.domain)
     // The limit counts what processes hold, not what waits for its peer to unmap.
     domains[Int(allocator.domain.rawValue)].allocatedPages -= range.references.count
     withdraw(range.references, of: allocator.domain)
@@ -199,27 +278,53 @@ extension MachineState {
 
   mutating func closeGrantDevice(_ handle: HandleID) {
     guard let device = grantDevices[handle] else { return }
-    for address in device.maps.keys.sorted() { unmap(handle, address) }
-    for imported in device.imports { withdraw(imported.references, of: device.domain) }
     grantDevices[handle] = nil
+    for map in device.maps { end(map, by: device.domain) }
+    for imported in device.imports { withdraw(imported.references, of: device.domain) }
   }
 
   mutating func closeAllocator(_ handle: HandleID) {
-    for address in (allocators[handle]?.shares ?? [:]).keys.sorted() { unshare(handle, address) }
+    for index in (allocators[handle]?.shares ?? [:]).keys.sorted() {
+      allocators[handle]?.shares[index]?.isListed = false
+      allocators[handle]?.shares[index]?.places = [:]
+      endUnused(handle, at: index)
+    }
     allocators[handle] = nil
   }
 
-  private mutating func carryOut(
-    _ notification: UnmapNotification?, on frame: PageFrame?, by domain: DomainID
-  ) {
-    guard let notification else { return }
-    if let frame, let offset = notification.byteOffset {
-      // SAFETY: one byte is read.
-      unsafe withUnsafeBytes(of: UInt8(0)) { byte in
-        unsafe try? frame.store.write(byte, at: frame.offset + offset)
-      }
+  /// Clears the byte that is to be cleared when a mapping goes.
+  private func clearByte(of map: GrantMap) {
+    let first = map.references.first.flatMap { domains[Int(map.owner.rawValue)].grants[$0]?.frame }
+    if let first { clearByte(map.notification, of: first) }
+  }
+
+  private func clearByte(_ notification: UnmapNotification?, of frame: PageFrame) {
+    guard let offset = notification?.byteOffset else { return }
+    // SAFETY: one byte is read.
+    unsafe withUnsafeBytes(of: UInt8(0)) { byte in
+      unsafe try? frame.store.write(byte, at: frame.offset + offset)
     }
-    if let port = notification.port { send(from: port, of: domain) }
-    unhold(notification.port, of: domain)
+  }
+
+  /// Sends the event that is to be sent, and lets go of its port.
+  private mutating func signal(_ notification: UnmapNotification?, by domain: DomainID) {
+    if let port = notification?.port { send(from: port, of: domain) }
+    unhold(notification?.port, of: domain)
+  }
+}
+
+extension GrantDeviceState {
+  /// Puts a mapping on the list, in the first gap between others that is wider than it, or at the end.
+  mutating func add(_ map: GrantMap) {
+    var map = map
+    map.index = 0
+    for (position, other) in maps.enumerated() {
+      guard map.index + map.references.count >= other.index else {
+        maps.insert(map, at: position)
+        return
+      }
+      map.index = other.index + other.references.count
+    }
+    maps.append(map)
   }
 }

@@ -6,11 +6,30 @@ import XenGrant
 struct OpenDevice: ~Copyable {
   let process: SimulatedProcess
   let handle: HandleID
+  private let descriptor: Int
+  private let number: Mutex<DescriptorNumber?> = Mutex(nil)
   private let mappings = Mutex(OwnedMappings())
 
-  init(_ process: SimulatedProcess, _ handle: HandleID) {
+  init(_ process: SimulatedProcess, _ handle: HandleID, _ descriptor: Int) {
     self.process = process
     self.handle = handle
+    self.descriptor = descriptor
+  }
+
+  deinit {
+    let descriptor = descriptor
+    process.machine.change { $0.closeDescriptor(descriptor) }
+  }
+
+  /// The real descriptor, made when it is first asked for; -1 if that fails.
+  var fileDescriptor: Int32 {
+    if let known = number.withLock({ $0 }) { return known.rawValue }
+    let descriptor = descriptor
+    let made = try? process.machine.perform { (state) throws(Errno) in
+      try state.number(ofDescriptor: descriptor)
+    }
+    number.withLock { $0 = made }
+    return made?.rawValue ?? -1
   }
 
   /// Takes over a mapping that was just made.
@@ -21,6 +40,19 @@ struct OpenDevice: ~Copyable {
       throw .badAddress
     }
     return unsafe pointer
+  }
+
+  /// Takes a mapping out of the process's memory.
+  func forget(
+    _ address: UnsafeMutableRawPointer, pages: Int,
+    _ body: (inout MachineState, HandleID, UInt) -> Void
+  ) {
+    // The address is only compared with those that were handed out.
+    let address = UInt(bitPattern: address)
+    guard mappings.withLock({ $0.contains(address, pages: pages) }) else { return }
+    let handle = handle
+    process.machine.change { body(&$0, handle, address) }
+    mappings.withLock { $0.unmap(address) }
   }
 
   /// Ends a mapping with that call; it goes whether that fails or not.

@@ -14,12 +14,11 @@ final class SimulatedGrantDevice: GrantDeviceDriver, Sendable {
   private var process: SimulatedProcess { device.process }
   private var handle: HandleID { device.handle }
 
-  init(_ process: SimulatedProcess, _ handle: HandleID) { device = OpenDevice(process, handle) }
-
-  deinit {
-    let handle = handle
-    process.machine.change { $0.closeGrantDevice(handle) }
+  init(_ process: SimulatedProcess, _ handle: HandleID, _ descriptor: Int) {
+    device = OpenDevice(process, handle, descriptor)
   }
+
+  var fileDescriptor: Int32 { device.fileDescriptor }
 
   func map(
     _ references: [GrantReference], of domain: DomainID, writable: Bool,
@@ -28,13 +27,24 @@ final class SimulatedGrantDevice: GrantDeviceDriver, Sendable {
     let name: XenError.Call = notification == nil ? .map : .mapNotify
     let address = try process.perform(name) { (state) throws(Errno) in
       try state.map(
-        handle, references, of: domain, writable: writable, notification: notification)
+        handle, references, of: domain, writable: writable, notification: notification,
+        process: process.id)
     }
     return unsafe try device.keep(address, pages: references.count)
   }
 
   func unmap(_ address: UnsafeMutableRawPointer, count: Int) throws(Errno) {
     unsafe try device.end(address, pages: count, .unmap) { $0.unmap($1, $2) }
+  }
+
+  func forget(_ address: UnsafeMutableRawPointer, count: Int) {
+    unsafe device.forget(address, pages: count) { $0.forget($1, $2) }
+  }
+
+  func silence(at index: UInt64) throws(Errno) {
+    try process.perform(.silence) { (state) throws(Errno) in
+      try state.silence(handle, at: index)
+    }
   }
 
   func copy(

@@ -9,6 +9,8 @@ struct MachineState: Sendable {
   var grantDevices: [HandleID: GrantDeviceState] = [:]
   var allocators: [HandleID: GrantAllocatorState] = [:]
   var eventDevices: [HandleID: EventDeviceState] = [:]
+  /// Those of processes; what else has a duplicate of one is not known here.
+  var descriptors: [Int: DeviceDescriptor] = [:]
   var connections: [HandleID: StoreConnectionState] = [:]
   /// In the order in which they were made.
   var dmaBufs: [DmaBufState] = []
@@ -61,15 +63,11 @@ struct MachineState: Sendable {
   /// Closes whatever a process has open, in the order in which Linux does: memory first, then files.
   mutating func end(process: Int) {
     guard processes.removeValue(forKey: process) != nil else { return }
-    for handle in grantDevices.filter({ $0.value.process == process }).keys.sorted() {
-      closeGrantDevice(handle)
+    forgetMemory(of: process)
+    for descriptor in descriptors.filter({ $0.value.process == process }).keys {
+      descriptors.removeValue(forKey: descriptor)?.number?.detach()
     }
-    for handle in allocators.filter({ $0.value.process == process }).keys.sorted() {
-      closeAllocator(handle)
-    }
-    for handle in eventDevices.filter({ $0.value.process == process }).keys.sorted() {
-      closeEventDevice(handle)
-    }
+    reapDevices()
     for handle in connections.filter({ $0.value.process == process }).keys.sorted() {
       closeConnection(handle)
     }
@@ -80,7 +78,7 @@ struct MachineState: Sendable {
   mutating func destroy(_ domain: DomainID) {
     guard let index = livingIndex(domain) else { return }
     for (handle, device) in grantDevices where device.domain == domain {
-      for map in device.maps.values { release(map, by: domain) }
+      for map in device.maps where map.isActive { release(map, by: domain) }
       grantDevices[handle] = nil
     }
     for dmaBuf in dmaBufs where dmaBuf.domain == domain {
@@ -97,6 +95,7 @@ struct MachineState: Sendable {
     for port in domains[index].ports.keys.sorted() { closePort(port, of: domain) }
     domains[index].allocatedPages = 0
     domains[index].isAlive = false
+    descriptors = descriptors.filter { processes[$0.value.process] != domain }
     withdraw(domains[index].grants.references, of: domain)
     connections = connections.filter { $0.value.domain != domain }
     processes = processes.filter { $0.value != domain }

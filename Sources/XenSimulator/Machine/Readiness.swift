@@ -4,36 +4,58 @@ import SystemPackage
   import Glibc
 #endif
 
-/// A real file descriptor that can be polled and is readable while something is pending.
+/// A real file that can be polled and is readable while something is pending.
+///
+/// Its descriptors are others'; this is the end behind them, which sees when the last of them is closed: they hold a lock of the
+/// file, which is the open file's and not a descriptor's.
 final class Readiness: Sendable {
-  /// What programs poll.
-  let descriptor: Int32
+  let identity: FileIdentity
+  /// The same pipe, opened once more.
+  private let readEnd: Int32
   private let writeEnd: Int32
 
-  init() throws(Errno) {
+  /// Makes the file, and its first descriptor.
+  static func make() throws(Errno) -> (readiness: Readiness, descriptor: DescriptorNumber) {
     var ends: [Int32] = [-1, -1]
     // SAFETY: pipe writes two descriptors.
     let result = unsafe ends.withUnsafeMutableBufferPointer { unsafe pipe($0.baseAddress) }
     guard result == 0 else { throw Errno(rawValue: errno) }
-    descriptor = ends[0]
-    writeEnd = ends[1]
     for end in ends {
       _ = fcntl(end, F_SETFD, FD_CLOEXEC)
       _ = fcntl(end, F_SETFL, O_NONBLOCK)
     }
+    let descriptor = DescriptorNumber(ends[0])
+    do throws(Errno) {
+      return (try Readiness(ends[0], writeEnd: ends[1]), descriptor)
+    } catch {
+      close(ends[1])
+      throw error
+    }
+  }
+
+  private init(_ descriptor: Int32, writeEnd: Int32) throws(Errno) {
+    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { throw Errno(rawValue: errno) }
+    identity = try FileIdentity.read(descriptor).identity
+    // SAFETY: the path is a C string for the length of the call.
+    readEnd = unsafe open("/proc/self/fd/\(descriptor)", O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+    guard readEnd >= 0 else { throw Errno(rawValue: errno) }
+    self.writeEnd = writeEnd
   }
 
   deinit {
-    close(descriptor)
+    close(readEnd)
     close(writeEnd)
   }
 
-  /// Makes the descriptor readable, or not readable.
+  /// Whether the last descriptor is closed.
+  var isReleased: Bool { flock(readEnd, LOCK_EX | LOCK_NB) == 0 }
+
+  /// Makes the descriptors readable, or not readable.
   func set(_ isReady: Bool) {
     var byte: UInt8 = 0
     // SAFETY: one byte is written or read; an empty pipe gives EAGAIN.
     repeat {
-      guard unsafe Glibc.read(descriptor, &byte, 1) == 1 else { break }
+      guard unsafe Glibc.read(readEnd, &byte, 1) == 1 else { break }
     } while true
     if isReady { unsafe _ = Glibc.write(writeEnd, &byte, 1) }
   }

@@ -5,12 +5,12 @@ import XenGrant
 final class SimulatedStore: XenStoreDriver, Sendable {
   private let process: SimulatedProcess
   private let handle: HandleID
-  private let readiness: Readiness
+  private let descriptor: DescriptorNumber
 
-  init(_ process: SimulatedProcess, _ handle: HandleID, _ readiness: Readiness) {
+  init(_ process: SimulatedProcess, _ handle: HandleID, _ descriptor: DescriptorNumber) {
     self.process = process
     self.handle = handle
-    self.readiness = readiness
+    self.descriptor = descriptor
   }
 
   deinit {
@@ -18,7 +18,7 @@ final class SimulatedStore: XenStoreDriver, Sendable {
     process.machine.change { $0.closeConnection(handle) }
   }
 
-  var fileDescriptor: Int32 { readiness.descriptor }
+  var fileDescriptor: Int32 { descriptor.rawValue }
 
   func read(_ path: String, transaction: UInt32) throws(Errno) -> [UInt8] {
     try access(.read, path, transaction) { (tree, path, domain) throws(Errno) in

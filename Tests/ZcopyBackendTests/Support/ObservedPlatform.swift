@@ -30,6 +30,15 @@ final class ObservedPlatform: XenPlatform {
   func openEventChannels() throws(Errno) -> any EventChannelDriver {
     try platform.openEventChannels()
   }
+  func adoptGrantDevice(_ descriptor: Int32) throws(Errno) -> any GrantDeviceDriver {
+    ObservedGrantDevice(try platform.adoptGrantDevice(descriptor), self)
+  }
+  func adoptGrantAllocator(_ descriptor: Int32) throws(Errno) -> any GrantAllocatorDriver {
+    try platform.adoptGrantAllocator(descriptor)
+  }
+  func adoptEventChannels(_ descriptor: Int32) throws(Errno) -> any EventChannelDriver {
+    try platform.adoptEventChannels(descriptor)
+  }
   func openStore() throws(Errno) -> any XenStoreDriver { try platform.openStore() }
   var isPV: Bool { platform.isPV }
 }
@@ -44,6 +53,7 @@ private final class ObservedGrantDevice: GrantDeviceDriver {
     self.platform = platform
   }
 
+  var fileDescriptor: Int32 { driver.fileDescriptor }
   func map(
     _ references: [GrantReference], of domain: DomainID, writable: Bool,
     notification: UnmapNotification?
@@ -54,6 +64,10 @@ private final class ObservedGrantDevice: GrantDeviceDriver {
   func unmap(_ address: UnsafeMutableRawPointer, count: Int) throws(Errno) {
     unsafe try driver.unmap(address, count: count)
   }
+  func forget(_ address: UnsafeMutableRawPointer, count: Int) {
+    unsafe driver.forget(address, count: count)
+  }
+  func silence(at index: UInt64) throws(Errno) { try driver.silence(at: index) }
   func copy(
     _ segments: [GrantCopySegment], of domain: DomainID, _ direction: GrantCopyDirection,
     _ memory: UnsafeMutableRawPointer
@@ -87,6 +101,9 @@ struct NoXen: XenPlatform {
   func openGrantDevice() throws(Errno) -> any GrantDeviceDriver { throw errno }
   func openGrantAllocator() throws(Errno) -> any GrantAllocatorDriver { throw errno }
   func openEventChannels() throws(Errno) -> any EventChannelDriver { throw errno }
+  func adoptGrantDevice(_: Int32) throws(Errno) -> any GrantDeviceDriver { throw errno }
+  func adoptGrantAllocator(_: Int32) throws(Errno) -> any GrantAllocatorDriver { throw errno }
+  func adoptEventChannels(_: Int32) throws(Errno) -> any EventChannelDriver { throw errno }
   func openStore() throws(Errno) -> any XenStoreDriver { throw errno }
   var isPV: Bool { false }
 }
