@@ -82,6 +82,16 @@ public struct Linux: Sendable {
     try DmaBuf(adopting: fileDescriptor, linux: self)
   }
 
+  /// Takes over a memory file that another process has handed over.
+  ///
+  /// - Parameter fileDescriptor: the memory file; closed if this throws. Another file is told from one only when it is used.
+  /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
+  ///
+  /// The C call is `fstat`.
+  public func adoptMemoryFile(_ fileDescriptor: FileDescriptor) throws(DmaBufError) -> MemoryFile {
+    try MemoryFile(adopting: fileDescriptor, linux: self)
+  }
+
   /// The names of the heaps, in their order; none where the kernel has no heaps.
   public var heaps: [String] { platform.heapNames().sorted() }
 

@@ -22,6 +22,41 @@ public struct MemoryFile: ~Copyable {
     try? fileDescriptor.close()
   }
 
+  /// Takes over a memory file's descriptor.
+  ///
+  /// - Parameters:
+  ///   - fileDescriptor: the memory file; closed if this throws. Another file is told from one only when it is used.
+  ///   - linux: whose it is.
+  /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
+  ///
+  /// The C call is `fstat`.
+  public init(adopting fileDescriptor: FileDescriptor, linux: Linux = Linux()) throws(DmaBufError) {
+    do throws(DmaBufError) {
+      byteCount = try call(.identify, .memoryFile(fileDescriptor.rawValue)) {
+        () throws(Errno) in
+        let size = try linux.platform.identify(fileDescriptor.rawValue).byteCount
+        guard let byteCount = Int(exactly: size) else { throw .fileTooLarge }
+        return byteCount
+      }
+    } catch {
+      try? fileDescriptor.close()
+      throw error
+    }
+    self.linux = linux
+    self.fileDescriptor = fileDescriptor
+  }
+
+  /// Whom the kernel means: its inode number, unique among the memory files that exist.
+  ///
+  /// - Throws: `DmaBufError.Call.identify`.
+  ///
+  /// The C call is `fstat`.
+  public borrowing func identity() throws(DmaBufError) -> UInt64 {
+    try call(.identify, .memoryFile(fileDescriptor.rawValue)) { () throws(Errno) in
+      try linux.platform.identify(fileDescriptor.rawValue).inode
+    }
+  }
+
   /// Maps all of it into this process, and has memory for all of it from then on.
   ///
   /// Where a dma-buf was made of it, this is the cheaper mapping of the two: the kernel maps a dma-buf of memory files only

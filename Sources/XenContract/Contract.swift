@@ -12,7 +12,8 @@ public enum Contract {
   /// All checks, in an order in which a first failure explains later ones.
   public static let checks: [ContractCheck] =
     HandleChecks.all + AllocatorChecks.all + MappingChecks.all + CopyChecks.all
-    + EventChannelChecks.all + NotificationChecks.all + ExportChecks.all + ImportChecks.all
+    + EventChannelChecks.all + NotificationChecks.all + HandOverChecks.all + ExportChecks.all
+    + ImportChecks.all
     + StoreChecks.all + StoreWatchChecks.all + StoreTransactionChecks.all
 }
 

@@ -13,6 +13,10 @@ public import XenGrant
 public final class OwnPublication {
   /// The absolute path of its node.
   public let path: String
+  /// The control page that is published.
+  let controlPage: GrantReference
+  /// The event channel that is published.
+  let port: EventChannelPort
   private let store: XenStore
   private var isPublished = true
 
@@ -39,10 +43,23 @@ public final class OwnPublication {
       request: request, controlPage: link.controlPage, port: link.port)
     try publication.write(to: absolute, in: store, owner: owner, peer: link.peer)
     self.path = absolute
+    controlPage = link.controlPage
+    port = link.port
+    self.store = store
+  }
+
+  /// Nodes that a successor goes on with.
+  init(resuming state: OwnPublicationState, _ store: consuming XenStore) {
+    path = state.path
+    controlPage = state.controlPage
+    port = state.port
     self.store = store
   }
 
   deinit { withdraw() }
+
+  /// Leaves the nodes to a successor, which puts its own process in them.
+  public func relinquish() { isPublished = false }
 
   /// Takes the nodes away; safe to call again.
   public func withdraw() {

@@ -31,9 +31,9 @@ public struct OwnerLink: ~Copyable {
   public let port: EventChannelPort
   /// The last frame that was announced; 0 before the first.
   public private(set) var frame: UInt32 = 0
-  private let events: EventChannels
-  private let page: SharedPages
-  private var last = PeerSnapshot.absent
+  let events: EventChannels
+  let page: SharedPages
+  private(set) var last = PeerSnapshot.absent
 
   /// Makes the control page and the event channel.
   ///
@@ -58,6 +58,21 @@ public struct OwnerLink: ~Copyable {
     controlPage = reference
   }
 
+  /// A link that a successor goes on with.
+  init(
+    resuming events: consuming EventChannels, _ port: EventChannelPort,
+    _ page: consuming SharedPages, _ controlPage: GrantReference, frame: UInt32,
+    last: PeerSnapshot
+  ) {
+    peer = page.domain
+    self.controlPage = controlPage
+    self.port = port
+    self.frame = frame
+    self.last = last
+    self.events = consume events
+    self.page = consume page
+  }
+
   /// Fills the owner's half; the magic last, so that whoever sees it sees the rest.
   private static func setUp(_ page: borrowing SharedPages) {
     let memory = page.memory
@@ -66,6 +81,9 @@ public struct OwnerLink: ~Copyable {
     memory.storeWord(XEN_ZCOPY_OWNER_LIVE, at: ControlPage.ownerState)
     memory.storeWord(XEN_ZCOPY_MAGIC, at: ControlPage.ownerMagic)
   }
+
+  /// Leaves the link to a successor that has duplicates of what ``handOver()`` tells: the peer is told nothing.
+  public consuming func relinquish() { page.relinquish() }
 
   /// Readable when the peer has signalled.
   public var fileDescriptor: FileDescriptor { events.fileDescriptor }

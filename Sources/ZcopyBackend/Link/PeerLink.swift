@@ -21,13 +21,15 @@ public struct PeerLink: ~Copyable {
 
   /// The domain on the other side.
   public let owner: DomainID
-  private let events: EventChannels
-  private let port: EventChannelPort
-  private let page: GrantMapping
-  private var frame: UInt32 = 0
+  let events: EventChannels
+  let port: EventChannelPort
+  /// The owner's control page, which a successor maps anew.
+  let controlPage: GrantReference
+  let page: GrantMapping
+  private(set) var frame: UInt32 = 0
   /// The page of the buffer at which the last frame begins, as the owner says; to be checked against the buffer.
   public private(set) var framePage: UInt32 = 0
-  private var isEnding = false
+  private(set) var isEnding = false
 
   /// Connects to the owner's event channel and maps its control page.
   ///
@@ -39,14 +41,36 @@ public struct PeerLink: ~Copyable {
       try events.bindInterdomain(owner, publication.port)
     }
     let page = try linked { () throws(XenError) in
-      try Self.mapControlPage(publication, xen, notifying: port)
+      try Self.mapControlPage(publication.controlPage, of: owner, xen, notifying: port)
     }
     try Self.enter(page)
     self.owner = owner
     self.events = events
     self.port = port
     self.page = page
+    controlPage = publication.controlPage
   }
+
+  /// A link that a successor goes on with.
+  init(
+    resuming events: consuming EventChannels, _ port: EventChannelPort,
+    _ page: consuming GrantMapping, _ controlPage: GrantReference, frame: UInt32,
+    framePage: UInt32, isEnding: Bool
+  ) {
+    owner = page.domain
+    self.controlPage = controlPage
+    self.port = port
+    self.frame = frame
+    self.framePage = framePage
+    self.isEnding = isEnding
+    self.events = consume events
+    self.page = consume page
+  }
+
+  /// Leaves the link to a successor that has duplicates of what ``handOver()`` tells: the owner is told nothing.
+  ///
+  /// In a PV domain the kernel clears the byte that says that this side is there, until the successor has set it again.
+  public consuming func relinquish() { page.relinquish() }
 
   /// Checks that the page is a control page, and says that somebody is there.
   ///
@@ -62,15 +86,17 @@ public struct PeerLink: ~Copyable {
   }
 
   /// Maps the control page so that the kernel tells the owner when the mapping ends.
-  private static func mapControlPage(
-    _ publication: Publication, _ xen: Xen, notifying port: EventChannelPort
+  ///
+  /// It is the first mapping of a device of its own: a successor finds it at index 0.
+  static func mapControlPage(
+    _ controlPage: GrantReference, of owner: DomainID, _ xen: Xen,
+    notifying port: EventChannelPort
   ) throws(XenError) -> GrantMapping {
-    let owner = publication.request.domain
     guard
       let notification = UnmapNotification(clearing: ControlPage.peerAlive, notifying: port)
     else { throw XenError(.mapNotify, .invalidArgument, domain: owner) }
     return try xen.openGrantDevice().map(
-      publication.controlPage, of: owner, writable: true, notification: notification)
+      controlPage, of: owner, writable: true, notification: notification)
   }
 
   /// Readable when the owner has signalled.

@@ -23,11 +23,14 @@ public struct MappedBuffer: ~Copyable {
   public let identity: UInt64?
   /// How long it took.
   public let timings: MapTimings
-  private let device: GrantDevice
-  private let copy: PageCopy?
-  private let contents: (any BufferContents)?
+  let xen: Xen
+  let device: GrantDevice
+  /// The descriptor number by which the device knows the dma-buf, if it made it: the one that it had then.
+  let number: Int32?
+  let copy: PageCopy?
+  let contents: (any BufferContents)?
   /// Mappings of the other domain's pages: what holds them beside the dma-buf.
-  private let handedOut = HandedOutContents()
+  let handedOut = HandedOutContents()
 
   /// Reads the buffer's directory and maps its pages, by the first mechanism that works.
   ///
@@ -59,7 +62,8 @@ public struct MappedBuffer: ~Copyable {
       throw .directory(error, request.domain)
     }
     try self.init(
-      request, references, device, linux: linux, mechanisms: mechanisms, directorySince: start)
+      request, references, device, xen: xen, linux: linux, mechanisms: mechanisms,
+      directorySince: start)
   }
 
   /// Maps pages whose references are known, by the first mechanism that works.
@@ -81,12 +85,14 @@ public struct MappedBuffer: ~Copyable {
     }
     let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
     try self.init(
-      request, references, device, linux: linux, mechanisms: mechanisms, directorySince: nil)
+      request, references, device, xen: xen, linux: linux, mechanisms: mechanisms,
+      directorySince: nil)
   }
 
   private init(
     _ request: MapRequest, _ references: [GrantReference], _ device: consuming GrantDevice,
-    linux: Linux, mechanisms: [Mechanism], directorySince opening: ContinuousClock.Instant?
+    xen: Xen, linux: Linux, mechanisms: [Mechanism],
+    directorySince opening: ContinuousClock.Instant?
   ) throws(MapError) {
     // The clock is read as seldom as can be: where the kernel's is no plain counter, that costs as much as a small map.
     let clock = ContinuousClock()
@@ -108,9 +114,11 @@ public struct MappedBuffer: ~Copyable {
     }
     self.request = request
     self.references = references
+    self.xen = xen
     self.device = device
     self.passedOver = passedOver
     mechanism = pages.mechanism
+    number = pages.mechanism == .dmabuf ? pages.fileDescriptor?.rawValue : nil
     fileDescriptor = pages.fileDescriptor
     identity = pages.identity
     dmaBuf = pages.dmaBuf
@@ -136,6 +144,9 @@ public struct MappedBuffer: ~Copyable {
   ) throws(MapError) -> any BufferContents {
     let isWritable = access == .readWrite
     if let contents, contents.isWritable || !isWritable { return contents }
+    // On a device of their own: what is mapped stays on its device's list when this process ends, and a successor that gets the
+    // buffer's device must not get these pages with it.
+    let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
     let made = try Self.map(references, request.domain, device, isWritable: isWritable)
     handedOut.add(made)
     return made
@@ -269,12 +280,10 @@ public struct MappedBuffer: ~Copyable {
   ///
   /// - Returns: what can be asked whether the kernel has let go of the pages.
   public consuming func close() -> ReleasingBuffer {
-    // The descriptor's number is taken while it is still open, and asked for only on the device that gave it.
-    let isDmaBuf = mechanism == .dmabuf
-    return ReleasingBuffer(
-      domain: request.domain, pages: references.count, identity: isDmaBuf ? identity : nil,
-      number: isDmaBuf ? fileDescriptor?.rawValue : nil,
-      contents: handedOut, device: device)
+    ReleasingBuffer(
+      domain: request.domain, pages: references.count,
+      identity: mechanism == .dmabuf ? identity : nil, number: number, contents: handedOut,
+      device: device)
   }
 
   /// What one mechanism makes.
@@ -311,9 +320,7 @@ public struct MappedBuffer: ~Copyable {
             named: "zcopy-copy", byteCount: references.count * GrantReference.pageSize)
         }
         let dmaBuf = try local { () throws(DmaBufError) in try linux.makeDmaBuf(of: file) }
-        let copy = try local { () throws(DmaBufError) in
-          try PageCopy(references, of: domain, into: file)
-        }
+        let copy = try PageCopy.make(references, of: domain, into: file)
         try MappedBuffer.transfer(nil, .fromDomain, copy, dmaBuf, device)
         contents = copy.contents
         fileDescriptor = dmaBuf.fileDescriptor

@@ -7,6 +7,8 @@ import XenGrant
 /// The copy goes through the memory file's own mapping: a dma-buf's mapping has no pages that gntdev could pin.
 struct PageCopy: ~Copyable {
   let contents: any BufferContents
+  /// Kept for a successor, which maps it anew.
+  let file: MemoryFile
   private let domain: DomainID
   private let references: [GrantReference]
   /// One piece for each page, made once: a refresh of the whole allocates nothing.
@@ -14,13 +16,25 @@ struct PageCopy: ~Copyable {
 
   /// What copies those pages into a memory file of as many.
   init(
-    _ references: [GrantReference], of domain: DomainID, into file: borrowing MemoryFile
+    _ references: [GrantReference], of domain: DomainID, into file: consuming MemoryFile
   ) throws(DmaBufError) {
     contents = CopiedContents(try file.map(writable: true))
+    self.file = file
     self.domain = domain
     self.references = references
     whole = references.enumerated().map { index, reference in
       GrantCopySegment(reference, local: index * GrantReference.pageSize)
+    }
+  }
+
+  /// The same, for a buffer that is mapped.
+  static func make(
+    _ references: [GrantReference], of domain: DomainID, into file: consuming MemoryFile
+  ) throws(MapError) -> PageCopy {
+    do throws(DmaBufError) {
+      return try PageCopy(references, of: domain, into: file)
+    } catch {
+      throw .memory(error)
     }
   }
 

@@ -10,14 +10,15 @@ public struct ReleasingBuffer: ~Copyable {
   public let pages: Int
   /// The dma-buf's inode number, by which its holders are found; nil where none holds the domain's pages.
   public let identity: UInt64?
-  private let number: Int32?
+  /// The descriptor number by which the device knows the dma-buf; nil where there is nothing to be asked.
+  let number: Int32?
   private let contents: HandedOutContents
-  private let device: GrantDevice
+  let device: GrantDevice?
 
   init(
     domain: DomainID, pages: Int, identity: UInt64?, number: Int32?,
     contents: HandedOutContents,
-    device: consuming GrantDevice
+    device: consuming GrantDevice?
   ) {
     self.domain = domain
     self.pages = pages
@@ -33,10 +34,14 @@ public struct ReleasingBuffer: ~Copyable {
   public borrowing func isReleased() throws(MapError) -> Bool {
     guard contents.isEmpty else { return false }
     guard let number else { return true }
-    do throws(XenError) {
-      return try device.isReleased(dmaBufNumber: number)
-    } catch {
-      throw .xen(error)
+    switch device {
+    case .some(let device):
+      do throws(XenError) {
+        return try device.isReleased(dmaBufNumber: number)
+      } catch {
+        throw .xen(error)
+      }
+    case .none: return true
     }
   }
 }

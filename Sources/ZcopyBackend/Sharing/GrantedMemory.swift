@@ -14,12 +14,14 @@ struct GrantedMemory: ~Copyable {
   let references: [GrantReference]
   /// The dma-buf's, if it is one.
   let fileDescriptor: FileDescriptor?
-  private let pages: SharedPages?
-  private let dmaBuf: DmaBuf?
+  let pages: SharedPages?
+  let dmaBuf: DmaBuf?
   /// A grant device of its own: it knows dma-bufs by descriptor number, and withdraws the grants when it closes.
-  private let device: GrantDevice?
+  let device: GrantDevice?
+  /// The descriptor number by which the device knows the dma-buf: the one that it had when it was granted.
+  let number: Int32?
   /// The memory file of which the dma-buf was made, if it was: its mapping is the cheaper one.
-  private let file: MemoryFile?
+  let file: MemoryFile?
   private let view: ProcessorView
 
   /// Gets the memory that is asked for, and grants it.
@@ -74,6 +76,7 @@ struct GrantedMemory: ~Copyable {
     self.pages = consume pages
     dmaBuf = nil
     device = nil
+    number = nil
     file = nil
     view = ProcessorView()
   }
@@ -94,6 +97,7 @@ struct GrantedMemory: ~Copyable {
     }
     self.byteCount = byteCount
     fileDescriptor = descriptor
+    number = descriptor.rawValue
     self.file = consume file
     view = ProcessorView()
     self.dmaBuf = consume dmaBuf
@@ -149,10 +153,46 @@ struct GrantedMemory: ~Copyable {
     }
   }
 
+  /// Memory of gntalloc that a successor goes on with.
+  init(resuming pages: consuming SharedPages, byteCount: Int) {
+    self.byteCount = byteCount
+    references = pages.references
+    fileDescriptor = nil
+    self.pages = consume pages
+    dmaBuf = nil
+    device = nil
+    number = nil
+    file = nil
+    view = ProcessorView()
+  }
+
+  /// A dma-buf that a successor goes on with.
+  init(
+    resuming dmaBuf: consuming DmaBuf, _ file: consuming MemoryFile?, byteCount: Int,
+    references: [GrantReference], number: Int32, device: consuming GrantDevice
+  ) {
+    self.byteCount = byteCount
+    self.references = references
+    fileDescriptor = dmaBuf.fileDescriptor
+    pages = nil
+    self.dmaBuf = consume dmaBuf
+    self.device = consume device
+    self.number = number
+    self.file = consume file
+    view = ProcessorView()
+  }
+
+  /// Leaves the memory and its grants to a successor.
+  consuming func relinquish() {
+    // A dma-buf's grants are its device's, of which the successor has a duplicate.
+    guard let pages else { return }
+    pages.relinquish()
+  }
+
   consuming func withdraw() throws(ShareError) {
     switch device {
     case .some(let device):
-      let number = fileDescriptor?.rawValue ?? -1
+      let number = number ?? -1
       try sharing { () throws(XenError) in try device.releaseImport(dmaBufNumber: number) }
     case .none: break
     }

@@ -46,8 +46,8 @@ public struct SharedBuffer: ~Copyable {
   public let source: MemorySource
   /// The reference of the directory's first page: what the peer needs to know.
   public let directory: GrantReference
-  private let memory: GrantedMemory
-  private let directoryPages: SharedPages?
+  let memory: GrantedMemory
+  let directoryPages: SharedPages?
 
   /// Gets memory, grants it page by page, and lists the references.
   ///
@@ -142,6 +142,13 @@ public struct SharedBuffer: ~Copyable {
   /// - Throws: `ShareError.memory` if the kernel cannot be asked.
   public borrowing func isIdle(for access: BufferAccess) throws(ShareError) -> Bool {
     try memory.isIdle(for: access)
+  }
+
+  /// Leaves the buffer to a successor that has duplicates of what ``handOver()`` tells: nothing is withdrawn.
+  public consuming func relinquish() {
+    memory.relinquish()
+    guard let directoryPages else { return }
+    directoryPages.relinquish()
   }
 
   /// Takes the grants away now, and tells if that fails.

@@ -7,7 +7,7 @@ import XenSimulator
 
 /// What the product does, all of it.
 enum FaultedOperations {
-  static let all = mapping + sharing + links + publications + questions
+  static let all = mapping + sharing + links + publications + questions + handingOver
 
   /// A buffer whose directory has two pages.
   private static let pages = 1025
@@ -70,7 +70,7 @@ enum FaultedOperations {
     ]
 
   /// Reads, writes, refreshes and waits.
-  private static func work(
+  static func work(
     with buffer: borrowing MappedBuffer, _ witness: FaultedOperation.Witness
   ) throws {
     let read = try buffer.mapContents()
@@ -86,7 +86,7 @@ enum FaultedOperations {
     witness.note("over: \(try fences.wait(milliseconds: 0))")
   }
 
-  private static func release(
+  static func release(
     _ buffer: consuming ReleasingBuffer, _ witness: FaultedOperation.Witness
   ) throws {
     witness.note("released: \(try buffer.isReleased())")
@@ -158,7 +158,7 @@ enum FaultedOperations {
       },
     ]
 
-  private static func work(
+  static func work(
     with buffer: borrowing SharedBuffer, _ witness: FaultedOperation.Witness
   ) throws {
     witness.note("idle: \(try buffer.isIdle(for: .write))")
@@ -216,7 +216,7 @@ enum FaultedOperations {
 
   // MARK: - XenStore
 
-  private static func publish(
+  static func publish(
     _ owner: borrowing OwnerLink, _ xen: Xen
   ) throws -> OwnPublication {
     let request = MapRequest(
@@ -225,7 +225,7 @@ enum FaultedOperations {
   }
 
   /// Whose guest has published before: the node above all that it publishes is there, and stays.
-  private static let makePublishers: @Sendable () throws -> Pair = {
+  static let makePublishers: @Sendable () throws -> Pair = {
     let pair = try Pair()
     try pair.guest.xen.openStore().makeDirectory("data/zcopy")
     return pair
@@ -267,7 +267,7 @@ enum FaultedOperations {
 
 extension Pair {
   /// Maps a buffer in a process of domain 0.
-  fileprivate func map(
+  func map(
     _ buffer: borrowing SharedBuffer, by mechanisms: [Mechanism], _ process: SimulatedProcess
   ) throws(MapError) -> MappedBuffer {
     try MappedBuffer(
@@ -275,7 +275,7 @@ extension Pair {
   }
 
   /// Shares a buffer from a process of the guest.
-  fileprivate func share(
+  func share(
     byteCount: Int?, from memory: MemorySource,
     in directory: ShareRequest.Directory = .own, _ process: SimulatedProcess
   ) throws(ShareError) -> SharedBuffer {

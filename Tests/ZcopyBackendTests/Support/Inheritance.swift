@@ -1,0 +1,33 @@
+import DmaBuf
+import Glibc
+import SystemPackage
+import XenSimulator
+
+@testable import ZcopyBackend
+
+/// What a process has left to its successor: its state as it was written down, and duplicates of its descriptors, as systemd's
+/// store has them. Those that nobody takes are closed.
+final class Inheritance<State: HandOverState> {
+  let state: State
+  private var descriptors: [FileDescriptor]
+
+  init(_ handOver: HandOver<State>) throws {
+    state = try State(decoding: handOver.state.encoded)
+    descriptors = []
+    for file in handOver.descriptors {
+      let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
+      guard number >= 0 else { throw Errno(rawValue: errno) }
+      // As an exec leaves it, and systemd.
+      _ = fcntl(number, F_SETFD, 0)
+      descriptors.append(FileDescriptor(rawValue: number))
+    }
+  }
+
+  deinit { for file in descriptors { try? file.close() } }
+
+  /// The descriptors, which are the caller's.
+  func take() -> [FileDescriptor] {
+    defer { descriptors = [] }
+    return descriptors
+  }
+}
