@@ -5,10 +5,17 @@ PREFIX ?= /usr/local
 # Fully static executables: they run in any dom0 and in any guest, with nothing else installed there.
 STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .build-static
 BIN = .build/lab/bin
+# The C client, which needs no Swift: what it is built with, and where.
+VERSION = 0.1.0
+CLIENT = .build/client
+CLIENT_CFLAGS = -std=c11 -O2 -g -Wall -Wextra -Wpedantic -Werror $(CFLAGS)
+CLIENT_INCLUDES = -ISources/libxenzcopy/include -ISources/CZcopy/include
+CLIENT_HEADERS = Sources/libxenzcopy/include/xenzcopy.h Sources/CZcopy/include/xen-zcopyd.h
+LIBDIR ?= $(PREFIX)/lib
 SOURCES = $(shell find Sources Benchmarks -name '*.swift' -o -name '*.c' -o -name '*.h' 2>/dev/null) Package.swift
 
-.PHONY: all demo test unit test-sanitize lint smoke contract dma-buf devices matrix soak bench kernel-check static install clean \
-  require help
+.PHONY: all demo test unit test-sanitize lint smoke contract dma-buf devices matrix soak bench kernel-check static client install \
+  install-client clean require help
 
 all: require ## Build the command and the libraries
 	$(SWIFT) build
@@ -69,7 +76,37 @@ $(BIN)/.stamp: $(SOURCES)
 	install .build-static/release/xen-zcopy .build-static/release/xen-zcopy-contract $(BIN)/
 	@touch $@
 
-install: static ## Install the command below PREFIX (/usr/local)
+client: $(CLIENT)/libxenzcopy.so $(CLIENT)/libxenzcopy.a $(CLIENT)/backend ## Build the C client, and its example, in .build/client
+
+$(CLIENT)/xenzcopy.o: Sources/libxenzcopy/xenzcopy.c $(CLIENT_HEADERS)
+	@mkdir -p $(CLIENT)
+	$(CC) $(CPPFLAGS) $(CLIENT_CFLAGS) $(CLIENT_INCLUDES) -fPIC -c -o $@ $<
+
+$(CLIENT)/libxenzcopy.a: $(CLIENT)/xenzcopy.o
+	rm -f $@
+	$(AR) rcs $@ $<
+
+$(CLIENT)/libxenzcopy.so.0: $(CLIENT)/xenzcopy.o Sources/libxenzcopy/libxenzcopy.map
+	$(CC) $(LDFLAGS) -shared -Wl,-soname,libxenzcopy.so.0 -Wl,-z,defs \
+	  -Wl,--version-script,Sources/libxenzcopy/libxenzcopy.map -o $@ $<
+
+$(CLIENT)/libxenzcopy.so: $(CLIENT)/libxenzcopy.so.0
+	ln -sf libxenzcopy.so.0 $@
+
+$(CLIENT)/backend: examples/backend.c examples/import.c examples/import.h $(CLIENT)/libxenzcopy.a $(CLIENT_HEADERS)
+	$(CC) $(CPPFLAGS) $(CLIENT_CFLAGS) $(CLIENT_INCLUDES) $(LDFLAGS) -o $@ examples/backend.c examples/import.c \
+	  $(CLIENT)/libxenzcopy.a
+
+install-client: client ## Install the C client only: library, headers, pkg-config file and manual page
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/man/man3
+	install -m 644 $(CLIENT)/libxenzcopy.so.0 $(CLIENT)/libxenzcopy.a $(DESTDIR)$(LIBDIR)/
+	ln -sf libxenzcopy.so.0 $(DESTDIR)$(LIBDIR)/libxenzcopy.so
+	install -m 644 $(CLIENT_HEADERS) $(DESTDIR)$(PREFIX)/include/
+	install -m 644 man/libxenzcopy.3 $(DESTDIR)$(PREFIX)/share/man/man3/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	  Sources/libxenzcopy/xenzcopy.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/xenzcopy.pc
+
+install: static install-client ## Install the command below PREFIX (/usr/local)
 	install -D -s $(BIN)/xen-zcopy $(DESTDIR)$(PREFIX)/bin/xen-zcopy
 
 clean: ## Remove what was built here; the lab's images stay in their cache

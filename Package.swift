@@ -38,6 +38,10 @@ let package = Package(
     .systemLibrary(
       name: "CLibPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .target(name: "CZcopy", dependencies: ["CXen"]),
+    // Plain C, which `make client` builds without Swift.
+    .target(
+      name: "libxenzcopy", dependencies: ["CZcopy"],
+      exclude: ["libxenzcopy.map", "xenzcopy.pc.in"]),
     .target(name: "CContract"),
     .target(
       name: "CPNG", dependencies: ["CLibPNG"],

@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""Maps a frontend's buffer, shows what is mapped, and gives it back: backend.py DOMAIN DIRECTORY SIZE"""
+
+import os
+import sys
+
+import zcopy
+
+
+def main():
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    domain, directory, size = (int(word, 0) for word in sys.argv[1:])
+    with zcopy.Connection() as daemon:
+        id, buffer, descriptor = daemon.map(domain, directory, size, name="example")
+        print(f"mapped: {id.hex()}, {buffer['pages']} pages of domain {domain}, descriptor {descriptor}")
+        for entry in daemon.list():
+            print("{id}  {state}  domain {domain}  {pages} pages  {age_ms} ms  {name}".format(**entry))
+
+        # Here it would be handed to Wayland, GStreamer, V4L2 or a card.
+        os.close(descriptor)
+        daemon.unmap(id)
+        daemon.wait(id)
+        print("destroyed")  # here a backend answers its frontend
+
+
+try:
+    main()
+except (zcopy.Refused, OSError) as error:
+    sys.exit(f"backend.py: {error}")
