@@ -246,8 +246,8 @@ struct xen_zcopyd_refresh {
     /* struct xen_zcopyd_range ranges[range_count] follow. */
 };
 
-/* READ: a copy of what a mapped buffer holds now; the reply has no more than a header and a memory file's descriptor, in
- * which the bytes begin at 0. */
+/* READ: a copy of what a mapped buffer holds now; the reply has no more than a header and a memory file's descriptor. The
+ * file is as long as the buffer's pages, the bytes have the same place in it, and all others are 0. */
 struct xen_zcopyd_read {
     struct xen_zcopyd_header header;
     struct xen_zcopyd_id id;

@@ -184,11 +184,17 @@ public struct Publication: Equatable, Sendable {
     guard path.hasPrefix("/") else {
       do throws(XenError) { return try store.ownDomain() } catch { throw .unreadable(error) }
     }
+    guard let domain = domain(of: path) else { throw .noOwner(path: path) }
+    return domain
+  }
+
+  /// In whose home an absolute path is, or nil if in nobody's.
+  public static func domain(of path: String) -> DomainID? {
     let parts = path.split(separator: "/", omittingEmptySubsequences: true)
     // The number as XenStore writes it: `+1` and `01` are other nodes than the home of domain 1.
-    guard parts.count > 3, parts[0] == "local", parts[1] == "domain",
+    guard path.hasPrefix("/"), parts.count > 3, parts[0] == "local", parts[1] == "domain",
       let domain = DomainID(parts[2]), domain.description == parts[2]
-    else { throw .noOwner(path: path) }
+    else { return nil }
     return domain
   }
 }

@@ -213,6 +213,34 @@ public struct MappedBuffer: ~Copyable {
     try transfer(ranges, .toDomain)
   }
 
+  /// Copies what the other domain's pages hold now into a memory file, whatever the mechanism.
+  ///
+  /// - Parameters:
+  ///   - range: bytes of the buffer.
+  ///   - file: a memory file of as many whole pages as the buffer has; the bytes get the same place there.
+  /// - Throws: `MapError.rangeOutside`; `.xen` if Xen refuses a page; `.memory` if the file cannot be mapped.
+  ///
+  /// One `GRANT_COPY` for at most 1024 pages.
+  public borrowing func copyContents(
+    _ range: Range<Int>, into file: borrowing MemoryFile
+  ) throws(MapError) {
+    let size = references.count * GrantReference.pageSize
+    guard range.lowerBound >= 0, range.upperBound <= size, file.byteCount == size else {
+      throw .rangeOutside(range, size: min(size, file.byteCount))
+    }
+    let copy: PageCopy
+    do throws(DmaBufError) {
+      copy = try PageCopy(references, of: request.domain, into: file)
+    } catch {
+      throw .memory(error)
+    }
+    do throws(XenError) {
+      try copy.transfer([range], .fromDomain, with: device)
+    } catch {
+      throw .xen(error)
+    }
+  }
+
   private borrowing func transfer(
     _ ranges: [Range<Int>]?, _ direction: GrantCopyDirection
   ) throws(MapError) {

@@ -40,6 +40,12 @@ public struct PixelFormat: Hashable, Sendable {
     guard let format = Self.all.first(where: { $0.name == name.uppercased() }) else { return nil }
     self = format
   }
+
+  /// The format of that DRM four-character code, or nil if this project does not know it.
+  public init?(code: UInt32) {
+    guard let format = Self.all.first(where: { $0.code == code }) else { return nil }
+    self = format
+  }
 }
 
 extension PixelFormat: CustomStringConvertible {

@@ -1,0 +1,123 @@
+public import XenGrant
+
+/// What is in use, for each domain and for all together, held against the configuration's limits.
+///
+/// It knows no limits of its own: they come with each question, so that after a reload the new ones count. Where they are less
+/// than what is in use, buffers stay, and new ones are refused.
+public struct Ledger: Sendable {
+  /// One domain, or all of them.
+  fileprivate struct Account: Sendable {
+    var usage = Usage.none
+    var rate = RequestRate()
+    /// Of what there was a warning since it came above the share for it, one bit each.
+    var warned: UInt8 = 0
+  }
+
+  private var domains: [DomainID: Account] = [:]
+  private var all = Account()
+
+  /// Nothing in use.
+  public init() {}
+
+  /// What is in use for all domains together.
+  public var usage: Usage { all.usage }
+
+  /// What is in use for one domain.
+  public func usage(of domain: DomainID) -> Usage { domains[domain]?.usage ?? .none }
+
+  /// Counts one request, if limits let it in. A request that is refused does not count.
+  ///
+  /// - Throws: `LimitError` with `.requests`.
+  public mutating func admitRequest(
+    for domain: DomainID, limits: ResourceLimits, totals: ResourceLimits,
+    now: ContinuousClock.Instant
+  ) throws(LimitError) {
+    let isTotal = !all.rate.admits(totals.requestsPerSecond, now: now)
+    let own = domains[domain, default: Account()].rate
+    guard !isTotal, own.admits(limits.requestsPerSecond, now: now) else {
+      let limit = UInt64(isTotal ? totals.requestsPerSecond : limits.requestsPerSecond)
+      throw LimitError(
+        resource: .requests, domain: domain, isTotal: isTotal, limit: limit, used: limit, asked: 1)
+    }
+    all.rate.count(totals.requestsPerSecond, now: now)
+    domains[domain, default: Account()].rate.count(limits.requestsPerSecond, now: now)
+  }
+
+  /// Counts a buffer, if limits let it in.
+  ///
+  /// - Returns: what came above the share from which there is a warning by that: each once, until it has been below.
+  /// - Throws: `LimitError` for the first limit that it would exceed, the domain's own before those of all together.
+  public mutating func admit(
+    _ buffer: Usage, for domain: DomainID, limits: ResourceLimits, totals: ResourceLimits
+  ) throws(LimitError) -> [LimitWarning] {
+    for (account, limits, isTotal) in [
+      (domains[domain, default: Account()], limits, false), (all, totals, true),
+    ] {
+      for resource in LimitedResource.allCases where resource != .requests {
+        let (limit, asked) = (limits.of(resource), buffer.of(resource))
+        let used = account.usage.of(resource)
+        guard limit == 0 || asked == 0 || (used <= limit && asked <= limit - used) else {
+          throw LimitError(
+            resource: resource, domain: domain, isTotal: isTotal, limit: limit, used: used,
+            asked: asked)
+        }
+      }
+    }
+    return count(buffer, for: domain, limits: limits, totals: totals)
+  }
+
+  /// Counts a buffer whatever the limits say: one that was there before the daemon was started anew.
+  ///
+  /// - Returns: as ``admit(_:for:limits:totals:)``.
+  @discardableResult
+  public mutating func count(
+    _ buffer: Usage, for domain: DomainID, limits: ResourceLimits, totals: ResourceLimits
+  ) -> [LimitWarning] {
+    domains[domain, default: Account()].usage = usage(of: domain) + buffer
+    all.usage = all.usage + buffer
+    let own = domains[domain, default: Account()].warnings(domain, limits: limits)
+    return own + all.warnings(nil, limits: totals)
+  }
+
+  /// Takes off a buffer that nobody holds any more, with the same numbers with which it was counted.
+  public mutating func refund(
+    _ buffer: Usage, for domain: DomainID, limits: ResourceLimits, totals: ResourceLimits
+  ) {
+    guard var account = domains[domain] else { return }
+    account.usage = account.usage - buffer
+    all.usage = all.usage - buffer
+    // Only what is below again is of interest.
+    _ = account.warnings(domain, limits: limits)
+    _ = all.warnings(nil, limits: totals)
+    domains[domain] = account
+  }
+
+  /// Forgets how often a domain asked and what it was warned of, once nothing of it is in use: its number may be given to
+  /// another domain.
+  public mutating func forget(_ domain: DomainID) {
+    if let account = domains[domain], account.usage == .none { domains[domain] = nil }
+  }
+}
+
+extension Ledger.Account {
+  /// What is above its share now and was not before; what is below may be warned of again.
+  fileprivate mutating func warnings(_ domain: DomainID?, limits: ResourceLimits) -> [LimitWarning]
+  {
+    var warnings: [LimitWarning] = []
+    for (index, resource) in LimitedResource.allCases.enumerated() where resource != .requests {
+      let bit = UInt8(1) << UInt8(index)
+      let (limit, used) = (limits.of(resource), usage.of(resource))
+      // Divided first: a limit times 100 may be more than a number holds.
+      let share =
+        limit / 100 * UInt64(limits.softPercent) + limit % 100 * UInt64(limits.softPercent) / 100
+      guard limit > 0, limits.softPercent > 0, used > share else {
+        warned &= ~bit
+        continue
+      }
+      guard warned & bit == 0 else { continue }
+      warned |= bit
+      warnings.append(LimitWarning(resource: resource, domain: domain, limit: limit, used: used))
+    }
+    return warnings
+  }
+}

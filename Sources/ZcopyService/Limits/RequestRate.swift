@@ -1,0 +1,22 @@
+/// How often something may happen: so many times a second, and as many at once after a second of quiet.
+///
+/// It keeps a moment, not a number of tokens, so that another rate counts at once and nothing has to be done as time goes by.
+struct RequestRate: Sendable {
+  /// When all that was admitted will have had its time.
+  private var due: ContinuousClock.Instant?
+
+  /// Whether one more may happen now. Nothing changes.
+  func admits(_ perSecond: UInt32, now: ContinuousClock.Instant) -> Bool {
+    guard perSecond > 0, let due else { return true }
+    return now.duration(to: due) <= .seconds(1) - .seconds(1) / Int(perSecond)
+  }
+
+  /// Counts one that happens now.
+  mutating func count(_ perSecond: UInt32, now: ContinuousClock.Instant) {
+    guard perSecond > 0 else {
+      due = nil
+      return
+    }
+    due = max(due ?? now, now).advanced(by: .seconds(1) / Int(perSecond))
+  }
+}

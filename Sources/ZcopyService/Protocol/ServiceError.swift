@@ -1,0 +1,115 @@
+import CZcopy
+import DmaBuf
+import SystemPackage
+import XenGrant
+import ZcopyBackend
+
+/// Why a request was not done: a code of the protocol, the domain that it concerns, and a line for people.
+struct ServiceError: Error, Equatable {
+  /// `XEN_ZCOPYD_E_*`.
+  let code: UInt32
+  /// The domain that it concerns, if one.
+  let domain: DomainID?
+  /// One line.
+  let text: String
+
+  init(_ code: UInt32, _ domain: DomainID? = nil, _ text: String) {
+    self.code = code
+    self.domain = domain
+    self.text = text
+  }
+
+  /// A message that is none of this protocol, which ends the connection.
+  static func message(_ reason: String) -> ServiceError {
+    ServiceError(XEN_ZCOPYD_E_MESSAGE, "this is no message of xen-zcopyd's protocol: \(reason)")
+  }
+
+  /// Whether the connection ends with it.
+  var endsConnection: Bool { code == XEN_ZCOPYD_E_MESSAGE || code == XEN_ZCOPYD_E_VERSION }
+
+  private init(_ code: UInt32, _ text: String) { self.init(code, nil, text) }
+}
+
+extension ServiceError {
+  init(_ error: MapError, _ domain: DomainID) {
+    let code =
+      switch error {
+      case .offsetBeyondSize, .frameOutside, .rangeOutside, .geometry: XEN_ZCOPYD_E_INVALID
+      case .directory(let error, _): Self.code(error)
+      case .refused(let error, let support):
+        support == .usable ? Self.code(error) : XEN_ZCOPYD_E_UNSUPPORTED
+      case .xen(let error): Self.code(error)
+      case .memory(let error): Self.code(error.errno)
+      case .noMechanism: XEN_ZCOPYD_E_UNSUPPORTED
+      }
+    self.init(code, domain, "\(error)")
+  }
+
+  init(_ error: ShareError, _ domain: DomainID) {
+    let code =
+      switch error {
+      case .impossibleSize, .notWholePages, .otherSize, .poolIsFull: XEN_ZCOPYD_E_INVALID
+      case .noDmaBufs, .bounced, .notMappable: XEN_ZCOPYD_E_UNSUPPORTED
+      case .directory(let error, _): Self.code(error)
+      case .xen(let error): Self.code(error)
+      case .memory(let error): Self.code(error.errno)
+      }
+    self.init(code, domain, "\(error)")
+  }
+
+  init(_ error: PublicationError, _ domain: DomainID?) {
+    let code: UInt32 =
+      if case .unreadable(let error) = error, error.status == nil, error.call == .openStore {
+        XEN_ZCOPYD_E_UNAVAILABLE
+      } else {
+        XEN_ZCOPYD_E_REFUSED
+      }
+    self.init(code, domain, "\(error)")
+  }
+
+  init(_ error: LinkError, _ domain: DomainID) {
+    let code =
+      if case .xen(let error) = error { Self.code(error) } else { XEN_ZCOPYD_E_REFUSED }
+    self.init(code, domain, "\(error)")
+  }
+
+  init(_ error: XenError, _ domain: DomainID?) {
+    self.init(Self.code(error), domain, "\(error)")
+  }
+
+  private static func code(_ error: DirectoryError) -> UInt32 {
+    switch error {
+    case .emptyBuffer, .noDirectory: XEN_ZCOPYD_E_INVALID
+    case .tooLarge, .tooManyPages: XEN_ZCOPYD_E_LIMIT
+    case .unreadable(let error), .unwritable(let error): code(error)
+    default: XEN_ZCOPYD_E_REFUSED
+    }
+  }
+
+  private static func code(_ error: XenError) -> UInt32 {
+    if let status = error.status, status != .okay { return XEN_ZCOPYD_E_REFUSED }
+    switch error.call {
+    case .openGrantDevice, .openGrantAllocator, .openEventChannels, .openStore:
+      return error.errno == .tooManyOpenFiles || error.errno == .tooManyOpenFilesInSystem
+        ? XEN_ZCOPYD_E_RESOURCES : XEN_ZCOPYD_E_UNAVAILABLE
+    // What another domain's numbers name, and Xen does not find there.
+    case .map, .mapNotify, .exportDmaBuf, .bindInterdomain:
+      return code(error.errno) == XEN_ZCOPYD_E_RESOURCES
+        ? XEN_ZCOPYD_E_RESOURCES : XEN_ZCOPYD_E_REFUSED
+    default: return code(error.errno)
+    }
+  }
+
+  private static func code(_ errno: Errno) -> UInt32 {
+    switch errno {
+    case .noMemory, .noSpace, .tooManyOpenFiles, .tooManyOpenFilesInSystem,
+      .resourceTemporarilyUnavailable:
+      XEN_ZCOPYD_E_RESOURCES
+    case .permissionDenied, .notPermitted: XEN_ZCOPYD_E_UNAVAILABLE
+    case .invalidArgument, .badFileDescriptor, .inappropriateIOCTLForDevice,
+      .noSuchFileOrDirectory, .notSupported:
+      XEN_ZCOPYD_E_UNSUPPORTED
+    default: XEN_ZCOPYD_E_FAILED
+    }
+  }
+}

@@ -1,0 +1,141 @@
+import CZcopy
+import Logging
+import XenGrant
+import ZcopyBackend
+
+/// A domain that has, or had, buffers here, until it ends.
+final class WatchedDomain {
+  let name: String?
+  /// Tells one guest from another that gets its number later.
+  let identity: String?
+  var rules: DomainRules
+  var counters = Counters()
+  private let watch: DomainWatch
+  private let registration: EventLoop.Registration
+  private let loop: EventLoop
+
+  init(
+    _ name: String?, _ identity: String?, _ rules: DomainRules, _ watch: consuming DomainWatch,
+    _ loop: EventLoop, _ look: @escaping () -> Void
+  ) throws {
+    self.name = name
+    self.identity = identity
+    self.rules = rules
+    self.loop = loop
+    registration = try loop.onDomainEvents(watch, look)
+    self.watch = watch
+  }
+
+  deinit { loop.remove(registration) }
+
+  func isGone() throws(XenError) -> Bool { try watch.isGone() }
+}
+
+extension Service {
+  /// What XenStore calls a domain, if this domain may know.
+  func name(of domain: DomainID) -> String? { node("name", of: domain) }
+
+  /// The domain's entry in XenStore's list of virtual machines, which has its UUID.
+  private func identity(of domain: DomainID) -> String? { node("vm", of: domain) }
+
+  private func node(_ name: String, of domain: DomainID) -> String? {
+    if store == nil { store = try? xen.openStore() }
+    return try? store?.readIfPresent("\(XenStore.home(of: domain))/\(name)")
+  }
+
+  /// Watches a domain from its first buffer on.
+  ///
+  /// - Throws: `ServiceError` with E_GONE if there is no such domain, E_UNAVAILABLE if XenStore does not answer.
+  func watch(_ domain: DomainID) throws(ServiceError) {
+    guard domains[domain] == nil else { return }
+    let name = name(of: domain)
+    do {
+      let watch = try DomainWatch(domain, xen: xen)
+      guard try !watch.isGone() else {
+        throw ServiceError(XEN_ZCOPYD_E_GONE, domain, "there is no domain \(domain)")
+      }
+      domains[domain] = try WatchedDomain(
+        name, identity(of: domain), configuration.rules(for: domain, named: name), watch, loop
+      ) { [unowned self] in look(at: domain) }
+    } catch let error as ServiceError {
+      throw error
+    } catch let error as XenError {
+      throw ServiceError(error, domain)
+    } catch {
+      throw ServiceError(XEN_ZCOPYD_E_RESOURCES, domain, "cannot watch domain \(domain): \(error)")
+    }
+  }
+
+  /// Looks whether a domain is still there, and still the same.
+  private func look(at domain: DomainID) {
+    guard let watched = domains[domain] else { return }
+    do throws(XenError) {
+      // A number that has gone to a new guest in between is not gone; its virtual machine is another one then.
+      let isGone = try watched.isGone()
+      if isGone || identity(of: domain) != watched.identity { domainEnded(domain) }
+    } catch {
+      logger.error("\(error)", metadata: ["domain": "\(domain)"])
+    }
+  }
+
+  private func domainEnded(_ domain: DomainID) {
+    logger.info("the domain has ended", metadata: ["domain": "\(domain)"])
+    // Not known any more from here on: a new guest of that number begins with nothing.
+    domains[domain] = nil
+    ledger.forget(domain)
+    tell(XEN_ZCOPYD_EVENT_DOMAIN_GONE, of: domain)
+    for buffer in buffers.values where buffer.domain == domain {
+      buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED ? release(buffer) : withdraw(buffer)
+    }
+  }
+
+  /// Counts something, of a domain and in all.
+  func count(_ domain: DomainID?, _ change: (inout Counters) -> Void) {
+    change(&counters)
+    guard let watched = domain.flatMap({ domains[$0] }) else { return }
+    change(&watched.counters)
+  }
+
+  // MARK: - Events
+
+  /// Tells an event of a buffer to each client that wants it.
+  func tell(_ event: UInt32, _ buffer: Buffer, frame: UInt32 = 0, page: UInt32 = 0) {
+    var message = xen_zcopyd_event()
+    message.header = header(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self, 0)
+    message.id = buffer.id.wire
+    message.event = event
+    message.domain = UInt32(buffer.domain.rawValue)
+    message.frame = frame
+    message.page = page
+    for connection in connections.values
+    where connection.subscription.wants(
+      event, of: buffer.domain, isOwn: buffer.connection == connection.number)
+      && maySee(connection, buffer)
+    {
+      connection.send(message)
+      ended(connection)
+    }
+  }
+
+  /// Tells an event that is of no buffer, to clients that have buffers of the domain or want the events of all.
+  private func tell(_ event: UInt32, of domain: DomainID) {
+    var message = xen_zcopyd_event()
+    message.header = header(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self, 0)
+    message.event = event
+    message.domain = UInt32(domain.rawValue)
+    for connection in connections.values {
+      let isConcerned = buffers.values.contains { buffer in
+        buffer.domain == domain && buffer.connection == connection.number
+      }
+      guard connection.subscription.wants(event, of: domain, isOwn: isConcerned) else { continue }
+      connection.send(message)
+      ended(connection)
+    }
+  }
+
+  /// A connection that may have ended by what it was sent; it is taken away later, while nobody goes through the list.
+  private func ended(_ connection: Connection) {
+    guard connection.end != nil else { return }
+    loop.after(.zero) { [weak self] in self?.settle(connection) }
+  }
+}

@@ -1,0 +1,207 @@
+import CZcopy
+import DmaBuf
+import Logging
+import SystemPackage
+import XenGrant
+import ZcopyBackend
+
+extension Service {
+  // MARK: - To the owner of a mapped buffer
+
+  /// Connects a mapped buffer to its owner, and says that it is mapped.
+  func connect(_ buffer: Buffer, _ publication: Publication) throws(ServiceError) {
+    do throws(LinkError) {
+      buffer.peerLink = try PeerLink(publication, xen: xen)
+    } catch {
+      throw ServiceError(error, buffer.domain)
+    }
+    try listen(to: buffer.peerLink?.fileDescriptor, buffer) { service, buffer in
+      service.lookAtOwner(buffer)
+    }
+    do throws(XenError) {
+      try buffer.peerLink?.announceMapped()
+    } catch {
+      throw ServiceError(error, buffer.domain)
+    }
+  }
+
+  private func listen(
+    to file: FileDescriptor?, _ buffer: Buffer, _ look: @escaping (Service, Buffer) -> Void
+  ) throws(ServiceError) {
+    guard let file else { return }
+    do throws(Errno) {
+      buffer.linkRegistration = try loop.onReadable(file) { [unowned self, unowned buffer] in
+        look(self, buffer)
+      }
+    } catch {
+      throw ServiceError(
+        XEN_ZCOPYD_E_RESOURCES, buffer.domain,
+        "cannot wait for the event channel to domain \(buffer.domain): \(error)")
+    }
+  }
+
+  /// Tells what the owner did.
+  func lookAtOwner(_ buffer: Buffer) {
+    do throws(LinkError) {
+      guard let changes = try buffer.peerLink?.changes() else { return }
+      for change in changes {
+        switch change {
+        case .frame(let frame):
+          buffer.frame = frame
+          count(buffer.domain) { $0.frames += 1 }
+          tell(
+            XEN_ZCOPYD_EVENT_FRAME, buffer, frame: frame, page: buffer.peerLink?.framePage ?? 0)
+        case .closing: tell(XEN_ZCOPYD_EVENT_CLOSING, buffer)
+        case .died: tell(XEN_ZCOPYD_EVENT_PEER_GONE, buffer)
+        }
+      }
+    } catch {
+      lose(buffer, error)
+    }
+  }
+
+  /// A link over which nonsense came, or whose event channel is lost: it is not looked at any more.
+  private func lose(_ buffer: Buffer, _ error: LinkError) {
+    logger.warning("\(error)", metadata: buffer.metadata)
+    if let registration = buffer.linkRegistration { loop.remove(registration) }
+    buffer.linkRegistration = nil
+    tell(XEN_ZCOPYD_EVENT_PEER_GONE, buffer)
+  }
+
+  /// FRAME.
+  func frame(
+    _ id: BufferID, _ frame: UInt32, _ page: UInt32, _ number: UInt64, _ connection: Connection
+  ) throws(ServiceError) {
+    let buffer = try live(id, connection)
+    var reply = xen_zcopyd_frame()
+    reply.header = header(XEN_ZCOPYD_FRAME | XEN_ZCOPYD_REPLY, xen_zcopyd_frame.self, number)
+    reply.id = id.wire
+    reply.page = page
+    if buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED {
+      guard buffer.peerLink != nil else { throw Self.noFrames(buffer) }
+      buffer.usedFrame = frame
+      try settleFrame(buffer)
+      reply.frame = frame
+    } else {
+      reply.frame = try announceFrame(buffer, page)
+    }
+    connection.send(reply)
+  }
+
+  private static func noFrames(_ buffer: Buffer) -> ServiceError {
+    .invalid("buffer \(buffer.id) has no frames: it was not published")
+  }
+
+  /// Tells the owner that a frame was used, once no device is at work with the buffer.
+  private func settleFrame(_ buffer: Buffer) throws(ServiceError) {
+    guard let frame = buffer.usedFrame, !buffer.isAskingDevices else { return }
+    guard try isIdle(buffer) else {
+      buffer.isAskingDevices = true
+      return onceIdle(buffer) { [weak self, weak buffer] in
+        guard let self, let buffer else { return }
+        buffer.isAskingDevices = false
+        do throws(ServiceError) { try settleFrame(buffer) } catch {
+          logger.warning("\(error.text)", metadata: buffer.metadata)
+        }
+      }
+    }
+    buffer.usedFrame = nil
+    do throws(XenError) {
+      try buffer.peerLink?.announceUsed(frame: frame)
+    } catch {
+      throw ServiceError(error, buffer.domain)
+    }
+  }
+
+  // MARK: - To the peer of a shared buffer
+
+  /// Makes a control page for a shared buffer, and publishes both.
+  func publish(
+    _ buffer: Buffer, _ name: String, _ description: MapRequest
+  ) throws(ServiceError) {
+    var request = description
+    request.directory = buffer.facts.directory
+    do throws(XenError) {
+      buffer.ownerLink = try OwnerLink(
+        peer: buffer.domain, xen: xen, allocator: try xen.openGrantAllocator())
+    } catch {
+      throw ServiceError(error, buffer.domain)
+    }
+    try listen(to: buffer.ownerLink?.fileDescriptor, buffer) { service, buffer in
+      service.lookAtPeer(buffer)
+    }
+    do throws(XenError) {
+      buffer.publication = try publication(name, request, buffer)
+    } catch {
+      throw ServiceError(error, buffer.domain)
+    }
+  }
+
+  private func publication(
+    _ name: String, _ request: MapRequest, _ buffer: Buffer
+  ) throws(XenError) -> OwnPublication? {
+    switch buffer.ownerLink {
+    case .some(let link):
+      try OwnPublication(name, request: request, link: link, xen: xen)
+    case .none: nil
+    }
+  }
+
+  /// Tells what the peer did, and lets go of a buffer that it has released.
+  private func lookAtPeer(_ buffer: Buffer) {
+    do throws(LinkError) {
+      guard let changes = try buffer.ownerLink?.changes() else { return }
+      for change in changes {
+        switch change {
+        case .mapped: tell(XEN_ZCOPYD_EVENT_PEER_MAPPED, buffer)
+        case .used(let frame): tell(XEN_ZCOPYD_EVENT_USED, buffer, frame: frame)
+        case .released, .died: tell(XEN_ZCOPYD_EVENT_PEER_GONE, buffer)
+        }
+      }
+    } catch {
+      return lose(buffer, error)
+    }
+    if !buffer.isLive, buffer.ownerLink?.isMapped == false { withdraw(buffer) }
+  }
+
+  private func announceFrame(_ buffer: Buffer, _ page: UInt32) throws(ServiceError) -> UInt32 {
+    guard buffer.ownerLink != nil else { throw Self.noFrames(buffer) }
+    let frame = buffer.facts.frameByteCount ?? buffer.facts.byteCount
+    let start = Int(page) * GrantReference.pageSize
+    guard start <= buffer.facts.byteCount - frame else {
+      throw .invalid("a frame at page \(page) lies outside of buffer \(buffer.id)")
+    }
+    do throws(XenError) {
+      try buffer.ownerLink?.announceFrame(at: page)
+    } catch {
+      throw ServiceError(error, buffer.domain)
+    }
+    buffer.frame = buffer.ownerLink?.frame ?? buffer.frame
+    count(buffer.domain) { $0.frames += 1 }
+    return buffer.frame
+  }
+
+  // MARK: - Devices
+
+  /// Whether no device is at work with a mapped buffer.
+  func isIdle(_ buffer: Buffer) throws(ServiceError) -> Bool {
+    do throws(MapError) {
+      return try buffer.mapped?.isIdle() ?? true
+    } catch {
+      throw ServiceError(error, buffer.domain)
+    }
+  }
+
+  /// Calls when the devices that are at work with a buffer now are done.
+  func onceIdle(_ buffer: Buffer, _ then: @escaping () -> Void) {
+    guard let fences = try? buffer.mapped?.exportFences() else {
+      // Before Linux 6.0 nobody tells.
+      return loop.after(.milliseconds(5), then)
+    }
+    do throws(Errno) {
+      try loop.onSignalled(fences, then)
+    } catch {
+      loop.after(.milliseconds(5), then)
+    }
+  }
+}

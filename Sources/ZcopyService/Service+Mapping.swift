@@ -1,0 +1,388 @@
+import CZcopy
+import DmaBuf
+import Logging
+import SystemPackage
+import XenGrant
+import ZcopyBackend
+
+extension Service {
+  /// MAP.
+  func map(
+    _ wish: Request.MapWish, _ number: UInt64, _ connection: Connection
+  ) throws(ServiceError) {
+    let request = wish.request
+    let buffer = try makeMapped(request, wish.options, connection) {
+      (limits, mechanisms) throws(MapError) in
+      if let references = wish.references {
+        try MappedBuffer(
+          request, references: references, xen: xen, linux: linux, limits: limits,
+          mechanisms: mechanisms)
+      } else {
+        try MappedBuffer(request, xen: xen, linux: linux, limits: limits, mechanisms: mechanisms)
+      }
+    }
+    reply(XEN_ZCOPYD_MAP, buffer, number, connection, text: buffer.facts.passedOver)
+  }
+
+  /// MAP_PUBLISHED.
+  func mapPublished(
+    _ path: String, _ options: Request.MapOptions, _ number: UInt64, _ connection: Connection
+  ) throws(ServiceError) {
+    guard let domain = Publication.domain(of: path) else {
+      throw .invalid("give a publication as /local/domain/N/data/zcopy/NAME")
+    }
+    try authorize(.map, domain, connection)
+    let publication = try publication(at: path, domain)
+    let request = publication.request
+    let buffer = try makeMapped(request, options, connection) {
+      (limits, mechanisms) throws(MapError) in
+      try MappedBuffer(request, xen: xen, linux: linux, limits: limits, mechanisms: mechanisms)
+    }
+    do throws(ServiceError) {
+      try connect(buffer, publication)
+    } catch {
+      release(buffer)
+      throw error
+    }
+    reply(XEN_ZCOPYD_MAP_PUBLISHED, buffer, number, connection, text: buffer.facts.passedOver)
+    // What the owner has drawn so far comes after the reply, by which the client knows the buffer.
+    lookAtOwner(buffer)
+  }
+
+  private func publication(
+    at path: String, _ domain: DomainID
+  ) throws(ServiceError) -> Publication {
+    do {
+      return try Publication(reading: path, in: try xen.openStore())
+    } catch let error as PublicationError {
+      throw ServiceError(error, domain)
+    } catch let error as XenError {
+      throw ServiceError(error, domain)
+    } catch {
+      throw ServiceError(XEN_ZCOPYD_E_FAILED, domain, "\(error)")
+    }
+  }
+
+  private func makeMapped(
+    _ request: MapRequest, _ options: Request.MapOptions, _ connection: Connection,
+    _ make: (BufferLimits, [Mechanism]) throws(MapError) -> MappedBuffer
+  ) throws(ServiceError) -> Buffer {
+    let domain = request.domain
+    let rules = try authorize(.map, domain, connection)
+    let mechanisms = rules.mechanisms.filter {
+      options.mechanism == nil || options.mechanism == $0
+    }
+    guard !mechanisms.isEmpty else {
+      throw ServiceError(
+        XEN_ZCOPYD_E_PERMISSION, domain,
+        "the configuration does not allow this mechanism; see `mechanisms`")
+    }
+    guard let id = BufferID.random(), let pages = GrantReference.pages(for: request.byteCount)
+    else {
+      throw ServiceError(XEN_ZCOPYD_E_RESOURCES, domain, "the kernel has no random numbers")
+    }
+    let directoryPages =
+      request.directory.rawValue == 0 ? 0 : GrantDirectory.pages(for: pages)
+    let limits = BufferLimits(
+      bytesPerBuffer: rules.bytesPerBuffer,
+      pagesPerRequest: GrantDeviceLimit.current() ?? GrantDeviceLimit.kernelDefault)
+    return try admitted(
+      domain, rules, .buffer(bytes: pages * GrantReference.pageSize, directoryPages: directoryPages)
+    ) { () throws(ServiceError) in
+      let mapped: MappedBuffer
+      do throws(MapError) {
+        mapped = try make(limits, mechanisms)
+      } catch {
+        throw ServiceError(error, domain)
+      }
+      let facts = BufferFacts(mapped, options, connection.credentials, clock.now, directoryPages)
+      name(mapped, options.name, id)
+      let buffer = Buffer(id, facts, connection: connection.number)
+      buffer.mapped = consume mapped
+      let copied = facts.mechanism == XEN_ZCOPYD_MECHANISM_COPY ? facts.chargedBytes : 0
+      count(domain) {
+        $0.maps += 1
+        $0.refreshedBytes += UInt64(copied)
+      }
+      return buffer
+    }
+  }
+
+  /// A name by which /proc tells whose dma-buf it is.
+  private func name(_ mapped: borrowing MappedBuffer, _ name: String, _ id: BufferID) {
+    switch mapped.dmaBuf {
+    case .some(let dmaBuf):
+      do throws(DmaBufError) {
+        try dmaBuf.setName(name.isEmpty ? "zcopy \(id)" : name)
+      } catch {
+        logger.debug("\(error)", metadata: ["buffer": "\(id)"])
+      }
+    case .none: break
+    }
+  }
+
+  // MARK: - Contents
+
+  /// REFRESH.
+  func refresh(
+    _ id: BufferID, _ ranges: [Range<Int>]?, isWriteBack: Bool, _ number: UInt64,
+    _ connection: Connection
+  ) throws(ServiceError) {
+    let buffer = try live(id, connection)
+    guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else {
+      throw ServiceError(
+        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
+        "buffer \(id) is this domain's own memory: there is nothing to refresh")
+    }
+    let size = buffer.facts.chargedBytes
+    let wanted = ranges ?? [0..<size]
+    if let outside = wanted.first(where: { $0.upperBound > size }) {
+      throw ServiceError(.rangeOutside(outside, size: size), buffer.domain)
+    }
+    guard buffer.facts.mechanism == XEN_ZCOPYD_MECHANISM_COPY else {
+      return acknowledge(XEN_ZCOPYD_REFRESH, number, connection)
+    }
+    try begin(connection)
+    let job = RefreshJob(
+      buffer: id, request: PendingRequest(connection: connection.number, number: number),
+      pieces: RefreshJob.pieces(of: wanted), isWriteBack: isWriteBack)
+    work(on: job)
+  }
+
+  /// Does one piece, and the next when others have been heard.
+  private func work(on job: RefreshJob) {
+    guard connections[job.request.connection] != nil else { return }
+    do throws(ServiceError) {
+      guard let buffer = buffers[job.buffer], buffer.isLive else { throw .unknown(job.buffer) }
+      // Devices that read the copy must be done with it before it changes.
+      guard try isIdle(buffer) else {
+        return onceIdle(buffer) { [weak self] in self?.work(on: job) }
+      }
+      guard let ranges = job.next() else {
+        return finish(job.request) { acknowledge(XEN_ZCOPYD_REFRESH, $0, $1) }
+      }
+      try transfer(ranges, job.isWriteBack, buffer)
+      let copied = UInt64(ranges.reduce(0) { $0 + $1.count })
+      count(buffer.domain) { $0.refreshedBytes += copied }
+      loop.after(.zero) { [weak self] in self?.work(on: job) }
+    } catch {
+      finish(job.request) { refuse(error, $0, $1) }
+    }
+  }
+
+  private func transfer(
+    _ ranges: [Range<Int>], _ isWriteBack: Bool, _ buffer: Buffer
+  ) throws(ServiceError) {
+    do throws(MapError) {
+      if isWriteBack {
+        try buffer.mapped?.writeBack(ranges)
+      } else {
+        try buffer.mapped?.refresh(ranges)
+      }
+    } catch {
+      throw ServiceError(error, buffer.domain)
+    }
+  }
+
+  /// READ.
+  func read(
+    _ id: BufferID, _ offset: UInt64, _ length: UInt64, _ number: UInt64, _ connection: Connection
+  ) throws(ServiceError) {
+    let buffer = try live(id, connection)
+    guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else {
+      throw ServiceError(
+        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
+        "buffer \(id) is this domain's own memory: map its dma-buf")
+    }
+    let size = buffer.facts.byteCount
+    guard offset <= size, length <= UInt64(size) - offset else {
+      throw .invalid("buffer \(id) has \(size) bytes: \(length) at \(offset) lie outside of it")
+    }
+    let start = Int(offset)
+    let range = start..<(length == 0 ? size : start + Int(length))
+    let file: MemoryFile
+    do throws(DmaBufError) {
+      file = try linux.makeMemoryFile(named: "zcopy-read", byteCount: buffer.facts.chargedBytes)
+    } catch {
+      throw ServiceError(MapError.memory(error), buffer.domain)
+    }
+    do throws(MapError) {
+      try buffer.mapped?.copyContents(range, into: file)
+    } catch {
+      throw ServiceError(error, buffer.domain)
+    }
+    count(buffer.domain) { $0.refreshedBytes += UInt64(range.count) }
+    connection.send(
+      header(XEN_ZCOPYD_READ | XEN_ZCOPYD_REPLY, xen_zcopyd_header.self, number),
+      file: file.fileDescriptor)
+  }
+
+  // MARK: - The end
+
+  /// UNMAP.
+  func unmap(
+    _ id: BufferID, _ number: UInt64, _ connection: Connection
+  ) throws(ServiceError) {
+    let buffer = try owned(id, connection)
+    guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else {
+      throw .invalid("buffer \(id) is shared, not mapped: use UNSHARE")
+    }
+    acknowledge(XEN_ZCOPYD_UNMAP, number, connection)
+    release(buffer)
+  }
+
+  /// Closes a mapped buffer, and asks from the loop until the kernel has let go of its pages.
+  func release(_ buffer: Buffer) {
+    guard let mapped = buffer.mapped.take() else { return }
+    buffer.enter(XEN_ZCOPYD_STATE_RELEASING, clock.now)
+    buffer.usedFrame = nil
+    if let registration = buffer.linkRegistration { loop.remove(registration) }
+    buffer.linkRegistration = nil
+    releases.add(mapped.close(), deadline: rules(for: buffer.domain).releaseDeadline) {
+      [unowned self] outcome in
+      switch outcome {
+      case .released: isReleased(buffer)
+      case .late: isLate(buffer)
+      case .failed(let error):
+        logger.error("\(error)", metadata: buffer.metadata)
+        end(buffer, ServiceError(error, buffer.domain))
+      }
+    }
+  }
+
+  /// The kernel has let go: the owner may use its pages again.
+  private func isReleased(_ buffer: Buffer) {
+    // An owner that went in between has nothing to be told.
+    try? buffer.peerLink?.announceReleased()
+    end(buffer, nil)
+  }
+
+  /// Nobody holds a buffer any more, or nobody can tell: answers who waits, and forgets it.
+  func end(_ buffer: Buffer, _ error: ServiceError?) {
+    buffer.peerLink = nil
+    buffer.ownerLink = nil
+    buffers[buffer.id] = nil
+    ledger.refund(
+      buffer.facts.usage,
+      for: buffer.domain, limits: rules(for: buffer.domain).limits, totals: configuration.totals)
+    if domains[buffer.domain] == nil { ledger.forget(buffer.domain) }
+    if error == nil {
+      buffer.enter(XEN_ZCOPYD_STATE_RELEASED, clock.now)
+      released.add(buffer)
+      tell(XEN_ZCOPYD_EVENT_RELEASED, buffer)
+      logger.debug("released", metadata: buffer.metadata)
+    }
+    for request in buffer.waiting {
+      finish(request) { number, connection in
+        if let error {
+          refuse(error, number, connection)
+        } else {
+          acknowledge(XEN_ZCOPYD_WAIT, number, connection)
+        }
+      }
+    }
+    buffer.waiting = []
+  }
+
+  func isLate(_ buffer: Buffer) {
+    buffer.enter(XEN_ZCOPYD_STATE_LATE, clock.now)
+    count(buffer.domain) { $0.late += 1 }
+    tell(XEN_ZCOPYD_EVENT_LATE, buffer)
+    logger.warning(
+      "still held \(rules(for: buffer.domain).releaseDeadline) after it was closed, by \(holders(of: buffer))",
+      metadata: buffer.metadata)
+  }
+
+  /// WAIT.
+  func wait(
+    _ id: BufferID, _ milliseconds: UInt32, _ number: UInt64, _ connection: Connection
+  ) throws(ServiceError) {
+    if let buffer = released[id],
+      connection.credentials.mayChange(whatWasMadeBy: buffer.facts.maker)
+    {
+      return acknowledge(XEN_ZCOPYD_WAIT, number, connection)
+    }
+    let buffer = try owned(id, connection)
+    try begin(connection)
+    let request = PendingRequest(connection: connection.number, number: number)
+    buffer.waiting.append(request)
+    guard milliseconds != .max else { return }
+    loop.after(.milliseconds(Int(milliseconds))) { [weak self, weak buffer] in
+      guard let self, let buffer, let index = buffer.waiting.firstIndex(of: request) else { return }
+      buffer.waiting.remove(at: index)
+      let why = buffer.isLive ? "it is in use" : "it is held by \(holders(of: buffer))"
+      let error = ServiceError(
+        XEN_ZCOPYD_E_TIMEOUT, buffer.domain,
+        "buffer \(id) is not released after \(milliseconds) ms: \(why)")
+      finish(request) { refuse(error, $0, $1) }
+    }
+  }
+}
+
+extension BufferFacts {
+  fileprivate init(
+    _ mapped: borrowing MappedBuffer, _ options: Request.MapOptions, _ maker: PeerCredentials,
+    _ now: ContinuousClock.Instant, _ directoryPages: Int
+  ) {
+    let request = mapped.request
+    self.init(
+      kind: XEN_ZCOPYD_KIND_MAPPED, domain: request.domain, maker: maker, created: now,
+      directory: request.directory, byteCount: request.byteCount,
+      pages: mapped.references.count, directoryPages: directoryPages,
+      mechanism: mapped.mechanism == .dmabuf
+        ? XEN_ZCOPYD_MECHANISM_DMABUF : XEN_ZCOPYD_MECHANISM_COPY,
+      isPersistent: options.isPersistent, name: options.name)
+    offset = request.offset
+    frameByteCount = request.frameByteCount
+    geometry = request.geometry
+    identity = mapped.identity ?? 0
+    directoryTime = mapped.timings.directory
+    mappingTime = mapped.timings.mapping
+    passedOver = mapped.passedOver
+      .map { "not by \($0.mechanism.rawValue): \($0.reason.cause)" }.joined(separator: "; ")
+  }
+}
+
+/// A REFRESH that is being done, piece by piece.
+final class RefreshJob {
+  let buffer: BufferID
+  let request: PendingRequest
+  let isWriteBack: Bool
+  private var pieces: ArraySlice<[Range<Int>]>
+
+  init(
+    buffer: BufferID, request: PendingRequest, pieces: [[Range<Int>]], isWriteBack: Bool
+  ) {
+    self.buffer = buffer
+    self.request = request
+    self.pieces = pieces[...]
+    self.isWriteBack = isWriteBack
+  }
+
+  func next() -> [Range<Int>]? { pieces.popFirst() }
+
+  /// The most bytes that are copied before others are heard: one grant copy, some milliseconds.
+  static let pieceByteCount = 1024 * GrantReference.pageSize
+
+  /// Ranges in pieces of about so many bytes; small ranges stay together, a large one is divided.
+  static func pieces(of ranges: [Range<Int>]) -> [[Range<Int>]] {
+    var pieces: [[Range<Int>]] = []
+    var piece: [Range<Int>] = []
+    var room = pieceByteCount
+    for range in ranges {
+      var rest = range
+      while !rest.isEmpty {
+        let part = rest.prefix(room)
+        piece.append(part)
+        room -= part.count
+        rest = rest.dropFirst(part.count)
+        guard room == 0 else { continue }
+        pieces.append(piece)
+        piece = []
+        room = pieceByteCount
+      }
+    }
+    if !piece.isEmpty { pieces.append(piece) }
+    return pieces
+  }
+}

@@ -1,0 +1,190 @@
+import CZcopy
+import DmaBuf
+import Logging
+import XenGrant
+import ZcopyBackend
+
+extension Service {
+  /// Checks that a client may do that to a domain, and that the domain is there.
+  ///
+  /// - Returns: the domain's rules.
+  @discardableResult
+  func authorize(
+    _ operation: Operation, _ domain: DomainID, _ connection: Connection
+  ) throws(ServiceError) -> DomainRules {
+    let rules = rules(for: domain)
+    guard rules.allows(operation, to: connection.credentials) else {
+      throw ServiceError(
+        XEN_ZCOPYD_E_PERMISSION, domain,
+        "user \(connection.credentials.user) may not \(operation) buffers of domain \(domain); see `allow` in the configuration"
+      )
+    }
+    return rules
+  }
+
+  /// Makes a buffer within the limits, and counts it.
+  func admitted(
+    _ domain: DomainID, _ rules: DomainRules, _ usage: Usage,
+    _ make: () throws(ServiceError) -> Buffer
+  ) throws(ServiceError) -> Buffer {
+    do throws(LimitError) {
+      let warnings = try ledger.admit(
+        usage, for: domain, limits: rules.limits, totals: configuration.totals)
+      for warning in warnings { logger.warning("\(warning)", metadata: ["domain": "\(domain)"]) }
+    } catch {
+      logger.warning("\(error)", metadata: ["domain": "\(domain)"])
+      throw ServiceError(XEN_ZCOPYD_E_LIMIT, domain, "\(error)")
+    }
+    do throws(ServiceError) {
+      try watch(domain)
+      let buffer = try make()
+      buffers[buffer.id] = buffer
+      logger.info("\(buffer.facts.summary)", metadata: buffer.metadata)
+      return buffer
+    } catch {
+      ledger.refund(usage, for: domain, limits: rules.limits, totals: configuration.totals)
+      throw error
+    }
+  }
+
+  /// The domain whose limit of requests a second a request counts for; what ends something is never refused for that.
+  func domain(of request: Request) -> DomainID? {
+    switch request {
+    case .map(let wish): wish.request.domain
+    case .mapPublished(let path, _): Publication.domain(of: path)
+    case .share(let wish): wish.domain
+    case .refresh(let id, _, _), .read(let id, _, _), .describe(let id), .open(let id),
+      .frame(let id, _, _):
+      buffers[id]?.domain
+    case .hello, .unmap, .unshare, .wait, .list, .subscribe, .stats: nil
+    }
+  }
+
+  func admitRequest(_ domain: DomainID) throws(ServiceError) {
+    do throws(LimitError) {
+      try ledger.admitRequest(
+        for: domain, limits: rules(for: domain).limits, totals: configuration.totals,
+        now: clock.now)
+    } catch {
+      throw ServiceError(XEN_ZCOPYD_E_LIMIT, domain, "\(error)")
+    }
+  }
+
+  /// Tells a client of the buffer that it asked for, with the dma-buf's descriptor.
+  func reply(
+    _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String
+  ) {
+    connection.send(
+      buffer.description(type, number, text: text, now: clock.now), file: buffer.fileDescriptor)
+  }
+
+  /// Counts a request whose reply comes later.
+  ///
+  /// - Throws: `ServiceError` with E_LIMIT if the client has too many of them.
+  func begin(_ connection: Connection) throws(ServiceError) {
+    guard connection.pendingRequests < XEN_ZCOPYD_REQUESTS_MAX else {
+      throw ServiceError(
+        XEN_ZCOPYD_E_LIMIT, nil,
+        "the client has \(connection.pendingRequests) requests whose replies are still to come, the most that are allowed"
+      )
+    }
+    connection.pendingRequests += 1
+  }
+
+  /// Answers such a request, if its client is still there.
+  func finish(_ request: PendingRequest, _ answer: (UInt64, Connection) -> Void) {
+    guard let connection = connections[request.connection] else { return }
+    connection.pendingRequests -= 1
+    answer(request.number, connection)
+    // Not at once: the caller may be going through the connections.
+    if connection.end != nil { loop.after(.zero) { [weak self] in self?.settle(connection) } }
+  }
+
+  /// Ends all that a connection has made, but for what is persistent.
+  func releaseAll(of connection: UInt64) {
+    for buffer in buffers.values where buffer.connection == connection {
+      buffer.connection = nil
+      if buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED {
+        release(buffer)
+      } else {
+        abandon(buffer)
+      }
+    }
+  }
+
+  /// Who holds a buffer that is over, in words.
+  func holders(of buffer: Buffer) -> String {
+    guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else { return "domain \(buffer.domain)" }
+    let holders = DmaBufHolder.find(buffer.facts.identity, root: root)
+    return holders.isEmpty
+      ? "somebody whom this process may not see"
+      : holders.map { "\($0)" }.joined(separator: ", ")
+  }
+
+  // MARK: - What there is
+
+  /// DESCRIBE.
+  func describe(
+    _ id: BufferID, _ number: UInt64, _ connection: Connection
+  ) throws(ServiceError) {
+    if let buffer = buffers[id], maySee(connection, buffer) {
+      let text = "held by \(holders(of: buffer))"
+      connection.send(
+        buffer.description(XEN_ZCOPYD_DESCRIBE, number, text: text, now: clock.now))
+    } else if let buffer = released[id], maySee(connection, buffer) {
+      connection.send(buffer.description(XEN_ZCOPYD_DESCRIBE, number, text: "", now: clock.now))
+    } else {
+      throw .unknown(id)
+    }
+  }
+
+  /// OPEN.
+  func open(_ id: BufferID, _ number: UInt64, _ connection: Connection) throws(ServiceError) {
+    let buffer = try live(id, connection)
+    reply(XEN_ZCOPYD_OPEN, buffer, number, connection, text: buffer.facts.passedOver)
+  }
+
+  /// LIST: as many entries in a message as it takes, the oldest buffer first.
+  func list(_ domain: DomainID?, _ number: UInt64, _ connection: Connection) {
+    let now = clock.now
+    let seen = buffers.values
+      .filter { (domain == nil || $0.domain == domain) && maySee(connection, $0) }
+      .sorted { $0.facts.created < $1.facts.created }
+    var rest = seen[...]
+    repeat {
+      let page = rest.prefix(Self.entriesPerMessage)
+      rest = rest.dropFirst(page.count)
+      let size =
+        MemoryLayout<xen_zcopyd_list_reply>.size
+        + page.count * MemoryLayout<xen_zcopyd_list_entry>.stride
+      var reply = xen_zcopyd_list_reply()
+      reply.header = xen_zcopyd_header(
+        type: XEN_ZCOPYD_LIST | XEN_ZCOPYD_REPLY, length: UInt32(size), request: number)
+      reply.count = UInt32(page.count)
+      reply.more = rest.isEmpty ? 0 : 1
+      var bytes: [UInt8] = []
+      bytes.reserveCapacity(size)
+      append(reply, to: &bytes)
+      for buffer in page { append(buffer.entry(now: now), to: &bytes) }
+      connection.send(bytes)
+    } while !rest.isEmpty
+  }
+
+  private static let entriesPerMessage =
+    (Int(XEN_ZCOPYD_MESSAGE_MAX) - MemoryLayout<xen_zcopyd_list_reply>.size)
+    / MemoryLayout<xen_zcopyd_list_entry>.stride
+}
+
+extension Buffer {
+  /// Fields for the journal.
+  var metadata: Logger.Metadata { ["domain": "\(domain)", "buffer": "\(id)"] }
+}
+
+extension BufferFacts {
+  /// What was made, in words.
+  var summary: String {
+    kind == XEN_ZCOPYD_KIND_MAPPED
+      ? "mapped \(pages) pages of domain \(domain) for \(maker)"
+      : "shared \(pages) pages with domain \(domain) for \(maker)"
+  }
+}

@@ -1,0 +1,181 @@
+import CZcopy
+import DmaBuf
+import Logging
+import SystemPackage
+import XenGrant
+import ZcopyBackend
+
+extension Service {
+  /// SHARE.
+  ///
+  /// - Parameter file: a dma-buf that came with it, which is this function's.
+  func share(
+    _ wish: Request.ShareWish, _ file: FileDescriptor?, _ number: UInt64, _ connection: Connection
+  ) throws(ServiceError) {
+    defer { try? file?.close() }
+    let domain = wish.domain
+    let rules = try authorize(.share, domain, connection)
+    guard let id = BufferID.random() else {
+      throw ServiceError(XEN_ZCOPYD_E_RESOURCES, domain, "the kernel has no random numbers")
+    }
+    let source = try source(of: wish, rules, file)
+    let byteCount = try byteCount(of: wish, file)
+    guard let pages = GrantReference.pages(for: byteCount), byteCount <= rules.bytesPerBuffer else {
+      throw ServiceError(
+        XEN_ZCOPYD_E_LIMIT, domain,
+        "\(DirectoryError.tooLarge(byteCount: byteCount, limit: rules.bytesPerBuffer))")
+    }
+    let description = MapRequest(
+      domain: domain, directory: GrantReference(rawValue: 0), byteCount: byteCount,
+      offset: wish.offset, frameByteCount: wish.frameByteCount, geometry: wish.geometry)
+    do throws(MapError) { try description.check() } catch { throw ServiceError(error, domain) }
+    let buffer = try admitted(
+      domain, rules,
+      .buffer(
+        bytes: pages * GrantReference.pageSize, directoryPages: GrantDirectory.pages(for: pages))
+    ) { () throws(ServiceError) in
+      do throws(ShareError) {
+        let shared = try SharedBuffer(
+          ShareRequest(
+            peer: domain, byteCount: wish.byteCount, memory: source, directory: wish.directory),
+          xen: xen, linux: linux)
+        let facts = facts(shared, wish, description, connection)
+        let buffer = Buffer(id, facts, connection: connection.number)
+        buffer.shared = consume shared
+        count(domain) { $0.shares += 1 }
+        return buffer
+      } catch {
+        throw ServiceError(error, domain)
+      }
+    }
+    do throws(ServiceError) {
+      if let name = wish.publish { try publish(buffer, name, description) }
+    } catch {
+      withdraw(buffer)
+      throw error
+    }
+    reply(XEN_ZCOPYD_SHARE, buffer, number, connection, text: buffer.publication?.path ?? "")
+  }
+
+  private func source(
+    of wish: Request.ShareWish, _ rules: DomainRules, _ file: FileDescriptor?
+  ) throws(ServiceError) -> MemorySource {
+    switch wish.memory {
+    case .udmabuf: return .udmabuf
+    case .heap(let name): return .heap(name)
+    case .descriptor:
+      guard let file else { throw .message("SHARE has no descriptor") }
+      return .fileDescriptor(file)
+    case .automatic:
+      let best = rules.memory ?? MemorySource.automatic(xen: xen, linux: linux)
+      guard best != .gntalloc else {
+        let obstacle = SharingSupport(xen: xen, linux: linux).obstacle
+        throw ServiceError(
+          XEN_ZCOPYD_E_UNSUPPORTED, wish.domain,
+          "this domain cannot share dma-bufs" + (obstacle.map { ": \($0)" } ?? ""))
+      }
+      return best
+    }
+  }
+
+  private func byteCount(
+    of wish: Request.ShareWish, _ file: FileDescriptor?
+  ) throws(ServiceError) -> Int {
+    if let byteCount = wish.byteCount { return byteCount }
+    guard let file else { throw .message("SHARE has no descriptor") }
+    do {
+      return try linux.adopt(try file.duplicate()).byteCount
+    } catch {
+      throw ServiceError(XEN_ZCOPYD_E_INVALID, wish.domain, "\(error)")
+    }
+  }
+
+  private func facts(
+    _ shared: borrowing SharedBuffer, _ wish: Request.ShareWish, _ request: MapRequest,
+    _ connection: Connection
+  ) -> BufferFacts {
+    let pages = shared.references.count
+    var facts = BufferFacts(
+      kind: XEN_ZCOPYD_KIND_SHARED, domain: wish.domain, maker: connection.credentials,
+      created: clock.now, directory: shared.directory, byteCount: shared.byteCount,
+      pages: pages, directoryPages: GrantDirectory.pages(for: pages),
+      mechanism: shared.source.wireNumber, isPersistent: wish.isPersistent, name: wish.name)
+    facts.offset = request.offset
+    facts.frameByteCount = request.frameByteCount
+    facts.geometry = request.geometry
+    facts.isPeersDirectory = wish.directory != .own
+    facts.identity =
+      shared.fileDescriptor.flatMap { try? linux.adopt(try $0.duplicate()).identity } ?? 0
+    return facts
+  }
+
+  /// UNSHARE.
+  func unshare(
+    _ id: BufferID, _ number: UInt64, _ connection: Connection
+  ) throws(ServiceError) {
+    let buffer = try owned(id, connection)
+    guard buffer.facts.kind == XEN_ZCOPYD_KIND_SHARED else {
+      throw .invalid("buffer \(id) is mapped, not shared: use UNMAP")
+    }
+    acknowledge(XEN_ZCOPYD_UNSHARE, number, connection)
+    // Without a link only the client can know that the peer has let go, and says so by this.
+    if isMappedByPeer(buffer) {
+      askBack(buffer)
+    } else {
+      withdraw(buffer)
+    }
+  }
+
+  /// The connection to which a shared buffer belonged has ended.
+  ///
+  /// Without a link nobody can tell whether the peer still maps it: grants of pages that are mapped must not be ended, and
+  /// so it waits for the end of its domain, or for an UNSHARE.
+  func abandon(_ buffer: Buffer) {
+    if buffer.ownerLink != nil, !isMappedByPeer(buffer) {
+      withdraw(buffer)
+    } else {
+      askBack(buffer)
+    }
+  }
+
+  private func isMappedByPeer(_ buffer: Buffer) -> Bool { buffer.ownerLink?.isMapped == true }
+
+  /// Keeps the grants until the peer has let go.
+  private func askBack(_ buffer: Buffer) {
+    guard buffer.isLive else { return }
+    buffer.publication = nil
+    buffer.enter(XEN_ZCOPYD_STATE_RELEASING, clock.now)
+    // A peer that has gone in between is noticed by the link.
+    try? buffer.ownerLink?.announceClosing()
+    loop.after(rules(for: buffer.domain).releaseDeadline) { [weak self, weak buffer] in
+      guard let self, let buffer, buffers[buffer.id] === buffer else { return }
+      isLate(buffer)
+    }
+  }
+
+  /// Takes the grants away: nobody on the other side has the buffer.
+  func withdraw(_ buffer: Buffer) {
+    guard let shared = buffer.shared.take() else { return }
+    buffer.publication = nil
+    if let registration = buffer.linkRegistration { loop.remove(registration) }
+    buffer.linkRegistration = nil
+    do throws(ShareError) {
+      try shared.withdraw()
+    } catch {
+      logger.error("\(error)", metadata: buffer.metadata)
+    }
+    end(buffer, nil)
+  }
+}
+
+extension MemorySource {
+  /// `XEN_ZCOPYD_MEMORY_*`.
+  fileprivate var wireNumber: UInt32 {
+    switch self {
+    case .udmabuf: XEN_ZCOPYD_MEMORY_UDMABUF
+    case .heap: XEN_ZCOPYD_MEMORY_HEAP
+    case .fileDescriptor: XEN_ZCOPYD_MEMORY_DESCRIPTOR
+    case .gntalloc: XEN_ZCOPYD_MEMORY_AUTO
+    }
+  }
+}

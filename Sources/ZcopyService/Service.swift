@@ -1,0 +1,334 @@
+import CZcopy
+public import DmaBuf
+public import Logging
+public import SystemPackage
+public import XenGrant
+public import ZcopyBackend
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// The daemon's work: takes requests from clients, makes and ends buffers, and tells of events.
+///
+/// Everything happens on the loop's thread, and nothing waits. Each client that has something to say is heard for one message a
+/// turn, so that none keeps another from being heard.
+public final class Service {
+  let loop: EventLoop
+  let xen: Xen
+  let linux: Linux
+  let logger: Logger
+  let clock = ContinuousClock()
+  /// Goes before each path of /sys and /proc that is read; empty but in tests.
+  let root: String
+  let started: ContinuousClock.Instant
+  let releases: ReleaseQueue
+  var configuration: Configuration
+  var ledger = Ledger()
+  var counters = Counters()
+  var droppedClients: UInt32 = 0
+  /// For questions about domains; watches have connections of their own.
+  var store: XenStore?
+  var connections: [UInt64: Connection] = [:]
+  var buffers: [BufferID: Buffer] = [:]
+  /// Domains that have buffers here.
+  var domains: [DomainID: WatchedDomain] = [:]
+  /// Buffers that are released, for those who still ask.
+  var released = ReleasedBuffers()
+  private var lastConnection: UInt64 = 0
+  private var registrations: [UInt64: EventLoop.Registration] = [:]
+  private var listener: FileDescriptor?
+  private var listening: EventLoop.Registration?
+  /// Where messages are received.
+  private var room = [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX))
+
+  /// A service without clients.
+  ///
+  /// - Parameters:
+  ///   - configuration: what is allowed to whom.
+  ///   - xen: this domain's Xen.
+  ///   - linux: where local memory comes from.
+  ///   - loop: where it works.
+  ///   - logger: what is told the administrator.
+  ///   - root: goes before each path of /sys and /proc that is read; empty but in tests.
+  public init(
+    _ configuration: Configuration, xen: Xen, linux: Linux, loop: EventLoop, logger: Logger,
+    root: String = ""
+  ) {
+    self.configuration = configuration
+    self.xen = xen
+    self.linux = linux
+    self.loop = loop
+    self.logger = logger
+    self.root = root
+    releases = ReleaseQueue(loop, root: root)
+    started = clock.now
+  }
+
+  deinit { try? listener?.close() }
+
+  // MARK: - Connections
+
+  /// Takes clients from a socket that listens, which is the service's from now on.
+  ///
+  /// - Throws: `Errno` if the process has no descriptor left.
+  public func listen(on socket: FileDescriptor) throws(Errno) {
+    listener = socket
+    listening = try loop.onReadable(socket) { [unowned self] in accept(socket) }
+  }
+
+  private func accept(_ socket: FileDescriptor) {
+    let number = czcopy_accept(socket.rawValue)
+    guard number >= 0 else {
+      if number == -EMFILE || number == -ENFILE { pauseListening(socket) }
+      return
+    }
+    adopt(FileDescriptor(rawValue: number))
+  }
+
+  /// Without a descriptor left, the socket stays readable, and asking it again would never end.
+  private func pauseListening(_ socket: FileDescriptor) {
+    logger.error("no client can connect: this process has no file descriptor left")
+    if let listening { loop.remove(listening) }
+    listening = nil
+    loop.after(.seconds(1)) { [weak self] in
+      guard let self, self.listening == nil else { return }
+      self.listening = try? loop.onReadable(socket) { [unowned self] in accept(socket) }
+    }
+  }
+
+  /// Takes a client that is connected already.
+  ///
+  /// - Parameter socket: of type SOCK_SEQPACKET; the service's from now on.
+  public func adopt(_ socket: FileDescriptor) {
+    let credentials: PeerCredentials
+    do throws(Errno) {
+      credentials = try PeerCredentials(of: socket)
+    } catch {
+      try? socket.close()
+      return
+    }
+    lastConnection += 1
+    let connection = Connection(lastConnection, socket, credentials)
+    guard connections.count < configuration.maximumClients else {
+      logger.warning(
+        "client \(credentials) is refused: max-clients = \(configuration.maximumClients)")
+      connection.refuse(
+        ServiceError(
+          XEN_ZCOPYD_E_LIMIT, nil,
+          "there are \(connections.count) clients already; raise max-clients"))
+      return
+    }
+    guard configuration.admits(credentials) else {
+      logger.warning(
+        "client \(credentials) is refused: neither its user nor its groups are allowed")
+      connection.refuse(
+        ServiceError(
+          XEN_ZCOPYD_E_PERMISSION, nil,
+          "user \(credentials.user) may not use xen-zcopyd; see `users` and `groups` in its configuration"
+        ))
+      return
+    }
+    connections[connection.number] = connection
+    watch(connection)
+  }
+
+  private func watch(_ connection: Connection) {
+    do throws(Errno) {
+      let number = connection.number
+      let registration = try loop.onReady(connection.socket, for: .readable) {
+        [unowned self] readiness in
+        if readiness.contains(.writable) { flush(number) }
+        if readiness.contains(.readable) { receive(number) }
+      }
+      registrations[number] = registration
+      connection.onBacklog = { [unowned self] hasBacklog in
+        // A socket that is waited for already can always be waited for otherwise.
+        try? loop.change(registration, to: hasBacklog ? [.readable, .writable] : .readable)
+      }
+    } catch {
+      connection.finish(.lost(error))
+      settle(connection)
+    }
+  }
+
+  private func flush(_ number: UInt64) {
+    guard let connection = connections[number] else { return }
+    connection.flush()
+    settle(connection)
+  }
+
+  private func receive(_ number: UInt64) {
+    guard let connection = connections[number] else { return }
+    switch connection.receive(into: &room) {
+    case .nothing: break
+    case .message(let byteCount, var files):
+      // Not in place: the next message may come before this one is dealt with to the end.
+      let bytes = room[..<byteCount]
+      // SAFETY: bytes have no padding that would be read.
+      unsafe handle(bytes.span.bytes, &files, connection)
+    }
+    settle(connection)
+  }
+
+  private func handle(
+    _ bytes: RawSpan, _ files: inout Descriptors, _ connection: Connection
+  ) {
+    var number: UInt64 = 0
+    do throws(ServiceError) {
+      let message = try MessageReader(bytes)
+      number = message.header.request
+      let request = try Request(message)
+      count(domain(of: request)) { $0.requests += 1 }
+      guard files.count == request.descriptorCount else {
+        throw .message("it has \(files.count) descriptors, and takes \(request.descriptorCount)")
+      }
+      try answer(request, number, &files, connection)
+    } catch {
+      refuse(error, number, connection)
+    }
+  }
+
+  /// Tells a client why its request is not done.
+  func refuse(_ error: ServiceError, _ number: UInt64, _ connection: Connection) {
+    count(error.domain) {
+      $0.refused += 1
+      $0.limited += error.code == XEN_ZCOPYD_E_LIMIT ? 1 : 0
+    }
+    logger.debug(
+      "refused a request of \(connection.credentials): \(error.text)", metadata: error.metadata)
+    connection.refuse(error, request: number)
+  }
+
+  /// Ends a connection that is over; to be called after whatever may have ended it.
+  func settle(_ connection: Connection) {
+    guard let end = connection.end, connections.removeValue(forKey: connection.number) != nil else {
+      return
+    }
+    switch end {
+    case .closed: break
+    case .refused(let reason):
+      droppedClients += 1
+      logger.warning("client \(connection.credentials) is dropped: \(reason)")
+    case .slow:
+      droppedClients += 1
+      logger.warning(
+        "client \(connection.credentials) is dropped: it does not read what it is sent")
+    case .lost(let error):
+      logger.notice("client \(connection.credentials) is lost: \(error)")
+    }
+    if let registration = registrations.removeValue(forKey: connection.number) {
+      loop.remove(registration)
+    }
+    releaseAll(of: connection.number)
+  }
+
+  // MARK: - Requests
+
+  private func answer(
+    _ request: Request, _ number: UInt64, _ files: inout Descriptors, _ connection: Connection
+  ) throws(ServiceError) {
+    if case .hello(let hello) = request { return try greet(hello, number, connection) }
+    guard connection.isGreeted else { throw .message("the first message must be HELLO") }
+    if let domain = domain(of: request) { try admitRequest(domain) }
+    switch request {
+    case .hello: break
+    case .map(let wish): try map(wish, number, connection)
+    case .mapPublished(let path, let options):
+      try mapPublished(path, options, number, connection)
+    case .unmap(let id): try unmap(id, number, connection)
+    case .share(let wish): try share(wish, files.take(), number, connection)
+    case .unshare(let id): try unshare(id, number, connection)
+    case .wait(let id, let milliseconds): try wait(id, milliseconds, number, connection)
+    case .refresh(let id, let ranges, let isWriteBack):
+      try refresh(id, ranges, isWriteBack: isWriteBack, number, connection)
+    case .read(let id, let offset, let length):
+      try read(id, offset, length, number, connection)
+    case .describe(let id): try describe(id, number, connection)
+    case .open(let id): try open(id, number, connection)
+    case .list(let domain): list(domain, number, connection)
+    case .subscribe(let subscription):
+      connection.subscription = subscription
+      acknowledge(XEN_ZCOPYD_SUBSCRIBE, number, connection)
+    case .frame(let id, let frame, let page): try self.frame(id, frame, page, number, connection)
+    case .stats: stats(number, connection)
+    }
+  }
+
+  private func greet(
+    _ hello: xen_zcopyd_hello, _ number: UInt64, _ connection: Connection
+  ) throws(ServiceError) {
+    guard hello.magic == XEN_ZCOPYD_MAGIC else {
+      throw .message("HELLO begins with 0x\(String(hello.magic, radix: 16))")
+    }
+    guard hello.version == XEN_ZCOPYD_VERSION else {
+      throw ServiceError(
+        XEN_ZCOPYD_E_VERSION, nil,
+        "the client speaks version \(hello.version), and this daemon \(XEN_ZCOPYD_VERSION)")
+    }
+    connection.isGreeted = true
+    var reply = xen_zcopyd_hello()
+    reply.header = header(XEN_ZCOPYD_HELLO | XEN_ZCOPYD_REPLY, xen_zcopyd_hello.self, number)
+    reply.magic = XEN_ZCOPYD_MAGIC
+    reply.version = XEN_ZCOPYD_VERSION
+    reply.process = UInt32(bitPattern: getpid())
+    connection.send(reply)
+  }
+
+  /// A reply that says nothing but that it is done.
+  func acknowledge(_ type: UInt32, _ number: UInt64, _ connection: Connection) {
+    connection.send(header(type | XEN_ZCOPYD_REPLY, xen_zcopyd_header.self, number))
+  }
+
+  /// A live or ending buffer that the client may change.
+  func owned(_ id: BufferID, _ connection: Connection) throws(ServiceError) -> Buffer {
+    guard let buffer = buffers[id],
+      connection.credentials.mayChange(whatWasMadeBy: buffer.facts.maker)
+    else {
+      throw .unknown(id)
+    }
+    return buffer
+  }
+
+  /// The same, while it is in use.
+  func live(_ id: BufferID, _ connection: Connection) throws(ServiceError) -> Buffer {
+    let buffer = try owned(id, connection)
+    guard buffer.isLive else {
+      throw ServiceError(XEN_ZCOPYD_E_GONE, buffer.domain, "buffer \(id) is over already")
+    }
+    return buffer
+  }
+
+  /// Whether a client is told of a buffer.
+  func maySee(_ connection: Connection, _ buffer: Buffer) -> Bool {
+    connection.credentials.mayChange(whatWasMadeBy: buffer.facts.maker)
+      || rules(for: buffer.domain).allows(.list, to: connection.credentials)
+  }
+
+  /// The configuration's rules for a domain, by its number or its name.
+  func rules(for domain: DomainID) -> DomainRules {
+    domains[domain]?.rules
+      ?? configuration.rules(
+        for: domain, named: configuration.needsNames ? name(of: domain) : nil)
+  }
+
+  /// Takes another configuration; buffers that are there stay, even above the new limits.
+  public func reload(_ configuration: Configuration) {
+    self.configuration = configuration
+    for (domain, watched) in domains {
+      watched.rules = configuration.rules(for: domain, named: watched.name)
+    }
+  }
+}
+
+extension ServiceError {
+  /// No such buffer, or none that the client may know of: both look alike.
+  static func unknown(_ id: BufferID) -> ServiceError {
+    ServiceError(
+      XEN_ZCOPYD_E_UNKNOWN, nil,
+      "there is no buffer \(id), or it is another user's; see `xen-zcopy list`")
+  }
+
+  /// Fields for the journal.
+  var metadata: Logger.Metadata? { domain.map { ["domain": "\($0)"] } }
+}
