@@ -71,7 +71,10 @@ static int destroy(struct backend *backend, const char *why) {
     printf("closing: %s\n", why);
     backend->is_closing = 1;
     import_end(&backend->import);
-    return xenzcopy_unmap(backend->zcopy, &backend->buffer.id) < 0 ? failed(backend, "unmap the buffer") : 0;
+    /* ENOENT: with its domain it has ended already, and that it is released is the next event. */
+    if (xenzcopy_unmap(backend->zcopy, &backend->buffer.id) < 0 && errno != ENOENT)
+        return failed(backend, "unmap the buffer");
+    return 0;
 }
 
 /* 1 once the buffer is destroyed, 0 if not yet, -1 if the daemon has gone. */

@@ -5,8 +5,8 @@
  * little-endian, structures have no holes, reserved fields are 0, texts end with a 0 byte. File descriptors travel with the
  * message that names them (SCM_RIGHTS). docs/protocol.md tells the same in words, with every state of a buffer.
  *
- * The client begins with HELLO. Then it sends requests, several at a time if it likes, each with a number of its own choice,
- * which comes back in the reply. Every request gets one reply, in any order: the type of the request with the bit
+ * The client begins with HELLO. Then it sends requests, several at a time if it likes, each with a number of its own choice
+ * but 0, which comes back in the reply. Every request gets one reply, in any order: the type of the request with the bit
  * XEN_ZCOPYD_REPLY, or XEN_ZCOPYD_ERROR. LIST and STATS may get several, of which all but the last have `more` set. Events
  * come at any time, if the client asked for them, with request 0.
  *
@@ -73,7 +73,7 @@
 #define XEN_ZCOPYD_E_RESOURCES 9u     /* no memory, descriptors or grant table entries left: try again later */
 #define XEN_ZCOPYD_E_BUSY 10u         /* a device is at work with the buffer */
 #define XEN_ZCOPYD_E_TIMEOUT 11u      /* WAIT is over, and the buffer is still held; the text names by whom */
-#define XEN_ZCOPYD_E_GONE 12u         /* the domain has ended */
+#define XEN_ZCOPYD_E_GONE 12u         /* the domain has ended, or the buffer is over */
 #define XEN_ZCOPYD_E_UNAVAILABLE 13u  /* no Xen, or a device of it that does not open */
 #define XEN_ZCOPYD_E_SLOW 14u         /* the client does not read what it is sent; the connection ends */
 #define XEN_ZCOPYD_E_STOPPING 15u     /* the daemon ends */
