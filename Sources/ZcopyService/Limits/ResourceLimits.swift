@@ -26,7 +26,7 @@ public struct ResourceLimits: Equatable, Sendable {
   }
 
   /// No limit at all.
-  public static let none = ResourceLimits(
+  public static let unlimited = ResourceLimits(
     bytes: 0, buffers: 0, directoryPages: 0, requestsPerSecond: 0, softPercent: 0)
 
   /// The default for one domain: 32 pictures of 1920x1080, at more than 1000 frames a second.

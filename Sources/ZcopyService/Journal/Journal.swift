@@ -1,0 +1,136 @@
+import CZcopy
+import Glibc
+public import Logging
+import Synchronization
+public import SystemPackage
+
+/// Where the daemon's messages go, and how many of them: the journal, with fields, or lines in a file.
+public final class Journal: Sendable {
+  /// Where messages go.
+  public enum Destination: Sendable {
+    /// The journal's socket at that path.
+    case journal(socket: String)
+    /// Lines into a descriptor, which stays the caller's.
+    case lines(FileDescriptor)
+  }
+
+  /// The socket of systemd's journal.
+  public static let socketPath = "/run/systemd/journal/socket"
+  private static let identifier = "xen-zcopyd"
+
+  private struct State {
+    var level: Logger.Level
+    var rate = MessageRate()
+    var socket: FileDescriptor?
+  }
+
+  private let destination: Destination
+  private let now: @Sendable () -> ContinuousClock.Instant
+  private let state: Mutex<State>
+
+  /// A way for messages.
+  ///
+  /// - Parameters:
+  ///   - destination: where they go. What the journal does not take goes to standard error.
+  ///   - level: the least level that is written.
+  ///   - now: what time it is.
+  public init(
+    to destination: Destination, level: Logger.Level,
+    now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock().now }
+  ) {
+    self.destination = destination
+    self.now = now
+    state = Mutex(State(level: level))
+  }
+
+  deinit {
+    state.withLock { try? $0.socket?.close() }
+  }
+
+  /// The journal if standard error is connected to it, else lines on standard error.
+  ///
+  /// - Parameter variable: what systemd says in `JOURNAL_STREAM`: device and inode of that connection.
+  public static func automatic(variable: String?) -> Destination {
+    var status = stat()
+    // SAFETY: the call writes the structure.
+    guard unsafe fstat(FileDescriptor.standardError.rawValue, &status) == 0,
+      variable == "\(status.st_dev):\(status.st_ino)"
+    else { return .lines(.standardError) }
+    return .journal(socket: socketPath)
+  }
+
+  /// The least level that is written, by all loggers.
+  public var level: Logger.Level {
+    get { state.withLock { $0.level } }
+    set { state.withLock { $0.level = newValue } }
+  }
+
+  /// A logger that writes here.
+  public var logger: Logger {
+    Logger(label: Self.identifier) { _ in JournalHandler(self) }
+  }
+
+  /// Says how many messages were left out about domains of which there were too many, once their time is over.
+  ///
+  /// Every message does the same; where none comes, it has to be called now and then.
+  public func tellLeftOut() {
+    let now = now()
+    state.withLock { tellLeftOut(&$0, now) }
+  }
+
+  /// Writes one message, unless there are too many about its domain, which is the metadata's `domain`.
+  func write(_ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) {
+    let now = now()
+    state.withLock { state in
+      tellLeftOut(&state, now)
+      if let domain = metadata["domain"], !state.rate.admits(domain.description, now: now) {
+        return
+      }
+      write(JournalEntry(level: level, message: message, metadata: metadata), &state)
+    }
+  }
+
+  private func tellLeftOut(_ state: inout State, _ now: ContinuousClock.Instant) {
+    for (domain, count) in state.rate.leftOut(now: now) {
+      let entry = JournalEntry(
+        level: .warning, message: "\(count) messages about domain \(domain) were left out",
+        metadata: ["domain": .string(domain)])
+      write(entry, &state)
+    }
+  }
+
+  private func write(_ entry: JournalEntry, _ state: inout State) {
+    switch destination {
+    case .lines(let file): Self.write(entry, to: file)
+    case .journal(let path):
+      let datagram = entry.datagram(identifier: Self.identifier)
+      guard !Self.send(datagram, path, &state.socket) else { return }
+      Self.write(entry, to: .standardError)
+    }
+  }
+
+  private static func write(_ entry: JournalEntry, to file: FileDescriptor) {
+    // Nobody is left to be told when that fails.
+    _ = try? file.writeAll("\(entry.line)\n".utf8)
+  }
+
+  /// Whether the journal took it. Once more by a new connection: the journal may have been started anew.
+  private static func send(_ bytes: [UInt8], _ path: String, _ socket: inout FileDescriptor?)
+    -> Bool
+  {
+    for _ in 0..<2 {
+      if socket == nil {
+        // SAFETY: the string lives for the call.
+        let file = unsafe czcopy_connect(path, Int32(SOCK_DGRAM.rawValue), 1)
+        guard file >= 0 else { return false }
+        socket = FileDescriptor(rawValue: file)
+      }
+      guard let file = socket else { return false }
+      // SAFETY: the array lives for the call, which sends as many bytes as it has.
+      if unsafe czcopy_send(file.rawValue, bytes, bytes.count, nil, 0) >= 0 { return true }
+      try? file.close()
+      socket = nil
+    }
+    return false
+  }
+}
