@@ -84,8 +84,15 @@ extension Service {
     domains[domain] = nil
     ledger.forget(domain)
     tell(XEN_ZCOPYD_EVENT_DOMAIN_GONE, of: domain)
-    for buffer in buffers.values where buffer.domain == domain {
-      buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED ? release(buffer) : withdraw(buffer)
+    for buffer in buffers.values where buffer.domain == domain { endNow(buffer) }
+  }
+
+  /// Ends a buffer whose domain has ended: nobody on the other side has it any more.
+  func endNow(_ buffer: Buffer) {
+    if buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED {
+      release(buffer)
+    } else {
+      withdraw(buffer)
     }
   }
 

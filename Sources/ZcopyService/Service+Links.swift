@@ -15,9 +15,7 @@ extension Service {
     } catch {
       throw ServiceError(error, buffer.domain)
     }
-    try listen(to: buffer.peerLink?.fileDescriptor, buffer) { service, buffer in
-      service.lookAtOwner(buffer)
-    }
+    try listen(to: buffer.peerLink?.fileDescriptor, buffer) { $0.lookAtOwner($1) }
     do throws(XenError) {
       try buffer.peerLink?.announceMapped()
     } catch {
@@ -38,6 +36,23 @@ extension Service {
         XEN_ZCOPYD_E_RESOURCES, buffer.domain,
         "cannot wait for the event channel to domain \(buffer.domain): \(error)")
     }
+  }
+
+  /// Goes on with the links that a predecessor had.
+  func resumeLooking(_ buffer: Buffer, _ state: BufferState) throws(ServiceError) {
+    if buffer.peerLink != nil, buffer.isLive {
+      try listen(to: buffer.peerLink?.fileDescriptor, buffer) { $0.lookAtOwner($1) }
+      // What came while nobody looked.
+      lookAtOwner(buffer)
+      buffer.usedFrame = state.usedFrame
+      try settleFrame(buffer)
+    }
+    guard buffer.facts.kind == XEN_ZCOPYD_KIND_SHARED else { return }
+    if buffer.ownerLink != nil {
+      try listen(to: buffer.ownerLink?.fileDescriptor, buffer) { $0.lookAtPeer($1) }
+      lookAtPeer(buffer)
+    }
+    if buffer.state == XEN_ZCOPYD_STATE_RELEASING { tellIfLate(buffer) }
   }
 
   /// Tells what the owner did.
@@ -127,9 +142,7 @@ extension Service {
     } catch {
       throw ServiceError(error, buffer.domain)
     }
-    try listen(to: buffer.ownerLink?.fileDescriptor, buffer) { service, buffer in
-      service.lookAtPeer(buffer)
-    }
+    try listen(to: buffer.ownerLink?.fileDescriptor, buffer) { $0.lookAtPeer($1) }
     do throws(XenError) {
       buffer.publication = try publication(name, request, buffer)
     } catch {

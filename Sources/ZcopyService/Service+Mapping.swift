@@ -146,12 +146,14 @@ extension Service {
     let job = RefreshJob(
       buffer: id, request: PendingRequest(connection: connection.number, number: number),
       pieces: RefreshJob.pieces(of: wanted), isWriteBack: isWriteBack)
+    jobs[ObjectIdentifier(job)] = job
     work(on: job)
   }
 
   /// Does one piece, and the next when others have been heard.
   private func work(on job: RefreshJob) {
-    guard connections[job.request.connection] != nil else { return }
+    guard jobs[ObjectIdentifier(job)] != nil else { return }
+    guard connections[job.request.connection] != nil else { return forget(job) }
     do throws(ServiceError) {
       guard let buffer = buffers[job.buffer], buffer.isLive else { throw .unknown(job.buffer) }
       // Devices that read the copy must be done with it before it changes.
@@ -159,6 +161,7 @@ extension Service {
         return onceIdle(buffer) { [weak self] in self?.work(on: job) }
       }
       guard let ranges = job.next() else {
+        forget(job)
         return finish(job.request) { acknowledge(XEN_ZCOPYD_REFRESH, $0, $1) }
       }
       try transfer(ranges, job.isWriteBack, buffer)
@@ -166,8 +169,21 @@ extension Service {
       count(buffer.domain) { $0.refreshedBytes += copied }
       loop.after(.zero) { [weak self] in self?.work(on: job) }
     } catch {
+      forget(job)
       finish(job.request) { refuse(error, $0, $1) }
     }
+  }
+
+  private func forget(_ job: RefreshJob) { jobs[ObjectIdentifier(job)] = nil }
+
+  /// Gives up what is being refreshed; the clients may ask again.
+  func interruptJobs() {
+    for job in jobs.values {
+      let error = ServiceError(
+        XEN_ZCOPYD_E_BUSY, nil, "xen-zcopyd is being started anew: ask once more")
+      finish(job.request) { refuse(error, $0, $1) }
+    }
+    jobs = [:]
   }
 
   private func transfer(
@@ -200,21 +216,30 @@ extension Service {
     }
     let start = Int(offset)
     let range = start..<(length == 0 ? size : start + Int(length))
-    let file: MemoryFile
-    do throws(DmaBufError) {
-      file = try linux.makeMemoryFile(named: "zcopy-read", byteCount: buffer.facts.chargedBytes)
-    } catch {
-      throw ServiceError(MapError.memory(error), buffer.domain)
-    }
-    do throws(MapError) {
-      try buffer.mapped?.copyContents(range, into: file)
-    } catch {
-      throw ServiceError(error, buffer.domain)
-    }
+    let file = try contents(range, buffer)
     count(buffer.domain) { $0.refreshedBytes += UInt64(range.count) }
     connection.send(
       header(XEN_ZCOPYD_READ | XEN_ZCOPYD_REPLY, xen_zcopyd_header.self, number),
       file: file.fileDescriptor)
+  }
+
+  private func contents(
+    _ range: Range<Int>, _ buffer: Buffer
+  ) throws(ServiceError) -> MemoryFile {
+    let copy: MemoryFile?
+    do {
+      let file = try linux.makeMemoryFile(
+        named: "zcopy-read", byteCount: buffer.facts.chargedBytes)
+      copy = try buffer.mapped?.copyContents(range, into: file)
+    } catch let error as MapError {
+      throw ServiceError(error, buffer.domain)
+    } catch let error as DmaBufError {
+      throw ServiceError(MapError.memory(error), buffer.domain)
+    } catch {
+      throw ServiceError(XEN_ZCOPYD_E_FAILED, buffer.domain, "\(error)")
+    }
+    guard let copy else { throw .unknown(buffer.id) }
+    return copy
   }
 
   // MARK: - The end
@@ -238,11 +263,19 @@ extension Service {
     buffer.usedFrame = nil
     if let registration = buffer.linkRegistration { loop.remove(registration) }
     buffer.linkRegistration = nil
-    releases.add(mapped.close(), deadline: rules(for: buffer.domain).releaseDeadline) {
-      [unowned self] outcome in
+    watchRelease(of: buffer, mapped.close())
+  }
+
+  /// Asks until the kernel has let go; may be done at once.
+  func watchRelease(of buffer: Buffer, _ releasing: consuming ReleasingBuffer) {
+    // Told once, by this process or by the one before.
+    let isLate = buffer.state == XEN_ZCOPYD_STATE_LATE
+    let deadline: Duration =
+      isLate ? .seconds(Int64(Int32.max)) : rules(for: buffer.domain).releaseDeadline
+    buffer.release = releases.add(releasing, deadline: deadline) { [unowned self] outcome in
       switch outcome {
       case .released: isReleased(buffer)
-      case .late: isLate(buffer)
+      case .late: tellLate(buffer)
       case .failed(let error):
         logger.error("\(error)", metadata: buffer.metadata)
         end(buffer, ServiceError(error, buffer.domain))
@@ -272,8 +305,8 @@ extension Service {
       tell(XEN_ZCOPYD_EVENT_RELEASED, buffer)
       logger.debug("released", metadata: buffer.metadata)
     }
-    for request in buffer.waiting {
-      finish(request) { number, connection in
+    for waiting in buffer.waiting {
+      finish(waiting.request) { number, connection in
         if let error {
           refuse(error, number, connection)
         } else {
@@ -284,7 +317,7 @@ extension Service {
     buffer.waiting = []
   }
 
-  func isLate(_ buffer: Buffer) {
+  func tellLate(_ buffer: Buffer) {
     buffer.enter(XEN_ZCOPYD_STATE_LATE, clock.now)
     count(buffer.domain) { $0.late += 1 }
     tell(XEN_ZCOPYD_EVENT_LATE, buffer)
@@ -304,16 +337,24 @@ extension Service {
     }
     let buffer = try owned(id, connection)
     try begin(connection)
-    let request = PendingRequest(connection: connection.number, number: number)
-    buffer.waiting.append(request)
-    guard milliseconds != .max else { return }
-    loop.after(.milliseconds(Int(milliseconds))) { [weak self, weak buffer] in
-      guard let self, let buffer, let index = buffer.waiting.firstIndex(of: request) else { return }
+    wait(
+      for: buffer, PendingRequest(connection: connection.number, number: number),
+      rest: milliseconds == .max ? nil : .milliseconds(Int64(milliseconds)))
+  }
+
+  /// Answers a request when a buffer is released, or when the rest of its time is over.
+  func wait(for buffer: Buffer, _ request: PendingRequest, rest: Duration?) {
+    buffer.waiting.append(WaitingRequest(request: request, due: rest.map { clock.now + $0 }))
+    guard let rest else { return }
+    loop.after(rest) { [weak self, weak buffer] in
+      guard let self, let buffer,
+        let index = buffer.waiting.firstIndex(where: { $0.request == request })
+      else { return }
       buffer.waiting.remove(at: index)
       let why = buffer.isLive ? "it is in use" : "it is held by \(holders(of: buffer))"
       let error = ServiceError(
         XEN_ZCOPYD_E_TIMEOUT, buffer.domain,
-        "buffer \(id) is not released after \(milliseconds) ms: \(why)")
+        "buffer \(buffer.id) is not released in time: \(why)")
       finish(request) { refuse(error, $0, $1) }
     }
   }

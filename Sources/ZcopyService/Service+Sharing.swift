@@ -147,9 +147,14 @@ extension Service {
     buffer.enter(XEN_ZCOPYD_STATE_RELEASING, clock.now)
     // A peer that has gone in between is noticed by the link.
     try? buffer.ownerLink?.announceClosing()
+    tellIfLate(buffer)
+  }
+
+  /// Tells of a shared buffer that its peer does not let go of.
+  func tellIfLate(_ buffer: Buffer) {
     loop.after(rules(for: buffer.domain).releaseDeadline) { [weak self, weak buffer] in
       guard let self, let buffer, buffers[buffer.id] === buffer else { return }
-      isLate(buffer)
+      tellLate(buffer)
     }
   }
 

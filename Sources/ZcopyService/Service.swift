@@ -21,7 +21,7 @@ public final class Service {
   let clock = ContinuousClock()
   /// Goes before each path of /sys and /proc that is read; empty but in tests.
   let root: String
-  let started: ContinuousClock.Instant
+  var started: ContinuousClock.Instant
   let releases: ReleaseQueue
   var configuration: Configuration
   var ledger = Ledger()
@@ -35,7 +35,9 @@ public final class Service {
   var domains: [DomainID: WatchedDomain] = [:]
   /// Buffers that are released, for those who still ask.
   var released = ReleasedBuffers()
-  private var lastConnection: UInt64 = 0
+  var lastConnection: UInt64 = 0
+  /// What is being refreshed, piece by piece.
+  var jobs: [ObjectIdentifier: RefreshJob] = [:]
   private var registrations: [UInt64: EventLoop.Registration] = [:]
   private var listener: FileDescriptor?
   private var listening: EventLoop.Registration?
@@ -129,11 +131,12 @@ public final class Service {
         ))
       return
     }
-    connections[connection.number] = connection
-    watch(connection)
+    add(connection)
   }
 
-  private func watch(_ connection: Connection) {
+  /// Listens to a client.
+  func add(_ connection: Connection) {
+    connections[connection.number] = connection
     do throws(Errno) {
       let number = connection.number
       let registration = try loop.onReady(connection.socket, for: .readable) {

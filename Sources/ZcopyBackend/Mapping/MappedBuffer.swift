@@ -218,27 +218,24 @@ public struct MappedBuffer: ~Copyable {
   /// - Parameters:
   ///   - range: bytes of the buffer.
   ///   - file: a memory file of as many whole pages as the buffer has; the bytes get the same place there.
+  /// - Returns: the file.
   /// - Throws: `MapError.rangeOutside`; `.xen` if Xen refuses a page; `.memory` if the file cannot be mapped.
   ///
   /// One `GRANT_COPY` for at most 1024 pages.
   public borrowing func copyContents(
-    _ range: Range<Int>, into file: borrowing MemoryFile
-  ) throws(MapError) {
+    _ range: Range<Int>, into file: consuming MemoryFile
+  ) throws(MapError) -> MemoryFile {
     let size = references.count * GrantReference.pageSize
     guard range.lowerBound >= 0, range.upperBound <= size, file.byteCount == size else {
       throw .rangeOutside(range, size: min(size, file.byteCount))
     }
-    let copy: PageCopy
-    do throws(DmaBufError) {
-      copy = try PageCopy(references, of: request.domain, into: file)
-    } catch {
-      throw .memory(error)
-    }
+    let copy = try PageCopy.make(references, of: request.domain, into: file)
     do throws(XenError) {
       try copy.transfer([range], .fromDomain, with: device)
     } catch {
       throw .xen(error)
     }
+    return copy.file
   }
 
   private borrowing func transfer(

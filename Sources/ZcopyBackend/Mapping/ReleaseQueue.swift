@@ -104,6 +104,11 @@ public final class ReleaseQueue {
     return lastNumber
   }
 
+  /// What a successor needs to go on asking for a buffer; nil if it is not asked for any more.
+  public func handOver(_ number: UInt64) -> HandOver<ReleasingBufferState>? {
+    waiting[number]?.buffer.handOver()
+  }
+
   private func ask(_ number: UInt64) {
     guard let waiting = waiting[number] else { return }
     let isReleased: Bool

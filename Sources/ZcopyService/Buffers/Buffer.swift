@@ -17,11 +17,14 @@ final class Buffer {
   /// The last frame that was told or announced.
   var frame: UInt32 = 0
   /// Requests that are answered when it is released.
-  var waiting: [PendingRequest] = []
+  var waiting: [WaitingRequest] = []
   /// A frame that was used, and of which the owner is told once no device is at work with the buffer.
   var usedFrame: UInt32?
   /// Whether somebody waits for those devices already.
   var isAskingDevices = false
+
+  /// Its number among those whose release is asked for, once it is.
+  var release: UInt64?
 
   /// Another domain's memory; nil if it is none, or over.
   var mapped: MappedBuffer?
@@ -49,6 +52,9 @@ final class Buffer {
     self.state = state
     stateSince = now
   }
+
+  /// Goes on in the state in which a predecessor had it.
+  func resume(state: UInt32, since: ContinuousClock.Instant) { enter(state, since) }
 
   /// The dma-buf's descriptor while the buffer is live, which stays the buffer's.
   var fileDescriptor: FileDescriptor? {
@@ -96,6 +102,12 @@ struct BufferFacts: Equatable {
 
   /// Bytes that it counts for: whole pages.
   var chargedBytes: Int { pages * GrantReference.pageSize }
+}
+
+/// A WAIT, and when it is over at the latest.
+struct WaitingRequest {
+  let request: PendingRequest
+  let due: ContinuousClock.Instant?
 }
 
 /// A request whose reply is still to come.

@@ -37,13 +37,15 @@ final class Connection {
     case lost(Errno)
   }
 
-  private struct Outgoing {
+  struct Outgoing {
     let bytes: [UInt8]
     /// A copy of the descriptor that goes along, owned by this value.
     let file: FileDescriptor?
   }
 
   private var outgoing: [Outgoing] = []
+  /// What is still to be sent, the oldest first.
+  var backlog: [Outgoing] { outgoing }
   private var outgoingBytes = 0
 
   /// The most that is kept for a client that does not read: a list of several thousand buffers, or as many events.
@@ -172,6 +174,18 @@ final class Connection {
     }
     outgoing.removeFirst(sent)
     if outgoing.isEmpty { onBacklog(false) }
+  }
+
+  /// Goes on with what a predecessor could not send; the descriptors are the connection's from now on.
+  func resume(_ messages: [ConnectionState.Message], _ files: [FileDescriptor]) {
+    var rest = files[...]
+    for message in messages {
+      outgoing.append(
+        Outgoing(bytes: message.bytes, file: message.hasFile ? rest.popFirst() : nil))
+      outgoingBytes += message.bytes.count
+    }
+    for file in rest { try? file.close() }
+    if !outgoing.isEmpty { onBacklog(true) }
   }
 
   /// Says why a request was not done; ends the connection if it was no message.

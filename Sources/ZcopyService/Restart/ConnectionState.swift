@@ -1,0 +1,64 @@
+import CZcopy
+import SystemPackage
+import XenGrant
+import ZcopyBackend
+
+/// A client's connection in plain values.
+///
+/// Descriptors: the socket, then those that belong to messages which were not sent yet.
+struct ConnectionState: Equatable, Sendable {
+  var number: UInt64
+  var isGreeted: Bool
+  var subscription: Subscription
+  /// What was not sent yet.
+  var messages: [Message]
+
+  /// A message, and whether a descriptor goes along.
+  struct Message: Equatable, Sendable {
+    var bytes: [UInt8]
+    var hasFile: Bool
+  }
+
+  var descriptorCount: Int { 1 + messages.count(where: \.hasFile) }
+
+  init(_ connection: Connection) {
+    number = connection.number
+    isGreeted = connection.isGreeted
+    subscription = connection.subscription
+    messages = connection.backlog.map { Message(bytes: $0.bytes, hasFile: $0.file != nil) }
+  }
+
+  func encode(to encoder: inout StateEncoder) {
+    encoder.write(number)
+    encoder.write(isGreeted)
+    encoder.write(subscription.events)
+    encoder.write(subscription.domain) { $0.write($1.rawValue) }
+    encoder.write(subscription.isOwn)
+    encoder.write(UInt32(messages.count))
+    for message in messages {
+      encoder.write(message.hasFile)
+      encoder.write(UInt32(message.bytes.count))
+      for byte in message.bytes { encoder.write(byte) }
+    }
+  }
+
+  init(from decoder: inout StateDecoder) throws(HandOverError) {
+    number = try decoder.number()
+    isGreeted = try decoder.flag()
+    let events: UInt32 = try decoder.number()
+    let domain = try decoder.optional { (decoder) throws(HandOverError) in
+      guard let domain = DomainID(rawValue: try decoder.number()) else {
+        throw .damaged("a domain is none")
+      }
+      return domain
+    }
+    subscription = Subscription(events: events, domain: domain, isOwn: try decoder.flag())
+    messages = []
+    for _ in 0..<(try decoder.number(UInt32.self)) {
+      let hasFile = try decoder.flag()
+      var bytes: [UInt8] = []
+      for _ in 0..<(try decoder.number(UInt32.self)) { bytes.append(try decoder.number()) }
+      messages.append(Message(bytes: bytes, hasFile: hasFile))
+    }
+  }
+}

@@ -1,0 +1,255 @@
+import CZcopy
+import DmaBuf
+import Logging
+public import SystemPackage
+import XenGrant
+import ZcopyBackend
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+extension Service {
+  // MARK: - The predecessor
+
+  /// What a successor needs to go on with all of it.
+  ///
+  /// The service is still alive after this, for the case that no successor comes; nothing may be asked of it meanwhile. What
+  /// cannot be handed over is left out, and ends with this process.
+  ///
+  /// - Returns: plain values, and the descriptors that belong to them, which stay the service's and are close-on-exec.
+  public func handOver() -> (state: ServiceState, descriptors: [FileDescriptor]) {
+    interruptJobs()
+    let now = clock.now
+    var state = ServiceState()
+    var files: [FileDescriptor] = []
+    for connection in connections.values.sorted(by: { $0.number < $1.number }) {
+      connection.flush()
+      guard connection.end == nil else { continue }
+      state.connections.append(ConnectionState(connection))
+      files.append(connection.socket)
+      files += connection.backlog.compactMap(\.file)
+    }
+    for buffer in buffers.values.sorted(by: { $0.facts.created < $1.facts.created }) {
+      do throws(HandOverError) {
+        let (own, descriptors) = try handOver(buffer, now)
+        state.buffers.append(own)
+        files += descriptors
+      } catch {
+        logger.error("\(error)", metadata: buffer.metadata)
+      }
+    }
+    state.domains = domains.map { domain, watched in
+      ServiceState.DomainState(
+        domain: domain, identity: watched.identity, counters: watched.counters.numbers)
+    }
+    state.counters = counters.numbers
+    state.droppedClients = droppedClients
+    state.lastConnection = lastConnection
+    state.age = started.duration(to: now).wholeMilliseconds
+    state.time = bootTime()
+    return (state, files)
+  }
+
+  /// Says that nothing is to be taken back when the service ends: its successor has it all.
+  public func relinquish() {
+    for buffer in buffers.values { buffer.publication?.relinquish() }
+  }
+
+  private func handOver(
+    _ buffer: Buffer, _ now: ContinuousClock.Instant
+  ) throws(HandOverError) -> (BufferState, [FileDescriptor]) {
+    var (contents, files) = try contents(of: buffer)
+    let peerLink = buffer.peerLink?.handOver()
+    let ownerLink = buffer.ownerLink?.handOver()
+    files += (peerLink?.descriptors ?? []) + (ownerLink?.descriptors ?? [])
+    let waiting = buffer.waiting.map { waiting in
+      BufferState.WaitingState(
+        connection: waiting.request.connection, number: waiting.request.number,
+        rest: waiting.due.map { now.duration(to: $0).wholeMilliseconds })
+    }
+    return (
+      BufferState(
+        id: buffer.id, facts: BufferFactsState(buffer.facts), connection: buffer.connection,
+        state: buffer.state, age: buffer.facts.created.duration(to: now).wholeMilliseconds,
+        stateAge: buffer.stateSince.duration(to: now).wholeMilliseconds, frame: buffer.frame,
+        usedFrame: buffer.usedFrame, waiting: waiting, contents: contents,
+        peerLink: peerLink?.state, ownerLink: ownerLink?.state,
+        publication: buffer.publication?.handOver().state), files
+    )
+  }
+
+  private func contents(
+    of buffer: Buffer
+  ) throws(HandOverError) -> (BufferState.Contents, [FileDescriptor]) {
+    if let mapped = try buffer.mapped?.handOver() {
+      return (.mapped(mapped.state), mapped.descriptors)
+    }
+    if let shared = try buffer.shared?.handOver() {
+      return (.shared(shared.state), shared.descriptors)
+    }
+    guard let releasing = buffer.release.flatMap({ releases.handOver($0) }) else {
+      throw .damaged("buffer \(buffer.id) is made of nothing")
+    }
+    return (.releasing(releasing.state), releasing.descriptors)
+  }
+
+  // MARK: - The successor
+
+  /// Goes on with all that another service has handed over.
+  ///
+  /// What cannot be gone on with is told in the journal, and ended.
+  ///
+  /// - Parameters:
+  ///   - state: what ``handOver()`` told there.
+  ///   - descriptors: duplicates of its descriptors in their order, nil for those that are lost; all of them are the service's
+  ///     from now on.
+  public func resume(_ state: ServiceState, _ descriptors: [FileDescriptor?]) {
+    var rest = descriptors[...]
+    /// The next few; nil, and those that are there closed, if one is lost.
+    func next(_ count: Int) -> [FileDescriptor]? {
+      let files = rest.prefix(count).compactMap(\.self)
+      rest = rest.dropFirst(count)
+      guard files.count == count else {
+        for file in files { try? file.close() }
+        return nil
+      }
+      return files
+    }
+    let downtime = bootTime() &- min(state.time, bootTime())
+    started = clock.now - .milliseconds(Int64(clamping: state.age &+ downtime))
+    counters = Counters(state.counters)
+    droppedClients = state.droppedClients
+    lastConnection = state.lastConnection
+    for connection in state.connections {
+      if let files = next(connection.descriptorCount) { resume(connection, files) }
+    }
+    for buffer in state.buffers {
+      guard let files = next(buffer.descriptorCount) else {
+        logger.error(
+          "a descriptor of buffer \(buffer.id) was lost: it is over",
+          metadata: ["domain": "\(buffer.facts.domain)"])
+        continue
+      }
+      resume(buffer, files, state, downtime)
+    }
+    for file in rest { try? file?.close() }
+    for domain in state.domains {
+      domains[domain.domain]?.counters = Counters(domain.counters)
+    }
+    endOrphans()
+  }
+
+  private func resume(_ state: ConnectionState, _ files: [FileDescriptor]) {
+    do throws(Errno) {
+      let credentials = try PeerCredentials(of: files[0])
+      let connection = Connection(state.number, files[0], credentials)
+      connection.isGreeted = state.isGreeted
+      connection.subscription = state.subscription
+      add(connection)
+      connection.resume(state.messages, Array(files.dropFirst()))
+    } catch {
+      for file in files { try? file.close() }
+    }
+  }
+
+  private func resume(
+    _ state: BufferState, _ files: [FileDescriptor], _ service: ServiceState, _ downtime: UInt64
+  ) {
+    let domain = state.facts.domain
+    let created = clock.now - .milliseconds(Int64(clamping: state.age &+ downtime))
+    let buffer = Buffer(
+      state.id, state.facts.facts(created: created), connection: state.connection)
+    buffer.connection = state.connection
+    buffer.resume(
+      state: state.state,
+      since: clock.now - .milliseconds(Int64(clamping: state.stateAge &+ downtime)))
+    buffer.frame = state.frame
+    do throws(HandOverError) {
+      try resume(buffer, state, files)
+    } catch {
+      return logger.error("\(error)", metadata: buffer.metadata)
+    }
+    buffers[buffer.id] = buffer
+    ledger.count(
+      buffer.facts.usage, for: domain, limits: rules(for: domain).limits,
+      totals: configuration.totals)
+    resumeWaiting(state, buffer)
+    let before = service.domains.first { $0.domain == domain }?.identity
+    do throws(ServiceError) {
+      try watch(domain)
+      // While nobody looked, the number may have gone to another guest.
+      guard domains[domain]?.identity == before else {
+        throw ServiceError(XEN_ZCOPYD_E_GONE, domain, "domain \(domain) is another guest now")
+      }
+    } catch {
+      logger.notice("\(error.text)", metadata: buffer.metadata)
+      return endNow(buffer)
+    }
+    do throws(ServiceError) {
+      try resumeLooking(buffer, state)
+    } catch {
+      logger.error("\(error.text)", metadata: buffer.metadata)
+    }
+  }
+
+  private func resume(
+    _ buffer: Buffer, _ state: BufferState, _ files: [FileDescriptor]
+  ) throws(HandOverError) {
+    var rest = files[...]
+    func next(_ count: Int) -> [FileDescriptor] {
+      defer { rest = rest.dropFirst(count) }
+      return Array(rest.prefix(count))
+    }
+    do throws(HandOverError) {
+      switch state.contents {
+      case .mapped(let state):
+        buffer.mapped = try MappedBuffer(
+          resuming: state, next(state.descriptorCount), xen: xen, linux: linux)
+      case .shared(let state):
+        buffer.shared = try SharedBuffer(
+          resuming: state, next(state.descriptorCount), xen: xen, linux: linux)
+      case .releasing(let state):
+        watchRelease(
+          of: buffer,
+          try ReleasingBuffer(resuming: state, next(state.descriptorCount), xen: xen))
+      }
+      if let state = state.peerLink {
+        buffer.peerLink = try PeerLink(resuming: state, next(state.descriptorCount), xen: xen)
+      }
+      if let state = state.ownerLink {
+        buffer.ownerLink = try OwnerLink(resuming: state, next(state.descriptorCount), xen: xen)
+      }
+      if let state = state.publication {
+        buffer.publication = try OwnPublication(resuming: state, xen: xen)
+      }
+    } catch {
+      for file in rest { try? file.close() }
+      throw error
+    }
+  }
+
+  private func resumeWaiting(_ state: BufferState, _ buffer: Buffer) {
+    for waiting in state.waiting {
+      guard let connection = connections[waiting.connection] else { continue }
+      connection.pendingRequests += 1
+      wait(
+        for: buffer, PendingRequest(connection: waiting.connection, number: waiting.number),
+        rest: waiting.rest.map { .milliseconds(Int64(clamping: $0)) })
+    }
+  }
+
+  /// Ends what belongs to connections that are not there any more.
+  private func endOrphans() {
+    let orphans = Set(buffers.values.compactMap(\.connection)).subtracting(connections.keys)
+    for connection in orphans { releaseAll(of: connection) }
+  }
+}
+
+/// Milliseconds of the boot clock, which all processes share.
+private func bootTime() -> UInt64 {
+  var time = timespec()
+  // SAFETY: the call writes the structure.
+  guard unsafe clock_gettime(CLOCK_BOOTTIME, &time) == 0 else { return 0 }
+  return UInt64(clamping: time.tv_sec) &* 1000 &+ UInt64(clamping: time.tv_nsec) / 1_000_000
+}
