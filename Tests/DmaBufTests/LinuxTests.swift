@@ -31,6 +31,30 @@ struct LinuxTests {
     #expect(second.memory.loadWord(at: 8188) == 0x1234_5678)
   }
 
+  @Test("takes over a memory file that was handed over: the same memory, size and identity")
+  func adoption() throws {
+    let file = try Linux().makeMemoryFile(named: "test", byteCount: 8192)
+    let copy = try file.fileDescriptor.duplicate()
+    let adopted = try Linux().adoptMemoryFile(copy)
+    #expect(adopted.byteCount == 8192)
+    #expect(try adopted.identity() == (try file.identity()))
+    let other = try Linux().makeMemoryFile(named: "test", byteCount: 8192)
+    #expect(try adopted.identity() != (try other.identity()))
+    let first = try file.map(writable: true)
+    let second = try adopted.map(writable: false)
+    first.memory.storeWord(0x1234_5678, at: 4096)
+    #expect(second.memory.loadWord(at: 4096) == 0x1234_5678)
+  }
+
+  @Test("does not take over what is not open")
+  func noAdoption() {
+    let error = #expect(throws: DmaBufError.self) {
+      _ = try Linux().adoptMemoryFile(FileDescriptor(rawValue: 1_000_000))
+    }
+    #expect(error?.call == .identify)
+    #expect(error?.errno == .badFileDescriptor)
+  }
+
   @Test("makes memory files that grow and do not shrink")
   func seal() throws {
     let file = try Linux().makeMemoryFile(named: "test", byteCount: 8192)

@@ -25,6 +25,25 @@ struct SystemPlatformTests {
     #expect(channels?.errno == .noSuchFileOrDirectory)
   }
 
+  @Test("A descriptor that is to be taken over is closed when that fails")
+  func adopting() throws {
+    let takers: [(FileDescriptor) throws -> Void] = [
+      { _ = try xen.adoptGrantDevice($0) }, { _ = try xen.adoptGrantAllocator($0) },
+      { _ = try xen.adoptEventChannels($0) },
+    ]
+    for take in takers {
+      let pipe = try FileDescriptor.pipe()
+      defer { try? pipe.writeEnd.close() }
+      let error = #expect(throws: XenError.self) { try take(pipe.readEnd) }
+      #expect(error?.errno == .noSuchFileOrDirectory)
+      // A pipe that nobody can read any more says so.
+      var entry = pollfd(fd: pipe.writeEnd.rawValue, events: 0, revents: 0)
+      // SAFETY: poll writes one entry.
+      #expect(unsafe poll(&entry, 1, 2000) == 1)
+      #expect(Int32(entry.revents) & Int32(POLLERR) != 0)
+    }
+  }
+
   @Test("XenStore is not there")
   func store() {
     let error = #expect(throws: XenError.self) { _ = try xen.openStore() }

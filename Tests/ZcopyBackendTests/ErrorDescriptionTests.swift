@@ -58,6 +58,13 @@ struct ErrorDescriptionTests {
         .malformed(path: path, node: "size", value: "\n\n"),
         .geometry(path: path, .emptyPicture(width: 0, height: 0)),
       ]
+      let file = FileDescriptor(rawValue: 7)
+      errors += [
+        HandOverError.damaged("it ends too early"), .version(2),
+        .descriptors(expected: 2, given: 3), .notOpen(file, .badFileDescriptor),
+        .otherFile(file), .notPossible(.cpu, .dom0), .publication(path: path), .xen(xen),
+        .memory(memory),
+      ]
       let errnos: [Errno] = [
         .noSuchFileOrDirectory, .permissionDenied, .invalidArgument, .noSpace, .noMemory,
         .fileExists,

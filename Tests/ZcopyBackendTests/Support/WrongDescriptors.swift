@@ -1,0 +1,42 @@
+import Glibc
+import SystemPackage
+
+/// A way in which descriptors are not those that were handed over. What is not chosen is closed.
+struct WrongDescriptors: Sendable {
+  let name: String
+  private let choose: @Sendable ([FileDescriptor], [FileDescriptor]) -> [FileDescriptor]
+
+  /// Descriptors to resume one value with, out of its own and those of another of its kind.
+  func from(_ own: [FileDescriptor], _ other: [FileDescriptor]) -> [FileDescriptor] {
+    let chosen = choose(own, other)
+    let numbers = Set(chosen.map(\.rawValue))
+    for file in own + other where !numbers.contains(file.rawValue) { try? file.close() }
+    return chosen
+  }
+
+  /// For values with two descriptors or more.
+  static let all = [
+    WrongDescriptors(name: "none") { _, _ in [] },
+    WrongDescriptors(name: "too few") { own, _ in Array(own.dropLast()) },
+    WrongDescriptors(name: "too many") { own, other in own + other.prefix(1) },
+    WrongDescriptors(name: "one twice") { own, _ in
+      own.map { _ in own[0] }
+    },
+    WrongDescriptors(name: "the other way round") { own, _ in own.reversed() },
+    WrongDescriptors(name: "the first of another") { own, other in
+      [other[0]] + own.dropFirst()
+    },
+    WrongDescriptors(name: "a number that is not open") { own, _ in
+      own.dropLast() + [FileDescriptor(rawValue: 1_000_000)]
+    },
+  ]
+}
+
+extension FileDescriptor {
+  /// The same file by another number, which the caller closes.
+  func duplicate() throws -> FileDescriptor {
+    let number = fcntl(rawValue, F_DUPFD_CLOEXEC, 0)
+    guard number >= 0 else { throw Errno(rawValue: errno) }
+    return FileDescriptor(rawValue: number)
+  }
+}
