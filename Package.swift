@@ -86,6 +86,11 @@ let package = Package(
       ],
       swiftSettings: strict),
 
+    // Counts the system calls of what is tested.
+    .target(name: "CSystemCalls", path: "Tests/CSystemCalls"),
+    .testTarget(
+      name: "libxenzcopyTests", dependencies: ["CSystemCalls", "CZcopy", "libxenzcopy", system],
+      swiftSettings: strict),
     .testTarget(
       name: "PictureTests", dependencies: ["Picture", "ZcopyBackend", system],
       swiftSettings: strict),

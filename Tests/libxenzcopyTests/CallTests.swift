@@ -1,0 +1,287 @@
+import CSystemCalls
+import CZcopy
+import Glibc
+import SystemPackage
+import Testing
+import libxenzcopy
+
+@Suite("A call")
+struct CallTests {
+  let client: Client
+  let daemon: ScriptedDaemon
+
+  init() throws {
+    client = try Client()
+    daemon = client.daemon
+  }
+
+  /// What the daemon heard, of this type and with the number 2.
+  private func heard(_ type: UInt32) throws -> ScriptedDaemon.Heard {
+    let heard = try #require(try daemon.heard())
+    let header = try heard.load(xen_zcopyd_header.self)
+    #expect(header.type == type && header.length == heard.bytes.count && header.request == 2)
+    return heard
+  }
+
+  @Test("map sends a directory, and gives the descriptor, close-on-exec, and the description")
+  func map() throws {
+    let witness = try Witness()
+    daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
+    witness.pass()
+    var map = xen_zcopyd_map()
+    map.domain = 3
+    map.directory = 812
+    map.size = 8_294_400
+    map.picture = xen_zcopyd_picture(width: 1920, height: 1080, stride: 0, format: 0x3432_5258)
+    setText(&map.name, "screen")
+    var buffer = xen_zcopyd_description()
+    let file = unsafe client.call { unsafe xenzcopy_map($0, &map, nil, &buffer) }.result
+    try #require(file >= 0)
+    #expect(fcntl(file, F_GETFD) & FD_CLOEXEC != 0)
+    #expect(buffer.id == id(1) && buffer.pages == 2025 && text(buffer.name) == "screen")
+    #expect(witness.isOpen())
+    close(file)
+    #expect(witness.isClosed())
+    // But for the header it is what the caller gave.
+    #expect(try heard(XEN_ZCOPYD_MAP).bytes.dropFirst(16) == bytes(of: map)[16...])
+  }
+
+  @Test("map sends references behind the structure, as many as are allowed")
+  func references() throws {
+    let witness = try Witness()
+    daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
+    var map = xen_zcopyd_map()
+    map.reference_count = XEN_ZCOPYD_REFERENCES_MAX
+    let file = client.map(map, Array(1...XEN_ZCOPYD_REFERENCES_MAX)).result
+    try #require(file >= 0)
+    close(file)
+    let heard = try heard(XEN_ZCOPYD_MAP)
+    #expect(heard.bytes.count == 104 + 64000)
+    #expect(try heard.load(UInt32.self, at: 104 + 63996) == 16000)
+  }
+
+  @Test("map of a publication sends its path")
+  func mapPublished() throws {
+    let witness = try Witness()
+    daemon.say(
+      XEN_ZCOPYD_MAP_PUBLISHED | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
+    var map = xen_zcopyd_map_published()
+    setText(&map.path, "/local/domain/3/data/zcopy/screen")
+    let file = unsafe client.call { unsafe xenzcopy_map_published($0, &map, nil) }.result
+    try #require(file >= 0)
+    close(file)
+    let sent = try heard(XEN_ZCOPYD_MAP_PUBLISHED).load(xen_zcopyd_map_published.self)
+    #expect(text(sent.path) == "/local/domain/3/data/zcopy/screen")
+  }
+
+  @Test("share of a dma-buf sends its descriptor, which stays the caller's")
+  func shareDescriptor() throws {
+    let reply = try Witness()
+    let own = try Witness()
+    daemon.say(XEN_ZCOPYD_SHARE | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [reply.file])
+    var share = xen_zcopyd_share()
+    share.memory = XEN_ZCOPYD_MEMORY_DESCRIPTOR
+    let file = unsafe client.call { unsafe xenzcopy_share($0, &share, own.file.rawValue, nil) }
+      .result
+    try #require(file >= 0)
+    close(file)
+    #expect(try heard(XEN_ZCOPYD_SHARE).files.count == 1)
+    #expect(own.isOpen())
+  }
+
+  @Test("share of new memory sends none")
+  func share() throws {
+    let witness = try Witness()
+    daemon.say(XEN_ZCOPYD_SHARE | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
+    var share = xen_zcopyd_share()
+    share.size = 4096
+    let file = unsafe client.call { unsafe xenzcopy_share($0, &share, -1, nil) }.result
+    try #require(file >= 0)
+    close(file)
+    #expect(try heard(XEN_ZCOPYD_SHARE).files.isEmpty)
+  }
+
+  @Test("open gives the descriptor of a buffer that lives already")
+  func openBuffer() throws {
+    let witness = try Witness()
+    daemon.say(XEN_ZCOPYD_OPEN | XEN_ZCOPYD_REPLY, request: 2, description(id(5)), [witness.file])
+    witness.pass()
+    var buffer = id(5)
+    let file = unsafe client.call { unsafe xenzcopy_open_buffer($0, &buffer, nil) }.result
+    try #require(file >= 0)
+    close(file)
+    #expect(witness.isClosed())
+    #expect(try heard(XEN_ZCOPYD_OPEN).load(xen_zcopyd_buffer_request.self).id == id(5))
+  }
+
+  @Test("unmap and unshare name the buffer")
+  func endings() throws {
+    var buffer = id(5)
+    daemon.acknowledge(XEN_ZCOPYD_UNMAP, request: 2)
+    #expect(client.unmap(buffer) == (0, 0))
+    #expect(try heard(XEN_ZCOPYD_UNMAP).load(xen_zcopyd_buffer_request.self).id == buffer)
+    daemon.acknowledge(XEN_ZCOPYD_UNSHARE, request: 3)
+    #expect(unsafe client.call { unsafe xenzcopy_unshare($0, &buffer) } == (0, 0))
+    let sent = try #require(try daemon.heard()).load(xen_zcopyd_buffer_request.self)
+    #expect(sent.header.type == XEN_ZCOPYD_UNSHARE && sent.header.request == 3 && sent.id == buffer)
+  }
+
+  @Test(
+    "wait sends its time limit, and leaves the connection's as it was",
+    arguments: [0, 5, UInt32.max - 1, .max])
+  func wait(_ limit: UInt32) throws {
+    func timeout() throws -> timeval {
+      var time = timeval()
+      var size = socklen_t(MemoryLayout<timeval>.size)
+      let socket = unsafe xenzcopy_fd(client.handle)
+      try #require(unsafe getsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &time, &size) == 0)
+      return time
+    }
+    daemon.acknowledge(XEN_ZCOPYD_WAIT, request: 2)
+    var buffer = id(5)
+    #expect(unsafe client.call { unsafe xenzcopy_wait($0, &buffer, limit) } == (0, 0))
+    let sent = try heard(XEN_ZCOPYD_WAIT).load(xen_zcopyd_wait.self)
+    #expect(sent.id == buffer && sent.timeout_ms == limit)
+    #expect(try timeout().tv_sec == 30)
+  }
+
+  @Test("refresh sends flags and ranges, or none for all")
+  func refresh() throws {
+    var buffer = id(5)
+    let ranges = [
+      xen_zcopyd_range(offset: 0, length: 4096), xen_zcopyd_range(offset: 8192, length: 1),
+    ]
+    daemon.acknowledge(XEN_ZCOPYD_REFRESH, request: 2)
+    #expect(
+      unsafe client.call { unsafe xenzcopy_refresh($0, &buffer, XEN_ZCOPYD_WRITE_BACK, ranges, 2) }
+        == (0, 0))
+    let heard = try heard(XEN_ZCOPYD_REFRESH)
+    let sent = try heard.load(xen_zcopyd_refresh.self)
+    #expect(sent.id == buffer && sent.flags == XEN_ZCOPYD_WRITE_BACK && sent.range_count == 2)
+    #expect(try heard.load(xen_zcopyd_range.self, at: 56).offset == 8192)
+    daemon.acknowledge(XEN_ZCOPYD_REFRESH, request: 3)
+    #expect(unsafe client.call { unsafe xenzcopy_refresh($0, &buffer, 0, nil, 0) } == (0, 0))
+    #expect(try daemon.heard()?.bytes.count == 40)
+  }
+
+  @Test("read gives a memory file with as much as was asked for")
+  func read() throws {
+    let memory = unsafe memfd_create("test", UInt32(MFD_CLOEXEC))
+    try #require(memory >= 0 && ftruncate(memory, 4096) == 0)
+    daemon.acknowledge(XEN_ZCOPYD_READ, request: 2, [FileDescriptor(rawValue: memory)])
+    close(memory)
+    var buffer = id(5)
+    let file = unsafe client.call { unsafe xenzcopy_read($0, &buffer, 8192, 4096) }.result
+    try #require(file >= 0)
+    #expect(lseek(file, 0, Int32(SEEK_END)) == 4096)
+    close(file)
+    let sent = try heard(XEN_ZCOPYD_READ).load(xen_zcopyd_read.self)
+    #expect(sent.range.offset == 8192 && sent.range.length == 4096)
+  }
+
+  @Test("describe gives what there is to say")
+  func describe() throws {
+    daemon.say(XEN_ZCOPYD_DESCRIBE | XEN_ZCOPYD_REPLY, request: 2, description(id(5)))
+    var buffer = id(5)
+    var found = xen_zcopyd_description()
+    #expect(unsafe client.call { unsafe xenzcopy_describe($0, &buffer, &found) } == (0, 0))
+    #expect(found.pages == 2025)
+  }
+
+  @Test("frame gives the frame's number")
+  func frame() throws {
+    var reply = xen_zcopyd_frame()
+    reply.id = id(5)
+    reply.frame = 17
+    daemon.say(XEN_ZCOPYD_FRAME | XEN_ZCOPYD_REPLY, request: 2, reply)
+    var buffer = id(5)
+    var number: UInt32 = 0
+    #expect(unsafe client.call { unsafe xenzcopy_frame($0, &buffer, 0, 2025, &number) } == (0, 0))
+    #expect(number == 17)
+    let sent = try heard(XEN_ZCOPYD_FRAME).load(xen_zcopyd_frame.self)
+    #expect(sent.id == buffer && sent.frame == 0 && sent.page == 2025)
+  }
+
+  @Test("subscribe sends which events, of which buffers")
+  func subscribe() throws {
+    daemon.acknowledge(XEN_ZCOPYD_SUBSCRIBE, request: 2)
+    let events = XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED
+    #expect(unsafe client.call { unsafe xenzcopy_subscribe($0, events, 3, 5) } == (0, 0))
+    let sent = try heard(XEN_ZCOPYD_SUBSCRIBE).load(xen_zcopyd_subscribe.self)
+    #expect(sent.events == events && sent.domain == 3 && sent.own == 1)
+  }
+
+  @Test("list makes one array of several replies, with events in between kept")
+  func list() throws {
+    func say(_ first: UInt8, _ count: Int, more: UInt32) {
+      var reply = xen_zcopyd_list_reply()
+      reply.count = UInt32(count)
+      reply.more = more
+      var entries: [UInt8] = []
+      for index in 0..<count {
+        var entry = xen_zcopyd_list_entry()
+        entry.id = id(first + UInt8(index))
+        // A text that does not end is made to.
+        setText(&entry.name, String(repeating: "x", count: 32))
+        entries += bytes(of: entry)
+      }
+      daemon.say(XEN_ZCOPYD_LIST | XEN_ZCOPYD_REPLY, request: 2, reply, then: entries)
+    }
+    say(1, 2, more: 1)
+    daemon.say(event: XEN_ZCOPYD_EVENT_LATE, of: id(9))
+    say(3, 1, more: 0)
+    var entries: UnsafeMutablePointer<xen_zcopyd_list_entry>?
+    var count = 0
+    #expect(unsafe client.call { unsafe xenzcopy_list($0, 3, &entries, &count) } == (0, 0))
+    defer { unsafe free(entries) }
+    try #require(count == 3)
+    let found = unsafe Array(UnsafeBufferPointer(start: entries, count: count))
+    #expect(found.map(\.id.bytes.0) == [1, 2, 3])
+    #expect(text(found[2].name) == String(repeating: "x", count: 31))
+    #expect(client.nextEvent().event.event == XEN_ZCOPYD_EVENT_LATE)
+    #expect(try heard(XEN_ZCOPYD_LIST).load(xen_zcopyd_list.self).domain == 3)
+  }
+
+  @Test("list of nothing is no array")
+  func listOfNothing() throws {
+    daemon.say(XEN_ZCOPYD_LIST | XEN_ZCOPYD_REPLY, request: 2, xen_zcopyd_list_reply())
+    var entries: UnsafeMutablePointer<xen_zcopyd_list_entry>?
+    var count = 9
+    #expect(unsafe client.call { unsafe xenzcopy_list($0, .max, &entries, &count) } == (0, 0))
+    #expect(unsafe entries == nil && count == 0)
+  }
+
+  @Test("stats gives all together, then each domain")
+  func stats() throws {
+    for (domain, more) in [(XEN_ZCOPYD_ANY_DOMAIN, 1), (3, 0)] as [(UInt32, UInt32)] {
+      var reply = xen_zcopyd_stats()
+      reply.domain = domain
+      reply.more = more
+      reply.counters.maps = 7
+      daemon.say(XEN_ZCOPYD_STATS | XEN_ZCOPYD_REPLY, request: 2, reply)
+    }
+    var stats: UnsafeMutablePointer<xen_zcopyd_stats>?
+    var count = 0
+    #expect(unsafe client.call { unsafe xenzcopy_stats($0, &stats, &count) } == (0, 0))
+    defer { unsafe free(stats) }
+    try #require(count == 2)
+    #expect(unsafe stats?[0].domain == XEN_ZCOPYD_ANY_DOMAIN && stats?[1].domain == 3)
+    #expect(unsafe stats?[1].counters.maps == 7)
+    #expect(try heard(XEN_ZCOPYD_STATS).bytes.count == 16)
+  }
+
+  @Test("map takes two system calls")
+  func systemCalls() throws {
+    let witness = try Witness()
+    daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
+    let count = unsafe csystemcalls_count(
+      { handle in
+        var map = xen_zcopyd_map()
+        var buffer = xen_zcopyd_description()
+        guard let handle = unsafe handle else { return }
+        unsafe _ = xenzcopy_map(OpaquePointer(handle), &map, nil, &buffer)
+      }, UnsafeMutableRawPointer(client.handle))
+    #expect(count == 2)
+    #expect(try heard(XEN_ZCOPYD_MAP).bytes.count == 104)
+  }
+}

@@ -1,0 +1,215 @@
+import CZcopy
+import Glibc
+import SystemPackage
+import Testing
+import libxenzcopy
+
+@Suite("A connection to the daemon")
+struct ConnectionTests {
+  /// Opens one that fails: errno and the line.
+  private func failure(_ open: (UnsafeMutablePointer<CChar>, Int) -> OpaquePointer?) -> (
+    errno: Int32, line: String
+  ) {
+    var line = [CChar](repeating: 0, count: 480)
+    // SAFETY: the library writes no more than there is room.
+    let handle = unsafe line.withUnsafeMutableBufferPointer { line -> OpaquePointer? in
+      guard let start = line.baseAddress else { return nil }
+      return unsafe open(start, line.count)
+    }
+    let error = errno
+    #expect(unsafe handle == nil)
+    unsafe xenzcopy_close(handle)
+    return (
+      error, String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    )
+  }
+
+  private func adopting(_ daemon: ScriptedDaemon) -> (errno: Int32, line: String) {
+    unsafe failure { unsafe xenzcopy_adopt(daemon.clientSocket.rawValue, $0, $1) }
+  }
+
+  @Test("says that no daemon runs, and how to start it")
+  func noDaemon() {
+    let (error, line) = unsafe failure { unsafe xenzcopy_open("/nonexistent/socket", $0, $1) }
+    #expect(error == ENOENT)
+    #expect(line.contains("/nonexistent/socket") && line.contains("systemctl start xen-zcopyd"))
+  }
+
+  @Test("is refused where nobody listens any more, in the abstract name space too")
+  func nobodyListens() {
+    let (error, line) = unsafe failure { unsafe xenzcopy_open("@xen-zcopyd-nobody", $0, $1) }
+    #expect(error == ECONNREFUSED)
+    #expect(line.contains("@xen-zcopyd-nobody"))
+  }
+
+  @Test("needs a path that fits into an address")
+  func longPath() {
+    let path = "/" + String(repeating: "x", count: 107)
+    let (error, line) = unsafe failure { unsafe xenzcopy_open(path, $0, $1) }
+    #expect(error == ENAMETOOLONG)
+    #expect(line.contains("107"))
+  }
+
+  @Test("works without room for a line, and with little of it")
+  func littleRoom() {
+    #expect(unsafe xenzcopy_open("/nonexistent/socket", nil, 0) == nil)
+    var line: [CChar] = [1, 1, 1, 1]
+    #expect(unsafe xenzcopy_open("/nonexistent/socket", &line, 3) == nil)
+    #expect(line == [99, 97, 0, 1])
+  }
+
+  @Test("is made at a path, by HELLO")
+  func path() throws {
+    let path = "@xen-zcopyd-\(UInt64.random(in: .min ... .max))"
+    let listener = unsafe czcopy_listen(path, 0o600)
+    try #require(listener >= 0)
+    defer { close(listener) }
+    let thread = try Daemon(listener)
+    let handle = unsafe xenzcopy_open(path, nil, 0)
+    #expect(unsafe handle != nil)
+    unsafe xenzcopy_close(handle)
+    #expect(thread.hello() == XEN_ZCOPYD_HELLO)
+  }
+
+  @Test("is adopted blocking and close-on-exec, whatever it was before")
+  func adopted() throws {
+    let daemon = try ScriptedDaemon()
+    daemon.sayHello()
+    let socket = daemon.clientSocket.rawValue
+    _ = fcntl(socket, F_SETFL, O_NONBLOCK)
+    _ = fcntl(socket, F_SETFD, 0)
+    let handle = unsafe xenzcopy_adopt(socket, nil, 0)
+    #expect(unsafe handle != nil)
+    #expect(fcntl(socket, F_GETFL) & O_NONBLOCK == 0)
+    #expect(fcntl(socket, F_GETFD) & FD_CLOEXEC != 0)
+    #expect(unsafe xenzcopy_fd(handle) == socket)
+    unsafe xenzcopy_close(handle)
+    _ = try daemon.heard()
+    #expect(try daemon.heard() == nil)
+  }
+
+  @Test(
+    "is not adopted over a socket of another type, which is closed",
+    arguments: [SOCK_STREAM, SOCK_DGRAM])
+  func otherType(_ type: __socket_type) throws {
+    let daemon = try ScriptedDaemon(type: type)
+    let (error, line) = adopting(daemon)
+    #expect(error == EPROTOTYPE)
+    #expect(line.contains("SOCK_SEQPACKET"))
+    var polled = pollfd(fd: daemon.socket.rawValue, events: Int16(POLLOUT), revents: 0)
+    // A datagram socket notices on its next message only.
+    #expect(unsafe poll(&polled, 1, 0) == 1 || type == SOCK_DGRAM)
+  }
+
+  @Test("is not adopted over what is no descriptor")
+  func noSocket() {
+    #expect(unsafe failure { unsafe xenzcopy_adopt(-1, $0, $1) }.errno == EBADF)
+  }
+
+  @Test("is not made with a daemon of another version")
+  func otherVersion() throws {
+    let daemon = try ScriptedDaemon()
+    daemon.sayHello(version: 7)
+    let (error, line) = adopting(daemon)
+    #expect(error == EPROTONOSUPPORT)
+    #expect(line.contains("version 7"))
+  }
+
+  @Test("says what a daemon of another version says to that")
+  func refusedVersion() throws {
+    let daemon = try ScriptedDaemon()
+    daemon.refuse(request: 0, code: XEN_ZCOPYD_E_VERSION, "the client speaks version 1")
+    #expect(adopting(daemon) == (EPROTONOSUPPORT, "the client speaks version 1"))
+  }
+
+  @Test("is not made with what is no daemon")
+  func noMagic() throws {
+    let daemon = try ScriptedDaemon()
+    daemon.sayHello(magic: 1)
+    #expect(adopting(daemon).errno == EPROTO)
+  }
+
+  @Test("says why the daemon did not want it, though that closed before HELLO was sent")
+  func refusedBeforeHello() throws {
+    let daemon = try ScriptedDaemon()
+    daemon.refuse(request: 0, code: XEN_ZCOPYD_E_LIMIT, "there are 64 clients already")
+    shutdown(daemon.socket.rawValue, Int32(SHUT_RDWR))
+    #expect(adopting(daemon) == (EDQUOT, "there are 64 clients already"))
+  }
+
+  @Test("says so if the daemon closes at once")
+  func closedAtOnce() throws {
+    let daemon = try ScriptedDaemon()
+    shutdown(daemon.socket.rawValue, Int32(SHUT_RDWR))
+    #expect(adopting(daemon).errno == ECONNRESET)
+  }
+
+  @Test("closing no handle does nothing")
+  func closeNothing() {
+    unsafe xenzcopy_close(nil)
+  }
+
+  @Test("identifiers are written as 32 digits and read back, and nothing else is one")
+  func identifiers() {
+    var buffer = id(0x0a)
+    var written = [CChar](repeating: 1, count: 33)
+    unsafe xenzcopy_id_text(&buffer, &written)
+    #expect(
+      written.map { UInt8(bitPattern: $0) } == Array("0a0000000000000000000000000000ff\0".utf8))
+    var read = xen_zcopyd_id()
+    #expect(unsafe xenzcopy_id_parse(written, &read) == 0 && read == buffer)
+    #expect(
+      unsafe xenzcopy_id_parse("0A0000000000000000000000000000Ff", &read) == 0 && read == buffer)
+    for wrong in [
+      "", "0a", "0a0000000000000000000000000000f", "0a0000000000000000000000000000ff0",
+      "0a0000000000000000000000000000fg",
+    ] {
+      #expect(unsafe xenzcopy_id_parse(wrong, &read) == -1 && errno == EINVAL, "\(wrong)")
+      #expect(read == buffer)
+    }
+  }
+}
+
+/// A daemon that greets one client, on a thread of its own.
+private final class Daemon {
+  private let listener: Int32
+  private var type: UInt32 = 0
+  private var thread = pthread_t()
+
+  init(_ listener: Int32) throws {
+    self.listener = listener
+    // A listener that is not ready is waited for.
+    _ = fcntl(listener, F_SETFL, 0)
+    // SAFETY: this object lives until the thread is joined, which every test does.
+    let argument = unsafe Unmanaged.passRetained(self).toOpaque()
+    let failed = unsafe pthread_create(
+      &thread, nil,
+      { argument in
+        guard let argument = unsafe argument else { return nil }
+        unsafe Unmanaged<Daemon>.fromOpaque(argument).takeRetainedValue().greet()
+        return nil
+      }, argument)
+    try #require(failed == 0)
+  }
+
+  private func greet() {
+    let socket = accept(listener, nil, nil)
+    defer { close(socket) }
+    var hello = xen_zcopyd_hello()
+    // SAFETY: the structure has as many bytes as are received and sent.
+    unsafe withUnsafeMutableBytes(of: &hello) { bytes in
+      unsafe _ = recv(socket, bytes.baseAddress, bytes.count, 0)
+    }
+    type = hello.header.type
+    hello.header.type |= XEN_ZCOPYD_REPLY
+    unsafe withUnsafeBytes(of: hello) { bytes in
+      unsafe _ = send(socket, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL.rawValue))
+    }
+  }
+
+  /// The type of the message that came.
+  func hello() -> UInt32 {
+    pthread_join(thread, nil)
+    return type
+  }
+}

@@ -1,0 +1,44 @@
+import Glibc
+import SystemPackage
+import Testing
+
+/// A descriptor to pass around, by which one sees whether anybody still has it: the end of a pipe.
+final class Witness {
+  /// Our own, which is closed when it is passed.
+  let file: FileDescriptor
+  private let otherEnd: FileDescriptor
+  private var isPassed = false
+
+  init() throws {
+    var ends: [Int32] = [-1, -1]
+    // SAFETY: the call writes two numbers.
+    try #require(unsafe pipe2(&ends, O_CLOEXEC) == 0)
+    otherEnd = FileDescriptor(rawValue: ends[0])
+    file = FileDescriptor(rawValue: ends[1])
+  }
+
+  deinit {
+    pass()
+    try? otherEnd.close()
+  }
+
+  /// Closes ours, once it is on its way.
+  func pass() {
+    if !isPassed { try? file.close() }
+    isPassed = true
+  }
+
+  /// Whether nobody has it any more. Programs that other tests start have copies for a moment.
+  func isClosed() -> Bool {
+    var polled = pollfd(fd: otherEnd.rawValue, events: 0, revents: 0)
+    // SAFETY: one structure, which the call fills in.
+    return unsafe poll(&polled, 1, 20_000) == 1
+  }
+
+  /// Whether somebody has it now.
+  func isOpen() -> Bool {
+    var polled = pollfd(fd: otherEnd.rawValue, events: 0, revents: 0)
+    // SAFETY: one structure, which the call fills in.
+    return unsafe poll(&polled, 1, 0) == 0
+  }
+}
