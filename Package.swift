@@ -26,6 +26,7 @@ let package = Package(
     .library(name: "DmaBuf", targets: ["DmaBuf"]),
     .library(name: "ZcopyBackend", targets: ["ZcopyBackend"]),
     .executable(name: "xen-zcopy", targets: ["xen-zcopy"]),
+    .executable(name: "xen-zcopyd", targets: ["xen-zcopyd"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -86,11 +87,19 @@ let package = Package(
       ],
       swiftSettings: strict),
 
+    .executableTarget(
+      name: "xen-zcopyd",
+      dependencies: [
+        "CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", "ZcopyService", logging, system,
+      ],
+      swiftSettings: strict),
+
     // Counts the system calls of what is tested.
     .target(name: "CSystemCalls", path: "Tests/CSystemCalls"),
     .testTarget(
       name: "libxenzcopyTests", dependencies: ["CSystemCalls", "CZcopy", "libxenzcopy", system],
       swiftSettings: strict),
+
     .testTarget(
       name: "PictureTests", dependencies: ["Picture", "ZcopyBackend", system],
       swiftSettings: strict),

@@ -2,6 +2,7 @@
 #include "linux-shims.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -167,4 +168,23 @@ int czcopy_reap(int process) {
 
 const char *czcopy_errno_name(int error) {
     return strerrorname_np(error);
+}
+
+int czcopy_exec_again(const char *program) {
+    int file = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return -errno;
+    // Each argument ends with a 0 byte.
+    static char text[65536];
+    static char *arguments[4096];
+    size_t length = 0;
+    ssize_t count;
+    while ((count = read(file, text + length, sizeof text - 1 - length)) > 0) length += (size_t)count;
+    close(file);
+    text[length] = 0;
+    size_t index = 0;
+    for (size_t start = 0; start < length && index < 4095; start += strlen(text + start) + 1)
+        arguments[index++] = text + start;
+    arguments[index] = NULL;
+    execv(program, arguments);
+    return -errno;
 }

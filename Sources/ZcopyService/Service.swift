@@ -79,6 +79,17 @@ public final class Service {
     listening = try loop.onReadable(socket) { [unowned self] in accept(socket) }
   }
 
+  /// The socket that listens, if there is one.
+  public var listeningSocket: FileDescriptor? { listener }
+
+  /// Takes no clients any more.
+  func stopListening() {
+    if let listening { loop.remove(listening) }
+    listening = nil
+    try? listener?.close()
+    listener = nil
+  }
+
   private func accept(_ socket: FileDescriptor) {
     let number = czcopy_accept(socket.rawValue)
     guard number >= 0 else {
@@ -94,7 +105,7 @@ public final class Service {
     if let listening { loop.remove(listening) }
     listening = nil
     loop.after(.seconds(1)) { [weak self] in
-      guard let self, self.listening == nil else { return }
+      guard let self, self.listening == nil, listener == socket else { return }
       self.listening = try? loop.onReadable(socket) { [unowned self] in accept(socket) }
     }
   }

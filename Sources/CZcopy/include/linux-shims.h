@@ -39,6 +39,8 @@ int czcopy_pidfd(int process);
 // Starts a program found by PATH, with no signal blocked and one more descriptor than standard input, output and error,
 // under its own number; and with one more variable in its environment. The process id, or a negative errno.
 int czcopy_spawn(char *const *arguments, int descriptor, const char *variable, const char *value);
+// Puts a program in this process's place, with the arguments that this one was started with. Returns a negative errno.
+int czcopy_exec_again(const char *program);
 // Waits for a child that has ended: its exit code, or 128 and its signal.
 int czcopy_reap(int process);
 

@@ -9,6 +9,18 @@ public enum Environment {
     return unsafe String(cString: value)
   }
 
+  /// The value of a variable, which is removed; nil if it is not set.
+  public static func take(_ name: String) -> String? {
+    defer { remove(name) }
+    return value(name)
+  }
+
+  /// Sets a variable.
+  public static func set(_ name: String, _ value: String) {
+    // SAFETY: both strings live for the call, which copies them.
+    _ = unsafe setenv(name, value, 1)
+  }
+
   /// Removes a variable.
   static func remove(_ name: String) {
     // SAFETY: the string lives for the call.

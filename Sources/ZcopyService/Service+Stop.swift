@@ -1,0 +1,33 @@
+import CZcopy
+import ZcopyBackend
+
+extension Service {
+  /// Ends all clients and buffers, and takes no new ones.
+  ///
+  /// What others still hold is asked for on from the loop; see ``isOver``.
+  public func stop() {
+    stopListening()
+    interruptJobs()
+    for connection in connections.values {
+      connection.refuse(ServiceError(XEN_ZCOPYD_E_STOPPING, nil, "xen-zcopyd ends"))
+      connection.finish(.closed)
+      settle(connection)
+    }
+    for buffer in buffers.values {
+      buffer.connection = nil
+      if buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED {
+        release(buffer)
+      } else {
+        abandon(buffer)
+      }
+    }
+  }
+
+  /// Whether nobody holds anything of the service any more.
+  public var isOver: Bool { buffers.isEmpty }
+
+  /// What is left, in words, for the journal.
+  public var summary: String {
+    "\(buffers.count) buffers of \(Set(buffers.values.map(\.domain)).count) domains, \(connections.count) clients"
+  }
+}

@@ -1,0 +1,210 @@
+import CZcopy
+import DmaBuf
+import Logging
+import SystemPackage
+import XenGrant
+import ZcopyBackend
+import ZcopyService
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// The process: signals, the service manager, the configuration and the counters' file around one service.
+final class Daemon {
+  private let options: Options
+  private let program: String
+  private let loop: EventLoop
+  private let journal: Journal
+  private let logger: Logger
+  private let manager: ServiceManager?
+  private let service: Service
+  private var configuration: Configuration
+  private var metrics: MetricsFile?
+  private var metricsTimer: EventLoop.Registration?
+  /// The path of the socket, if this process has made it.
+  private var socketPath: String?
+  private var isStopping = false
+
+  /// Gets everything ready, up to the first client.
+  init(_ options: Options, _ configuration: Configuration) throws {
+    self.options = options
+    self.configuration = configuration
+    // Before an upgrade puts another file there.
+    program = Files.target(of: "/proc/self/exe") ?? CommandLine.arguments[0]
+    loop = try EventLoop()
+    journal = Journal(
+      to: Journal.automatic(variable: Environment.value("JOURNAL_STREAM")),
+      level: configuration.logLevel)
+    let logger = journal.logger
+    self.logger = logger
+    manager = ServiceManager()
+    service = Service(
+      configuration, xen: Xen(SystemPlatform(logger: logger)), linux: Linux(), loop: loop,
+      logger: logger)
+  }
+
+  /// Serves until a signal ends it.
+  func run() throws {
+    try loop.onSignals([SIGTERM, SIGINT, SIGHUP, SIGUSR2]) { [unowned self] in handle($0) }
+    let inherited = InheritedDescriptors.take()
+    let before = predecessor(inherited)
+    try listen(before, inherited)
+    if let before { service.resume(before.state, before.files) }
+    for name in Set(inherited.entries.map(\.name)) where name.hasPrefix(Successor.namePrefix) {
+      manager?.remove(name: name)
+    }
+    try startTimers()
+    manager?.ready(service.summary)
+    logger.info("ready: \(service.summary)")
+    try loop.run()
+    metrics?.remove()
+  }
+
+  private func predecessor(_ inherited: InheritedDescriptors) -> Predecessor? {
+    do throws(HandOverError) {
+      return try Predecessor.take(inherited.entries)
+    } catch {
+      logger.error("what was before this start is lost: \(error)")
+      return nil
+    }
+  }
+
+  /// Goes on with the socket of an earlier process or of the service manager's, or makes one.
+  private func listen(_ before: Predecessor?, _ inherited: InheritedDescriptors) throws {
+    let path = options.socket ?? configuration.socket
+    if before?.ownsSocketFile == true { socketPath = path }
+    let given = inherited.entries.first { !$0.name.hasPrefix(Successor.namePrefix) }?.descriptor
+    if let socket = before?.listener ?? given { return try service.listen(on: socket) }
+    // SAFETY: the string lives for the call.
+    let number = unsafe czcopy_listen(path, configuration.socketMode)
+    guard number >= 0 else {
+      throw Refusal(
+        "cannot listen at \(path): \(Errno(rawValue: -number))"
+          + (number == -EADDRINUSE ? "; another xen-zcopyd serves it" : ""))
+    }
+    if let group = configuration.socketGroup {
+      // Without the right to, the socket stays root's alone, which is safe.
+      // SAFETY: the string lives for the call.
+      _ = unsafe chown(path, .max, group)
+    }
+    socketPath = path
+    try service.listen(on: FileDescriptor(rawValue: number))
+  }
+
+  /// Why the daemon does not start.
+  struct Refusal: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) { self.description = description }
+  }
+
+  // MARK: - Timers
+
+  private func startTimers() throws {
+    if let manager, let interval = manager.watchdogInterval {
+      try loop.every(interval) { manager.watchdog() }
+    }
+    try loop.every(.seconds(10)) { [journal] in journal.tellLeftOut() }
+    startMetrics()
+  }
+
+  private func startMetrics() {
+    if let metricsTimer { loop.remove(metricsTimer) }
+    metricsTimer = nil
+    metrics?.remove()
+    metrics = configuration.metricsFile.map { MetricsFile($0) }
+    guard metrics != nil else { return }
+    writeMetrics()
+    metricsTimer = try? loop.every(configuration.metricsInterval) { [unowned self] in
+      writeMetrics()
+    }
+  }
+
+  private func writeMetrics() {
+    do throws(Errno) {
+      try metrics?.write(Metrics.text(of: service.statistics))
+    } catch {
+      logger.warning("cannot write \(configuration.metricsFile ?? ""): \(error)")
+    }
+  }
+
+  // MARK: - Signals
+
+  private func handle(_ signal: Int32) {
+    switch signal {
+    case SIGHUP: reload()
+    case SIGUSR2: upgrade()
+    case SIGTERM where options.keeps && !isStopping: leave()
+    default: stop()
+    }
+  }
+
+  /// Reads the configuration anew; a bad one changes nothing.
+  private func reload() {
+    manager?.reloading()
+    defer { manager?.ready(service.summary) }
+    do throws(ConfigurationError) {
+      configuration = try Configuration.load(options.configuration)
+    } catch {
+      return logger.error("\(error); the configuration stays as it was")
+    }
+    journal.level = configuration.logLevel
+    service.reload(configuration)
+    startMetrics()
+    logger.notice("read the configuration anew")
+  }
+
+  /// Puts the program, which may be another version by now, in this process's place.
+  private func upgrade() {
+    do {
+      let successor = try Successor(of: service)
+      let error = successor.become(program, ownsSocketFile: socketPath != nil)
+      logger.error("cannot start \(program) anew: \(error); this process goes on")
+    } catch {
+      logger.error("cannot start \(program) anew: \(error); this process goes on")
+    }
+  }
+
+  /// Leaves everything to the next start of this service.
+  private func leave() {
+    guard let manager else { return stop() }
+    manager.stopping()
+    do {
+      let successor = try Successor(of: service)
+      guard successor.store(with: manager) else {
+        logger.error("the service manager does not keep file descriptors: everything is released")
+        return stop()
+      }
+    } catch {
+      logger.error("\(error)")
+      return stop()
+    }
+    logger.notice("left to the next start: \(service.summary)")
+    service.relinquish()
+    metrics?.remove()
+    // Nothing is to be taken back as values end: the store's duplicates keep it all alive.
+    exit(0)
+  }
+
+  /// Releases everything, and ends; at a second signal at once.
+  private func stop() {
+    guard !isStopping else { return loop.stop() }
+    isStopping = true
+    manager?.stopping()
+    service.stop()
+    // SAFETY: the string lives for the call.
+    if let socketPath { _ = unsafe unlink(socketPath) }
+    let deadline = ContinuousClock.now + configuration.defaults.releaseDeadline
+    look(until: deadline)
+  }
+
+  private func look(until deadline: ContinuousClock.Instant) {
+    guard !service.isOver else { return loop.stop() }
+    guard ContinuousClock.now < deadline else {
+      logger.warning("ends while others still hold buffers: \(service.summary)")
+      return loop.stop()
+    }
+    loop.after(.milliseconds(20)) { [weak self] in self?.look(until: deadline) }
+  }
+}

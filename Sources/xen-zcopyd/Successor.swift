@@ -1,0 +1,131 @@
+import CZcopy
+import DmaBuf
+import Logging
+import SystemPackage
+import ZcopyBackend
+import ZcopyService
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Hands a service over to the process that comes after this one.
+///
+/// A memory file has the plain values. It and the descriptors stay open over an `exec`, and a variable has their numbers; or the
+/// service manager keeps duplicates of them, under names that tell their order.
+struct Successor: ~Copyable {
+  /// The variable that tells a program after `exec` which descriptors it inherits: the memory file, the listening socket or -1,
+  /// 1 if that socket's file is this service's own to remove, and the others, separated by commas.
+  static let variable = "XEN_ZCOPYD_HANDOVER"
+  /// What the service manager's names for them begin with; a number follows.
+  static let namePrefix = "handover-"
+
+  private let state: MemoryFile
+  private let files: [FileDescriptor]
+  private let listener: FileDescriptor?
+
+  /// Writes down what a service has.
+  init(of service: Service) throws {
+    let (state, files) = service.handOver()
+    let bytes = state.encoded
+    let file = try Linux().makeMemoryFile(named: "xen-zcopyd-state", byteCount: 0)
+    try file.fileDescriptor.writeAll(bytes)
+    self.state = file
+    self.files = files
+    listener = service.listeningSocket
+  }
+
+  /// Puts a program in this process's place, with the same arguments. Returns only if that fails; this process goes on then.
+  func become(_ program: String, ownsSocketFile: Bool) -> Errno {
+    let inherited = [state.fileDescriptor] + files + (listener.map { [$0] } ?? [])
+    let numbers =
+      [state.fileDescriptor.rawValue, listener?.rawValue ?? -1, ownsSocketFile ? 1 : 0]
+      + files.map(\.rawValue)
+    for file in inherited { _ = fcntl(file.rawValue, F_SETFD, 0) }
+    Environment.set(Self.variable, numbers.map { "\($0)" }.joined(separator: ","))
+    // SAFETY: the string lives for the call.
+    let error = unsafe czcopy_exec_again(program)
+    _ = Environment.take(Self.variable)
+    for file in inherited { _ = fcntl(file.rawValue, F_SETFD, FD_CLOEXEC) }
+    return Errno(rawValue: -error)
+  }
+
+  /// Leaves everything in the service manager's store. The listening socket, which is its own or is made anew, is not left there.
+  ///
+  /// - Returns: whether the manager has taken all of it.
+  func store(with manager: ServiceManager) -> Bool {
+    for (index, file) in ([state.fileDescriptor] + files).enumerated() {
+      guard manager.store([file], name: "\(Self.namePrefix)\(index)") else { return false }
+    }
+    return manager.barrier()
+  }
+}
+
+/// What a process before this one has handed over.
+struct Predecessor {
+  let state: ServiceState
+  let files: [FileDescriptor?]
+  /// The socket that listens, if it was handed over too.
+  let listener: FileDescriptor?
+  /// Whether its file is this service's own to remove at the end.
+  let ownsSocketFile: Bool
+
+  /// Takes what an `exec` has left, or what the service manager kept; nil if there is nothing.
+  ///
+  /// - Throws: `HandOverError` if the plain values cannot be read: everything is closed then.
+  static func take(
+    _ inherited: [InheritedDescriptors.Entry]
+  ) throws(HandOverError) -> Predecessor? {
+    if let value = Environment.take(Successor.variable) { return try take(fromExec: value) }
+    var files: [Int: FileDescriptor] = [:]
+    for entry in inherited where entry.name.hasPrefix(Successor.namePrefix) {
+      guard let index = Int(entry.name.dropFirst(Successor.namePrefix.count)), files[index] == nil
+      else {
+        try? entry.descriptor.close()
+        continue
+      }
+      files[index] = entry.descriptor
+    }
+    guard let last = files.keys.max(), last < 1 << 20 else { return nil }
+    return try Predecessor(files[0], (0..<last).map { files[$0 + 1] })
+  }
+
+  private static func take(fromExec value: String) throws(HandOverError) -> Predecessor? {
+    let numbers = value.split(separator: ",").map { Int32($0) ?? -1 }
+    guard numbers.count >= 3 else { return nil }
+    let files = (numbers.prefix(2) + numbers.dropFirst(3)).map { number in
+      number > 2 && fcntl(number, F_SETFD, FD_CLOEXEC) == 0 ? FileDescriptor(rawValue: number) : nil
+    }
+    return try Predecessor(
+      files[0], Array(files.dropFirst(2)), listener: files[1], ownsSocketFile: numbers[2] == 1)
+  }
+
+  private init(
+    _ stateFile: FileDescriptor?, _ files: [FileDescriptor?], listener: FileDescriptor? = nil,
+    ownsSocketFile: Bool = false
+  ) throws(HandOverError) {
+    defer { try? stateFile?.close() }
+    do throws(HandOverError) {
+      state = try ServiceState(decoding: stateFile.map(Self.read) ?? [])
+    } catch {
+      for file in files { try? file?.close() }
+      try? listener?.close()
+      throw error
+    }
+    self.files = files
+    self.listener = listener
+    self.ownsSocketFile = ownsSocketFile
+  }
+
+  private static func read(_ file: FileDescriptor) -> [UInt8] {
+    guard let size = try? file.seek(offset: 0, from: .end), size > 0, size < 1 << 30 else {
+      return []
+    }
+    var bytes = [UInt8](repeating: 0, count: Int(size))
+    // SAFETY: not more is read than there is room.
+    let count = unsafe bytes.withUnsafeMutableBytes { room in
+      (try? unsafe file.read(fromAbsoluteOffset: 0, into: room)) ?? 0
+    }
+    return count == bytes.count ? bytes : []
+  }
+}

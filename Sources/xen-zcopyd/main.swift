@@ -1,0 +1,37 @@
+// xen-zcopyd: serves buffers that Xen domains share to programs of this domain.
+import SystemPackage
+import ZcopyService
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Ends with one line for people.
+func fail(_ text: String, code: Int32) -> Never {
+  _ = try? FileDescriptor.standardError.writeAll("xen-zcopyd: \(text)\n".utf8)
+  exit(code)
+}
+
+// A client that goes away, or a terminal, must not end the daemon.
+_ = signal(SIGPIPE, SIG_IGN)
+do {
+  let options = try Options(CommandLine.arguments.dropFirst())
+  switch options.task {
+  case .help: print(Options.usage)
+  case .version: print("xen-zcopyd \(zcopyVersion)")
+  case .check:
+    _ = try Configuration.load(options.configuration)
+    let path = options.configuration ?? Configuration.defaultPath
+    // SAFETY: the string lives for the call.
+    let isThere = unsafe access(path, F_OK) == 0
+    print(
+      isThere ? "\(path) is in order" : "there is no \(path): defaults hold")
+  case .serve:
+    let configuration = try Configuration.load(options.configuration)
+    try Daemon(options, configuration).run()
+  }
+} catch let refusal as Options.Refusal {
+  fail("\(refusal.text); see xen-zcopyd --help", code: 64)
+} catch {
+  fail("\(error)", code: 1)
+}
