@@ -8,8 +8,9 @@ public import XenGrant
 /// status with which Xen and Linux fail. What is simulated is what `XenContract` states, which real Xen is held to as well.
 ///
 /// Three things differ. A dma-buf is a file of the right size whose contents are not the memory: a process maps it through
-/// `DmaBufPlatform`, and a test sees it through ``bytes(ofDmaBuf:)``. A descriptor belongs to the real process and stays open when a simulated one is killed. What a
-/// simulated process has mapped can be touched by its test until the mapping's value ends.
+/// `DmaBufPlatform`, and a test sees it through ``bytes(ofDmaBuf:)``. A descriptor belongs to the real process: when a simulated one is
+/// killed, that of a dma-buf stays open, and that of a device keeps its number and is of nothing. What a simulated process has mapped
+/// can be touched by its test until the mapping's value ends.
 public final class SimulatedMachine: Sendable {
   private let state = StateLock(MachineState())
 
