@@ -166,10 +166,9 @@ struct CallTests {
 
   @Test("read gives a memory file with as much as was asked for")
   func read() throws {
-    let memory = unsafe memfd_create("test", UInt32(MFD_CLOEXEC))
-    try #require(memory >= 0 && ftruncate(memory, 4096) == 0)
-    daemon.acknowledge(XEN_ZCOPYD_READ, request: 2, [FileDescriptor(rawValue: memory)])
-    close(memory)
+    let memory = try memoryFile(byteCount: 4096)
+    daemon.acknowledge(XEN_ZCOPYD_READ, request: 2, [memory])
+    try memory.close()
     var buffer = id(5)
     let file = unsafe client.call { unsafe xenzcopy_read($0, &buffer, 8192, 4096) }.result
     try #require(file >= 0)

@@ -146,7 +146,7 @@ struct ConnectionTests {
 
   @Test("closing no handle does nothing")
   func closeNothing() {
-    unsafe xenzcopy_close(nil)
+    xenzcopy_close(nil)
   }
 
   @Test("identifiers are written as 32 digits and read back, and nothing else is one")
@@ -203,7 +203,7 @@ private final class Daemon {
     type = hello.header.type
     hello.header.type |= XEN_ZCOPYD_REPLY
     unsafe withUnsafeBytes(of: hello) { bytes in
-      unsafe _ = send(socket, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL.rawValue))
+      unsafe _ = send(socket, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
     }
   }
 

@@ -15,7 +15,7 @@ struct HostileDaemonTests {
   }
 
   /// A packet that is no answer to UNMAP with the number 2.
-  static let wrong: [(String, [UInt8])] = {
+  static let wrongPackets: [(String, [UInt8])] = {
     let good = message(XEN_ZCOPYD_UNMAP | XEN_ZCOPYD_REPLY, request: 2, xen_zcopyd_header())
     var long = good + [0]
     long[4] = 17
@@ -60,7 +60,7 @@ struct HostileDaemonTests {
     ]
   }()
 
-  @Test("is left at a message that is none", arguments: wrong)
+  @Test("is left at a message that is none", arguments: wrongPackets)
   func wrong(_ what: String, _ packet: [UInt8]) throws {
     daemon.say(bytes: packet)
     #expect(client.unmap() == (-1, EPROTO))
@@ -68,7 +68,7 @@ struct HostileDaemonTests {
     try client.expectEnded()
   }
 
-  @Test("is left at such a message, also by who waits for events", arguments: wrong)
+  @Test("is left at such a message, also by who waits for events", arguments: wrongPackets)
   func wrongEvent(_ what: String, _ packet: [UInt8]) throws {
     #expect(client.begin(XEN_ZCOPYD_UNMAP, xen_zcopyd_buffer_request()).request == 2)
     daemon.say(bytes: packet)
@@ -153,10 +153,9 @@ struct HostileDaemonTests {
 
   @Test("is left at less to read than was asked for, and at what is no file", arguments: [0, 4095])
   func shortRead(_ size: Int) throws {
-    let memory = unsafe memfd_create("test", UInt32(MFD_CLOEXEC))
-    try #require(memory >= 0 && ftruncate(memory, off_t(size)) == 0)
-    daemon.acknowledge(XEN_ZCOPYD_READ, request: 2, [FileDescriptor(rawValue: memory)])
-    close(memory)
+    let memory = try memoryFile(byteCount: size)
+    daemon.acknowledge(XEN_ZCOPYD_READ, request: 2, [memory])
+    try memory.close()
     var buffer = id(1)
     #expect(unsafe client.call { unsafe xenzcopy_read($0, &buffer, 0, 4096) } == (-1, EPROTO))
 

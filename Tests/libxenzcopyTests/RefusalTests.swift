@@ -15,7 +15,7 @@ struct RefusalTests {
   }
 
   /// Each code of the protocol, and its errno.
-  static let codes: [(UInt32, Int32)] = [
+  static let allCodes: [(UInt32, Int32)] = [
     (XEN_ZCOPYD_E_MESSAGE, EPROTO), (XEN_ZCOPYD_E_VERSION, EPROTONOSUPPORT),
     (XEN_ZCOPYD_E_PERMISSION, EACCES), (XEN_ZCOPYD_E_UNKNOWN, ENOENT),
     (XEN_ZCOPYD_E_INVALID, EINVAL), (XEN_ZCOPYD_E_LIMIT, EDQUOT),
@@ -28,7 +28,7 @@ struct RefusalTests {
 
   @Test(
     "has an errno for each code, the code and the text, and the connection goes on",
-    arguments: codes)
+    arguments: allCodes)
   func codes(_ code: UInt32, _ error: Int32) throws {
     daemon.refuse(request: 2, code: code, "no: because")
     #expect(client.unmap() == (-1, error))
@@ -37,7 +37,7 @@ struct RefusalTests {
     #expect(client.unmap() == (0, 0))
   }
 
-  @Test("with request 0 ends the connection, and the reason stays", arguments: codes)
+  @Test("with request 0 ends the connection, and the reason stays", arguments: allCodes)
   func ends(_ code: UInt32, _ error: Int32) throws {
     daemon.refuse(request: 0, code: code, "the end: because")
     #expect(client.unmap() == (-1, error))

@@ -59,7 +59,7 @@ struct ProtocolDocumentTests {
         let name
       {
         documented[name]?.fields.append(Field(name: field, offset: offset))
-      } else if !line.hasPrefix("|") {
+      } else if line.hasPrefix("#") {
         name = nil
       }
     }
@@ -111,6 +111,7 @@ private struct Header {
     var structure: (name: String, Structure)?
     for line in Self.withoutComments(text).split(separator: "\n") {
       let words = line.split { " ;\t".contains($0) }
+      guard !words.isEmpty else { continue }
       if words.first == "#define", words.count == 3, words[1].hasPrefix("XEN_ZCOPYD_") {
         constants[String(words[1])] = Self.value(words[2])
       } else if words.first == "struct", words.last == "{", words.count == 3 {
@@ -118,11 +119,10 @@ private struct Header {
       } else if words.first == "}", let (name, whole) = structure {
         structures[name] = whole
         structure = nil
-      } else if var (name, whole) = structure {
+      } else if let (name, before) = structure {
         let (field, size) = try self.field(words)
-        whole.fields.append(Field(name: field, offset: whole.size))
-        whole.size += size
-        structure = (name, whole)
+        let fields = before.fields + [Field(name: field, offset: before.size)]
+        structure = (name, Structure(size: before.size + size, fields: fields))
       }
     }
   }

@@ -153,3 +153,11 @@ func id(_ first: UInt8) -> xen_zcopyd_id {
 }
 
 func == (left: xen_zcopyd_id, right: xen_zcopyd_id) -> Bool { bytes(of: left) == bytes(of: right) }
+
+/// A file in memory that is so long.
+func memoryFile(byteCount: Int) throws -> FileDescriptor {
+  // SAFETY: the name ends with a 0 byte.
+  let file = unsafe czcopy_memfd("test", UInt64(byteCount))
+  try #require(file >= 0)
+  return FileDescriptor(rawValue: file)
+}

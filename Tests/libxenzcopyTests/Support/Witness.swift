@@ -12,7 +12,8 @@ final class Witness {
   init() throws {
     var ends: [Int32] = [-1, -1]
     // SAFETY: the call writes two numbers.
-    try #require(unsafe pipe2(&ends, O_CLOEXEC) == 0)
+    try #require(unsafe pipe(&ends) == 0)
+    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
     otherEnd = FileDescriptor(rawValue: ends[0])
     file = FileDescriptor(rawValue: ends[1])
   }
