@@ -15,7 +15,7 @@ LIBDIR ?= $(PREFIX)/lib
 SOURCES = $(shell find Sources Benchmarks -name '*.swift' -o -name '*.c' -o -name '*.h' 2>/dev/null) Package.swift
 
 .PHONY: all demo test unit test-sanitize lint smoke contract dma-buf devices matrix soak bench kernel-check static client install \
-  install-client clean require help
+  install-client deb clean require help
 
 all: require ## Build the command and the libraries
 	$(SWIFT) build
@@ -36,8 +36,9 @@ test-sanitize: require ## The unit tests under AddressSanitizer, and under Threa
 	  $(SWIFT) test --disable-xctest --sanitize=address --scratch-path .build-address
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest --sanitize=thread --scratch-path .build-thread
 
-lint: require ## Check format and comments
+lint: require ## Check format and comments, and the units as systemd sees them
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests $(wildcard Benchmarks/*.swift Benchmarks/Sources)
+	scripts/check-units
 
 smoke: static ## What must always work: sizes, frames, death of either side
 	lab/run smoke
@@ -71,9 +72,10 @@ static: require $(BIN)/.stamp ## Fully static executables, in .build/lab/bin
 
 $(BIN)/.stamp: $(SOURCES)
 	$(STATIC) --product xen-zcopy
+	$(STATIC) --product xen-zcopyd
 	$(STATIC) --product xen-zcopy-contract
 	@mkdir -p $(BIN)
-	install .build-static/release/xen-zcopy .build-static/release/xen-zcopy-contract $(BIN)/
+	install $(addprefix .build-static/release/,xen-zcopy xen-zcopyd xen-zcopy-contract) $(BIN)/
 	@touch $@
 
 client: $(CLIENT)/libxenzcopy.so $(CLIENT)/libxenzcopy.a $(CLIENT)/backend ## Build the C client, and its example, in .build/client
@@ -106,8 +108,12 @@ install-client: client ## Install the C client only: library, headers, pkg-confi
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	  Sources/libxenzcopy/xenzcopy.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/xenzcopy.pc
 
-install: static install-client ## Install the command below PREFIX (/usr/local)
-	install -D -s $(BIN)/xen-zcopy $(DESTDIR)$(PREFIX)/bin/xen-zcopy
+install: static install-client ## Install all below PREFIX (/usr/local), and the configuration in /etc
+	scripts/install $(BIN) "$(DESTDIR)" $(PREFIX)
+
+deb: static client ## Debian packages, in .build/deb
+	scripts/require lintian:lintian
+	packaging/debian/build $(VERSION) $(BIN)
 
 clean: ## Remove what was built here; the lab's images stay in their cache
 	rm -rf .build .build-static .build-bench .build-address .build-thread lab-results demo
