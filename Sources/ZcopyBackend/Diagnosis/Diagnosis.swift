@@ -203,6 +203,7 @@ public struct Diagnosis: Sendable {
   private static func domain(_ root: String) -> String {
     let type = Files.trimmedText(of: "\(root)/sys/hypervisor/guest_type") ?? "type unknown"
     let capabilities = Files.trimmedText(of: "\(root)/proc/xen/capabilities") ?? ""
-    return capabilities.contains("control_d") ? "\(type) control domain (dom0)" : "\(type) guest"
+    let isControl = capabilities.split(separator: "\n").contains("control_d")
+    return isControl ? "\(type) control domain (dom0)" : "\(type) guest"
   }
 }
