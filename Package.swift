@@ -83,7 +83,8 @@ let package = Package(
     .executableTarget(
       name: "xen-zcopy",
       dependencies: [
-        "DmaBuf", "Picture", "XenGrant", "ZcopyBackend", argumentParser, logging, system,
+        "CZcopy", "DmaBuf", "Picture", "XenGrant", "ZcopyBackend", "ZcopyService", "libxenzcopy",
+        argumentParser, logging, system,
       ],
       swiftSettings: strict),
 
@@ -119,8 +120,8 @@ let package = Package(
     .testTarget(
       name: "xen-zcopyTests",
       dependencies: [
-        "CZcopy", "DmaBuf", "Picture", "XenGrant", "XenSimulator", "ZcopyBackend", "xen-zcopy",
-        argumentParser, logging, system,
+        "CZcopy", "DmaBuf", "Picture", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyService",
+        "xen-zcopy", argumentParser, logging, system,
       ],
       swiftSettings: strict),
     .testTarget(

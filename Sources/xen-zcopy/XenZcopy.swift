@@ -16,5 +16,13 @@ struct XenZcopy: ParsableCommand {
       Exit codes: 0 done, 1 refused or failed, 64 wrong usage, 69 no Xen or no device, 75 try again.
       """,
     version: "0.1.0",
-    subcommands: [DoctorCommand.self, MapCommand.self, ShareCommand.self])
+    subcommands: [DoctorCommand.self, MapCommand.self, ShareCommand.self],
+    groupedSubcommands: [
+      CommandGroup(
+        name: "Buffers of xen-zcopyd",
+        subcommands: [
+          ListCommand.self, DescribeCommand.self, UnmapCommand.self, UnshareCommand.self,
+          WaitCommand.self, TopCommand.self, EventsCommand.self, StatsCommand.self,
+        ])
+    ])
 }

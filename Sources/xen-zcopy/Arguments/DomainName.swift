@@ -36,4 +36,9 @@ enum DomainName: ExpressibleByArgument, Equatable {
       throw Failure("there is no domain named '\(name)' here; xl list shows the domains that run")
     }
   }
+
+  /// The domain's number, for which XenStore is asked only if there is a name.
+  func number(_ common: CommonOptions) throws -> UInt32 {
+    UInt32(try resolve(Xen(SystemPlatform(logger: common.logger))).rawValue)
+  }
 }

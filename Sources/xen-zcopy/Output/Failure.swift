@@ -1,4 +1,5 @@
 import ArgumentParser
+import CZcopy
 import DmaBuf
 import Glibc
 import SystemPackage
@@ -30,6 +31,7 @@ struct Failure: Error, CustomStringConvertible {
       let isMissing = attempts.allSatisfy { Failure($0.reason).code == .unavailable }
       self.init("\(error)", isMissing ? .unavailable : .failure)
     case MapError.refused, ShareError.noDmaBufs: self.init("\(error)", .unavailable)
+    case let error as DaemonError: self.init(error)
     case let errno as Errno: self.init("the system refused: \(errno) (\(errno.symbol))")
     default: self.init("\(error)")
     }
@@ -47,6 +49,20 @@ struct Failure: Error, CustomStringConvertible {
     self.init("\(error)", code)
   }
 
+  private init(_ error: DaemonError) {
+    let code: ExitCode =
+      switch (error.code, error.errno) {
+      case (XEN_ZCOPYD_E_RESOURCES, _), (XEN_ZCOPYD_E_BUSY, _), (XEN_ZCOPYD_E_TIMEOUT, _),
+        (XEN_ZCOPYD_E_STOPPING, _), (0, .connectionAbort):
+        .tryAgain
+      case (XEN_ZCOPYD_E_UNAVAILABLE, _), (0, .noSuchFileOrDirectory), (0, .connectionRefused),
+        (0, .connectionReset), (0, .socketNotConnected):
+        .unavailable
+      default: .failure
+      }
+    self.init(error.description, code)
+  }
+
   private init(_ error: DmaBufError) {
     let isDevice = error.call == .makeDmaBuf || error.call == .allocate
     let code: ExitCode =
@@ -61,7 +77,7 @@ struct Failure: Error, CustomStringConvertible {
 }
 
 extension ExitCode {
-  /// No Xen, or a device is missing. `EX_UNAVAILABLE`.
+  /// No Xen, no daemon, or a device is missing. `EX_UNAVAILABLE`.
   static let unavailable = ExitCode(69)
   /// It may work later. `EX_TEMPFAIL`.
   static let tryAgain = ExitCode(75)

@@ -26,6 +26,15 @@ struct Output {
     }
   }
 
+  /// Writes lines for people.
+  func print(_ lines: [String]) { draw(lines.map { "\($0)\n" }.joined()) }
+
+  /// Writes text as it is.
+  func draw(_ text: String) {
+    // Nobody is left to be told when the reader has gone.
+    _ = try? file.writeAll(text.utf8)
+  }
+
   /// Writes one line for the user to standard error.
   static func error(_ line: String) { write(line, to: .standardError) }
 

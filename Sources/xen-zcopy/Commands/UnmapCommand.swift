@@ -1,0 +1,28 @@
+import ArgumentParser
+
+/// `xen-zcopy unmap`.
+struct UnmapCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "unmap",
+    abstract: "Give a buffer back that xen-zcopyd has mapped.",
+    discussion: """
+      Begins its release, which is over once nobody holds the dma-buf any more; the owner is told then. \
+      `xen-zcopy wait` waits for it.
+
+        xen-zcopy unmap 3f9a && xen-zcopy wait 3f9a --timeout 10
+      """)
+
+  @Argument(help: "The buffer: its identifier, or the first digits of it, at least 4.")
+  var id: BufferName
+
+  @OptionGroup var common: CommonOptions
+
+  func run() throws {
+    try withDaemon("unmap a buffer") { daemon in
+      let id = try id.resolve(daemon)
+      try daemon.unmap(id)
+      common.output.report(
+        "unmapped", "buffer \(id) is given back", ["id": .string(id.description)])
+    }
+  }
+}

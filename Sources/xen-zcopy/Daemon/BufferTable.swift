@@ -1,0 +1,36 @@
+import CZcopy
+
+/// Buffers in a table for people.
+///
+/// - Parameters:
+///   - entries: the buffers, in the order in which they are shown.
+///   - names: the domains' names.
+///   - rates: frames a second, where they are known; nil for a table without them.
+func bufferTable(
+  _ entries: [BufferEntry], _ names: DomainNames, rates: [BufferIdentifier: Double]? = nil
+) -> [String] {
+  var titles = ["ID", "DOMAIN", "KIND", ">PAGES", ">SIZE", "BY", "STATE", ">AGE"]
+  if rates != nil { titles.append(">FRAMES/S") }
+  var table = Table(titles + ["HOLDER", "NAME"])
+  let ids = shortened(entries.map(\.id))
+  for entry in entries {
+    var cells = [
+      ids[entry.id] ?? "", names.describe(entry.wire.domain), entry.kind, "\(entry.wire.pages)",
+      Quantity.bytes(entry.wire.size), entry.mechanism, entry.state,
+      Quantity.time(milliseconds: entry.wire.age_ms),
+    ]
+    if let rates { cells.append(rates[entry.id].map { "\(($0 * 10).rounded() / 10)" } ?? "-") }
+    table.add(cells + [entry.holder, entry.name])
+  }
+  return table.lines
+}
+
+/// The shortest beginnings, of 8 digits or more, that tell identifiers from each other.
+private func shortened(_ ids: [BufferIdentifier]) -> [BufferIdentifier: String] {
+  var length = 8
+  while length < 32, Set(ids.map { $0.description.prefix(length) }).count < Set(ids).count {
+    length += 4
+  }
+  return Dictionary(
+    ids.map { ($0, String($0.description.prefix(length))) }, uniquingKeysWith: { first, _ in first })
+}

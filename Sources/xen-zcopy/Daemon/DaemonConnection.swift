@@ -1,0 +1,216 @@
+import CZcopy
+import Glibc
+import SystemPackage
+import libxenzcopy
+
+/// A connection to xen-zcopyd. All that is made through it and is not persistent is over with it.
+///
+/// Calls wait for the daemon's answer, half a minute at most. Descriptors that they return are the caller's; buffers that
+/// they get are named by their identifiers.
+@safe
+final class DaemonConnection {
+  private let handle: OpaquePointer
+
+  /// Connects to the daemon.
+  ///
+  /// - Parameter path: its socket; nil for `$XEN_ZCOPYD_SOCKET` or, if that is not set, `/run/xen-zcopyd/socket`.
+  /// - Throws: `DaemonError`, of which ``DaemonError/isAbsence`` says that no daemon runs there.
+  ///
+  /// The C call is `xenzcopy_open`.
+  init(path: String? = nil) throws(DaemonError) {
+    var text = [CChar](repeating: 0, count: Int(XEN_ZCOPYD_TEXT_SIZE))
+    // SAFETY: the strings live for the call, which writes no more text than there is room for.
+    let handle = unsafe text.withUnsafeMutableBufferPointer { text in
+      if let path {
+        unsafe xenzcopy_open(path, text.baseAddress, text.count)
+      } else {
+        unsafe xenzcopy_open(nil, text.baseAddress, text.count)
+      }
+    }
+    guard let handle = unsafe handle else {
+      let error = Errno(rawValue: Glibc.errno)
+      let line = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+      throw DaemonError(
+        code: 0, errno: error, description: printable(String(decoding: line, as: UTF8.self)))
+    }
+    unsafe self.handle = handle
+  }
+
+  deinit {
+    // SAFETY: nobody else has the handle, and this is its last use.
+    unsafe xenzcopy_close(handle)
+  }
+
+  /// Readable when events have come; they are taken by ``nextEvent()``, until there is none. Not to be closed.
+  var fileDescriptor: FileDescriptor {
+    // SAFETY: the handle is open as long as this object.
+    FileDescriptor(rawValue: unsafe xenzcopy_fd(handle))
+  }
+
+  /// The status of a call, or what went wrong with it.
+  @discardableResult
+  private func check(_ status: Int32, _ what: @autoclosure () -> String) throws(DaemonError) -> Int32 {
+    guard status < 0 else { return status }
+    let error = Errno(rawValue: Glibc.errno)
+    var code: UInt32 = 0
+    // SAFETY: the text is valid until the next call with this handle.
+    let text = unsafe printable(String(cString: xenzcopy_error(handle, &code)))
+    throw DaemonError(
+      code: code, errno: error,
+      // The daemon's own lines say what they are about.
+      description: code == 0 ? "cannot \(what()): \(text.isEmpty ? "\(error)" : text)" : text)
+  }
+
+  // MARK: - Making buffers
+
+  /// Makes a dma-buf of another domain's pages. The C call is `xenzcopy_map`.
+  func map(_ map: xen_zcopyd_map) throws(DaemonError) -> (xen_zcopyd_description, FileDescriptor) {
+    var (map, description) = (map, xen_zcopyd_description())
+    // SAFETY: the structures live for the call, and no references follow.
+    let file = unsafe xenzcopy_map(handle, &map, nil, &description)
+    return (description, FileDescriptor(rawValue: try check(file, "map a buffer")))
+  }
+
+  /// The same of what the owner has published. The C call is `xenzcopy_map_published`.
+  func map(
+    _ map: xen_zcopyd_map_published
+  ) throws(DaemonError) -> (xen_zcopyd_description, FileDescriptor) {
+    var (map, description) = (map, xen_zcopyd_description())
+    // SAFETY: the structures live for the call.
+    let file = unsafe xenzcopy_map_published(handle, &map, &description)
+    return (description, FileDescriptor(rawValue: try check(file, "map a buffer")))
+  }
+
+  /// Grants a dma-buf's pages to another domain. The C call is `xenzcopy_share`.
+  ///
+  /// - Parameter file: the dma-buf, which stays the caller's; nil for new memory.
+  func share(
+    _ share: xen_zcopyd_share, _ file: FileDescriptor?
+  ) throws(DaemonError) -> (xen_zcopyd_description, FileDescriptor) {
+    var (share, description) = (share, xen_zcopyd_description())
+    // SAFETY: the structures live for the call.
+    let own = unsafe xenzcopy_share(handle, &share, file?.rawValue ?? -1, &description)
+    return (description, FileDescriptor(rawValue: try check(own, "share a buffer")))
+  }
+
+  // MARK: - Buffers
+
+  /// Begins a mapped buffer's release. The C call is `xenzcopy_unmap`.
+  func unmap(_ id: BufferIdentifier) throws(DaemonError) {
+    var wire = id.wire
+    // SAFETY: the identifier lives for the call.
+    try check(unsafe xenzcopy_unmap(handle, &wire), "unmap buffer \(id)")
+  }
+
+  /// Ends a buffer's sharing. The C call is `xenzcopy_unshare`.
+  func unshare(_ id: BufferIdentifier) throws(DaemonError) {
+    var wire = id.wire
+    // SAFETY: the identifier lives for the call.
+    try check(unsafe xenzcopy_unshare(handle, &wire), "unshare buffer \(id)")
+  }
+
+  /// Waits until a buffer is released. The C call is `xenzcopy_wait`.
+  ///
+  /// - Parameter seconds: how long; nil for ever.
+  /// - Throws: `DaemonError` with E_TIMEOUT, which says by whom the buffer is held.
+  func wait(_ id: BufferIdentifier, seconds: Int?) throws(DaemonError) {
+    var wire = id.wire
+    let milliseconds = seconds.map { UInt32(clamping: $0 * 1000) } ?? XENZCOPY_FOREVER
+    // SAFETY: the identifier lives for the call.
+    try check(unsafe xenzcopy_wait(handle, &wire, milliseconds), "wait for buffer \(id)")
+  }
+
+  /// Copies what the domain has drawn into a buffer of the mechanism copy. The C call is `xenzcopy_refresh`.
+  func refresh(_ id: BufferIdentifier, _ data: Range<Int>) throws(DaemonError) {
+    var wire = id.wire
+    var range = xen_zcopyd_range(
+      offset: UInt64(clamping: data.lowerBound), length: UInt64(clamping: data.count))
+    // SAFETY: the identifier and the one range live for the call.
+    try check(
+      unsafe xenzcopy_refresh(handle, &wire, 0, &range, 1), "refresh buffer \(id)")
+  }
+
+  /// A memory file with a copy of the first so many bytes that a mapped buffer holds. The C call is `xenzcopy_read`.
+  func read(_ id: BufferIdentifier, byteCount: Int) throws(DaemonError) -> FileDescriptor {
+    var wire = id.wire
+    // SAFETY: the identifier lives for the call.
+    let file = unsafe xenzcopy_read(handle, &wire, 0, UInt64(clamping: byteCount))
+    return FileDescriptor(rawValue: try check(file, "read buffer \(id)"))
+  }
+
+  /// What a buffer is, and who holds it. The C call is `xenzcopy_describe`.
+  func describe(_ id: BufferIdentifier) throws(DaemonError) -> xen_zcopyd_description {
+    var (wire, description) = (id.wire, xen_zcopyd_description())
+    // SAFETY: the structures live for the call.
+    try check(
+      unsafe xenzcopy_describe(handle, &wire, &description), "describe buffer \(id)")
+    return description
+  }
+
+  /// Says that a mapped buffer's frame was used, or with 0 that a shared one has a new frame at that page.
+  ///
+  /// - Returns: the frame's number.
+  ///
+  /// The C call is `xenzcopy_frame`.
+  @discardableResult
+  func frame(
+    _ id: BufferIdentifier, _ frame: UInt32 = 0, page: UInt32 = 0
+  ) throws(DaemonError) -> UInt32 {
+    var (wire, number) = (id.wire, UInt32(0))
+    // SAFETY: the identifier and the number live for the call.
+    try check(
+      unsafe xenzcopy_frame(handle, &wire, frame, page, &number), "tell a frame of buffer \(id)")
+    return number
+  }
+
+  // MARK: - All buffers
+
+  /// The buffers that this user may see, the oldest first. The C call is `xenzcopy_list`.
+  ///
+  /// - Parameter domain: of this domain only; nil for all.
+  func list(domain: UInt32? = nil) throws(DaemonError) -> [xen_zcopyd_list_entry] {
+    var entries: UnsafeMutablePointer<xen_zcopyd_list_entry>?
+    var count = 0
+    // SAFETY: the array is ours, of as many entries as the library says, and freed once it is copied.
+    let status = unsafe xenzcopy_list(handle, domain ?? XEN_ZCOPYD_ANY_DOMAIN, &entries, &count)
+    defer { unsafe free(entries) }
+    try check(status, "list buffers")
+    return unsafe Array(UnsafeBufferPointer(start: entries, count: count))
+  }
+
+  /// Counters and limits: of all domains together, then of each. The C call is `xenzcopy_stats`.
+  func statistics() throws(DaemonError) -> [xen_zcopyd_stats] {
+    var entries: UnsafeMutablePointer<xen_zcopyd_stats>?
+    var count = 0
+    // SAFETY: the array is ours, of as many entries as the library says, and freed once it is copied.
+    let status = unsafe xenzcopy_stats(handle, &entries, &count)
+    defer { unsafe free(entries) }
+    try check(status, "get counters")
+    return unsafe Array(UnsafeBufferPointer(start: entries, count: count))
+  }
+
+  // MARK: - Events
+
+  /// Asks for events. The C call is `xenzcopy_subscribe`.
+  ///
+  /// - Parameters:
+  ///   - events: `XEN_ZCOPYD_EVENT_*`.
+  ///   - domain: of this domain only; nil for all.
+  ///   - own: of this connection's own buffers only.
+  func subscribe(
+    _ events: UInt32 = XEN_ZCOPYD_EVENTS, domain: UInt32? = nil, own: Bool = false
+  ) throws(DaemonError) {
+    // SAFETY: the handle is open.
+    try check(
+      unsafe xenzcopy_subscribe(handle, events, domain ?? XEN_ZCOPYD_ANY_DOMAIN, own ? 1 : 0),
+      "ask for events")
+  }
+
+  /// The next event, or nil if there is none now. The C call is `xenzcopy_next_event`.
+  func nextEvent() throws(DaemonError) -> xenzcopy_event? {
+    var event = xenzcopy_event()
+    // SAFETY: the event lives for the call.
+    let status = unsafe xenzcopy_next_event(handle, &event, nil)
+    return try check(status, "receive events") == 0 ? nil : event
+  }
+}

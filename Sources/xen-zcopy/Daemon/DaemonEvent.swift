@@ -1,0 +1,38 @@
+import CZcopy
+import libxenzcopy
+
+/// An event of xen-zcopyd.
+struct DaemonEvent {
+  /// `XEN_ZCOPYD_EVENT_*`.
+  let kind: UInt32
+  let domain: UInt32
+  /// The buffer; nil where the event is about a domain.
+  let id: BufferIdentifier?
+  let frame: UInt32
+  let page: UInt32
+
+  init(_ event: xenzcopy_event) {
+    kind = event.event
+    domain = event.domain
+    id = kind == XEN_ZCOPYD_EVENT_DOMAIN_GONE ? nil : BufferIdentifier(event.id)
+    frame = event.frame
+    page = event.page
+  }
+
+  /// Writes it as a line, or as an object.
+  func report(to output: Output) {
+    let name = BufferWords.event(kind)
+    let hasFrame = kind & (XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED) != 0
+    var fields: [String: JSONValue] = [
+      "domain": .number(Int(domain)), "id": id.map { .string($0.description) } ?? .null,
+    ]
+    if hasFrame {
+      fields["frame"] = .number(Int(frame))
+      fields["page"] = .number(Int(page))
+    }
+    output.report(
+      name,
+      "\(name) domain \(domain)" + (id.map { " buffer \($0)" } ?? "")
+        + (hasFrame ? " frame \(frame)" : ""), fields)
+  }
+}

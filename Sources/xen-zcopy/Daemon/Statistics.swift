@@ -1,0 +1,86 @@
+import CZcopy
+
+extension xen_zcopyd_stats {
+  /// Whether these are the numbers of all domains together.
+  var isOfAll: Bool { domain == XEN_ZCOPYD_ANY_DOMAIN }
+
+  /// Whose numbers they are.
+  func title(_ names: DomainNames) -> String {
+    isOfAll ? "all domains" : "domain \(names.describe(domain))"
+  }
+
+  /// What is in use of the limits, in words.
+  var uses: [String] {
+    let number = { (count: UInt64) in "\(count)" }
+    return [
+      "bytes \(Quantity.use(counters.mapped_bytes &+ counters.shared_bytes, of: limits.bytes, Quantity.bytes))",
+      "buffers \(Quantity.use(bufferCount, of: UInt64(limits.buffers), number))",
+      "directory pages "
+        + Quantity.use(
+          UInt64(counters.directory_pages), of: UInt64(limits.directory_pages), number),
+    ]
+  }
+
+  private var bufferCount: UInt64 {
+    UInt64(counters.mapped_buffers) + UInt64(counters.shared_buffers)
+  }
+
+  /// The daemon itself, where these numbers have it.
+  var daemonLine: String {
+    var parts = [
+      "xen-zcopyd up \(Quantity.time(milliseconds: uptime_ms))",
+      "\(clients) clients, \(dropped_clients) dropped",
+      "\(counters.late) late releases",
+    ]
+    if grant_frames_max > 0 { parts.append("grant frames \(grant_frames) of \(grant_frames_max)") }
+    if maptrack_frames_max > 0 { parts.append("maptrack frames at most \(maptrack_frames_max)") }
+    return parts.joined(separator: "; ")
+  }
+
+  /// All of it, for people.
+  func lines(_ names: DomainNames) -> [String] {
+    let rate =
+      limits.requests_per_second == 0 ? "" : ", at most \(limits.requests_per_second) a second"
+    return (isOfAll ? [daemonLine] : []) + ["\(title(names)):"]
+      + (uses + [
+        "mapped \(Quantity.bytes(counters.mapped_bytes)) in \(counters.mapped_buffers) buffers, "
+          + "shared \(Quantity.bytes(counters.shared_bytes)) in \(counters.shared_buffers), "
+          + "over and still held \(Quantity.bytes(counters.releasing_bytes))",
+        "so far \(counters.maps) maps, \(counters.shares) shares, \(counters.frames) frames, "
+          + "\(Quantity.bytes(counters.refreshed_bytes)) copied, \(counters.late) late releases",
+        "requests \(counters.requests), of these \(counters.refused) refused, \(counters.limited) because of a limit\(rate)",
+      ]).map { "  \($0)" }
+  }
+
+  /// As JSON has it.
+  func fields(_ names: DomainNames) -> [String: JSONValue] {
+    let number = { (count: UInt64) in JSONValue.number(Int(clamping: count)) }
+    var fields: [String: JSONValue] = [
+      "domain": isOfAll ? .null : .number(Int(domain)),
+      "domain_name": isOfAll ? .null : names.name(of: domain).map { .string($0) } ?? .null,
+      "requests": number(counters.requests), "refused": number(counters.refused),
+      "limited": number(counters.limited), "maps": number(counters.maps),
+      "shares": number(counters.shares), "frames": number(counters.frames),
+      "copied_bytes": number(counters.refreshed_bytes), "late": number(counters.late),
+      "mapped_bytes": number(counters.mapped_bytes), "shared_bytes": number(counters.shared_bytes),
+      "releasing_bytes": number(counters.releasing_bytes),
+      "mapped_buffers": number(UInt64(counters.mapped_buffers)),
+      "shared_buffers": number(UInt64(counters.shared_buffers)),
+      "directory_pages": number(UInt64(counters.directory_pages)),
+      "limits": .object([
+        "bytes": number(limits.bytes), "buffers": number(UInt64(limits.buffers)),
+        "directory_pages": number(UInt64(limits.directory_pages)),
+        "requests_per_second": number(UInt64(limits.requests_per_second)),
+        "soft_percent": number(UInt64(limits.soft_percent)),
+      ]),
+    ]
+    guard isOfAll else { return fields }
+    fields["uptime_ms"] = number(uptime_ms)
+    fields["clients"] = number(UInt64(clients))
+    fields["dropped_clients"] = number(UInt64(dropped_clients))
+    fields["grant_frames"] = number(UInt64(grant_frames))
+    fields["grant_frames_max"] = number(UInt64(grant_frames_max))
+    fields["maptrack_frames_max"] = number(UInt64(maptrack_frames_max))
+    return fields
+  }
+}

@@ -1,0 +1,123 @@
+import CZcopy
+import Glibc
+import SystemPackage
+import ZcopyBackend
+
+/// One run of `top`.
+final class TopSession {
+  private let daemon: DaemonConnection
+  private let names: DomainNames
+  private let output: Output
+  private let isLive: Bool
+  private let loop: EventLoop
+  private var isEnding = false
+  /// Whether what is shown is older than what has happened.
+  private var isOld = false
+  private var failure: (any Error)?
+  private var last: [BufferIdentifier: (frame: UInt32, time: ContinuousClock.Instant)] = [:]
+  private var rates: [BufferIdentifier: Double] = [:]
+
+  init(_ daemon: DaemonConnection, names: DomainNames, output: Output, isLive: Bool) throws {
+    self.daemon = daemon
+    self.names = names
+    self.output = output
+    self.isLive = isLive
+    loop = try EventLoop()
+  }
+
+  /// Shows it once, or until a signal, a key, or the end of the daemon.
+  func run() throws {
+    guard isLive else { return try show() }
+    let terminal = output.isJSON ? nil : Terminal()
+    try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] _ in isEnding = true }
+    // Frames come too often to be drawn one by one: a second's look counts them.
+    try daemon.subscribe(XEN_ZCOPYD_EVENTS & ~(XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED))
+    try loop.onReadable(daemon.fileDescriptor) { [unowned self] in attempt { try takeEvents() } }
+    try loop.every(.seconds(1)) { [unowned self] in attempt { try show() } }
+    if terminal.lend({ $0.takesKeys }) == true { try listenToKeys() }
+    try show()
+    while !isEnding { try loop.turn(waiting: -1) }
+    if let failure { throw failure }
+  }
+
+  private func listenToKeys() throws {
+    try loop.onReadable(.standardInput) { [unowned self] in
+      var key: UInt8 = 0
+      // SAFETY: one byte is read into the one there is.
+      let count = unsafe withUnsafeMutableBytes(of: &key) { room in
+        try? unsafe FileDescriptor.standardInput.read(into: room)
+      }
+      if count != 1 || key == UInt8(ascii: "q") { isEnding = true }
+    }
+  }
+
+  private func takeEvents() throws {
+    while try daemon.nextEvent() != nil {}
+    guard !isOld else { return }
+    isOld = true
+    // Many events that come together are one look.
+    loop.after(.milliseconds(100)) { [weak self] in self?.attempt { try self?.show() } }
+  }
+
+  private func attempt(_ body: () throws -> Void) {
+    do {
+      try body()
+    } catch {
+      failure = failure ?? error
+      isEnding = true
+    }
+  }
+
+  private func show() throws {
+    isOld = false
+    let entries = try daemon.list().map(BufferEntry.init)
+    let statistics = try daemon.statistics()
+    count(entries)
+    if output.isJSON {
+      output.report(
+        "top", nil,
+        [
+          "buffers": .list(entries.map { .object(fields($0)) }),
+          "stats": .list(statistics.map { .object($0.fields(names)) }),
+        ])
+    } else if isLive {
+      output.draw(Terminal.screen(lines(entries, statistics)))
+    } else {
+      output.print(lines(entries, statistics))
+    }
+  }
+
+  /// How many frames a second each buffer had since the last look that is long enough ago.
+  private func count(_ entries: [BufferEntry]) {
+    let now = ContinuousClock.now
+    for entry in entries {
+      guard let before = last[entry.id] else {
+        last[entry.id] = (entry.wire.frame, now)
+        continue
+      }
+      let time = before.time.duration(to: now)
+      guard time > .milliseconds(500) else { continue }
+      // Frames are numbered from 1 and wrap.
+      rates[entry.id] = Double(entry.wire.frame &- before.frame) * 1000 / time.milliseconds
+      last[entry.id] = (entry.wire.frame, now)
+    }
+    let ids = Set(entries.map(\.id))
+    last = last.filter { ids.contains($0.key) }
+    rates = rates.filter { ids.contains($0.key) }
+  }
+
+  private func fields(_ entry: BufferEntry) -> [String: JSONValue] {
+    var fields = entry.fields(names)
+    fields["frames_per_second"] = rates[entry.id].map { .real(($0 * 10).rounded() / 10) } ?? .null
+    return fields
+  }
+
+  private func lines(_ entries: [BufferEntry], _ statistics: [xen_zcopyd_stats]) -> [String] {
+    var lines = statistics.filter(\.isOfAll).map(\.daemonLine)
+    var uses = Table(["", "", "", ""])
+    for entry in statistics { uses.add([entry.title(names)] + entry.uses) }
+    lines += uses.lines.dropFirst()
+    lines.append("")
+    return lines + bufferTable(entries, names, rates: rates)
+  }
+}
