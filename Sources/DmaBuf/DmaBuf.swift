@@ -57,7 +57,7 @@ public struct DmaBuf: ~Copyable {
   }
 
   /// As much of a name as the kernel keeps, cut at a character.
-  static func shortened(_ name: String) -> String {
+  package static func shortened(_ name: String) -> String {
     var short = name.prefix(longestName)
     while short.utf8.count > longestName { short.removeLast() }
     return String(short)

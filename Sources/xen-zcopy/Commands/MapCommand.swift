@@ -1,4 +1,5 @@
 import ArgumentParser
+import DmaBuf
 import Picture
 import XenGrant
 import ZcopyBackend
@@ -13,9 +14,14 @@ struct MapCommand: ParsableCommand {
       SIGTERM, or until the owner goes. At the end it closes the buffer, waits until the kernel has released the pages, \
       and tells the owner.
 
+      Where xen-zcopyd runs, the daemon maps the buffer, and `xen-zcopy list` shows it; this user needs no device of Xen's then. \
+      Without it, with --direct, and with --draw, --offer-directory, --max-size and --mechanism cpu, this process does it, \
+      for which it must be root.
+
         xen-zcopy map --from /local/domain/1/data/zcopy/screen --dump screen.png
         xen-zcopy map --domain 1 --directory 812 --size 8100K --exec my-backend
         xen-zcopy map --from /local/domain/0/data/zcopy/canvas --draw smpte
+        xen-zcopy map --from /local/domain/1/data/zcopy/screen --persistent
       """)
 
   @Option(
@@ -72,8 +78,11 @@ struct MapCommand: ParsableCommand {
   @Flag(help: "Go on with each frame that the owner announces (with --from).")
   var follow = false
 
-  @Option(help: ArgumentHelp("The largest buffer that is accepted.", valueName: "size"))
-  var maxSize: ByteSize = ByteSize(bytes: BufferLimits().bytesPerBuffer)
+  @Option(
+    help: ArgumentHelp(
+      "The largest buffer that is accepted (default: 64M; xen-zcopyd has limits of its own).",
+      valueName: "size"))
+  var maxSize: ByteSize?
 
   @Option(
     help: ArgumentHelp(
@@ -87,9 +96,12 @@ struct MapCommand: ParsableCommand {
       valueName: "command"))
   var exec: [String] = []
 
+  @OptionGroup var route: RouteOptions
+
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
+    try route.validate(against: needsDirect, holding: exec.isEmpty && !follow)
     if from != nil {
       guard domain == nil, directory == nil, size == nil, offset == nil, !offerDirectory else {
         throw ValidationError("--from has the domain, directory, size and offset: leave them out")
@@ -123,6 +135,14 @@ struct MapCommand: ParsableCommand {
     }
   }
 
+  /// The option that xen-zcopyd does not serve, if one is there.
+  private var needsDirect: String? {
+    if draw != nil { return "--draw" }
+    if offerDirectory { return "--offer-directory" }
+    if maxSize != nil { return "--max-size" }
+    return mechanism == .only(.cpu) ? "--mechanism cpu" : nil
+  }
+
   func run() throws {
     try withFailures {
       let xen = Xen(SystemPlatform(logger: common.logger))
@@ -130,27 +150,54 @@ struct MapCommand: ParsableCommand {
         name: name ?? defaultName, mechanisms: mechanism.list(needsDmaBuf: !exec.isEmpty),
         contents: ContentsWriter(path: dump, pattern: verify), drawing: draw.map(drawing),
         follows: follow, program: exec, releaseTimeout: .seconds(releaseTimeout))
-      let session = try MapSession(plan, xen: xen, output: common.output, logger: common.logger)
-      let limits = BufferLimits(
-        bytesPerBuffer: maxSize.bytes,
-        pagesPerRequest: GrantDeviceLimit.current() ?? GrantDeviceLimit.kernelDefault)
-      let geometry = try picture.geometry()
-      if let from {
-        try session.run(publishedAt: from, limits: limits) { request in
-          if let geometry { request.geometry = geometry }
-        }
-      } else if let domain, let size {
-        let request = MapRequest(
-          domain: try domain.resolve(xen), directory: directory ?? GrantReference(rawValue: 0),
-          byteCount: size.bytes, offset: offset?.bytes ?? 0, geometry: geometry)
-        try request.check()
-        if offerDirectory {
-          try session.runOffering(request, limits: limits)
-        } else {
-          try session.run(request, limits: limits)
-        }
+      if let daemon = try route.daemon(unless: needsDirect, for: "map a buffer") {
+        try run(plan, xen, daemon)
+      } else {
+        try run(plan, xen)
       }
     }
+  }
+
+  /// Maps through the daemon.
+  private func run(_ plan: MapSession.Plan, _ xen: Xen, _ daemon: DaemonConnection) throws {
+    let session = try DaemonMapSession(
+      plan, isPersistent: route.persistent, daemon: daemon, output: common.output)
+    let geometry = try picture.geometry()
+    if let from {
+      try session.run(.published(path: from), geometry: geometry)
+    } else if let request = try request(xen, geometry) {
+      try session.run(.described(request), geometry: geometry)
+    }
+  }
+
+  /// Maps here.
+  private func run(_ plan: MapSession.Plan, _ xen: Xen) throws {
+    let session = try MapSession(plan, xen: xen, output: common.output, logger: common.logger)
+    let limits = BufferLimits(
+      bytesPerBuffer: maxSize?.bytes ?? BufferLimits().bytesPerBuffer,
+      pagesPerRequest: GrantDeviceLimit.current() ?? GrantDeviceLimit.kernelDefault)
+    let geometry = try picture.geometry()
+    if let from {
+      try session.run(publishedAt: from, limits: limits) { request in
+        if let geometry { request.geometry = geometry }
+      }
+    } else if let request = try request(xen, geometry) {
+      if offerDirectory {
+        try session.runOffering(request, limits: limits)
+      } else {
+        try session.run(request, limits: limits)
+      }
+    }
+  }
+
+  /// The buffer as the command line describes it.
+  private func request(_ xen: Xen, _ geometry: PictureGeometry?) throws -> MapRequest? {
+    guard let domain, let size else { return nil }
+    let request = MapRequest(
+      domain: try domain.resolve(xen), directory: directory ?? GrantReference(rawValue: 0),
+      byteCount: size.bytes, offset: offset?.bytes ?? 0, geometry: geometry)
+    try request.check()
+    return request
   }
 
   /// What --draw stands for; a pattern fills all of a frame.
@@ -161,7 +208,7 @@ struct MapCommand: ParsableCommand {
 
   /// A name that tells where the buffer comes from.
   private var defaultName: String {
-    if let from { return "zcopy \(from.split(separator: "/").last ?? "")" }
+    if let from { return DmaBuf.shortened("zcopy \(from.split(separator: "/").last ?? "")") }
     return "zcopy directory \(directory?.rawValue ?? 0)"
   }
 }

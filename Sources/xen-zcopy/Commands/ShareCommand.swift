@@ -1,4 +1,5 @@
 import ArgumentParser
+import CZcopy
 import Picture
 import XenGrant
 import ZcopyBackend
@@ -12,6 +13,9 @@ struct ShareCommand: ParsableCommand {
       Makes memory, fills it, grants it page by page and lists the pages in a grant directory. Holds it until SIGINT or \
       SIGTERM, until the last of --frames, until the program of --exec or the other domain ends; then asks the peer to \
       release it.
+
+      Where xen-zcopyd runs, the daemon grants the buffer, and `xen-zcopy list` shows it; this user needs no device of Xen's \
+      then. Without it, with --direct, and with --pool and --memory gntalloc, this process does it, for which it must be root.
 
         xen-zcopy share --domain 0 --pattern smpte --publish screen
         xen-zcopy share --domain 0 --pattern smpte --publish screen --frames 100 --fps 10
@@ -92,9 +96,14 @@ struct ShareCommand: ParsableCommand {
   @Option(help: ArgumentHelp("How long to wait for the peer at the end.", valueName: "seconds"))
   var releaseTimeout: Int = 10
 
+  @OptionGroup var route: RouteOptions
+
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
+    try route.validate(
+      against: needsDirect,
+      holding: exec.isEmpty && frames == nil && dump == nil && verify == nil)
     guard file == nil || pattern == nil else {
       throw ValidationError("--file and --pattern exclude each other")
     }
@@ -154,7 +163,35 @@ struct ShareCommand: ParsableCommand {
         source: source, geometry: geometry, name: publish, frames: frames,
         interval: .seconds(1 / fps), contents: ContentsWriter(path: dump, pattern: verify),
         program: exec, releaseTimeout: .seconds(releaseTimeout))
-      try ShareSession(plan, xen: xen, output: common.output).run()
+      let daemon = try route.daemon(unless: needsDirect, for: "share a buffer")
+      guard let daemon, try share(plan, daemon) else {
+        return try ShareSession(plan, xen: xen, output: common.output).run()
+      }
+    }
+  }
+
+  /// The option that xen-zcopyd does not serve, if one is there.
+  private var needsDirect: String? {
+    if pool != nil { return "--pool" }
+    // What XenStore can hold is longer than what the protocol has room for.
+    if publish?.utf8.count ?? 0 > 31 { return "a --publish of more than 31 characters" }
+    return memory.source == .gntalloc ? "--memory gntalloc" : nil
+  }
+
+  /// Shares through the daemon.
+  ///
+  /// - Returns: false if it has nothing to do with this buffer: a domain without dma-bufs still has gntalloc.
+  private func share(_ plan: ShareSession.Plan, _ daemon: DaemonConnection) throws -> Bool {
+    let session = try DaemonShareSession(
+      plan, isPersistent: route.persistent, daemon: daemon, output: common.output)
+    do {
+      try session.run()
+      return true
+    } catch let error as DaemonError
+      where error.code == XEN_ZCOPYD_E_UNSUPPORTED && plan.memory == nil && !route.persistent
+      && plan.program.isEmpty
+    {
+      return false
     }
   }
 

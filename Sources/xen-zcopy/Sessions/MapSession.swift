@@ -28,7 +28,7 @@ final class MapSession {
   }
 
   /// Why the session ended.
-  private enum End: Equatable {
+  enum End: Equatable {
     case done
     case signal(Int32)
     case ownerClosing
@@ -334,25 +334,8 @@ final class MapSession {
           memory, data, geometry: request.geometry, frame: frame, of: request.domain)
       }
     }
-    report(frame, start.duration(to: clock.now))
-  }
-
-  private func report(_ frame: UInt32, _ took: Duration) {
-    if plan.follows {
-      output.report(
-        "frame", "frame \(frame)" + (contents != nil ? ": contents \(took.inMilliseconds)" : ""),
-        ["frame": .number(Int(frame)), "contents_ms": .real(took.milliseconds)])
-    } else if contents != nil {
-      let what = [plan.drawing.map { "are \($0) now" }, plan.contents.summary]
-        .compactMap { $0 }.joined(separator: ", ")
-      output.report(
-        "contents", "contents \(what): \(took.inMilliseconds)",
-        [
-          "path": plan.contents.path.map { .string($0) } ?? .null,
-          "verified": plan.contents.pattern.map { .string($0.rawValue) } ?? .null,
-          "drawn": .bool(plan.drawing != nil), "contents_ms": .real(took.milliseconds),
-        ])
-    }
+    plan.report(
+      frame, start.duration(to: clock.now), hasContents: contents != nil, to: output)
   }
 
   // MARK: - The program
@@ -362,10 +345,7 @@ final class MapSession {
       throw Failure("cannot run \(plan.program[0]): a buffer that is mapped by cpu has no dma-buf")
     }
     program = try ChildProgram(plan.program, inheriting: file, loop: loop) { [unowned self] in
-      let code = program?.code ?? 0
-      output.report(
-        "exec", code == 0 ? nil : "\(plan.program[0]) ended with exit code \(code)",
-        ["code": .number(Int(code))])
+      plan.reportEnd(of: program?.code ?? 0, to: output)
       finishWith(.done)
     }
   }
@@ -401,7 +381,7 @@ final class MapSession {
     waiting = nil
     contents = nil
     let domain = request.domain
-    if let line = reason(domain) {
+    if let line = end?.reason(domain) {
       output.report("ended", line.text, ["reason": .string(line.code)])
     }
     guard let buffer = buffer.take() else { return }
@@ -439,15 +419,5 @@ final class MapSession {
       "the buffer of domain \(domain) is still held after \(waited.inMilliseconds), by \(who); its owner was not told "
         + "that it is released: end what holds it, then map and release it again",
       .tryAgain)
-  }
-
-  private func reason(_ domain: DomainID) -> (text: String, code: String)? {
-    switch end {
-    case .done, nil: nil
-    case .signal(let number): ("ended by signal \(number)", "signal")
-    case .ownerClosing: ("the owner in domain \(domain) closes the buffer", "owner-closing")
-    case .ownerDied: ("the owner's process in domain \(domain) has ended", "owner-died")
-    case .domainGone: ("domain \(domain), whose buffer it is, has ended", "domain-gone")
-    }
   }
 }

@@ -1,46 +1,12 @@
-import CZcopy
 import FoundationEssentials
-import Glibc
 import Testing
 
 @testable import xen_zcopy
 
-/// The command lies beside the test bundle.
-private let program: String = {
-  var bytes = [UInt8](repeating: 0, count: 4096)
-  // SAFETY: readlink writes no more than the buffer's size.
-  let count = unsafe bytes.withUnsafeMutableBytes { buffer -> Int in
-    guard let start = buffer.baseAddress else { return 0 }
-    return unsafe readlink(
-      "/proc/self/exe", start.assumingMemoryBound(to: CChar.self), buffer.count)
-  }
-  let own = String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self)
-  return own.split(separator: "/").dropLast().map { "/\($0)" }.joined() + "/xen-zcopy"
-}()
-
-// SAFETY: the strings live for their calls.
-private let canRun = unsafe access(program, X_OK) == 0 && access("/dev/xen", F_OK) != 0
-
 /// The built command, as a shell runs it. Nothing here needs Xen, and where Xen is these tests are not run.
-@Suite("The program", .enabled(if: canRun))
+@Suite("The program", .enabled(if: Program.canRun))
 struct ProgramTests {
-  /// What a command line writes to standard output and to standard error, and its exit code.
-  private func run(_ arguments: String) throws -> (output: String, error: String, code: Int32) {
-    let scratch = try Scratch()
-    let (output, error) = (scratch.path("output"), scratch.path("error"))
-    let line = "exec '\(program)' \(arguments) > '\(output)' 2> '\(error)' < /dev/null"
-    // SAFETY: the copies live until the call is over, which keeps none of them.
-    let words: [String] = ["sh", "-c", line]
-    var pointers = unsafe words.map { unsafe strdup($0) } + [nil]
-    defer { unsafe pointers.forEach { unsafe free($0) } }
-    let process = unsafe czcopy_spawn(&pointers, 2, "ZCOPY_TEST", "1")
-    try #require(process > 0)
-    let code = czcopy_reap(process)
-    return (
-      String(decoding: try bytes(of: output), as: UTF8.self),
-      String(decoding: try bytes(of: error), as: UTF8.self), code
-    )
-  }
+  private func run(_ arguments: String) throws -> Program.Result { try Program.run(arguments) }
 
   @Test("says where it cannot map, and exits with 69")
   func doctor() throws {

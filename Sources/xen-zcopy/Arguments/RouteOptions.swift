@@ -1,0 +1,49 @@
+import ArgumentParser
+
+/// Whether a buffer is the daemon's or this process's.
+struct RouteOptions: ParsableArguments {
+  @Flag(help: "Work without xen-zcopyd, also where it runs.")
+  var direct = false
+
+  @Flag(
+    help: ArgumentHelp(
+      "Have xen-zcopyd keep the buffer until `unmap` or `unshare`: tell its identifier and exit."))
+  var persistent = false
+
+  /// Refuses what contradicts itself.
+  ///
+  /// - Parameters:
+  ///   - option: an option that xen-zcopyd does not serve, if one is there.
+  ///   - canExit: whether nothing asks the command to stay.
+  func validate(against option: String?, holding canExit: Bool) throws {
+    guard persistent else { return }
+    guard !direct else {
+      throw ValidationError("--persistent needs xen-zcopyd, and --direct works without")
+    }
+    if let option {
+      throw ValidationError("--persistent needs xen-zcopyd, which does not serve \(option)")
+    }
+    guard canExit else {
+      throw ValidationError("--persistent exits at once: leave out what goes on")
+    }
+  }
+
+  /// The daemon, or nil if the work is to be done without it.
+  ///
+  /// - Parameters:
+  ///   - option: an option that it does not serve, if one is there.
+  ///   - what: what cannot be done without it where the buffer is to be persistent.
+  /// - Throws: `DaemonError` if it runs and does not take this user, or does not run and has to.
+  func daemon(unless option: String?, for what: String) throws(DaemonError) -> DaemonConnection? {
+    guard !direct, option == nil else { return nil }
+    do throws(DaemonError) {
+      return try DaemonConnection()
+    } catch {
+      guard error.isAbsence, !persistent else {
+        throw DaemonError(
+          code: error.code, errno: error.errno, description: "cannot \(what): \(error.description)")
+      }
+      return nil
+    }
+  }
+}

@@ -1,0 +1,330 @@
+import ArgumentParser
+import CZcopy
+import DmaBuf
+import Glibc
+import SystemPackage
+import XenGrant
+import ZcopyBackend
+import libxenzcopy
+
+/// One run of `share` with a buffer of xen-zcopyd: what `ShareSession` does where the daemon makes the grants.
+final class DaemonShareSession {
+  private let daemon: DaemonConnection
+  private let linux: Linux
+  private let plan: ShareSession.Plan
+  private let isPersistent: Bool
+  private let output: Output
+  private let loop: EventLoop
+  private var buffer: DmaBuf?
+  private var id: BufferIdentifier?
+  private var byteCount = 0
+  /// Where memory of this process came from, if that was chosen here.
+  private var memory: MemorySource?
+  private var program: ChildProgram?
+  /// The last frame that was announced, how many were, and when.
+  private var frame: UInt32 = 0
+  private var drawn = 0
+  private var lastDrawn = ContinuousClock.now
+  private var usedFrame: UInt32 = 0
+  private var isMapped = false
+  private var hasTakenContents = false
+  private var isEnding = false
+  private var isPeerGone = false
+  private var failure: (any Error)?
+
+  /// Blocks the signals, before any library starts a thread.
+  init(
+    _ plan: ShareSession.Plan, isPersistent: Bool = false, daemon: DaemonConnection,
+    linux: Linux = Linux(), output: Output
+  ) throws {
+    self.plan = plan
+    self.isPersistent = isPersistent
+    self.daemon = daemon
+    self.linux = linux
+    self.output = output
+    loop = try EventLoop()
+    try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] signal in
+      program?.signal(signal)
+      isEnding = true
+    }
+  }
+
+  /// Shares until a signal, the last frame, or the peer's domain ends it; a persistent buffer only until it is filled.
+  func run() throws {
+    do {
+      try start()
+      while !isEnding { try loop.turn(waiting: -1) }
+    } catch {
+      failure = error
+    }
+    do {
+      try finish()
+    } catch {
+      // The first failure is the one to tell.
+      throw failure ?? error
+    }
+    if let failure { throw failure }
+    if let code = program?.code, code != 0 { throw ExitCode(code) }
+  }
+
+  // MARK: - The start
+
+  private func start() throws {
+    let clock = ContinuousClock()
+    let start = clock.now
+    try daemon.subscribe(own: true)
+    // A peer may map what is published at once: its contents must be there before.
+    let own = try plan.name == nil ? nil : ownMemory()
+    if own.lend({ _ in true }) == true { try fill(own) }
+    let (description, file) = try share(own.lend { $0.fileDescriptor })
+    let shared = clock.now
+    buffer = try linux.adopt(file)
+    let id = BufferIdentifier(description.id)
+    self.id = id
+    byteCount = plan.byteCount ?? Int(clamping: description.size)
+    if own.lend({ _ in true }) != true { try fill(buffer) }
+    let filled = clock.now
+    try loop.onReadable(daemon.fileDescriptor) { [unowned self] in attempt { try takeEvents() } }
+    if plan.name != nil { try announce(id) }
+    report(description, shared - start, filled - shared)
+    if plan.frames != nil {
+      try loop.every(plan.interval) { [unowned self] in attempt { try drawNext() } }
+    }
+    if !plan.program.isEmpty { try startProgram() }
+    try takeEvents()
+    if isPersistent { isEnding = true }
+  }
+
+  /// Memory of this process, where contents have to be there before the buffer is shared; nil to leave it to the daemon.
+  private func ownMemory() throws -> DmaBuf? {
+    if case .empty = plan.source { return nil }
+    if case .fileDescriptor(let file) = plan.memory { return try linux.adopt(try file.duplicate()) }
+    guard let pages = plan.byteCount.flatMap({ GrantReference.pages(for: $0) }) else { return nil }
+    let byteCount = pages * GrantReference.pageSize
+    switch plan.memory {
+    case .heap(let name): return try linux.allocate(byteCount: byteCount, fromHeap: name)
+    case .udmabuf: return try makeUdmabuf(byteCount)
+    case .gntalloc: return nil
+    case nil:
+      // In a PV dom0 only this can be granted, and where it can be made it can be everywhere.
+      if let own = try? makeUdmabuf(byteCount) {
+        memory = .udmabuf
+        return own
+      }
+      memory = .heap("system")
+      return try? linux.allocate(byteCount: byteCount, fromHeap: "system")
+    default: return nil
+    }
+  }
+
+  private func makeUdmabuf(_ byteCount: Int) throws(DmaBufError) -> DmaBuf {
+    try linux.makeDmaBuf(of: linux.makeMemoryFile(named: "zcopy-share", byteCount: byteCount))
+  }
+
+  private func share(
+    _ own: FileDescriptor?
+  ) throws -> (xen_zcopyd_description, FileDescriptor) {
+    var share = xen_zcopyd_share()
+    share.domain = UInt32(plan.peer.rawValue)
+    share.size = UInt64(clamping: plan.byteCount ?? 0)
+    share.flags = isPersistent ? XEN_ZCOPYD_PERSISTENT : 0
+    share.picture = xen_zcopyd_picture(plan.geometry)
+    if case .peers(let reference) = plan.directory {
+      share.directory = reference.rawValue
+      share.flags |= XEN_ZCOPYD_PEERS_DIRECTORY
+    }
+    var file = own
+    switch plan.memory {
+    case _ where own != nil: share.memory = XEN_ZCOPYD_MEMORY_DESCRIPTOR
+    case .fileDescriptor(let given)?:
+      share.memory = XEN_ZCOPYD_MEMORY_DESCRIPTOR
+      file = given
+    case .udmabuf?: share.memory = XEN_ZCOPYD_MEMORY_UDMABUF
+    case .heap(let name)?:
+      share.memory = XEN_ZCOPYD_MEMORY_HEAP
+      guard setFixedText(&share.heap, name) else {
+        throw Failure("the heap's name '\(name)' is longer than 31 bytes; share with --direct")
+      }
+    case .gntalloc?, nil: share.memory = XEN_ZCOPYD_MEMORY_AUTO
+    }
+    if let name = plan.name, !setFixedText(&share.publish, name) {
+      throw Failure("the name '\(name)' is longer than 31 bytes; share with --direct")
+    }
+    return try daemon.share(share, file)
+  }
+
+  private func report(
+    _ buffer: xen_zcopyd_description, _ sharing: Duration, _ filling: Duration
+  ) {
+    let isGiven = buffer.mechanism == XEN_ZCOPYD_MEMORY_DESCRIPTOR
+    let memory =
+      (plan.memory ?? (isGiven ? memory : nil)).map { "\($0)" }
+      ?? BufferWords.mechanism(buffer.mechanism, kind: buffer.kind)
+    let path = fixedText(buffer.text)
+    output.report(
+      "shared",
+      "shared \(buffer.pages) pages (\(buffer.size) bytes) of \(memory) with domain \(buffer.domain): "
+        + "buffer \(BufferIdentifier(buffer.id)), directory \(buffer.directory); "
+        + "memory \(sharing.inMilliseconds), contents \(filling.inMilliseconds)"
+        + (path.isEmpty ? "" : "; published at \(path)"),
+      [
+        "id": .string(BufferIdentifier(buffer.id).description),
+        "domain": .number(Int(buffer.domain)), "pages": .number(Int(buffer.pages)),
+        "size": .number(Int(clamping: buffer.size)), "memory": .string(memory),
+        "directory": .number(Int(buffer.directory)),
+        "path": path.isEmpty ? .null : .string(path),
+        "memory_ms": .real(sharing.milliseconds), "contents_ms": .real(filling.milliseconds),
+      ])
+  }
+
+  private func startProgram() throws {
+    guard let file = buffer.lend({ $0.fileDescriptor }) else { return }
+    program = try ChildProgram(plan.program, inheriting: file, loop: loop) { [unowned self] in
+      isEnding = true
+    }
+  }
+
+  // MARK: - The peer
+
+  private func takeEvents() throws {
+    while let event = try daemon.nextEvent().map({ DaemonEvent($0) }) {
+      if event.kind == XEN_ZCOPYD_EVENT_DOMAIN_GONE {
+        if event.domain == UInt32(plan.peer.rawValue) { loseDomain() }
+        continue
+      }
+      guard event.id == id else { continue }
+      switch event.kind {
+      case XEN_ZCOPYD_EVENT_PEER_MAPPED:
+        // A peer that comes late gets as much time for the frame that it finds as for any other.
+        lastDrawn = .now
+        isMapped = true
+        output.report("peer-mapped", "domain \(plan.peer) has mapped the buffer")
+      case XEN_ZCOPYD_EVENT_USED:
+        usedFrame = event.frame
+        output.report("frame-used", nil, ["frame": .number(Int(event.frame))])
+        try takeContents(event.frame)
+      case XEN_ZCOPYD_EVENT_PEER_GONE:
+        isMapped = false
+        output.report(
+          "peer-released", "domain \(plan.peer) has released the buffer, or its process has ended")
+      // Somebody else has ended it.
+      case XEN_ZCOPYD_EVENT_RELEASED: isEnding = true
+      default: break
+      }
+    }
+  }
+
+  private func loseDomain() {
+    guard !isPeerGone else { return }
+    isPeerGone = true
+    isEnding = true
+    output.report(
+      "domain-gone", "domain \(plan.peer), with which the buffer was shared, has ended",
+      ["domain": .number(Int(plan.peer.rawValue))])
+  }
+
+  /// Writes and compares what the peer has drawn into the last frame, once it says that it is done with it.
+  private func takeContents(_ used: UInt32) throws {
+    guard plan.contents.isNeeded, used == frame, buffer.lend({ _ in true }) == true else { return }
+    // A local device that still writes is not waited for here.
+    guard try isIdle(for: .read) else {
+      return loop.after(.milliseconds(5)) { [weak self] in
+        self?.attempt { try self?.takeContents(used) }
+      }
+    }
+    let clock = ContinuousClock()
+    let start = clock.now
+    try withMemory(of: buffer, .read) { memory in
+      try plan.contents.take(
+        memory, 0..<byteCount, geometry: plan.geometry, frame: used, of: plan.peer)
+    }
+    hasTakenContents = true
+    output.report(
+      "contents",
+      "contents of frame \(used) \(plan.contents.summary ?? ""): \(start.duration(to: clock.now).inMilliseconds)",
+      ["frame": .number(Int(used)), "path": plan.contents.path.map { .string($0) } ?? .null])
+  }
+
+  // MARK: - Frames
+
+  /// Tells the peer that there is a new frame.
+  private func announce(_ id: BufferIdentifier) throws {
+    frame = try daemon.frame(id)
+    drawn += 1
+    lastDrawn = .now
+  }
+
+  /// Draws the next frame when a peer is there and is done with the last, or a second has gone by.
+  private func drawNext() throws {
+    guard let frames = plan.frames, let id, !isEnding, isMapped else { return }
+    let isLate = lastDrawn.duration(to: .now) > .seconds(1)
+    guard usedFrame == frame || isLate else { return }
+    guard drawn < frames else { return isEnding = true }
+    // A local device that still reads is not drawn over, and not waited for.
+    guard try isIdle(for: .write) else { return }
+    try fill(buffer)
+    try announce(id)
+    output.report("frame", "frame \(frame)", ["frame": .number(Int(frame))])
+  }
+
+  private func isIdle(for access: BufferAccess) throws -> Bool {
+    try buffer.lend { try $0.isIdle(for: access) } ?? false
+  }
+
+  /// Fills memory with the frame that will be announced next.
+  private func fill(_ buffer: borrowing DmaBuf?) throws {
+    if case .empty = plan.source { return }
+    let next = frame == .max ? 1 : frame + 1
+    try withMemory(of: buffer, .write) { memory in
+      let data = 0..<min(plan.byteCount ?? memory.byteCount, memory.byteCount)
+      try plan.source.fill(memory, data, geometry: plan.geometry, frame: next)
+    }
+  }
+
+  private func withMemory(
+    of buffer: borrowing DmaBuf?, _ access: BufferAccess,
+    _ body: (borrowing SharedMemory) throws -> Void
+  ) throws {
+    try buffer.lend { buffer in
+      let mapping = try buffer.map(writable: access != .read)
+      try buffer.withProcessorAccess(access) { try body(mapping.memory) }
+    }
+  }
+
+  // MARK: - The end
+
+  private func attempt(_ body: () throws -> Void) {
+    do {
+      try body()
+    } catch {
+      failure = failure ?? error
+      isEnding = true
+    }
+  }
+
+  /// Ends the sharing, and waits until the peer has let go.
+  private func finish() throws {
+    isEnding = true
+    try program?.end(with: SIGTERM, within: plan.releaseTimeout)
+    buffer = nil
+    guard let id, !isPersistent || failure != nil else { return }
+    do throws(DaemonError) {
+      try daemon.unshare(id)
+    } catch {
+      // Over already, by another's `unshare` or the end of its domain.
+      guard error.code == XEN_ZCOPYD_E_UNKNOWN else { throw error }
+    }
+    do throws(DaemonError) {
+      try daemon.wait(id, seconds: Int(plan.releaseTimeout.components.seconds))
+    } catch {
+      guard error.code == XEN_ZCOPYD_E_TIMEOUT else { throw error }
+      throw Failure("\(error); xen-zcopyd keeps its pages until the peer has let go", .tryAgain)
+    }
+    output.report("unshared", "the buffer is no longer shared")
+    if plan.contents.isNeeded, !hasTakenContents, failure == nil {
+      throw Failure(
+        "domain \(plan.peer) never said that it was done with a frame: there is nothing to write or to compare"
+      )
+    }
+  }
+}

@@ -1,0 +1,204 @@
+import ArgumentParser
+import CZcopy
+import Glibc
+import Picture
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import xen_zcopy
+
+/// `map` with a buffer of xen-zcopyd.
+@Suite("A session of map through the daemon")
+struct DaemonMapSessionTests {
+  /// A session on a thread of its own.
+  private func map(
+    _ stage: Stage, _ daemon: TestDaemon, _ plan: MapSession.Plan,
+    _ subject: DaemonMapSession.Subject? = nil, isPersistent: Bool = false,
+    geometry: PictureGeometry? = nil
+  ) throws -> Worker {
+    let subject = subject ?? .published(path: stage.path)
+    let (socket, linux) = (daemon.socket, stage.backend.linux)
+    let output = stage.mapOutput.output(json: true)
+    return try Worker {
+      let daemon = try DaemonConnection(path: socket)
+      try DaemonMapSession(
+        plan, isPersistent: isPersistent, daemon: daemon, linux: linux, output: output
+      ).run(subject, geometry: geometry)
+    }
+  }
+
+  @Test(
+    "dumps what the owner has published, by either mechanism, and tells the owner of the end",
+    arguments: Mechanism.makingDmaBuf)
+  func dump(mechanism: Mechanism) throws {
+    let stage = try Stage()
+    let daemon = try TestDaemon(in: stage.backend)
+    let contents = (0..<10_001).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
+    let file = try stage.scratch.write(contents, to: "contents")
+    let share = try stage.share(
+      stage.sharePlan(.raw(path: file, byteCount: contents.count), contents.count))
+    try stage.awaitPublication()
+    let dump = stage.scratch.path("dump")
+    var plan = stage.mapPlan(dump: dump)
+    plan.mechanisms = [mechanism]
+    #expect(try map(stage, daemon, plan).join() == nil)
+    #expect(try bytes(of: dump) == contents)
+    #expect(try stage.events(stage.mapOutput) == ["mapped", "contents", "released"])
+    #expect(try stage.mapOutput.objects.first?["mechanism"] == .string(mechanism.rawValue))
+    #expect(try stage.mapOutput.objects.last?["owner_told"] == .bool(true))
+    try stage.await("peer-released", stage.shareOutput)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test(
+    "follows a moving pattern, each frame as it was drawn", arguments: Mechanism.makingDmaBuf)
+  func follow(mechanism: Mechanism) throws {
+    let stage = try Stage()
+    let daemon = try TestDaemon(in: stage.backend)
+    let share = try stage.share(
+      stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000, frames: 20))
+    try stage.awaitPublication()
+    var plan = stage.mapPlan(verify: .counting, follows: true)
+    plan.mechanisms = [mechanism]
+    #expect(try map(stage, daemon, plan).join() == nil)
+    #expect(share.join() == nil)
+    #expect(try stage.frames(stage.mapOutput) == Array(1...20))
+    #expect(Array(try stage.events(stage.mapOutput).suffix(2)) == ["ended", "released"])
+    #expect(try stage.reason == "owner-closing")
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("maps a directory with a picture of the command line's, and runs a program with it")
+  func program() throws {
+    let stage = try Stage()
+    let daemon = try TestDaemon(in: stage.backend)
+    let shared = try SharedBuffer(byteCount: 4096, peer: stage.backend.id, xen: stage.guest.xen)
+    let request = MapRequest(
+      domain: stage.guest.id, directory: shared.directory, byteCount: 4096,
+      geometry: try PictureGeometry(width: 8, height: 4))
+    let dump = stage.scratch.path("dump.png")
+    var plan = stage.mapPlan(dump: dump)
+    plan.program = ["sh", "-c", "test -e /proc/self/fd/$ZCOPY_FD && exit 7"]
+    let failure = try map(
+      stage, daemon, plan, .described(request), geometry: request.geometry
+    ).join()
+    #expect(failure as? ExitCode == ExitCode(7))
+    #expect(try stage.events(stage.mapOutput) == ["mapped", "contents", "exec", "released"])
+    let read = try PNG.read(from: dump, as: .xr24) { _, _ in }
+    #expect((read.width, read.height) == (8, 4))
+    try shared.withdraw()
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("leaves a persistent buffer, which unmap and wait end")
+  func persistent() throws {
+    let stage = try Stage()
+    let daemon = try TestDaemon(in: stage.backend)
+    let shared = try SharedBuffer(byteCount: 8192, peer: stage.backend.id, xen: stage.guest.xen)
+    let request = MapRequest(
+      domain: stage.guest.id, directory: shared.directory, byteCount: 8192)
+    #expect(
+      try map(stage, daemon, stage.mapPlan(), .described(request), isPersistent: true).join()
+        == nil)
+    #expect(try stage.events(stage.mapOutput) == ["mapped"])
+    let connection = try daemon.connect()
+    let entry = BufferEntry(try #require(try connection.list().first))
+    #expect(try stage.mapOutput.objects.first?["id"] == .string(entry.id.description))
+    #expect(entry.isPersistent)
+    #expect(entry.state == "live")
+    try connection.unmap(entry.id)
+    try connection.wait(entry.id, seconds: nil)
+    #expect(try connection.list().isEmpty)
+    try shared.withdraw()
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("that holds a buffer ends by a signal, by its owner's end, and by the end of its domain")
+  func ends() throws {
+    for (end, reason) in [("signal", "signal"), ("owner", "owner-closing"), ("domain", "domain-gone")]
+    {
+      let stage = try Stage()
+      let daemon = try TestDaemon(in: stage.backend)
+      let share = try stage.share(stage.sharePlan(.empty, 8192))
+      try stage.awaitPublication()
+      let session = try map(stage, daemon, stage.mapPlan())
+      try stage.await("peer-mapped", stage.shareOutput)
+      try stage.await("mapped", stage.mapOutput)
+      switch end {
+      case "signal": session.signal(SIGINT)
+      case "owner": share.signal(SIGTERM)
+      default: stage.guest.destroy()
+      }
+      #expect(session.join() == nil)
+      #expect(try stage.reason == reason)
+      if end != "owner" { share.signal(SIGTERM) }
+      _ = share.join()
+      daemon.end()
+      #expect(stage.backend.census.activeMaps == 0)
+      #expect(stage.machine.liveDmaBufs == 0)
+    }
+  }
+
+  @Test("says when the daemon ends in the middle, and leaves nothing open")
+  func daemonEnds() throws {
+    let stage = try Stage()
+    let daemon = try TestDaemon(in: stage.backend)
+    let share = try stage.share(stage.sharePlan(.empty, 8192))
+    try stage.awaitPublication()
+    let session = try map(stage, daemon, stage.mapPlan())
+    try stage.await("mapped", stage.mapOutput)
+    daemon.end()
+    let failure = Failure(try #require(session.join()))
+    #expect(failure.description.contains("xen-zcopyd has closed the connection"))
+    #expect(failure.code == .unavailable)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("is refused in one line by the daemon, with its reason")
+  func refused() throws {
+    let stage = try Stage()
+    let daemon = try TestDaemon(in: stage.backend) { $0.defaults.operations = [] }
+    let request = MapRequest(
+      domain: stage.guest.id, directory: GrantReference(rawValue: 8), byteCount: 8192)
+    let failure = Failure(
+      try #require(map(stage, daemon, stage.mapPlan(), .described(request)).join()))
+    #expect(failure.description.contains("may not map buffers of domain \(stage.guest.id)"))
+    #expect(failure.code == .failure)
+    #expect(try stage.events(stage.mapOutput).isEmpty)
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("exits with 75 if a process still holds the buffer at the end, and says so")
+  func late() throws {
+    let stage = try Stage()
+    let daemon = try TestDaemon(in: stage.backend)
+    let share = try stage.share(stage.sharePlan(.empty, 8192))
+    try stage.awaitPublication()
+    var plan = stage.mapPlan()
+    plan.releaseTimeout = .zero
+    let session = try map(stage, daemon, plan)
+    let held = try stage.mappedFile().duplicate()
+    session.signal(SIGTERM)
+    let failure = Failure(try #require(session.join()))
+    #expect(failure.description.contains("is not released after 0 ms"))
+    #expect(failure.code == .tryAgain)
+    try held.close()
+    try stage.await("peer-released", stage.shareOutput)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+}
