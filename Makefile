@@ -3,7 +3,10 @@
 SWIFT ?= swift
 PREFIX ?= /usr/local
 # Fully static executables: they run in any dom0 and in any guest, with nothing else installed there.
-STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .build-static
+# Small: nothing in them that is not used, or is there twice, or finds the way of exceptions, which nothing throws.
+STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .build-static $(SMALL)
+SMALL = $(addprefix -Xswiftc ,-Xfrontend -disable-reflection-metadata \
+  -use-ld=lld) $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/without-unwinding.ld)
 BIN = .build/lab/bin
 # The C client, which needs no Swift: what it is built with, and where.
 VERSION = 0.1.0
