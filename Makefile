@@ -17,7 +17,7 @@ CLIENT_HEADERS = Sources/libxenzcopy/include/xenzcopy.h Sources/CZcopy/include/x
 LIBDIR ?= $(PREFIX)/lib
 SOURCES = $(shell find Sources Benchmarks -name '*.swift' -o -name '*.c' -o -name '*.h' 2>/dev/null) Package.swift
 
-.PHONY: all demo test unit test-sanitize lint smoke contract dma-buf devices matrix soak bench kernel-check static client install \
+.PHONY: all demo test unit test-sanitize lint smoke contract dma-buf devices matrix soak bench xen-ci kernel-check static client install \
   install-client deb clean require help
 
 all: require ## Build the command and the libraries
@@ -62,6 +62,9 @@ soak: static ## 10,000 cycles of mapping and sharing, one in ten interrupted by 
 	$(STATIC) --product xen-zcopy-soak
 	install .build-static/release/xen-zcopy-soak $(BIN)/
 	lab/run soak
+
+xen-ci: static ## The smoke scenario as Xen's own CI would run it, by configs/xen-ci
+	lab/xen-ci
 
 kernel-check: require ## Build xen-gntdev for the kernels of Debian 12 and 13, as dkms does there
 	kernel/check

@@ -62,13 +62,18 @@ machine_linux() {
   echo "$words"
 }
 
+# machine_settings: what dom0 is told of the run.
+machine_settings() {
+  printf '%s=%q\n' scenario "$scenario" variant "$variant" dom0 "$dom0" gntdev "$gntdev" dom0_modules "$dom0_modules" \
+    keep "$keep" \
+    guest_cmdline "$(machine_linux) $guest_options" >"$run/host/settings"
+}
+
 # machine_start: power on.
 machine_start() {
   local xen linux
   linux=$(machine_linux)
-  printf '%s=%q\n' scenario "$scenario" variant "$variant" dom0 "$dom0" gntdev "$gntdev" dom0_modules "$dom0_modules" \
-    keep "$keep" \
-    guest_cmdline "$linux $guest_options" >"$run/host/settings"
+  machine_settings
   linux+=" $dom0_options"
   # Nested virtualization either way: PVH domains need SVM or VMX.
   local processor=(-accel kvm -cpu host)
