@@ -7,6 +7,7 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyService
 
 @testable import xen_zcopy
 
