@@ -1,12 +1,11 @@
 import ArgumentParser
-import Glibc
-import ZcopyBackend
 
 /// `xen-zcopy events`.
 struct EventsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "events",
-    abstract: "Print what happens to the buffers of xen-zcopyd, a line each, until SIGINT or SIGTERM.",
+    abstract:
+      "Print what happens to the buffers of xen-zcopyd, a line each, until SIGINT or SIGTERM.",
     discussion: """
       frame: the owner has drawn one. frame-used: the peer is done with one of ours. peer-mapped, peer-gone: the other side has \
       mapped a buffer of ours, or has ended or let go. owner-closing: the owner wants its buffer back. released: nobody holds \
@@ -20,15 +19,7 @@ struct EventsCommand: ParsableCommand {
 
   func run() throws {
     try withDaemon("get events") { daemon in
-      let loop = try EventLoop()
-      var isEnding = false
-      try loop.onSignals([SIGINT, SIGTERM]) { _ in isEnding = true }
-      try daemon.subscribe(domain: try domain?.number(common))
-      try loop.onReadable(daemon.fileDescriptor) {}
-      while !isEnding {
-        while let event = try daemon.nextEvent() { DaemonEvent(event).report(to: common.output) }
-        try loop.turn(waiting: -1)
-      }
+      try EventsSession(daemon, output: common.output).run(domain: try domain?.number(common))
     }
   }
 }

@@ -32,5 +32,6 @@ private func shortened(_ ids: [BufferIdentifier]) -> [BufferIdentifier: String] 
     length += 4
   }
   return Dictionary(
-    ids.map { ($0, String($0.description.prefix(length))) }, uniquingKeysWith: { first, _ in first })
+    ids.map { ($0, String($0.description.prefix(length))) }, uniquingKeysWith: { first, _ in first }
+  )
 }

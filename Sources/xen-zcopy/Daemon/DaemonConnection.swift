@@ -49,7 +49,9 @@ final class DaemonConnection {
 
   /// The status of a call, or what went wrong with it.
   @discardableResult
-  private func check(_ status: Int32, _ what: @autoclosure () -> String) throws(DaemonError) -> Int32 {
+  private func check(_ status: Int32, _ what: @autoclosure () -> String) throws(DaemonError)
+    -> Int32
+  {
     guard status < 0 else { return status }
     let error = Errno(rawValue: Glibc.errno)
     var code: UInt32 = 0

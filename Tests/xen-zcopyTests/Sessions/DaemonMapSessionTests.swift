@@ -125,8 +125,9 @@ struct DaemonMapSessionTests {
 
   @Test("that holds a buffer ends by a signal, by its owner's end, and by the end of its domain")
   func ends() throws {
-    for (end, reason) in [("signal", "signal"), ("owner", "owner-closing"), ("domain", "domain-gone")]
-    {
+    for (end, reason) in [
+      ("signal", "signal"), ("owner", "owner-closing"), ("domain", "domain-gone"),
+    ] {
       let stage = try Stage()
       let daemon = try TestDaemon(in: stage.backend)
       let share = try stage.share(stage.sharePlan(.empty, 8192))

@@ -1,0 +1,32 @@
+import Glibc
+import ZcopyBackend
+
+/// One run of `events`.
+final class EventsSession {
+  private let daemon: DaemonConnection
+  private let output: Output
+  private let loop: EventLoop
+  private var isEnding = false
+
+  init(_ daemon: DaemonConnection, output: Output) throws {
+    self.daemon = daemon
+    self.output = output
+    loop = try EventLoop()
+    try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] _ in isEnding = true }
+  }
+
+  /// Prints events until a signal.
+  ///
+  /// - Parameter domain: of this domain only; nil for all.
+  /// - Throws: `DaemonError` when the daemon ends.
+  func run(domain: UInt32?) throws {
+    try daemon.subscribe(domain: domain)
+    // Who starts this from a script knows from here on that nothing is missed.
+    output.report("subscribed", nil)
+    try loop.onReadable(daemon.fileDescriptor) {}
+    while !isEnding {
+      while let event = try daemon.nextEvent() { DaemonEvent(event).report(to: output) }
+      try loop.turn(waiting: -1)
+    }
+  }
+}

@@ -1,0 +1,160 @@
+import CZcopy
+import Glibc
+import Picture
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import xen_zcopy
+
+/// `share` with a buffer of xen-zcopyd, which runs in the domain that shares.
+@Suite("A session of share through the daemon")
+struct DaemonShareSessionTests {
+  private func share(
+    _ stage: Stage, _ daemon: TestDaemon, _ plan: ShareSession.Plan, isPersistent: Bool = false
+  ) throws -> Worker {
+    let (socket, linux) = (daemon.socket, stage.guest.linux)
+    let output = stage.shareOutput.output(json: true)
+    return try Worker {
+      try DaemonShareSession(
+        plan, isPersistent: isPersistent, daemon: try DaemonConnection(path: socket), linux: linux,
+        output: output
+      ).run()
+    }
+  }
+
+  private func plan(
+    _ stage: Stage, _ source: BufferSource, _ byteCount: Int, frames: Int? = nil,
+    name: String? = "screen"
+  ) -> ShareSession.Plan {
+    var plan = stage.sharePlan(source, byteCount, frames: frames, name: name)
+    plan.memory = .udmabuf
+    return plan
+  }
+
+  @Test("publishes what a file holds, from memory that was filled before")
+  func file() throws {
+    let stage = try Stage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.guest)
+    let contents = (0..<9001).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+    let file = try stage.scratch.write(contents, to: "contents")
+    let session = try share(
+      stage, daemon, plan(stage, .raw(path: file, byteCount: contents.count), contents.count))
+    try stage.awaitPublication()
+    let dump = stage.scratch.path("dump")
+    #expect(try stage.map(stage.mapPlan(dump: dump)).join() == nil)
+    #expect(try bytes(of: dump) == contents)
+    try stage.await("peer-released", stage.shareOutput)
+    session.signal(SIGTERM)
+    #expect(session.join() == nil)
+    let events = try stage.events(stage.shareOutput)
+    #expect(events.first == "shared")
+    #expect(events.last == "unshared")
+    #expect(try stage.shareOutput.objects.first?["memory"] == .string("udmabuf"))
+    #expect(try stage.shareOutput.objects.first?["path"] == .string(stage.path))
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("draws frame after frame as the peer uses them, and ends after the last")
+  func frames() throws {
+    let stage = try Stage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.guest)
+    let session = try share(
+      stage, daemon, plan(stage, .pattern(.counting, byteCount: 9000), 9000, frames: 10))
+    try stage.awaitPublication()
+    let map = try stage.map(stage.mapPlan(verify: .counting, follows: true))
+    #expect(map.join() == nil)
+    #expect(session.join() == nil)
+    #expect(try stage.frames(stage.mapOutput).last == 10)
+    #expect(try stage.frames(stage.shareOutput) == Array(2...10))
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("takes what the peer has drawn")
+  func contents() throws {
+    let stage = try Stage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.guest)
+    var plan = plan(stage, .empty, 8192)
+    plan.contents = ContentsWriter(path: nil, pattern: .counting)
+    let session = try share(stage, daemon, plan)
+    try stage.awaitPublication()
+    try stage.await("shared", stage.shareOutput)
+    var drawing = stage.mapPlan()
+    drawing.drawing = .pattern(.counting, byteCount: .max)
+    #expect(try stage.map(drawing).join() == nil)
+    try stage.await("contents", stage.shareOutput)
+    session.signal(SIGTERM)
+    #expect(session.join() == nil)
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test(
+    "fills memory of the daemon's where nobody knows of it yet, and leaves it if it is persistent")
+  func persistent() throws {
+    let stage = try Stage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.guest)
+    let session = try share(
+      stage, daemon, plan(stage, .pattern(.counting, byteCount: 8192), 8192, name: nil),
+      isPersistent: true)
+    #expect(session.join() == nil)
+    let directory = try stage.number("directory", of: "shared", stage.shareOutput)
+    let request = MapRequest(
+      domain: stage.guest.id, directory: GrantReference(rawValue: UInt32(directory)),
+      byteCount: 8192)
+    let mapped = try stage.mapper(stage.mapPlan(verify: .counting)) { session in
+      try session.run(request, limits: BufferLimits())
+    }
+    #expect(mapped.join() == nil)
+    let connection = try daemon.connect()
+    let entry = BufferEntry(try #require(try connection.list().first))
+    #expect(entry.mechanism == "udmabuf")
+    try connection.unshare(entry.id)
+    try connection.wait(entry.id, seconds: nil)
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("ends with the domain of its peer")
+  func domainGone() throws {
+    let stage = try Stage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.guest)
+    let session = try share(stage, daemon, plan(stage, .empty, 8192))
+    try stage.await("shared", stage.shareOutput)
+    stage.backend.destroy()
+    #expect(session.join() == nil)
+    #expect(try stage.events(stage.shareOutput) == ["shared", "domain-gone", "unshared"])
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("says when the daemon ends in the middle, and leaves nothing open")
+  func daemonEnds() throws {
+    let stage = try Stage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.guest)
+    let session = try share(stage, daemon, plan(stage, .empty, 8192))
+    try stage.await("shared", stage.shareOutput)
+    daemon.end()
+    let failure = Failure(try #require(session.join()))
+    #expect(failure.description.contains("xen-zcopyd has closed the connection"))
+    #expect(failure.code == .unavailable)
+    try stage.expectNothingLeft()
+  }
+
+  @Test("cannot share dma-bufs out of a PV guest, and says so by the daemon's code")
+  func unsupported() throws {
+    let stage = try Stage(isReversed: false)
+    let guest = try stage.machine.addDomain(kind: .pv)
+    let daemon = try TestDaemon(in: guest)
+    var plan = plan(stage, .empty, 8192, name: nil)
+    plan.memory = nil
+    let error = try #require(share(stage, daemon, plan).join() as? DaemonError)
+    #expect(error.code == XEN_ZCOPYD_E_UNSUPPORTED)
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+}
