@@ -126,7 +126,7 @@ struct DaemonCommandTests {
     let (first, second) = (buffers.ids[0].description, buffers.ids[1].description)
     #expect(try buffers.refusal("unshare \(first)").line.contains("use UNMAP"))
     let timeout = try buffers.refusal("wait \(first) --timeout 0")
-    #expect(timeout.line.contains("is not released after 0 ms: it is in use"))
+    #expect(timeout.line.contains("is not released in time: it is in use"))
     #expect(timeout.code == 75)
     #expect(try buffers.objects("unmap \(first)").first?["event"] == .string("unmapped"))
     #expect(try buffers.objects("wait \(first)").first?["event"] == .string("released"))
@@ -211,15 +211,16 @@ struct DaemonCommandTests {
     }
   }
 
-  @Test("is refused by a daemon that does not take its user")
-  func otherUser() throws {
-    let buffers = try Buffers(0)
-    let daemon = try TestDaemon(in: buffers.backend) { $0.defaults.users = [] }
-    // Root may do everything.
-    guard getuid() != 0 else { return }
-    let result = try daemon.run("list")
-    #expect(result.code == 1)
-    #expect(result.error.contains("may not use xen-zcopyd"))
+  @Test("is refused in one line by a daemon that does not take it, and not done around it")
+  func notAdmitted() throws {
+    let machine = SimulatedMachine()
+    let daemon = try TestDaemon(in: try machine.addDomain()) { $0.maximumClients = 0 }
+    for line in ["list", "map --domain 1 --directory 8 --size 4096"] {
+      let result = try daemon.run(line)
+      #expect(result.code == 1, "\(line)")
+      #expect(result.error.contains("raise max-clients"), "\(result.error)")
+      #expect(result.error.split(separator: "\n").count == 1)
+    }
   }
 
   @Test("prints events as they come, until a signal or the daemon's end")
