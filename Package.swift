@@ -117,8 +117,8 @@ let package = Package(
     .testTarget(
       name: "ZcopyServiceTests",
       dependencies: [
-        "CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyService", logging,
-        system,
+        "CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyService",
+        "libxenzcopy", logging, system,
       ],
       swiftSettings: strict),
     .testTarget(

@@ -514,7 +514,7 @@ int xenzcopy_read(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, uint6
     struct stat file;
     if (call(handle, XEN_ZCOPYD_READ, &read, NULL, 0, -1) < 0) return -1;
     if (fstat(handle->descriptor, &file) < 0 || !S_ISREG(file.st_mode) || file.st_size < 0 ||
-        (uint64_t)file.st_size < length)
+        (uint64_t)file.st_size < offset || (uint64_t)file.st_size - offset < length)
         return end_wrong(handle);
     return take_descriptor(handle);
 }

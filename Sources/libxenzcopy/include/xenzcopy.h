@@ -138,8 +138,9 @@ int xenzcopy_refresh(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, ui
                      const struct xen_zcopyd_range *ranges, size_t count);
 
 /*
- * A copy of what a mapped buffer holds now, from `offset` on; `length` 0 stands for the rest. Returns the descriptor of a
- * memory file in which it begins at 0. pread(2) of it is always safe; look at its size before you map it.
+ * A copy of `length` bytes that a mapped buffer holds now, from `offset` on; 0 stands for the rest. Returns the descriptor of
+ * a memory file in which they have the same place, with zeros around. pread(2) of it is always safe; look at its size before
+ * you map it.
  */
 int xenzcopy_read(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, uint64_t offset, uint64_t length);
 
