@@ -60,8 +60,8 @@ struct MapCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Write the contents to a file, as a picture if it ends in .png, else raw.", valueName: "file")
-  )
+      "Write the contents to a file, as a picture if it ends in .png, else raw.", valueName: "file"),
+    completion: .file())
   var dump: String?
 
   @Option(
@@ -72,7 +72,8 @@ struct MapCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "Draw into the buffer: a test pattern (smpte or counting), or a PNG file.",
-      valueName: "pattern|file.png"))
+      valueName: "pattern|file.png"),
+    completion: .file())
   var draw: String?
 
   @Flag(help: "Go on with each frame that the owner announces (with --from).")

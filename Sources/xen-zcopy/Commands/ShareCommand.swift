@@ -34,7 +34,8 @@ struct ShareCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Fill it with a file: a picture if it ends in .png, else its bytes.", valueName: "file"))
+      "Fill it with a file: a picture if it ends in .png, else its bytes.", valueName: "file"),
+    completion: .file())
   var file: String?
 
   @Option(
@@ -77,7 +78,8 @@ struct ShareCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "Write what the peer has drawn to a file each time that it is done with a frame (with --publish).",
-      valueName: "file"))
+      valueName: "file"),
+    completion: .file())
   var dump: String?
 
   @Option(

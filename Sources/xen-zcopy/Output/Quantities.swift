@@ -29,9 +29,9 @@ enum Quantity {
   static func use(_ used: UInt64, of limit: UInt64, _ describe: (UInt64) -> String) -> String {
     guard limit > 0 else { return describe(used) }
     let share = Double(used) / Double(limit)
-    let marks = min(barWidth, Int((share * Double(barWidth)).rounded(.up)))
+    let marks = Int((min(share, 1) * Double(barWidth)).rounded(.up))
     let bar = String(repeating: "#", count: marks) + String(repeating: ".", count: barWidth - marks)
-    let percent = Int(clamping: Int64(min(share, 1e6) * 100))
+    let percent = Int(min(share, 1e6) * 100)
     return "[\(bar)] \(percent)% \(describe(used)) of \(describe(limit))"
   }
 

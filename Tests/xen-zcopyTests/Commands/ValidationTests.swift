@@ -21,6 +21,11 @@ struct ValidationTests {
     "that is good is taken",
     arguments: [
       "doctor", "doctor --json", "doctor --verbose",
+      "list", "list --domain guest --json", "describe abcd", "unmap 0123456789abcdef", "wait ABCD",
+      "wait abcd --timeout 0", "top --once", "stats --prometheus", "events --domain 1 --json",
+      "map --from x --direct", "map --from x --persistent --dump a",
+      "map --from x --draw smpte --direct",
+      "share --domain 0 --size 1 --persistent", "share --domain 0 --size 1 --direct",
       "map --from /local/domain/1/data/zcopy/screen", "map --from x --follow --verify counting",
       "map --domain 1 --directory 812 --size 8100K",
       "map --domain guest --directory 1 --size 1 --offset 0",
@@ -55,6 +60,24 @@ struct ValidationTests {
   @Test(
     "that is not says what is wrong with it",
     arguments: [
+      (
+        "map --from x --persistent --direct",
+        "--persistent needs xen-zcopyd, and --direct works without"
+      ),
+      (
+        "map --from x --persistent --draw smpte",
+        "--persistent needs xen-zcopyd, which does not serve --draw"
+      ),
+      (
+        "share --domain 0 --size 1 --persistent --memory gntalloc",
+        "--persistent needs xen-zcopyd, which does not serve --memory gntalloc"
+      ),
+      (
+        "map --from x --persistent --exec sh",
+        "--persistent exits at once: leave out what goes on"
+      ),
+      ("wait abcd --timeout 86401", "--timeout takes 0 to 86400 seconds"),
+      ("stats --prometheus --json", "--prometheus and --json exclude each other"),
       ("map", "give --from, or --domain and --size with --directory or --offer-directory"),
       (
         "map --domain 1",
