@@ -52,7 +52,11 @@ final class DaemonMapSession {
   func run(_ subject: Subject, geometry: PictureGeometry?) throws {
     do {
       try start(subject, geometry)
-      while end == nil { try loop.turn(waiting: -1) }
+      while end == nil {
+        // Calls keep events that come before their answers, and those make nothing readable.
+        try takeEvents()
+        if end == nil { try loop.turn(waiting: -1) }
+      }
     } catch {
       failure = error
     }
@@ -80,7 +84,7 @@ final class DaemonMapSession {
     isCopy = description.mechanism == XEN_ZCOPYD_MECHANISM_COPY
     request = try MapRequest(description, geometry: geometry)
     report(description, number)
-    try loop.onReadable(daemon.fileDescriptor) { [unowned self] in attempt { try takeEvents() } }
+    try loop.onReadable(daemon.fileDescriptor) {}
     if isPublished {
       // Its answer comes behind the frame that the owner has drawn so far.
       try daemon.subscribe(own: true)
@@ -170,8 +174,8 @@ final class DaemonMapSession {
       case XEN_ZCOPYD_EVENT_FRAME: try take(frame: event.frame, at: event.page)
       case XEN_ZCOPYD_EVENT_CLOSING: finishWith(.ownerClosing)
       case XEN_ZCOPYD_EVENT_PEER_GONE: finishWith(.ownerDied)
-      // Somebody else has given it back.
-      case XEN_ZCOPYD_EVENT_RELEASED: finishWith(.done)
+      // Somebody else has given it back, and this session still holds it.
+      case XEN_ZCOPYD_EVENT_RELEASED, XEN_ZCOPYD_EVENT_LATE: finishWith(.done)
       default: break
       }
     }
@@ -179,14 +183,20 @@ final class DaemonMapSession {
 
   /// Takes a frame, and has its owner told once no device reads it any more.
   private func take(frame: UInt32, at page: UInt32) throws {
-    guard let id, let request else { return }
-    if plan.follows || !hasTakenFrame {
-      hasTakenFrame = true
-      let data = try request.data(ofFrameAt: page)
-      if isCopy, isPublished { try daemon.refresh(id, data) }
-      try use(frame, data, id, request)
+    guard let id, let request, end == nil else { return }
+    do {
+      if plan.follows || !hasTakenFrame {
+        hasTakenFrame = true
+        let data = try request.data(ofFrameAt: page)
+        if isCopy, isPublished { try daemon.refresh(id, data) }
+        try use(frame, data, id, request)
+      }
+      if isPublished { try daemon.frame(id, frame) }
+    } catch let error as DaemonError where error.code == XEN_ZCOPYD_E_GONE {
+      // What ended it was told before, and is among the events that wait.
+      guard plan.contents.isNeeded else { return }
+      throw error
     }
-    if isPublished { try daemon.frame(id, frame) }
   }
 
   private func use(
@@ -229,16 +239,6 @@ final class DaemonMapSession {
   }
 
   private func finishWith(_ reason: MapSession.End) { end = end ?? reason }
-
-  /// Runs what a handler does; the first error ends the session.
-  private func attempt(_ body: () throws -> Void) {
-    do {
-      try body()
-    } catch {
-      failure = failure ?? error
-      finishWith(.done)
-    }
-  }
 
   /// Gives the buffer back, and waits until it is released.
   private func finish() throws {

@@ -53,7 +53,11 @@ final class DaemonShareSession {
   func run() throws {
     do {
       try start()
-      while !isEnding { try loop.turn(waiting: -1) }
+      while !isEnding {
+        // Calls keep events that come before their answers, and those make nothing readable.
+        try takeEvents()
+        if !isEnding { try loop.turn(waiting: -1) }
+      }
     } catch {
       failure = error
     }
@@ -84,14 +88,13 @@ final class DaemonShareSession {
     byteCount = plan.byteCount ?? Int(clamping: description.size)
     if own.lend({ _ in true }) != true { try fill(buffer) }
     let filled = clock.now
-    try loop.onReadable(daemon.fileDescriptor) { [unowned self] in attempt { try takeEvents() } }
+    try loop.onReadable(daemon.fileDescriptor) {}
     if plan.name != nil { try announce(id) }
     report(description, shared - start, filled - shared)
     if plan.frames != nil {
       try loop.every(plan.interval) { [unowned self] in attempt { try drawNext() } }
     }
     if !plan.program.isEmpty { try startProgram() }
-    try takeEvents()
     if isPersistent { isEnding = true }
   }
 
@@ -208,7 +211,7 @@ final class DaemonShareSession {
         output.report(
           "peer-released", "domain \(plan.peer) has released the buffer, or its process has ended")
       // Somebody else has ended it.
-      case XEN_ZCOPYD_EVENT_RELEASED: isEnding = true
+      case XEN_ZCOPYD_EVENT_RELEASED, XEN_ZCOPYD_EVENT_LATE: isEnding = true
       default: break
       }
     }
@@ -248,7 +251,7 @@ final class DaemonShareSession {
   // MARK: - Frames
 
   /// Tells the peer that there is a new frame.
-  private func announce(_ id: BufferIdentifier) throws {
+  private func announce(_ id: BufferIdentifier) throws(DaemonError) {
     frame = try daemon.frame(id)
     drawn += 1
     lastDrawn = .now
@@ -263,7 +266,15 @@ final class DaemonShareSession {
     // A local device that still reads is not drawn over, and not waited for.
     guard try isIdle(for: .write) else { return }
     try fill(buffer)
-    try announce(id)
+    do throws(DaemonError) {
+      try announce(id)
+    } catch {
+      // What ended it was told before, and is among the events that wait.
+      guard error.code == XEN_ZCOPYD_E_GONE || error.code == XEN_ZCOPYD_E_UNKNOWN else {
+        throw error
+      }
+      return
+    }
     output.report("frame", "frame \(frame)", ["frame": .number(Int(frame))])
   }
 

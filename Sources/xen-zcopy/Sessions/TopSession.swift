@@ -32,11 +32,15 @@ final class TopSession {
     try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] _ in isEnding = true }
     // Frames come too often to be drawn one by one: a second's look counts them.
     try daemon.subscribe(XEN_ZCOPYD_EVENTS & ~(XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED))
-    try loop.onReadable(daemon.fileDescriptor) { [unowned self] in attempt { try takeEvents() } }
+    try loop.onReadable(daemon.fileDescriptor) {}
     try loop.every(.seconds(1)) { [unowned self] in attempt { try show() } }
     if terminal.lend({ $0.takesKeys }) == true { try listenToKeys() }
     try show()
-    while !isEnding { try loop.turn(waiting: -1) }
+    while !isEnding {
+      // Calls keep events that come before their answers, and those make nothing readable.
+      try takeEvents()
+      try loop.turn(waiting: -1)
+    }
     if let failure { throw failure }
   }
 
@@ -52,8 +56,9 @@ final class TopSession {
   }
 
   private func takeEvents() throws {
-    while try daemon.nextEvent() != nil {}
-    guard !isOld else { return }
+    var count = 0
+    while try daemon.nextEvent() != nil { count += 1 }
+    guard count > 0, !isOld else { return }
     isOld = true
     // Many events that come together are one look.
     loop.after(.milliseconds(100)) { [weak self] in self?.attempt { try self?.show() } }
