@@ -5,8 +5,7 @@ PREFIX ?= /usr/local
 # Fully static executables: they run in any dom0 and in any guest, with nothing else installed there.
 # Small: nothing in them that is not used, or is there twice, or finds the way of exceptions, which nothing throws.
 STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .build-static $(SMALL)
-SMALL = $(addprefix -Xswiftc ,-Xfrontend -disable-reflection-metadata \
-  -use-ld=lld) $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/without-unwinding.ld)
+SMALL = -Xswiftc -use-ld=lld $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/without-unwinding.ld)
 BIN = .build/lab/bin
 # The C client, which needs no Swift: what it is built with, and where.
 VERSION = 0.1.0
@@ -15,10 +14,10 @@ CLIENT_CFLAGS = -std=c11 -O2 -g -Wall -Wextra -Wpedantic -Werror $(CFLAGS)
 CLIENT_INCLUDES = -ISources/libxenzcopy/include -ISources/CZcopy/include
 CLIENT_HEADERS = Sources/libxenzcopy/include/xenzcopy.h Sources/CZcopy/include/xen-zcopyd.h
 LIBDIR ?= $(PREFIX)/lib
-SOURCES = $(shell find Sources Benchmarks -name '*.swift' -o -name '*.c' -o -name '*.h' 2>/dev/null) Package.swift
+SOURCES = $(shell find Sources Benchmarks examples -name '*.swift' -o -name '*.c' -o -name '*.h' 2>/dev/null) Package.swift
 
-.PHONY: all demo test unit test-sanitize lint smoke contract dma-buf devices matrix soak bench xen-ci kernel-check static client install \
-  install-client deb clean require help
+.PHONY: all demo test unit test-sanitize lint smoke contract dma-buf devices daemon matrix soak bench xen-ci kernel-check static \
+  client install install-client deb clean require help
 
 all: require ## Build the command and the libraries
 	$(SWIFT) build
@@ -29,7 +28,7 @@ demo: static ## Both directions on real Xen: demo/guest.png is a guest's picture
 	@sed -nE 's/^# (mapped|shared)/\1/p' lab-results/demo/tap
 	@ls -1 demo/*.png
 
-test: lint unit smoke contract dma-buf devices matrix ## Everything: lint, unit tests, and these scenarios on real Xen
+test: lint unit smoke contract dma-buf devices daemon matrix ## Everything: lint, unit tests, and these scenarios on real Xen
 
 unit: require ## Build, with warnings as errors, and run the unit tests
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest
@@ -54,6 +53,9 @@ dma-buf: static ## What Linux does with dma-bufs, memory files and fences, in ea
 
 devices: static ## What devices see of shared buffers, and a guest that draws on a screen
 	lab/run devices
+
+daemon: static ## xen-zcopyd beside a backend in C: lists, upgrades, restarts, deaths
+	lab/run daemon
 
 matrix: static ## What works in each kind of backend domain, and whether doctor knows
 	lab/run matrix
@@ -82,6 +84,8 @@ $(BIN)/.stamp: $(SOURCES)
 	$(STATIC) --product xen-zcopy-contract
 	@mkdir -p $(BIN)
 	install $(addprefix .build-static/release/,xen-zcopy xen-zcopyd xen-zcopy-contract) $(BIN)/
+	$(CC) $(CLIENT_CFLAGS) $(CLIENT_INCLUDES) -static -s -o $(BIN)/backend examples/backend.c examples/import.c \
+	  Sources/libxenzcopy/xenzcopy.c
 	@touch $@
 
 client: $(CLIENT)/libxenzcopy.so $(CLIENT)/libxenzcopy.a $(CLIENT)/backend ## Build the C client, and its example, in .build/client

@@ -16,7 +16,10 @@ let strict: [SwiftSetting] = [
 
 /// The daemon's targets besides, whose size counts more than their speed: the kernel's work outweighs theirs.
 let small: [SwiftSetting] =
-  strict + [.unsafeFlags(["-Osize"], .when(configuration: .release))]
+  strict + [
+    .unsafeFlags(
+      ["-Osize", "-Xfrontend", "-disable-reflection-metadata"], .when(configuration: .release))
+  ]
 
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")

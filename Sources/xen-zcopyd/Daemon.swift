@@ -76,7 +76,9 @@ final class Daemon {
     if before?.ownsSocketFile == true { socketPath = path }
     let given = inherited.entries.first { !$0.name.hasPrefix(Successor.namePrefix) }?.descriptor
     if let socket = before?.listener ?? given { return try service.listen(on: socket) }
-    // SAFETY: the string lives for the call.
+    // As systemd does by RuntimeDirectory; what is in the way shows in the next call.
+    // SAFETY: the strings live for the calls.
+    _ = unsafe mkdir(FilePath(path).removingLastComponent().string, 0o755)
     let number = unsafe czcopy_listen(path, configuration.socketMode)
     guard number >= 0 else {
       throw Refusal(

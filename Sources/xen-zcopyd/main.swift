@@ -12,6 +12,15 @@ func fail(_ text: String, code: Int32) -> Never {
   exit(code)
 }
 
+/// Lets the process have as many descriptors as it may: two and more for each buffer.
+func raiseDescriptorLimit() {
+  var limit = rlimit()
+  // SAFETY: the calls write and read the structure.
+  guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+  limit.rlim_cur = limit.rlim_max
+  _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+}
+
 // A client that goes away, or a terminal, must not end the daemon.
 _ = signal(SIGPIPE, SIG_IGN)
 do {
@@ -27,6 +36,7 @@ do {
     print(
       isThere ? "\(path) is in order" : "there is no \(path): defaults hold")
   case .serve:
+    raiseDescriptorLimit()
     let configuration = try Configuration.load(options.configuration)
     try Daemon(options, configuration).run()
   }

@@ -1,0 +1,151 @@
+# The daemon: a display backend in C that knows nothing of Xen gets a guest's buffers from it. Its upgrade and its restart lose
+# nothing, and no guest notices; a death of the backend, the guest or the daemon leaves nothing.
+. /host/lib/dom0.sh
+plan 32
+
+size=8294400
+said() { wait_for 20 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
+# What a command prints, kept for who looks afterwards.
+logged() {
+  local log="/results/$1.log" status=0
+  shift
+  "$@" >"$log" 2>&1 || status=$?
+  [ $status = 0 ] || cat "$log"
+  return $status
+}
+descriptors() { ls "/proc/$(pidof xen-zcopyd)/fd" | wc -l; }
+listed() { xen-zcopy list --json >/results/list.json && [ "$(grep -c '"id"' /results/list.json)" = "$1" ]; }
+is_listed() { wait_for 5 listed "$1" || { cat /results/list.json; return 1; }; }
+ids() { xen-zcopy list --json | sed -n 's/.*"id":"\([0-9a-f]*\)".*/\1/p' | sort; }
+
+cat >/run/xen-zcopyd.conf <<'END'
+log-level = info
+release-deadline = 2s
+END
+check "the configuration is in order" logged check xen-zcopyd --check --config /run/xen-zcopyd.conf
+starts() { fd-store /run/notify xen-zcopyd --keep --config /run/xen-zcopyd.conf >>/results/daemon.log 2>&1 & manager=$!; }
+starts
+check "the daemon starts" said /results/daemon.log "^ready" || bail_out "no daemon"
+keep_grants
+
+guest_create front || bail_out "no guest"
+guest_start front screen xen-zcopy share --domain 0 --pattern smpte --publish screen
+guest_says front screen 30 "published at" || bail_out "the guest shares nothing"
+screen=/local/domain/$domid/data/zcopy/screen
+directory=$(xenstore-read "$screen/directory")
+
+# --- A backend in C ---------------------------------------------------------------
+
+trap '' PIPE
+# What it reads from this pipe is what its frontend wants.
+mkfifo /run/wants
+start_backend() {
+  : >/results/backend.log
+  backend --importer /dev/lab-importer "$domid" "$directory" $size 1920 1080 </run/wants >>/results/backend.log 2>&1 &
+  backend=$!
+  exec 7>/run/wants
+}
+start_backend
+check "the backend gets the guest's 1080p buffer, which is not copied" said /results/backend.log "2025 pages of domain $domid, not copied"
+check "and hands it to a device" said /results/backend.log "^imported"
+check "list shows the buffer" is_listed 1
+id=$(ids)
+describes() {
+  logged describe xen-zcopy describe "$id" && grep -q "$backend\|backend" /results/describe.log && grep -q dmabuf /results/describe.log
+}
+check "describe says by which mechanism, and who holds it" describes
+check "top shows it" sh -c "xen-zcopy top --once >/results/top.log && grep -q $(echo "$id" | cut -c1-8) /results/top.log"
+echo destroy >&7
+check "the backend lets go, and is told when nobody holds the buffer" said /results/backend.log "^destroyed"
+check "list shows nothing any more" is_listed 0
+exec 7>&-
+wait $backend
+
+# --- Contents and links -----------------------------------------------------------
+
+check "map through the daemon: the pixels are the guest's" \
+  logged pixels xen-zcopy map --from "$screen" --verify smpte --dump /results/daemon.png
+program='[ -n "$ZCOPY_FD" ] && readlink /proc/self/fd/$ZCOPY_FD'
+check "a program inherits the dma-buf" sh -c "xen-zcopy map --from $screen --exec sh -c '$program' | grep -q dmabuf"
+check "the guest is told of the release each time" wait_for 10 sh -c "grep -c 'has released' /results/front.screen.log | grep -qx 2"
+check "and by copy" logged copy xen-zcopy map --from "$screen" --mechanism copy --verify smpte --dump /results/copy.raw
+
+# A buffer of dom0, drawn into by the guest.
+xen-zcopy share --domain front --memory heap:system --width 1920 --height 1080 --publish canvas >/results/canvas.log 2>&1 &
+canvas=$!
+check "share through the daemon" said /results/canvas.log "published at"
+check "the guest draws into it" guest_run front 60 "xen-zcopy map --from /local/domain/0/data/zcopy/canvas --draw smpte"
+kill -INT $canvas
+wait $canvas
+check "and it is over when the peer has let go" is_listed 0
+
+# --- Upgrade and restart ----------------------------------------------------------
+
+start_backend
+said /results/backend.log "^mapped" || bail_out "the backend maps nothing"
+xen-zcopy map --from "$screen" >/results/held.log 2>&1 &
+held=$!
+said /results/held.log "^mapped" || bail_out "map holds nothing"
+is_listed 2
+ids >/results/ids.before
+peers() { guest_output front screen | grep -c "has ended\|has released\|has mapped"; }
+peers_before=$(peers)
+pid=$(pidof xen-zcopyd)
+kill -USR2 "$pid"
+upgraded() { [ "$(grep -c '^ready' /results/daemon.log)" = 2 ] && [ "$(pidof xen-zcopyd)" = "$pid" ]; }
+check "the program takes its own place" wait_for 10 upgraded
+same_ids() { ids >/results/ids.after && cmp /results/ids.before /results/ids.after; }
+check "with the same buffers" same_ids
+kill -TERM $manager
+restarted() { [ "$(grep -c '^ready' /results/daemon.log)" = 3 ] && [ "$(pidof xen-zcopyd)" != "$pid" ]; }
+check "the service manager starts it anew" wait_for 10 restarted
+check "with the same buffers too" same_ids
+unnoticed() { [ "$(peers)" = "$peers_before" ] || guest_output front screen; [ "$(peers)" = "$peers_before" ]; }
+check "the guest has noticed nothing" unnoticed
+check "nor have the clients" kill -0 $held $backend
+kill -INT $held
+wait $held
+status=$?
+check "what was mapped before is released after, and the guest is told" \
+  sh -c "[ $status = 0 ] && grep -q 'told its owner' /results/held.log"
+
+# --- Death ------------------------------------------------------------------------
+
+before=$(descriptors)
+kill -9 $backend
+exec 7>&-
+check "a backend that is killed leaves nothing" is_listed 0
+fewer() { [ "$(descriptors)" -lt "$before" ]; }
+check "and no descriptor in the daemon" wait_for 5 fewer
+status=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(pidof xen-zcopyd)/status")
+note "the daemon has $status KiB resident, $(descriptors) descriptors"
+
+xen-zcopy map --from "$screen" >/results/orphan.log 2>&1 &
+held=$!
+said /results/orphan.log "^mapped"
+kill -9 "$(pidof xen-zcopyd)"
+wait $held
+check "a daemon that is killed: its client says so and ends" grep -q "has closed the connection" /results/orphan.log
+check "and the guest learns that its peer has ended" guest_says front screen 10 "has ended without releasing"
+wait $manager
+starts
+started_again() { [ "$(grep -c '^ready' /results/daemon.log)" = 4 ]; }
+check "the next daemon takes the socket over" wait_for 10 started_again
+check "and serves" logged again xen-zcopy map --from "$screen" --verify smpte
+
+start_backend
+said /results/backend.log "^mapped"
+guest_destroy front
+check "a guest that is destroyed: the backend is told, and lets go" said /results/backend.log "^destroyed"
+wait $backend
+exec 7>&-
+
+# --- Nothing left -----------------------------------------------------------------
+
+kill -INT $manager
+wait $manager
+status=$?
+gone() { ! xl list | grep -qE "^(front|\(null\)) "; }
+nothing_left() { [ $status = 0 ] && [ ! -e /run/xen-zcopyd/socket ] && wait_for 10 gone; }
+check "the daemon ends, and nobody holds a page of the guest" nothing_left
+check "Xen's grant tables are as they were" grants_as_kept
