@@ -92,6 +92,11 @@ public struct Xen: Sendable {
   ///
   /// Neighbours in the memory of such a domain may lie apart in the machine; in any other, the hardware translates.
   public var isPV: Bool { platform.isPV }
+
+  /// What Xen lets this domain grant and map at the same time; nil where it does not tell, as in every domain but domain 0.
+  ///
+  /// The corresponding C function is `xenhypfs_read`, for `/params/gnttab_max_frames` and its like.
+  public func grantLimits() -> GrantLimits? { platform.grantLimits() }
 }
 
 /// Runs a platform call and tells its circumstances with its errno.

@@ -111,6 +111,15 @@ public struct SimulatedProcess: XenPlatform {
     return machine.change { $0.domains[index].kind == .pv }
   }
 
+  public func grantLimits() -> GrantLimits? {
+    // Xen tells its parameters domain 0 only.
+    guard domain == .dom0 else { return nil }
+    return machine.change { state in
+      let limits = state.domains[0].limits
+      return GrantLimits(grantFrames: limits.grantFrames, maptrackFrames: limits.maptrack / 256)
+    }
+  }
+
   public func openStore() throws(Errno) -> any XenStoreDriver {
     let (domain, id) = (domain, id)
     let (readiness, descriptor) = try Readiness.make()

@@ -23,6 +23,8 @@ public final class Service {
   let root: String
   var started: ContinuousClock.Instant
   let releases: ReleaseQueue
+  /// What Xen lets this domain grant and map, asked for once somebody wants to know.
+  lazy var grantLimits = xen.grantLimits()
   var configuration: Configuration
   var ledger = Ledger()
   var counters = Counters()

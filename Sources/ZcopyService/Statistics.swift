@@ -53,6 +53,8 @@ extension Service {
     all.uptime_ms = started.duration(to: clock.now).wholeMilliseconds
     all.clients = UInt32(clamping: connections.count)
     all.dropped_clients = droppedClients
+    all.grant_frames_max = UInt32(clamping: grantLimits?.grantFrames ?? 0)
+    all.maptrack_frames_max = UInt32(clamping: grantLimits?.maptrackFrames ?? 0)
     let each = domains.sorted { $0.key < $1.key }.map { domain, watched in
       var statistics = xen_zcopyd_stats()
       statistics.domain = UInt32(domain.rawValue)

@@ -353,10 +353,8 @@ struct xen_zcopyd_stats {
     uint64_t uptime_ms;      /* only for all together, as what follows */
     uint32_t clients;
     uint32_t dropped_clients;  /* by E_MESSAGE or E_SLOW */
-    uint32_t grant_frames;     /* of this domain's grant table: in use, as far as Xen tells; else 0 */
-    uint32_t grant_frames_max;
-    uint32_t maptrack_frames_max; /* of this domain: what it may map of others, in frames of 256 entries; 0 if unknown */
-    uint32_t reserved;
+    uint32_t grant_frames_max;    /* what this domain may grant, in frames of 512 pages; 0 where Xen does not tell */
+    uint32_t maptrack_frames_max; /* what it may map of others, in frames of 256 pages; 0 where Xen does not tell */
 };
 
 /* Why a request was not done (its number in the header), or why the connection ends (0 there). */
@@ -393,7 +391,7 @@ XEN_ZCOPYD_SIZE(xen_zcopyd_event, 48);
 XEN_ZCOPYD_SIZE(xen_zcopyd_frame, 40);
 XEN_ZCOPYD_SIZE(xen_zcopyd_counters, 104);
 XEN_ZCOPYD_SIZE(xen_zcopyd_limits, 24);
-XEN_ZCOPYD_SIZE(xen_zcopyd_stats, 184);
+XEN_ZCOPYD_SIZE(xen_zcopyd_stats, 176);
 XEN_ZCOPYD_SIZE(xen_zcopyd_error, 504);
 #undef XEN_ZCOPYD_SIZE
 

@@ -70,6 +70,8 @@ public struct SystemPlatform: XenPlatform {
   public func openStore() throws(Errno) -> any XenStoreDriver { try SystemStore() }
 
   public var isPV: Bool { OwnDomain.isPV }
+
+  public func grantLimits() -> GrantLimits? { HypervisorParameters.grantLimits(messages) }
 }
 
 /// Where a Xen library's messages go. Lives as long as any handle that was opened with it.

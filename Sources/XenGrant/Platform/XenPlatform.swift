@@ -23,6 +23,8 @@ public protocol XenPlatform: Sendable {
   func openStore() throws(Errno) -> any XenStoreDriver
   /// Whether this is a paravirtualised x86 domain. The kernel's word is `/sys/hypervisor/guest_type`.
   var isPV: Bool { get }
+  /// What Xen lets this domain grant and map, where it tells. The C call is `xenhypfs_read`.
+  func grantLimits() -> GrantLimits?
 }
 
 /// One open grant device. It closes when the last reference to it goes.

@@ -104,9 +104,6 @@ private struct Metric: Sendable {
       name: "clients_dropped_total",
       help: "Clients that were dropped for what they sent or did not read.", isCounter: true,
       value: { .whole(UInt64($0.dropped_clients)) }),
-    gauge("grant_frames", "Frames of this domain's grant table in use; 0 if unknown.") {
-      UInt64($0.grant_frames)
-    },
     gauge("grant_frames_max", "The most frames of this domain's grant table; 0 if unknown.") {
       UInt64($0.grant_frames_max)
     },

@@ -32,8 +32,15 @@ extension xen_zcopyd_stats {
       "\(clients) clients, \(dropped_clients) dropped",
       "\(counters.late) late releases",
     ]
-    if grant_frames_max > 0 { parts.append("grant frames \(grant_frames) of \(grant_frames_max)") }
-    if maptrack_frames_max > 0 { parts.append("maptrack frames at most \(maptrack_frames_max)") }
+    // Disks and network interfaces of guests use them too.
+    if maptrack_frames_max > 0 {
+      let pages = UInt64(maptrack_frames_max) * 256
+      parts.append("maps \(counters.mapped_bytes / 4096) of the \(pages) pages that Xen allows")
+    }
+    if grant_frames_max > 0 {
+      let pages = UInt64(grant_frames_max) * 512
+      parts.append("grants \(counters.shared_bytes / 4096) of \(pages)")
+    }
     return parts.joined(separator: "; ")
   }
 
@@ -78,7 +85,6 @@ extension xen_zcopyd_stats {
     fields["uptime_ms"] = number(uptime_ms)
     fields["clients"] = number(UInt64(clients))
     fields["dropped_clients"] = number(UInt64(dropped_clients))
-    fields["grant_frames"] = number(UInt64(grant_frames))
     fields["grant_frames_max"] = number(UInt64(grant_frames_max))
     fields["maptrack_frames_max"] = number(UInt64(maptrack_frames_max))
     return fields

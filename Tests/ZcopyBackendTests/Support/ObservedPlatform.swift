@@ -41,6 +41,7 @@ final class ObservedPlatform: XenPlatform {
   }
   func openStore() throws(Errno) -> any XenStoreDriver { try platform.openStore() }
   var isPV: Bool { platform.isPV }
+  func grantLimits() -> GrantLimits? { platform.grantLimits() }
 }
 
 /// A grant device that tells of each copy.
@@ -106,4 +107,5 @@ struct NoXen: XenPlatform {
   func adoptEventChannels(_: Int32) throws(Errno) -> any EventChannelDriver { throw errno }
   func openStore() throws(Errno) -> any XenStoreDriver { throw errno }
   var isPV: Bool { false }
+  func grantLimits() -> GrantLimits? { nil }
 }
