@@ -146,7 +146,7 @@ struct Stage {
     wait("a file is left") { ![backend, guest].contains { holdsFiles($0.census) } }
     for domain in [backend, guest] {
       let census = domain.census
-      #expect(census.openHandles == 0)
+      #expect(census.openHandles == 0, "domain \(domain.id)")
       #expect(census.grantsInUse == 0)
       #expect(census.activeMaps == 0)
       #expect(census.allocatedPages == 0)
