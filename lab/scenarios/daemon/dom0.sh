@@ -1,7 +1,7 @@
 # The daemon: a display backend in C that knows nothing of Xen gets a guest's buffers from it. Its upgrade and its restart lose
 # nothing, and no guest notices; a death of the backend, the guest or the daemon leaves nothing.
 . /host/lib/dom0.sh
-plan 32
+plan 33
 
 size=8294400
 said() { wait_for 20 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
@@ -54,6 +54,7 @@ describes() {
   logged describe xen-zcopy describe "$id" && grep -q "$backend\|backend" /results/describe.log && grep -q dmabuf /results/describe.log
 }
 check "describe says by which mechanism, and who holds it" describes
+check "stats say what Xen lets this domain map" sh -c "xen-zcopy stats >/results/stats.log && grep 'pages that Xen allows' /results/stats.log"
 check "top shows it" sh -c "xen-zcopy top --once >/results/top.log && grep -q $(echo "$id" | cut -c1-8) /results/top.log"
 echo destroy >&7
 check "the backend lets go, and is told when nobody holds the buffer" said /results/backend.log "^destroyed"
