@@ -209,7 +209,8 @@ extension Service {
   func onceIdle(_ buffer: Buffer, _ then: @escaping () -> Void) {
     guard let fences = try? buffer.mapped?.exportFences() else {
       // Before Linux 6.0 nobody tells.
-      return loop.after(.milliseconds(5), then)
+      loop.after(.milliseconds(5), then)
+      return
     }
     do throws(Errno) {
       try loop.onSignalled(fences, then)

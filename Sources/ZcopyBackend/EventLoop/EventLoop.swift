@@ -37,6 +37,7 @@ public final class EventLoop {
 
   // A struct: a closure in a tuple would be wrapped anew, with an allocation, each time that it is read from a list.
   private struct Delayed {
+    let number: UInt64
     let due: ContinuousClock.Instant
     let handler: Handler
   }
@@ -143,8 +144,14 @@ public final class EventLoop {
   /// Calls the handler once, after that time.
   ///
   /// Costs no descriptor, and cannot fail.
-  public func after(_ delay: Duration, _ handler: @escaping Handler) {
-    delayed.append(Delayed(due: clock.now + delay, handler: handler))
+  ///
+  /// - Returns: what ``remove(_:)`` takes, if the call is not wanted any more.
+  @discardableResult
+  public func after(_ delay: Duration, _ handler: @escaping Handler) -> Registration {
+    let number = nextNumber
+    nextNumber += 1
+    delayed.append(Delayed(number: number, due: clock.now + delay, handler: handler))
+    return Registration(number: number)
   }
 
   /// Calls the handler whenever that domain may have ended; `isGone` of the watch tells whether it has.
@@ -200,7 +207,10 @@ public final class EventLoop {
 
   /// Ends a registration, from inside of its handler too.
   public func remove(_ registration: Registration) {
-    guard let entry = entries.removeValue(forKey: registration.number) else { return }
+    guard let entry = entries.removeValue(forKey: registration.number) else {
+      delayed.removeAll { $0.number == registration.number }
+      return
+    }
     // An owner that has closed the descriptor has removed it by that. Its number may be another registration's by now,
     // which epoll would remove instead.
     if !entries.values.contains(where: { $0.descriptor == entry.descriptor }) {
@@ -242,12 +252,16 @@ public final class EventLoop {
     return milliseconds < 0 ? wait : min(milliseconds, wait)
   }
 
+  /// How many calls of ``after(_:_:)`` are still to be made.
+  public var delayedCalls: Int { delayed.count }
+
   private func callDelayed() {
     guard !delayed.isEmpty else { return }
     let now = clock.now
     // A handler may ask for another call, which comes behind those that are there, and is not for this turn.
     var count = delayed.count
-    while let index = soonest(among: count), delayed[index].due <= now {
+    // It may also take others away.
+    while let index = soonest(among: min(count, delayed.count)), delayed[index].due <= now {
       let entry = delayed.remove(at: index)
       count -= 1
       entry.handler()

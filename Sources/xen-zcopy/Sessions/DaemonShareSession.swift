@@ -231,9 +231,10 @@ final class DaemonShareSession {
     guard plan.contents.isNeeded, used == frame, buffer.lend({ _ in true }) == true else { return }
     // A local device that still writes is not waited for here.
     guard try isIdle(for: .read) else {
-      return loop.after(.milliseconds(5)) { [weak self] in
+      loop.after(.milliseconds(5)) { [weak self] in
         self?.attempt { try self?.takeContents(used) }
       }
+      return
     }
     let clock = ContinuousClock()
     let start = clock.now

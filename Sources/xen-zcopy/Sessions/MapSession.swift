@@ -303,7 +303,10 @@ final class MapSession {
       isAskingDevices = false
       attempt { try settle() }
     }
-    guard let fences = exportFences() else { return loop.after(.milliseconds(5), again) }
+    guard let fences = exportFences() else {
+      loop.after(.milliseconds(5), again)
+      return
+    }
     try loop.onSignalled(fences, again)
   }
 

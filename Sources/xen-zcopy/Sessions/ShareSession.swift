@@ -214,9 +214,10 @@ final class ShareSession {
     else { return }
     // A local device that still writes is not waited for here.
     guard try isIdle(for: .read) else {
-      return loop.after(.milliseconds(5)) { [weak self] in
+      loop.after(.milliseconds(5)) { [weak self] in
         self?.attempt { try self?.takeContents(frame) }
       }
+      return
     }
     let clock = ContinuousClock()
     let start = clock.now

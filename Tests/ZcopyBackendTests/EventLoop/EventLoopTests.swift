@@ -31,6 +31,25 @@ struct EventLoopTests {
     }
   }
 
+  @Test("A delayed call that is taken back is not made, from another one's handler too")
+  func takenBack() throws {
+    let loop = try EventLoop()
+    var calls: [Int] = []
+    let first = loop.after(.zero) { calls.append(1) }
+    var third: EventLoop.Registration?
+    loop.after(.zero) {
+      calls.append(2)
+      if let third { loop.remove(third) }
+    }
+    third = loop.after(.zero) { calls.append(3) }
+    loop.after(.zero) { calls.append(4) }
+    loop.remove(first)
+    #expect(loop.delayedCalls == 3)
+    for _ in 0..<3 { try loop.turn(waiting: 1) }
+    #expect(calls == [2, 4])
+    #expect(loop.delayedCalls == 0)
+  }
+
   @Test("calls back what is readable, as long as it is")
   func readable() throws {
     let loop = try EventLoop()
