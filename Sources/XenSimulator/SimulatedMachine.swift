@@ -17,7 +17,7 @@ public final class SimulatedMachine: Sendable {
   /// A machine without domains.
   public init() {}
 
-  /// Starts a domain. The first is domain 0; numbers count up and are not used again.
+  /// Starts a domain. The first is domain 0; numbers count up, and are used again only where that is asked for.
   ///
   /// - Parameters:
   ///   - kind: whether its memory is translated; a PV domain cannot make dma-bufs of foreign pages.
@@ -34,14 +34,17 @@ public final class SimulatedMachine: Sendable {
   ///   - heaps: the names of its dma-buf heaps.
   ///   - hasScatteredMemory: whether, in a PV domain, a heap's larger chunks lie apart in the machine: gntdev grants bounce
   ///     buffers then, or fails. Just after the boot of a PV domain 0 they do not.
-  /// - Throws: `Errno` if this machine cannot simulate another domain.
+  ///   - number: the number of a domain that has ended, which the new one gets; what was made with the old one's value sees
+  ///     the new one from then on. Xen gives it away once nobody maps the old one's pages any more.
+  /// - Throws: `Errno` if this machine cannot simulate another domain: EEXIST if there is a domain of that number, or
+  ///   something of it.
   @discardableResult
   public func addDomain(
     kind: DomainKind = .pvh, name: String? = nil, grantFrames: Int = 64,
     gntallocLimit: Int = 1024, gntdevLimit: Int = 65536, maptrack: Int = 262_144,
     hasDmaBuf: Bool = true, hasUdmabuf: Bool = true, mayOpenUdmabuf: Bool = true,
     udmabufLimit: Int = 64 << 20, udmabufListLimit: Int = 1024, heaps: [String] = ["system"],
-    hasScatteredMemory: Bool = false
+    hasScatteredMemory: Bool = false, reusing number: DomainID? = nil
   ) throws(Errno) -> SimulatedDomain {
     let limits = DomainLimits(
       grantFrames: grantFrames, gntallocLimit: gntallocLimit, gntdevLimit: gntdevLimit,
@@ -50,10 +53,14 @@ public final class SimulatedMachine: Sendable {
       udmabuf: hasUdmabuf ? UdmabufLimits(byteCount: udmabufLimit, pieces: udmabufListLimit) : nil,
       mayOpenUdmabuf: mayOpenUdmabuf, heaps: heaps)
     return try state.withLock { (state) throws(Errno) -> SimulatedDomain in
-      guard let number = UInt16(exactly: state.domains.count),
-        let id = DomainID(rawValue: number)
-      else { throw .noSpace }
-      state.domains.append(try DomainState(id: id, kind: kind, limits: limits))
+      let id: DomainID
+      if let number {
+        id = try state.reuse(number)
+        state.domains[Int(id.rawValue)] = try DomainState(id: id, kind: kind, limits: limits)
+      } else {
+        id = try state.newNumber()
+        state.domains.append(try DomainState(id: id, kind: kind, limits: limits))
+      }
       state.makeHome(of: id, name: name ?? "Domain-\(id)")
       let process = state.makeID()
       state.processes[process] = id

@@ -3,7 +3,7 @@ import XenGrant
 
 /// All that a simulated machine knows, behind one lock.
 struct MachineState: Sendable {
-  /// Index n is the domain n; numbers are not used twice.
+  /// Index n is the domain n.
   var domains: [DomainState] = []
   var processes: [Int: DomainID] = [:]
   var grantDevices: [HandleID: GrantDeviceState] = [:]
@@ -37,6 +37,25 @@ struct MachineState: Sendable {
     let index = Int(domain.rawValue)
     guard index < domains.count, domains[index].isAlive else { return nil }
     return index
+  }
+
+  /// The number of the next domain.
+  func newNumber() throws(Errno) -> DomainID {
+    guard let number = UInt16(exactly: domains.count), let id = DomainID(rawValue: number) else {
+      throw .noSpace
+    }
+    return id
+  }
+
+  /// A number that is free again.
+  ///
+  /// - Throws: EEXIST while the domain lives, or somebody still maps a page of it: Xen keeps the number so long.
+  func reuse(_ number: DomainID) throws(Errno) -> DomainID {
+    let index = Int(number.rawValue)
+    guard index < domains.count, !domains[index].isAlive, domains[index].grants.inUse == 0 else {
+      throw .fileExists
+    }
+    return number
   }
 
   /// Counts a call, and tells what the faults make of it.

@@ -92,8 +92,8 @@ extension MachineState {
     let own = StorePermissions(owner: domain)
     let nodes: [(String, String, StorePermissions)] = [
       (home, "", readable), ("\(home)/domid", "\(domain)", readable),
-      ("\(home)/name", name, readable), ("\(home)/device", "", readable),
-      ("\(home)/data", "", own),
+      ("\(home)/vm", "/vm/\(uuid())", readable), ("\(home)/name", name, readable),
+      ("\(home)/device", "", readable), ("\(home)/data", "", own),
     ]
     for (path, value, permissions) in nodes {
       // As dom0 only a path can be wrong, and these are not.
@@ -102,6 +102,12 @@ extension MachineState {
     }
     fire(store.takeChanges())
     fireSpecial("@introduceDomain")
+  }
+
+  /// A name that no other virtual machine has, in the form that the toolstack gives it.
+  private mutating func uuid() -> String {
+    let digits = String(makeID(), radix: 16)
+    return "00000000-0000-4000-8000-" + String(repeating: "0", count: 12 - digits.count) + digits
   }
 
   /// What the toolstack and xenstored do when a domain is gone.
