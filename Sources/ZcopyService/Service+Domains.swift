@@ -1,7 +1,12 @@
 import CZcopy
 import Logging
+import SystemPackage
 import XenGrant
 import ZcopyBackend
+
+#if canImport(Glibc)
+  import Glibc
+#endif
 
 /// A domain that has, or had, buffers here, until it ends.
 final class WatchedDomain {
@@ -29,18 +34,40 @@ final class WatchedDomain {
   deinit { loop.remove(registration) }
 
   func isGone() throws(XenError) -> Bool { try watch.isGone() }
+
+  /// Whether the loop is about to call for a look.
+  var isTold: Bool {
+    var entry = pollfd(fd: watch.fileDescriptor.rawValue, events: Int16(POLLIN), revents: 0)
+    // SAFETY: the shim writes one entry.
+    return unsafe czcopy_poll(&entry, 1, 0) > 0
+  }
 }
 
 extension Service {
   /// What XenStore calls a domain, if this domain may know.
-  func name(of domain: DomainID) -> String? { node("name", of: domain) }
+  func name(of domain: DomainID) -> String? { (try? node("name", of: domain)) ?? nil }
 
-  /// The domain's entry in XenStore's list of virtual machines, which has its UUID.
-  private func identity(of domain: DomainID) -> String? { node("vm", of: domain) }
+  /// The domain's entry in XenStore's list of virtual machines, which has its UUID; nil if this domain may not know.
+  ///
+  /// - Throws: `XenError` if XenStore does not answer, which says nothing about the domain.
+  private func identity(of domain: DomainID) throws(XenError) -> String? {
+    do throws(XenError) {
+      return try node("vm", of: domain)
+    } catch {
+      guard error.errno == .permissionDenied else { throw error }
+      return nil
+    }
+  }
 
-  private func node(_ name: String, of domain: DomainID) -> String? {
-    if store == nil { store = try? xen.openStore() }
-    return try? store?.readIfPresent("\(XenStore.home(of: domain))/\(name)")
+  private func node(_ name: String, of domain: DomainID) throws(XenError) -> String? {
+    if store == nil { store = try xen.openStore() }
+    do throws(XenError) {
+      return try store?.readIfPresent("\(XenStore.home(of: domain))/\(name)")
+    } catch {
+      // A connection that failed once is not asked again.
+      if error.errno != .permissionDenied { store = nil }
+      throw error
+    }
   }
 
   /// Watches a domain from its first buffer on.
@@ -55,7 +82,7 @@ extension Service {
         throw ServiceError(XEN_ZCOPYD_E_GONE, domain, "there is no domain \(domain)")
       }
       domains[domain] = try WatchedDomain(
-        name, identity(of: domain), configuration.rules(for: domain, named: name), watch, loop
+        name, try identity(of: domain), configuration.rules(for: domain, named: name), watch, loop
       ) { [unowned self] in look(at: domain) }
     } catch let error as ServiceError {
       throw error
@@ -66,13 +93,21 @@ extension Service {
     }
   }
 
+  /// Looks at a domain at once if XenStore has told something that nobody has looked at yet.
+  ///
+  /// To be called before its number is used for something new: a new guest may have got it.
+  func lookIfTold(at domain: DomainID) {
+    if domains[domain]?.isTold == true { look(at: domain) }
+  }
+
   /// Looks whether a domain is still there, and still the same.
   private func look(at domain: DomainID) {
     guard let watched = domains[domain] else { return }
     do throws(XenError) {
       // A number that has gone to a new guest in between is not gone; its virtual machine is another one then.
       let isGone = try watched.isGone()
-      if isGone || identity(of: domain) != watched.identity { domainEnded(domain) }
+      let isAnother = try identity(of: domain) != watched.identity
+      if isGone || isAnother { domainEnded(domain) }
     } catch {
       logger.error("\(error)", metadata: ["domain": "\(domain)"])
     }

@@ -155,6 +155,7 @@ extension Service {
     guard jobs[ObjectIdentifier(job)] != nil else { return }
     guard connections[job.request.connection] != nil else { return forget(job) }
     do throws(ServiceError) {
+      if let domain = buffers[job.buffer]?.domain { lookIfTold(at: domain) }
       guard let buffer = buffers[job.buffer], buffer.isLive else { throw .unknown(job.buffer) }
       // Devices that read the copy must be done with it before it changes.
       guard try isIdle(buffer) else {
@@ -170,7 +171,7 @@ extension Service {
       loop.after(.zero) { [weak self] in self?.work(on: job) }
     } catch {
       forget(job)
-      finish(job.request) { refuse(error, $0, $1) }
+      finish(job.request) { refuse(error, $0, $1, of: buffers[job.buffer]?.domain) }
     }
   }
 
@@ -181,7 +182,7 @@ extension Service {
     for job in jobs.values {
       let error = ServiceError(
         XEN_ZCOPYD_E_BUSY, nil, "xen-zcopyd is being started anew: ask once more")
-      finish(job.request) { refuse(error, $0, $1) }
+      finish(job.request) { refuse(error, $0, $1, of: buffers[job.buffer]?.domain) }
     }
     jobs = [:]
   }
@@ -204,6 +205,7 @@ extension Service {
   func read(
     _ id: BufferID, _ offset: UInt64, _ length: UInt64, _ number: UInt64, _ connection: Connection
   ) throws(ServiceError) {
+    if let domain = buffers[id]?.domain { lookIfTold(at: domain) }
     let buffer = try live(id, connection)
     guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else {
       throw ServiceError(
@@ -306,9 +308,10 @@ extension Service {
       logger.debug("released", metadata: buffer.metadata)
     }
     for waiting in buffer.waiting {
+      if let timer = waiting.timer { loop.remove(timer) }
       finish(waiting.request) { number, connection in
         if let error {
-          refuse(error, number, connection)
+          refuse(error, number, connection, of: buffer.domain)
         } else {
           acknowledge(XEN_ZCOPYD_WAIT, number, connection)
         }
@@ -344,19 +347,32 @@ extension Service {
 
   /// Answers a request when a buffer is released, or when the rest of its time is over.
   func wait(for buffer: Buffer, _ request: PendingRequest, rest: Duration?) {
-    buffer.waiting.append(WaitingRequest(request: request, due: rest.map { clock.now + $0 }))
+    let waiting = WaitingRequest(request, due: rest.map { clock.now + $0 })
+    buffer.waiting.append(waiting)
     guard let rest else { return }
-    loop.after(rest) { [weak self, weak buffer] in
-      guard let self, let buffer,
-        let index = buffer.waiting.firstIndex(where: { $0.request == request })
+    waiting.timer = loop.after(rest) { [weak self, weak buffer, weak waiting] in
+      guard let self, let buffer, let waiting,
+        let index = buffer.waiting.firstIndex(where: { $0 === waiting })
       else { return }
       buffer.waiting.remove(at: index)
       let why = buffer.isLive ? "it is in use" : "it is held by \(holders(of: buffer))"
       let error = ServiceError(
         XEN_ZCOPYD_E_TIMEOUT, buffer.domain,
         "buffer \(buffer.id) is not released in time: \(why)")
-      finish(request) { refuse(error, $0, $1) }
+      finish(request) { refuse(error, $0, $1, of: buffer.domain) }
     }
+  }
+
+  /// Forgets what a connection that has ended waited for: nothing of it may stay until a buffer is released, or a day is over.
+  func forgetWaiting(of connection: UInt64) {
+    for buffer in buffers.values {
+      buffer.waiting.removeAll { waiting in
+        guard waiting.request.connection == connection else { return false }
+        if let timer = waiting.timer { loop.remove(timer) }
+        return true
+      }
+    }
+    for job in jobs.values where job.request.connection == connection { forget(job) }
   }
 }
 

@@ -12,6 +12,7 @@ extension Service {
   func authorize(
     _ operation: Operation, _ domain: DomainID, _ connection: Connection
   ) throws(ServiceError) -> DomainRules {
+    lookIfTold(at: domain)
     let rules = rules(for: domain)
     guard rules.allows(operation, to: connection.credentials) else {
       throw ServiceError(

@@ -116,13 +116,15 @@ public final class Service {
   ///
   /// - Parameter socket: of type SOCK_SEQPACKET; the service's from now on.
   public func adopt(_ socket: FileDescriptor) {
-    let credentials: PeerCredentials
     do throws(Errno) {
-      credentials = try PeerCredentials(of: socket)
+      adopt(socket, try PeerCredentials(of: socket))
     } catch {
       try? socket.close()
-      return
     }
+  }
+
+  /// Takes a client of whom is known already who it is.
+  func adopt(_ socket: FileDescriptor, _ credentials: PeerCredentials) {
     lastConnection += 1
     let connection = Connection(lastConnection, socket, credentials)
     guard connections.count < configuration.maximumClients else {
@@ -191,23 +193,31 @@ public final class Service {
     _ bytes: RawSpan, _ files: inout Descriptors, _ connection: Connection
   ) {
     var number: UInt64 = 0
+    var domain: DomainID?
     do throws(ServiceError) {
       let message = try MessageReader(bytes)
       number = message.header.request
       let request = try Request(message)
-      count(domain(of: request)) { $0.requests += 1 }
+      domain = self.domain(of: request)
       guard files.count == request.descriptorCount else {
         throw .message("it has \(files.count) descriptors, and takes \(request.descriptorCount)")
       }
       try answer(request, number, &files, connection)
+      count(domain) { $0.requests += 1 }
     } catch {
-      refuse(error, number, connection)
+      // What was no request, or one with impossible numbers, was answered too.
+      count(domain) { $0.requests += 1 }
+      refuse(error, number, connection, of: domain)
     }
   }
 
   /// Tells a client why its request is not done.
-  func refuse(_ error: ServiceError, _ number: UInt64, _ connection: Connection) {
-    count(error.domain) {
+  ///
+  /// - Parameter domain: the domain that the request counts for, if one.
+  func refuse(
+    _ error: ServiceError, _ number: UInt64, _ connection: Connection, of domain: DomainID?
+  ) {
+    count(domain) {
       $0.refused += 1
       $0.limited += error.code == XEN_ZCOPYD_E_LIMIT ? 1 : 0
     }
@@ -236,6 +246,7 @@ public final class Service {
     if let registration = registrations.removeValue(forKey: connection.number) {
       loop.remove(registration)
     }
+    forgetWaiting(of: connection.number)
     releaseAll(of: connection.number)
   }
 

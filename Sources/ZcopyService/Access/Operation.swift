@@ -4,7 +4,7 @@ public enum Operation: String, CaseIterable, Sendable {
   case map
   /// Share buffers with a domain.
   case share
-  /// See the buffers of others with that domain: list, describe, open, wait and their events.
+  /// See the buffers of others with that domain: list, describe and their events.
   case list
   /// See counters and limits.
   case stats

@@ -105,9 +105,16 @@ struct BufferFacts: Equatable {
 }
 
 /// A WAIT, and when it is over at the latest.
-struct WaitingRequest {
+final class WaitingRequest {
   let request: PendingRequest
   let due: ContinuousClock.Instant?
+  /// What ends it then.
+  var timer: EventLoop.Registration?
+
+  init(_ request: PendingRequest, due: ContinuousClock.Instant?) {
+    self.request = request
+    self.due = due
+  }
 }
 
 /// A request whose reply is still to come.

@@ -50,8 +50,10 @@ final class Connection {
 
   /// The most that is kept for a client that does not read: a list of several thousand buffers, or as many events.
   static let mostBytes = 1 << 20
-  /// And in messages, whose descriptors count.
+  /// And in messages.
   static let mostMessages = 4096
+  /// And in descriptors, of which this process has few: with them go dma-bufs, and memory files that READ has filled.
+  static let mostFiles = 64
 
   /// Takes over a connection.
   init(_ number: UInt64, _ socket: FileDescriptor, _ credentials: PeerCredentials) {
@@ -141,6 +143,7 @@ final class Connection {
     }
     var copy: FileDescriptor?
     if let file {
+      guard outgoing.count(where: { $0.file != nil }) < Self.mostFiles else { return finish(.slow) }
       // The caller may close its own before this is sent.
       guard let own = try? file.duplicate() else { return finish(.lost(.tooManyOpenFiles)) }
       copy = own

@@ -1,3 +1,4 @@
+import CZcopy
 import DmaBuf
 import Logging
 import SystemPackage
@@ -33,8 +34,54 @@ final class Stage {
   }
 
   /// A client that has said HELLO.
-  func connect(greets: Bool = true) throws -> TestClient {
-    try TestClient(service, loop, greets: greets)
+  ///
+  /// - Parameter credentials: who it is; whoever runs the tests unless it is said.
+  func connect(as credentials: PeerCredentials? = nil, greets: Bool = true) throws -> TestClient {
+    try TestClient(service, loop, as: credentials, greets: greets)
+  }
+
+  /// A client of a buffer of the guest's that it has mapped.
+  func map(
+    _ shared: borrowing SharedBuffer, for client: TestClient,
+    by mechanism: UInt32 = XEN_ZCOPYD_MECHANISM_DMABUF, flags: UInt32 = 0
+  ) throws -> (xen_zcopyd_id, TestClient.Message) {
+    let (description, message) = try client.description(
+      TestClient.map(guest.id, shared.directory, size: shared.byteCount) {
+        $0.mechanism = mechanism
+        $0.flags = flags
+      })
+    #expect(description.mechanism == mechanism)
+    return (description.id, message)
+  }
+
+  /// Lets everything happen that is to be done now.
+  func settle() throws { for _ in 0..<30 { try loop.turn(waiting: 1) } }
+
+  /// Turns the loop until neither domain has anything of a buffer, and the service has none.
+  /// What the guest itself shares is not looked at.
+  func expectNothingLeft(_ sourceLocation: SourceLocation = #_sourceLocation) throws {
+    try wait("something is left: \(leftovers)") { leftovers.isEmpty }
+    #expect(leftovers.isEmpty, sourceLocation: sourceLocation)
+  }
+
+  /// What the service and domain 0 hold of buffers, in words.
+  var leftovers: [String] {
+    var census = Mirror(reflecting: backend.census).children.compactMap { child -> String? in
+      // Connections to XenStore and watches stay with the domains that are watched.
+      guard let label = child.label, let count = child.value as? Int, count != 0,
+        !["openHandles", "watches", "storeNodes", "ports"].contains(label)
+      else { return nil }
+      return "\(label): \(count)"
+    }
+    // Each domain that is watched has a connection to XenStore and an event channel device, and the service one for questions.
+    let handles =
+      backend.census.openHandles - 2 * service.domains.count - (service.store == nil ? 0 : 1)
+    if handles != 0 { census.append("handles: \(handles)") }
+    if backend.census.ports != 0 { census.append("ports: \(backend.census.ports)") }
+    if !service.buffers.isEmpty { census.append("buffers: \(service.buffers.count)") }
+    if service.ledger.usage != .none { census.append("ledger: \(service.ledger.usage)") }
+    if !service.jobs.isEmpty { census.append("jobs: \(service.jobs.count)") }
+    return census
   }
 
   /// A buffer of the guest's for domain 0.

@@ -46,6 +46,12 @@ final class TestClient {
       return try #require(structure)
     }
 
+    /// Closes its descriptors.
+    func closeFiles() {
+      for file in files { try? file.close() }
+      files = []
+    }
+
     /// Takes its descriptor, which is the caller's then.
     func takeFile() throws -> FileDescriptor {
       try #require(!files.isEmpty)
@@ -54,14 +60,20 @@ final class TestClient {
   }
 
   /// Connects to a service.
-  init(_ service: Service, _ loop: EventLoop, greets: Bool = true) throws {
+  ///
+  /// - Parameter credentials: who it is; whoever runs the tests unless it is said.
+  init(
+    _ service: Service, _ loop: EventLoop, as credentials: PeerCredentials? = nil,
+    greets: Bool = true
+  ) throws {
     var ends: [Int32] = [-1, -1]
     let type = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
     // SAFETY: the call writes two numbers.
     try #require(unsafe socketpair(AF_UNIX, type, 0, &ends) == 0)
     socket = FileDescriptor(rawValue: ends[0])
     self.loop = loop
-    service.adopt(FileDescriptor(rawValue: ends[1]))
+    let other = FileDescriptor(rawValue: ends[1])
+    if let credentials { service.adopt(other, credentials) } else { service.adopt(other) }
     guard greets else { return }
     let hello = try ask(Self.hello())
     #expect(try hello.load(xen_zcopyd_hello.self).version == XEN_ZCOPYD_VERSION)
@@ -69,19 +81,41 @@ final class TestClient {
 
   deinit { try? socket.close() }
 
+  /// How many messages have come that were not asked for.
+  var replies: Int {
+    drain()
+    return received.count
+  }
+
+  /// Whether the reply to a request has come already.
+  func hasReply(to request: UInt64) -> Bool {
+    drain()
+    return received.contains { (try? $0.header.request) == request }
+  }
+
+  /// Whether nothing has come that was not asked for.
+  var hasNothing: Bool {
+    drain()
+    return received.isEmpty
+  }
+
   /// Ends the connection, as a client does that ends or is killed.
   func close() { _ = shutdown(socket.rawValue, Int32(SHUT_RDWR)) }
 
   // MARK: - Sending
 
   /// Sends bytes as they are.
-  func send(_ bytes: [UInt8], _ files: [FileDescriptor] = []) {
+  ///
+  /// - Parameter errors: with what that may fail, beside the end of the connection.
+  func send(
+    _ bytes: [UInt8], _ files: [FileDescriptor] = [], expecting errors: [Int32] = []
+  ) {
     let numbers = files.map(\.rawValue)
     // SAFETY: both arrays are read while they are there.
     let status = unsafe bytes.withUnsafeBytes { bytes in
       unsafe czcopy_send(socket.rawValue, bytes.baseAddress, bytes.count, numbers, numbers.count)
     }
-    #expect(status == 0 || status == -EPIPE || status == -ECONNRESET)
+    #expect(([0, -EPIPE, -ECONNRESET] + errors).contains(status))
   }
 
   /// Sends a structure, with a number of its own and the right length.
@@ -130,12 +164,14 @@ final class TestClient {
 
   /// Turns the loop until a message is there for which this holds.
   func next(where isWanted: (xen_zcopyd_header) -> Bool = { _ in true }) throws -> Message {
+    try next { (message: Message) in isWanted(try message.header) }
+  }
+
+  private func next(_ isWanted: (Message) throws -> Bool) throws -> Message {
     let start = ContinuousClock.now
     while true {
       drain()
-      if let index = try received.firstIndex(where: { isWanted(try $0.header) }) {
-        return received.remove(at: index)
-      }
+      if let index = try received.firstIndex(where: isWanted) { return received.remove(at: index) }
       try #require(!isClosed, "the service has ended the connection")
       try #require(start.duration(to: .now) < .seconds(20), "no such message comes")
       try loop.turn(waiting: 10)
@@ -176,12 +212,12 @@ final class TestClient {
     return (try reply.load(xen_zcopyd_description.self), reply)
   }
 
-  /// The next event of those kinds.
+  /// The next event of those kinds; others stay.
   func event(_ kinds: UInt32 = XEN_ZCOPYD_EVENTS) throws -> xen_zcopyd_event {
-    while true {
-      let event = try next { $0.type == XEN_ZCOPYD_EVENT }.load(xen_zcopyd_event.self)
-      if event.event & kinds != 0 { return event }
-    }
+    try next { (message: Message) in
+      guard try message.header.type == XEN_ZCOPYD_EVENT else { return false }
+      return try message.load(xen_zcopyd_event.self).event & kinds != 0
+    }.load(xen_zcopyd_event.self)
   }
 
   /// Whether a message is there for which this holds, after what is to be done now is done.
@@ -206,9 +242,11 @@ final class TestClient {
 // MARK: - Requests
 
 extension TestClient {
-  static func hello(version: UInt32 = XEN_ZCOPYD_VERSION) -> (UInt32, xen_zcopyd_hello) {
+  static func hello(
+    version: UInt32 = XEN_ZCOPYD_VERSION, magic: UInt32 = XEN_ZCOPYD_MAGIC
+  ) -> (UInt32, xen_zcopyd_hello) {
     var hello = xen_zcopyd_hello()
-    hello.magic = XEN_ZCOPYD_MAGIC
+    hello.magic = magic
     hello.version = version
     return (XEN_ZCOPYD_HELLO, hello)
   }
@@ -301,11 +339,40 @@ extension TestClient {
     return (XEN_ZCOPYD_READ, read)
   }
 
-  /// All entries that LIST gives.
-  func list(domain: UInt32 = XEN_ZCOPYD_ANY_DOMAIN) throws -> [xen_zcopyd_list_entry] {
+  static func list(_ domain: UInt32 = XEN_ZCOPYD_ANY_DOMAIN) -> (UInt32, xen_zcopyd_list) {
     var list = xen_zcopyd_list()
     list.domain = domain
-    let number = send((XEN_ZCOPYD_LIST, list))
+    return (XEN_ZCOPYD_LIST, list)
+  }
+
+  static let stats = (XEN_ZCOPYD_STATS, xen_zcopyd_header())
+
+  /// All that STATS tells: of all domains together, then of each.
+  func statistics() throws -> [xen_zcopyd_stats] {
+    let number = send(Self.stats)
+    var all: [xen_zcopyd_stats] = []
+    while true {
+      let one = try next { $0.request == number }.load(xen_zcopyd_stats.self)
+      all.append(one)
+      if one.more == 0 { return all }
+    }
+  }
+
+  /// Sends a request whose reply says nothing but that it is done.
+  func done<Structure: BitwiseCopyable>(
+    _ message: (UInt32, Structure), followedBy rest: [UInt8] = []
+  ) throws {
+    let reply = try ask(message, followedBy: rest)
+    if try reply.header.type == XEN_ZCOPYD_ERROR {
+      Issue.record("refused: \(try error(in: reply))")
+    }
+    #expect(try reply.header.type == message.0 | XEN_ZCOPYD_REPLY)
+    #expect(reply.bytes.count == MemoryLayout<xen_zcopyd_header>.size)
+  }
+
+  /// All entries that LIST gives.
+  func list(domain: UInt32 = XEN_ZCOPYD_ANY_DOMAIN) throws -> [xen_zcopyd_list_entry] {
+    let number = send(Self.list(domain))
     var entries: [xen_zcopyd_list_entry] = []
     while true {
       let message = try next { $0.request == number }

@@ -1,0 +1,210 @@
+import CZcopy
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import ZcopyService
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+@Suite("A connection")
+struct ServiceConnectionTests {
+  @Test("begins with HELLO, to which the daemon says its version and process")
+  func hello() throws {
+    let stage = try Stage()
+    let client = try stage.connect(greets: false)
+    let reply = try client.ask(TestClient.hello()).load(xen_zcopyd_hello.self)
+    #expect(reply.magic == XEN_ZCOPYD_MAGIC)
+    #expect(reply.version == XEN_ZCOPYD_VERSION)
+    #expect(reply.process == UInt32(getpid()))
+    #expect(reply.header.length == 32)
+  }
+
+  @Test("ends when it begins otherwise, speaks another version, or has another magic number")
+  func badBeginnings() throws {
+    let stage = try Stage()
+    let early = try stage.connect(greets: false)
+    early.send(TestClient.list())
+    #expect(try early.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
+    let future = try stage.connect(greets: false)
+    future.send(TestClient.hello(version: 2))
+    let version = try #require(try future.ending())
+    #expect(version.code == XEN_ZCOPYD_E_VERSION)
+    #expect(version.text.contains("version 2"))
+    let other = try stage.connect(greets: false)
+    other.send(TestClient.hello(magic: 7))
+    #expect(try other.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
+    #expect(stage.service.connections.isEmpty)
+    #expect(stage.service.droppedClients == 3)
+  }
+
+  @Test("ends with what is no message, and is told why")
+  func noMessages() throws {
+    let stage = try Stage()
+    var messages: [[UInt8]] = [
+      [1], Array(repeating: 0, count: 16), Array(repeating: 0xff, count: 4096),
+    ]
+    // A type that there is not, a length that is not the message's, a text without an end, too many ranges, half a list.
+    messages.append(bytes(77, xen_zcopyd_header()))
+    messages.append(bytes(XEN_ZCOPYD_LIST, xen_zcopyd_list(), length: 23))
+    messages.append(bytes(XEN_ZCOPYD_LIST, xen_zcopyd_list()) + [0])
+    var published = xen_zcopyd_map_published()
+    // SAFETY: the field is written to its end.
+    unsafe withUnsafeMutableBytes(of: &published.path) { path in
+      for index in path.indices { unsafe path[index] = 0x61 }
+    }
+    messages.append(bytes(XEN_ZCOPYD_MAP_PUBLISHED, published))
+    var refresh = xen_zcopyd_refresh()
+    refresh.range_count = XEN_ZCOPYD_RANGES_MAX + 1
+    messages.append(bytes(XEN_ZCOPYD_REFRESH, refresh))
+    refresh.range_count = 2
+    messages.append(bytes(XEN_ZCOPYD_REFRESH, refresh) + Array(repeating: 0, count: 16))
+    var map = xen_zcopyd_map()
+    map.reference_count = .max
+    messages.append(bytes(XEN_ZCOPYD_MAP, map))
+    for message in messages {
+      let client = try stage.connect()
+      client.send(message)
+      let end = try #require(try client.ending())
+      #expect(end.code == XEN_ZCOPYD_E_MESSAGE, "\(end.text)")
+      #expect(end.text.hasPrefix("this is no message of xen-zcopyd's protocol: "))
+    }
+    #expect(stage.service.connections.isEmpty)
+  }
+
+  @Test("ends with a message that is too long")
+  func tooLong() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    client.send(Array(repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX) + 1))
+    let end = try #require(try client.ending())
+    #expect(end.code == XEN_ZCOPYD_E_MESSAGE)
+    #expect(end.text.contains("65536"))
+  }
+
+  @Test("ends with descriptors that a message should not have, and they are closed")
+  func extraDescriptors() throws {
+    let stage = try Stage()
+    for count in [1, 16] {
+      let client = try stage.connect()
+      let (reader, writer) = try FileDescriptor.pipe()
+      defer { try? reader.close() }
+      let files = (0..<count).map { _ in writer }
+      client.send(TestClient.list(), files: files)
+      try writer.close()
+      let end = try #require(try client.ending())
+      #expect(end.code == XEN_ZCOPYD_E_MESSAGE)
+      #expect(end.text.contains("descriptors"))
+      // The other end of the pipe is at its end once nobody has the one that was sent.
+      #expect(hasEnded(reader))
+    }
+  }
+
+  @Test("of a user whom the configuration does not admit is told so, and ends")
+  func strangers() throws {
+    let stage = try Stage()
+    let stranger = try stage.connect(
+      as: PeerCredentials(process: 9, user: 4711, groups: [4711]), greets: false)
+    let end = try #require(try stranger.ending())
+    #expect(end.code == XEN_ZCOPYD_E_PERMISSION)
+    #expect(end.text.contains("4711"))
+  }
+
+  @Test("is refused where there are as many as may be")
+  func tooMany() throws {
+    var configuration = Configuration.forTests
+    configuration.maximumClients = 2
+    let stage = try Stage(configuration)
+    let first = try stage.connect()
+    let second = try stage.connect()
+    let third = try stage.connect(greets: false)
+    let end = try #require(try third.ending())
+    #expect(end.code == XEN_ZCOPYD_E_LIMIT)
+    #expect(end.text.contains("max-clients"))
+    first.close()
+    try stage.settle()
+    _ = try stage.connect().list()
+    _ = try second.list()
+  }
+
+  @Test("whose client does not read is dropped at a bound, in bytes")
+  func doesNotRead() throws {
+    let stage = try Stage()
+    let lazy = try stage.connect()
+    let other = try stage.connect()
+    for number in 0..<20_000 where stage.service.connections.count == 2 {
+      if number % 8 == 7 { try stage.loop.turn(waiting: 0) }
+      lazy.send(
+        bytes(XEN_ZCOPYD_DESCRIBE, xen_zcopyd_buffer_request()), expecting: [-EAGAIN])
+      try stage.loop.turn(waiting: 0)
+    }
+    #expect(stage.service.connections.count == 1)
+    #expect(stage.service.droppedClients == 1)
+    #expect(try other.list().isEmpty)
+  }
+
+  @Test("whose client does not take descriptors is dropped before this process has none left")
+  func doesNotTakeDescriptors() throws {
+    let stage = try Stage()
+    let lazy = try stage.connect()
+    let shared = try stage.share(pages: 1)
+    let (id, message) = try stage.map(shared, for: lazy)
+    _ = message
+    for _ in 0..<2000 where stage.service.connections.count == 1 {
+      lazy.send(bytes(TestClient.read(id)), expecting: [-EAGAIN])
+      for _ in 0..<3 { try stage.loop.turn(waiting: 0) }
+      let kept = stage.service.connections.values.first?.backlog.count { $0.file != nil } ?? 0
+      #expect(kept <= Connection.mostFiles)
+    }
+    #expect(stage.service.connections.isEmpty)
+    #expect(stage.service.droppedClients == 1)
+  }
+
+  @Test("that takes its messages late gets all of them, with their descriptors, in their order")
+  func takesLate() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 1)
+    let (id, message) = try stage.map(shared, for: client)
+    _ = message
+    var numbers: [UInt64] = []
+    while stage.service.connections.values.first?.backlog.count != 40 {
+      numbers.append(client.send(TestClient.about(id, XEN_ZCOPYD_OPEN)))
+      for _ in 0..<3 { try stage.loop.turn(waiting: 0) }
+      try #require(numbers.count < 5000)
+    }
+    for number in numbers {
+      let reply = try client.next()
+      #expect(try reply.header.request == number)
+      #expect(reply.files.count == 1)
+    }
+    #expect(client.hasNothing)
+  }
+
+  private func hasEnded(_ reader: FileDescriptor) -> Bool {
+    var entry = pollfd(fd: reader.rawValue, events: Int16(POLLIN), revents: 0)
+    // SAFETY: poll writes one entry.
+    return unsafe poll(&entry, 1, 5000) == 1 && entry.revents & Int16(POLLHUP) != 0
+  }
+}
+
+/// A structure as a message, with its right length unless another is given.
+func bytes<Structure: BitwiseCopyable>(
+  _ type: UInt32, _ structure: Structure, length: Int? = nil
+) -> [UInt8] {
+  var message: [UInt8] = []
+  append(structure, to: &message)
+  var start: [UInt8] = []
+  append(
+    xen_zcopyd_header(type: type, length: UInt32(length ?? message.count), request: 99), to: &start)
+  message.replaceSubrange(0..<start.count, with: start)
+  return message
+}
+
+func bytes<Structure: BitwiseCopyable>(_ message: (UInt32, Structure)) -> [UInt8] {
+  bytes(message.0, message.1)
+}
