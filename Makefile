@@ -2,6 +2,7 @@
 
 SWIFT ?= swift
 PREFIX ?= /usr/local
+FUZZ_MESSAGES ?= 1000000
 # Fully static executables: they run in any dom0 and in any guest, with nothing else installed there.
 # Small: nothing in them that is not used, or is there twice, or finds the way of exceptions, which nothing throws.
 STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .build-static $(SMALL)
@@ -16,7 +17,7 @@ CLIENT_HEADERS = Sources/libxenzcopy/include/xenzcopy.h Sources/CZcopy/include/x
 LIBDIR ?= $(PREFIX)/lib
 SOURCES = $(shell find Sources Benchmarks examples -name '*.swift' -o -name '*.c' -o -name '*.h' 2>/dev/null) Package.swift
 
-.PHONY: all demo test unit test-sanitize lint smoke contract dma-buf devices daemon matrix soak bench xen-ci kernel-check static \
+.PHONY: all demo test unit test-sanitize fuzz lint smoke contract dma-buf devices daemon matrix soak bench xen-ci kernel-check static \
   client install install-client deb clean require help
 
 all: require ## Build the command and the libraries
@@ -33,7 +34,12 @@ test: lint unit smoke contract dma-buf devices daemon matrix ## Everything: lint
 unit: require ## Build, with warnings as errors, and run the unit tests
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest
 
-test-sanitize: require ## The unit tests under AddressSanitizer, and under ThreadSanitizer
+fuzz: require ## FUZZ_MESSAGES=1000000 mutated messages against the daemon's core, under AddressSanitizer; FUZZ_SEED repeats a run
+	$(SWIFT) build -c release --sanitize=address --scratch-path .build-fuzz --product xen-zcopyd-fuzz
+	ASAN_OPTIONS=quarantine_size_mb=16 LSAN_OPTIONS=suppressions=$(CURDIR)/scripts/leaks.supp SWIFT_BACKTRACE=enable=no \
+	  .build-fuzz/release/xen-zcopyd-fuzz $(FUZZ_MESSAGES) $(FUZZ_SEED)
+
+test-sanitize: require fuzz ## The unit tests under AddressSanitizer, and under ThreadSanitizer
 	LSAN_OPTIONS=suppressions=$(CURDIR)/scripts/leaks.supp SWIFT_BACKTRACE=enable=no \
 	  $(SWIFT) test --disable-xctest --sanitize=address --scratch-path .build-address
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest --sanitize=thread --scratch-path .build-thread
@@ -126,7 +132,7 @@ deb: static client ## Debian packages, in .build/deb
 	packaging/debian/build $(VERSION) $(BIN)
 
 clean: ## Remove what was built here; the lab's images stay in their cache
-	rm -rf .build .build-static .build-bench .build-address .build-thread lab-results demo
+	rm -rf .build .build-static .build-bench .build-address .build-thread .build-fuzz lab-results demo
 
 require:
 	@scripts/require

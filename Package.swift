@@ -85,6 +85,13 @@ let package = Package(
       name: "xen-zcopy-soak",
       dependencies: ["CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", logging, system],
       swiftSettings: strict),
+    .executableTarget(
+      name: "xen-zcopyd-fuzz",
+      dependencies: [
+        "CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyService", logging,
+        system,
+      ],
+      swiftSettings: strict),
     .target(
       name: "Picture", dependencies: ["CPNG", "ZcopyBackend", system], swiftSettings: strict),
     .executableTarget(
@@ -121,7 +128,7 @@ let package = Package(
       name: "ZcopyServiceTests",
       dependencies: [
         "CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyService",
-        "libxenzcopy", logging, system,
+        "libxenzcopy", "xen-zcopyd-fuzz", logging, system,
       ],
       swiftSettings: strict),
     .testTarget(

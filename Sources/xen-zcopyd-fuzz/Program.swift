@@ -1,0 +1,89 @@
+import CZcopy
+import SystemPackage
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Sends damaged messages to the daemon's core: `xen-zcopyd-fuzz [MESSAGES [SEED]]`.
+@main
+enum Program {
+  static func main() {
+    let arguments = CommandLine.arguments.dropFirst().map { UInt64($0) }
+    guard arguments.count <= 2, !arguments.contains(nil) else {
+      fail("usage: xen-zcopyd-fuzz [MESSAGES [SEED]]")
+    }
+    let messages = Int(clamping: arguments.first.flatMap { $0 } ?? 1_000_000)
+    let seed = (arguments.count > 1 ? arguments[1] : nil) ?? UInt64.random(in: 1...(.max))
+    print("\(messages) messages, seed \(seed)")
+    do {
+      try run(messages, seed: seed)
+    } catch {
+      fail("\(error)")
+    }
+  }
+
+  private static func run(_ messages: Int, seed: UInt64) throws {
+    let clock = ContinuousClock()
+    let start = clock.now
+    let before = Process.openDescriptors
+    var early = 0
+    var leftovers: [String] = []
+    do {
+      let fuzzer = try Fuzzer(seed: seed)
+      // What a run needs at all, and what ASan keeps back, is there after a part of it.
+      try fuzzer.run(messages: messages / 5)
+      early = Process.residentKiB
+      try fuzzer.run(messages: messages - messages / 5)
+      try fuzzer.finish()
+      let report = fuzzer.report
+      print(
+        "\(report.messages) sent, \(report.mutated) of them mutated, with \(report.descriptors) descriptors, over "
+          + "\(report.connections) connections; \(report.guests) guests")
+      print("replies by type: \(sorted(report.replies))")
+      print("errors by code: \(sorted(report.errors))")
+      leftovers = report.leftovers
+    }
+    let (after, late) = (Process.openDescriptors, Process.residentKiB)
+    print(
+      "\(start.duration(to: clock.now).components.seconds) s; \(before) descriptors before, \(after) after; "
+        + "\(early) KiB resident after a fifth, \(late) at the end")
+    if after != before { leftovers.append("\(after - before) descriptors are open still") }
+    if late > early + Process.growthKiB { leftovers.append("it has grown by \(late - early) KiB") }
+    guard leftovers.isEmpty else { fail("left: " + leftovers.joined(separator: "; ")) }
+    print("nothing is left")
+  }
+
+  private static func sorted(_ counts: [UInt32: Int]) -> String {
+    counts.sorted { $0.key < $1.key }
+      .map { "\($0.key >= 0x4000 ? "0x" + String($0.key, radix: 16) : "\($0.key)") \($0.value)" }
+      .joined(separator: ", ")
+  }
+
+  private static func fail(_ text: String) -> Never {
+    print(text)
+    exit(1)
+  }
+}
+
+/// What this process holds.
+enum Process {
+  /// By how much it may grow in a run of any length.
+  static let growthKiB = 48 << 10
+
+  static var openDescriptors: Int { (0..<Int32(8192)).count { fcntl($0, F_GETFD) >= 0 } }
+
+  /// Its memory, as far as it is its own.
+  static var residentKiB: Int {
+    guard let file = try? FileDescriptor.open(FilePath("/proc/self/status"), .readOnly) else {
+      return 0
+    }
+    defer { try? file.close() }
+    var bytes = [UInt8](repeating: 0, count: 8192)
+    // SAFETY: read writes no more than there is room.
+    let count = (try? unsafe bytes.withUnsafeMutableBytes { try unsafe file.read(into: $0) }) ?? 0
+    let lines = String(decoding: bytes.prefix(count), as: UTF8.self).split(separator: "\n")
+    let line = lines.first { $0.hasPrefix("RssAnon:") }
+    return line?.split { $0 == " " || $0 == "\t" }.dropFirst().first.flatMap { Int($0) } ?? 0
+  }
+}
