@@ -137,7 +137,8 @@ struct Stage {
   }
 
   private func holdsFiles(_ census: DomainCensus) -> Bool {
-    census.dmaBufs + census.localDmaBufs + census.memoryFiles + census.syncFiles > 0
+    census.dmaBufs + census.localDmaBufs + census.memoryFiles + census.syncFiles
+      + census.openHandles + census.ports > 0
   }
 
   /// What no session may leave behind.
@@ -146,7 +147,7 @@ struct Stage {
     wait("a file is left") { ![backend, guest].contains { holdsFiles($0.census) } }
     for domain in [backend, guest] {
       let census = domain.census
-      #expect(census.openHandles == 0, "domain \(domain.id)")
+      #expect(census.openHandles == 0)
       #expect(census.grantsInUse == 0)
       #expect(census.activeMaps == 0)
       #expect(census.allocatedPages == 0)
