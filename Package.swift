@@ -14,7 +14,7 @@ let strict: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
 ]
 
-/// The daemon's targets besides, whose size counts more than their speed: the kernel's work outweighs theirs.
+/// Targets whose size counts more than their speed: the kernel's work outweighs theirs.
 let small: [SwiftSetting] =
   strict + [
     .unsafeFlags(
@@ -59,9 +59,9 @@ let package = Package(
     .target(name: "ZcopyMemory", dependencies: ["CZcopy", system], swiftSettings: small),
     .target(
       name: "XenGrant", dependencies: ["CXen", "CZcopy", "ZcopyMemory", logging, system],
-      swiftSettings: strict),
+      swiftSettings: small),
     .target(
-      name: "DmaBuf", dependencies: ["CZcopy", "ZcopyMemory", system], swiftSettings: strict),
+      name: "DmaBuf", dependencies: ["CZcopy", "ZcopyMemory", system], swiftSettings: small),
     .target(
       name: "ZcopyBackend", dependencies: ["CZcopy", "DmaBuf", "XenGrant", "ZcopyMemory", system],
       swiftSettings: strict),

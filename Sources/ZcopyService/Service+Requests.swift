@@ -17,7 +17,7 @@ extension Service {
     guard rules.allows(operation, to: connection.credentials) else {
       throw ServiceError(
         XEN_ZCOPYD_E_PERMISSION, domain,
-        "user \(connection.credentials.user) may not \(operation) buffers of domain \(domain); see `allow` in the configuration"
+        "user \(connection.credentials.user) may not \(operation.rawValue) buffers of domain \(domain); see `allow` in the configuration"
       )
     }
     return rules
