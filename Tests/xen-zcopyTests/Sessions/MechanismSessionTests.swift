@@ -342,6 +342,8 @@ struct MechanismSessionTests {
     let share = try stage.share(plan)
     #expect(map.join() == nil)
     #expect(try stage.events(stage.mapOutput) == ["offered", "mapped", "contents", "released"])
+    // The other side may be done before this one has told what it shares.
+    try stage.await("shared", stage.shareOutput)
     #expect(
       try stage.shareOutput.objects.first?["directory"] == .number(Double(directory)))
     share.signal(SIGTERM)
