@@ -17,8 +17,8 @@ CLIENT_HEADERS = Sources/libxenzcopy/include/xenzcopy.h Sources/CZcopy/include/x
 LIBDIR ?= $(PREFIX)/lib
 SOURCES = $(shell find Sources Benchmarks examples -name '*.swift' -o -name '*.c' -o -name '*.h' 2>/dev/null) Package.swift
 
-.PHONY: all demo test unit test-sanitize fuzz lint smoke contract dma-buf devices daemon matrix soak bench xen-ci kernel-check static \
-  client install install-client deb clean require help
+.PHONY: all demo test unit test-sanitize fuzz lint smoke contract dma-buf devices daemon systemd matrix soak bench xen-ci kernel-check \
+  static client install install-client deb clean require help
 
 all: require ## Build the command and the libraries
 	$(SWIFT) build
@@ -62,6 +62,9 @@ devices: static ## What devices see of shared buffers, and a guest that draws on
 
 daemon: static ## xen-zcopyd beside a backend in C: lists, upgrades, restarts, deaths
 	lab/run daemon
+
+systemd: static ## The daemon's units, user and rules under Debian's systemd: what the service may and may not, restarts, the watchdog
+	lab/run systemd
 
 matrix: static ## What works in each kind of backend domain, and whether doctor knows
 	lab/run matrix

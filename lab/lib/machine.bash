@@ -42,6 +42,13 @@ machine_files() {
   # The kernel unpacks one archive after the other.
   (cd "$run/overlay" && find host | cpio --quiet -o -H newc -R 0:0) >"$run/overlay.cpio"
   cat "$cache/images/guest.cpio" "$run/overlay.cpio" >"$run/host/guest/ramdisk"
+
+  if [ "$system" = systemd ]; then
+    "$checkout/scripts/install" "$bin" "$run/installed" /usr
+    (cd "$run/installed" && find . -mindepth 1 | cpio --quiet -o -H newc -R 0:0) >"$run/installed.cpio"
+    rm "$run/dom0.cpio"
+    cat "$cache"/images/{dom0,systemd}.cpio "$run/installed.cpio" >"$run/dom0.cpio"
+  fi
 }
 
 # machine_linux: words for both kernels.
@@ -65,7 +72,7 @@ machine_linux() {
 # machine_settings: what dom0 is told of the run.
 machine_settings() {
   printf '%s=%q\n' scenario "$scenario" variant "$variant" dom0 "$dom0" gntdev "$gntdev" dom0_modules "$dom0_modules" \
-    keep "$keep" \
+    system "$system" keep "$keep" \
     guest_cmdline "$(machine_linux) $guest_options" >"$run/host/settings"
 }
 

@@ -1,0 +1,172 @@
+# The daemon as it is installed, under Debian's systemd: its units, users and rules, with all that the service may not do. A
+# member of the group xen-zcopy works with it; restarts lose nothing, and no guest notices.
+. /host/lib/dom0.sh
+plan 41
+
+said() { wait_for 20 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
+property() { systemctl show --value --property "$1" xen-zcopyd.service; }
+main_pid() { property MainPID; }
+# as USER COMMAND-LINE
+as() { su -s /bin/sh "$1" -c "$2"; }
+# start_as_member LOG ARGUMENT...: in the background, as $member.
+start_as_member() {
+  local log=/results/$1.log
+  shift
+  exec su -s /bin/sh member -c "exec xen-zcopy $*" >"$log" 2>&1 &
+  member=$!
+}
+# logged LOG COMMAND...: what it prints, kept for who looks afterwards.
+logged() {
+  local log="/results/$1.log" status=0
+  shift
+  "$@" >"$log" 2>&1 || status=$?
+  [ $status = 0 ] || cat "$log"
+  return $status
+}
+ids() { as member "xen-zcopy list --json" | sed -n 's/.*"id":"\([0-9a-f]*\)".*/\1/p' | sort; }
+listed() { [ "$(ids | wc -l)" = "$1" ]; }
+is_listed() { wait_for 10 listed "$1" || { as member "xen-zcopy list"; return 1; }; }
+device() { [ "$(stat -c '%G %a' "/dev/$1")" = "$2" ] || { ls -l "/dev/$1"; return 1; }; }
+opened_to_daemon() { getfacl -p "$1" 2>&1 | grep -q '^group:xen-zcopyd:rw-' || { getfacl -p "$1"; return 1; }; }
+
+# --- Installed --------------------------------------------------------------------
+
+trap 'journalctl --no-pager -b -o short-monotonic >/results/journal.log' EXIT
+systemd-sysusers --inline 'u member -' 'm member xen-zcopy' 'u stranger -'
+sed -i 's/^#log-level = .*/log-level = info/' /etc/xen-zcopyd.conf
+udevadm settle
+check "systemd is the first process" grep -q systemd /proc/1/comm
+check "sysusers.d has made the user and the group" grep -qE '^xen-zcopy(d|):' /etc/group
+for name in gntdev gntalloc evtchn xenbus; do
+  check "udev has given xen/$name to the daemon's group" device xen/$name "xen-zcopyd 660"
+done
+check "and udmabuf" opened_to_daemon /dev/udmabuf
+check "and the system heap" opened_to_daemon /dev/dma_heap/system
+
+# --- Start ------------------------------------------------------------------------
+
+check "the service starts" logged start systemctl start xen-zcopyd.service || {
+  systemctl status --no-pager -l xen-zcopyd.service xen-zcopyd.socket >&2
+  bail_out "no daemon"
+}
+check "and is ready" sh -c '[ "$(systemctl show --value -p ActiveState,SubState xen-zcopyd.service | tr "\n" " ")" = "active running " ]'
+confined() {
+  grep -E '^(Uid|Gid|CapEff|NoNewPrivs|Seccomp):' "/proc/$(main_pid)/status" >/results/confined.log
+  cat /results/confined.log
+  grep -qE '^Uid:.*[1-9]' /results/confined.log && grep -qE '^CapEff:.0+$' /results/confined.log &&
+    grep -qE '^NoNewPrivs:.1$' /results/confined.log && grep -qE '^Seccomp:.2$' /results/confined.log
+}
+check "not as root, with no capability, and under the filter of system calls" confined
+read_only() { ! nsenter -t "$(main_pid)" -m sh -c ': >/usr/sbin/probe' 2>/dev/null; }
+check "/usr is read-only to it" read_only
+# A process in the service's control group, which is what DevicePolicy counts for.
+only_its_devices() {
+  (
+    echo 0 >"/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(main_pid)/cgroup")/cgroup.procs" || exit
+    # A redirection that fails ends the shell.
+    (: </dev/xen/gntdev) && ! (: </dev/xen/privcmd) && ! (: </dev/kmsg)
+  )
+}
+check "and no devices are open to it but its own" only_its_devices
+keep_grants
+
+guest_create front || bail_out "no guest"
+guest_start front screen xen-zcopy share --domain 0 --pattern smpte --publish screen
+guest_says front screen 30 "published at" || bail_out "the guest shares nothing"
+screen=/local/domain/$domid/data/zcopy/screen
+directory=$(xenstore-read "$screen/directory")
+
+# --- What it is for ---------------------------------------------------------------
+
+check "a member of the group maps the guest's buffer" \
+  logged map as member "xen-zcopy map --domain $domid --directory $directory --size 8294400 --mechanism dmabuf --width 1920 --height 1080 --verify smpte"
+check "and by copy" \
+  logged copy as member "xen-zcopy map --domain $domid --directory $directory --size 8294400 --mechanism copy --width 1920 --height 1080 --verify smpte"
+check "and what is published, which the daemon reads for him" logged from as member "xen-zcopy map --from $screen --verify smpte"
+refused() { ! logged stranger as stranger "xen-zcopy list"; }
+check "somebody else may not" refused
+
+xen_memory=0
+for memory in udmabuf heap:system; do
+  xen_memory=$((xen_memory + 1))
+  start_as_member "share$xen_memory" share --domain "$domid" --memory $memory --width 1920 --height 1080 --publish "canvas$xen_memory"
+  check "he shares memory of $memory" said "/results/share$xen_memory.log" "published at"
+  check "the guest draws into it" guest_run front 60 "xen-zcopy map --from /local/domain/0/data/zcopy/canvas$xen_memory --draw smpte"
+  kill -INT $member
+  wait $member
+done
+check "which is over when he ends it" is_listed 0
+
+# --- Restart ----------------------------------------------------------------------
+
+start_as_member held map --from "$screen"
+said /results/held.log "^mapped" || bail_out "map holds nothing"
+mkfifo /run/wants
+backend --importer /dev/lab-importer "$domid" "$directory" 8294400 1920 1080 </run/wants >/results/backend.log 2>&1 &
+backend=$!
+exec 7>/run/wants
+said /results/backend.log "^imported" || bail_out "the backend maps nothing"
+is_listed 2
+check "describe says more of one" logged describe as member "xen-zcopy describe $(ids | head -n1)"
+ids >/results/ids.before
+peers() { guest_output front screen | grep -c "has ended\|has released\|has mapped"; }
+peers_before=$(peers)
+same() {
+  ids >/results/ids.after
+  cmp /results/ids.before /results/ids.after && [ "$(peers)" = "$peers_before" ] && kill -0 "$member" "$backend"
+}
+pid=$(main_pid)
+check "systemctl restart works" logged restart systemctl restart xen-zcopyd.service
+anew() { [ "$(main_pid)" != "$pid" ]; }
+check "and starts another process" anew
+check "with the same buffers and clients, and the guest has noticed nothing" same
+pid=$(main_pid)
+cp /usr/sbin/xen-zcopyd /usr/sbin/xen-zcopyd.new
+mv /usr/sbin/xen-zcopyd.new /usr/sbin/xen-zcopyd
+kill -USR2 "$pid"
+in_place() { [ "$(readlink "/proc/$pid/exe")" = /usr/sbin/xen-zcopyd ] && [ "$(main_pid)" = "$pid" ]; }
+check "SIGUSR2 puts the new program in the place of the old one" wait_for 10 in_place
+check "is as unnoticed" same
+check "systemctl reload" logged reload systemctl reload xen-zcopyd.service
+check "is as unnoticed" same
+
+# --- The watchdog -----------------------------------------------------------------
+
+mkdir -p /run/systemd/system/xen-zcopyd.service.d
+printf '[Service]\nWatchdogSec=4s\n' >/run/systemd/system/xen-zcopyd.service.d/watchdog.conf
+systemctl daemon-reload
+systemctl restart xen-zcopyd.service
+pid=$(main_pid)
+sleep 9
+alive() { [ "$(main_pid)" = "$pid" ] && [ "$(property ActiveState)" = active ]; }
+check "the watchdog is content" alive
+kill -INT $member
+wait $member
+exec 7>&-
+kill $backend
+wait $backend
+kill -STOP "$pid"
+replaced() { [ "$(main_pid)" != "$pid" ] && [ "$(main_pid)" != 0 ] && [ "$(property ActiveState)" = active ]; }
+check "and has a daemon that stands still replaced" wait_for 30 replaced
+
+# --- The end ----------------------------------------------------------------------
+
+check "which serves" logged again as member "xen-zcopy map --from $screen --verify smpte"
+fields() {
+  journalctl -o export --no-pager -u xen-zcopyd.service ZCOPY_DOMAIN="$domid" >/results/journal.export
+  grep -q "^ZCOPY_DOMAIN=" /results/journal.export && grep -q "^SYSLOG_IDENTIFIER=xen-zcopyd" /results/journal.export
+}
+check "the journal has the fields" fields
+start_as_member orphan map --from "$screen"
+said /results/orphan.log "^mapped"
+check "systemctl stop" logged stop systemctl stop xen-zcopyd.service
+check "ends what clients have" said /results/orphan.log "has closed the connection"
+wait $member
+check "and the guest learns it" guest_says front screen 20 "has ended without releasing"
+check "a client starts the service again" logged activated as member "xen-zcopy list"
+check "systemctl stop, of the socket too" logged stop systemctl stop xen-zcopyd.socket xen-zcopyd.service
+guest_destroy front
+gone() { ! xl list | grep -qE "^(front|\(null\)) "; }
+nothing_left() { [ "$(property NFileDescriptorStore)" = 0 ] && [ "$(main_pid)" = 0 ] && [ ! -e /run/xen-zcopyd/socket ] && wait_for 10 gone; }
+check "leaves nothing" nothing_left
+check "and Xen's grant tables are as they were" grants_as_kept
