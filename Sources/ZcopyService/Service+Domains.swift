@@ -105,9 +105,9 @@ extension Service {
     guard let watched = domains[domain] else { return }
     do throws(XenError) {
       // A number that has gone to a new guest in between is not gone; its virtual machine is another one then.
-      let isGone = try watched.isGone()
-      let isAnother = try identity(of: domain) != watched.identity
-      if isGone || isAnother { domainEnded(domain) }
+      // Not asked of a domain that is gone: what it was told by is taken, and a XenStore that fails must not hide it.
+      guard try !watched.isGone() else { return domainEnded(domain) }
+      if try identity(of: domain) != watched.identity { domainEnded(domain) }
     } catch {
       logger.error("\(error)", metadata: ["domain": "\(domain)"])
     }
