@@ -145,9 +145,10 @@ int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_
             }
         }
     }
-    if (!is_whole) {
+    // An empty message is taken for the end of the connection, and descriptors may come with it all the same.
+    if (!is_whole || received == 0) {
         while (found > 0) close(descriptors[--found]);
-        return -EMSGSIZE;
+        return is_whole ? 0 : -EMSGSIZE;
     }
     *descriptor_count = found;
     return (int)received;

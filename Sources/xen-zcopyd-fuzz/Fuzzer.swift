@@ -240,8 +240,8 @@ final class Fuzzer {
       ("dma-bufs", census.localDmaBufs - 1), ("memory files", census.memoryFiles),
       ("mappings of own memory", census.localMappings), ("sync files", census.syncFiles),
       ("ports", census.ports), ("transactions", census.transactions),
-      // One for questions of the service.
-      ("handles beyond one", max(0, census.openHandles - 1)),
+      // Two for each domain that is watched, which may be this one itself, and one for questions about them.
+      ("handles", max(0, census.openHandles - 2 * (service.statistics.count - 1) - 1)),
     ].filter { $0.1 != 0 }.map { "\($0.0): \($0.1)" }
   }
 }

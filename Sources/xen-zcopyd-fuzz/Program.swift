@@ -48,7 +48,11 @@ enum Program {
     print(
       "\(start.duration(to: clock.now).components.seconds) s; \(before) descriptors before, \(after) after; "
         + "\(early) KiB resident after a fifth, \(late) at the end")
-    if after != before { leftovers.append("\(after - before) descriptors are open still") }
+    if after != before {
+      leftovers.append(
+        "\(after - before) descriptors are open still: "
+          + Process.descriptorNames.joined(separator: ", "))
+    }
     if late > early + Process.growthKiB { leftovers.append("it has grown by \(late - early) KiB") }
     guard leftovers.isEmpty else { fail("left: " + leftovers.joined(separator: "; ")) }
     print("nothing is left")
@@ -72,6 +76,20 @@ enum Process {
   static let growthKiB = 48 << 10
 
   static var openDescriptors: Int { (0..<Int32(8192)).count { fcntl($0, F_GETFD) >= 0 } }
+
+  /// What its descriptors are of, as the kernel says.
+  static var descriptorNames: [String] {
+    (0..<Int32(8192)).compactMap { number in
+      var bytes = [UInt8](repeating: 0, count: 256)
+      // SAFETY: readlink writes no more than there is room.
+      let count = unsafe bytes.withUnsafeMutableBytes { buffer -> Int in
+        guard let start = buffer.baseAddress else { return 0 }
+        return unsafe readlink(
+          "/proc/self/fd/\(number)", start.assumingMemoryBound(to: CChar.self), buffer.count)
+      }
+      return count > 0 ? String(decoding: bytes.prefix(count), as: UTF8.self) : nil
+    }
+  }
 
   /// Its memory, as far as it is its own.
   static var residentKiB: Int {

@@ -104,6 +104,18 @@ struct ServiceConnectionTests {
     }
   }
 
+  @Test("ends with an empty message, whose descriptors are closed too")
+  func emptyMessage() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let (reader, writer) = try FileDescriptor.pipe()
+    defer { try? reader.close() }
+    client.send([], [writer, writer])
+    try writer.close()
+    #expect(try client.ending()?.code == nil)
+    #expect(hasEnded(reader))
+  }
+
   @Test("of a user whom the configuration does not admit is told so, and ends")
   func strangers() throws {
     let stage = try Stage()
