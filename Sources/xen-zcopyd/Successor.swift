@@ -54,10 +54,15 @@ struct Successor: ~Copyable {
   ///
   /// - Returns: whether the manager has taken all of it.
   func store(with manager: ServiceManager) -> Bool {
-    for (index, file) in ([state.fileDescriptor] + files).enumerated() {
-      guard manager.store([file], name: "\(Self.namePrefix)\(index)") else { return false }
-    }
-    return manager.barrier()
+    let all = [state.fileDescriptor] + files
+    let isStored =
+      all.enumerated().allSatisfy { index, file in
+        manager.store([file], name: "\(Self.namePrefix)\(index)")
+      } && manager.barrier()
+    guard !isStored else { return true }
+    // What stays there would keep buffers mapped that this process ends now, and the next one would take them for its own.
+    for index in all.indices { manager.remove(name: "\(Self.namePrefix)\(index)") }
+    return false
   }
 }
 
