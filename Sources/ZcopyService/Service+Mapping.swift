@@ -145,7 +145,7 @@ extension Service {
     try begin(connection)
     let job = RefreshJob(
       buffer: id, request: PendingRequest(connection: connection.number, number: number),
-      pieces: RefreshJob.pieces(of: wanted), isWriteBack: isWriteBack)
+      ranges: wanted, isWriteBack: isWriteBack)
     jobs[ObjectIdentifier(job)] = job
     work(on: job)
   }
@@ -405,41 +405,32 @@ final class RefreshJob {
   let buffer: BufferID
   let request: PendingRequest
   let isWriteBack: Bool
-  private var pieces: ArraySlice<[Range<Int>]>
+  private var rest: ArraySlice<Range<Int>>
 
   init(
-    buffer: BufferID, request: PendingRequest, pieces: [[Range<Int>]], isWriteBack: Bool
+    buffer: BufferID, request: PendingRequest, ranges: [Range<Int>], isWriteBack: Bool
   ) {
     self.buffer = buffer
     self.request = request
-    self.pieces = pieces[...]
     self.isWriteBack = isWriteBack
+    rest = ranges[...]
   }
 
-  func next() -> [Range<Int>]? { pieces.popFirst() }
+  /// The next ranges of about so many bytes: small ones stay together, a large one is divided. Nil at the end.
+  ///
+  /// Not made before it is their turn: a message may ask for the whole buffer a thousand times.
+  func next() -> [Range<Int>]? {
+    var piece: [Range<Int>] = []
+    var room = Self.pieceByteCount
+    while room > 0, let range = rest.popFirst() {
+      let part = range.prefix(room)
+      room -= part.count
+      if !part.isEmpty { piece.append(part) }
+      if part.count < range.count { rest.insert(range.dropFirst(part.count), at: rest.startIndex) }
+    }
+    return piece.isEmpty ? nil : piece
+  }
 
   /// The most bytes that are copied before others are heard: one grant copy, some milliseconds.
   static let pieceByteCount = 1024 * GrantReference.pageSize
-
-  /// Ranges in pieces of about so many bytes; small ranges stay together, a large one is divided.
-  static func pieces(of ranges: [Range<Int>]) -> [[Range<Int>]] {
-    var pieces: [[Range<Int>]] = []
-    var piece: [Range<Int>] = []
-    var room = pieceByteCount
-    for range in ranges {
-      var rest = range
-      while !rest.isEmpty {
-        let part = rest.prefix(room)
-        piece.append(part)
-        room -= part.count
-        rest = rest.dropFirst(part.count)
-        guard room == 0 else { continue }
-        pieces.append(piece)
-        piece = []
-        room = pieceByteCount
-      }
-    }
-    if !piece.isEmpty { pieces.append(piece) }
-    return pieces
-  }
 }

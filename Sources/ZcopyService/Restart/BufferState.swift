@@ -106,6 +106,7 @@ extension BufferState {
     case 3: contents = .shared(try SharedBufferState(from: &decoder))
     case let kind: throw .damaged("a buffer is made of \(kind)")
     }
+    try check()
     peerLink = try decoder.optional { (decoder) throws(HandOverError) in
       try PeerLinkState(from: &decoder)
     }
@@ -118,9 +119,26 @@ extension BufferState {
   }
 }
 
+extension BufferState {
+  /// What it is made of must be what it says that it is.
+  private func check() throws(HandOverError) {
+    let (kind, pages, isPossible) =
+      switch contents {
+      case .mapped(let mapped):
+        (XEN_ZCOPYD_KIND_MAPPED, mapped.references.count, state == XEN_ZCOPYD_STATE_LIVE)
+      case .releasing(let releasing):
+        (XEN_ZCOPYD_KIND_MAPPED, releasing.pages, state != XEN_ZCOPYD_STATE_LIVE)
+      case .shared(let shared): (XEN_ZCOPYD_KIND_SHARED, shared.references.count, true)
+      }
+    guard facts.kind == kind, facts.pages == pages, isPossible else {
+      throw .damaged("a buffer is not made of what it says")
+    }
+  }
+}
+
 /// What does not change in a buffer's life, in plain values.
 struct BufferFactsState: Equatable, Sendable {
-  private var kind: UInt32
+  fileprivate let kind: UInt32
   let domain: DomainID
   private var maker: PeerCredentials
   private var directory: UInt32
@@ -129,7 +147,7 @@ struct BufferFactsState: Equatable, Sendable {
   private var frameByteCount: Int?
   private var picture: [UInt32]
   private var identity: UInt64
-  private var pages: Int
+  fileprivate let pages: Int
   private var directoryPages: Int
   private var mechanism: UInt32
   private var isPersistent: Bool
@@ -243,6 +261,6 @@ struct BufferFactsState: Equatable, Sendable {
     else { throw .damaged("a buffer's numbers contradict each other") }
   }
 
-  /// Far above any buffer, and far below where a number of bytes would overflow.
-  private static let mostPages = 1 << 40
+  /// Far above any buffer, and far below where the bytes of many would overflow.
+  private static let mostPages = 1 << 28
 }

@@ -165,16 +165,19 @@ extension Service {
       state: state.state,
       since: clock.now - .milliseconds(Int64(clamping: state.stateAge &+ downtime)))
     buffer.frame = state.frame
-    do throws(HandOverError) {
-      try resume(buffer, state, files)
-    } catch {
-      return logger.error("\(error)", metadata: buffer.metadata)
-    }
+    // Before anything is asked of it: it may be released at once, and then all of this is taken back.
     buffers[buffer.id] = buffer
     ledger.count(
       buffer.facts.usage, for: domain, limits: rules(for: domain).limits,
       totals: configuration.totals)
     resumeWaiting(state, buffer)
+    do throws(HandOverError) {
+      try resume(buffer, state, files)
+    } catch {
+      logger.error("\(error)", metadata: buffer.metadata)
+      return giveUp(buffer, error)
+    }
+    guard buffers[buffer.id] != nil else { return }
     let before = service.domains.first { $0.domain == domain }?.identity
     do throws(ServiceError) {
       try watch(domain)
@@ -193,6 +196,17 @@ extension Service {
     }
   }
 
+  /// Ends a buffer of which a part is lost; what is left is let go of in order, and who waits for it is answered.
+  private func giveUp(_ buffer: Buffer, _ error: HandOverError) {
+    // What is over already is asked for on, and only its owner cannot be told.
+    if buffer.release != nil || buffers[buffer.id] == nil { return }
+    if buffer.mapped != nil || buffer.shared != nil {
+      endNow(buffer)
+    } else {
+      end(buffer, ServiceError(XEN_ZCOPYD_E_FAILED, buffer.domain, "\(error)"))
+    }
+  }
+
   private func resume(
     _ buffer: Buffer, _ state: BufferState, _ files: [FileDescriptor]
   ) throws(HandOverError) {
@@ -201,6 +215,7 @@ extension Service {
       defer { rest = rest.dropFirst(count) }
       return Array(rest.prefix(count))
     }
+    var releasing: ReleasingBuffer?
     do throws(HandOverError) {
       switch state.contents {
       case .mapped(let state):
@@ -210,9 +225,7 @@ extension Service {
         buffer.shared = try SharedBuffer(
           resuming: state, next(state.descriptorCount), xen: xen, linux: linux)
       case .releasing(let state):
-        watchRelease(
-          of: buffer,
-          try ReleasingBuffer(resuming: state, next(state.descriptorCount), xen: xen))
+        releasing = try ReleasingBuffer(resuming: state, next(state.descriptorCount), xen: xen)
       }
       if let state = state.peerLink {
         buffer.peerLink = try PeerLink(resuming: state, next(state.descriptorCount), xen: xen)
@@ -225,8 +238,11 @@ extension Service {
       }
     } catch {
       for file in rest { try? file.close() }
+      if let releasing = releasing.take() { watchRelease(of: buffer, releasing) }
       throw error
     }
+    // With its link: it may be released at once, of which its owner is told.
+    if let releasing = releasing.take() { watchRelease(of: buffer, releasing) }
   }
 
   private func resumeWaiting(_ state: BufferState, _ buffer: Buffer) {

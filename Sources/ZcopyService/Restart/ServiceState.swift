@@ -70,6 +70,9 @@ public struct ServiceState: HandOverState {
     counters = try Self.counters(from: &decoder)
     droppedClients = try decoder.number()
     lastConnection = try decoder.number()
+    guard connections.allSatisfy({ $0.number <= lastConnection }), lastConnection < 1 << 62,
+      Set(connections.map(\.number)).count == connections.count
+    else { throw .damaged("the numbers of connections contradict each other") }
     age = try decoder.number()
     time = try decoder.number()
   }
@@ -97,7 +100,7 @@ extension Counters {
   /// The numbers that were handed over; none if they are of another version.
   init(_ numbers: [UInt64]) {
     self.init()
-    guard numbers.count == 8 else { return }
+    guard numbers.count == 8, numbers.allSatisfy({ $0 < 1 << 62 }) else { return }
     (requests, refused, limited, maps) = (numbers[0], numbers[1], numbers[2], numbers[3])
     (shares, frames, refreshedBytes, late) = (numbers[4], numbers[5], numbers[6], numbers[7])
   }

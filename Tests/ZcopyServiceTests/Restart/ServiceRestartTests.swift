@@ -1,0 +1,97 @@
+import CZcopy
+import Logging
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import ZcopyService
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+struct ServiceRestartTests {
+  /// The service of another process, which goes on with what one has handed over.
+  private func successor(
+    of service: Service, _ stage: Stage, meanwhile: () throws -> Void = {}
+  ) throws -> Service {
+    let (state, descriptors) = service.handOver()
+    let duplicates = try descriptors.map { file in
+      let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
+      try #require(number >= 0)
+      return FileDescriptor(rawValue: number)
+    }
+    try meanwhile()
+    let process = stage.backend.openProcess()
+    let next = Service(
+      .forTests, xen: process.xen, linux: process.linux, loop: try EventLoop(),
+      logger: stage.service.logger, root: "/nonexistent")
+    next.resume(try ServiceState(decoding: state.encoded), duplicates)
+    return next
+  }
+
+  @Test(
+    "a buffer whose last holder went while nobody served is over at once, and who waits is told")
+  func releasedMeanwhile() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 2)
+    let (id, message) = try stage.map(shared, for: client)
+    _ = try client.ask(TestClient.about(id, XEN_ZCOPYD_UNMAP))
+    client.send(TestClient.wait(id))
+    try stage.wait("nobody waits") {
+      stage.service.buffers.values.contains { !$0.waiting.isEmpty }
+    }
+    let next = try successor(of: stage.service, stage) { try message.takeFile().close() }
+    #expect(next.buffers.isEmpty)
+    #expect(next.ledger.usage == .none)
+    #expect(next.released[BufferID(id)] != nil)
+    #expect(next.connections.values.map(\.pendingRequests) == [0])
+  }
+
+  @Test("a buffer that is held goes on, and counts once")
+  func goesOn() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 2)
+    let (live, kept) = try stage.map(shared, for: client)
+    let (over, held) = try stage.map(shared, for: client)
+    _ = (kept, held)
+    _ = try client.ask(TestClient.about(over, XEN_ZCOPYD_UNMAP))
+    let next = try successor(of: stage.service, stage)
+    #expect(next.buffers[BufferID(live)]?.state == XEN_ZCOPYD_STATE_LIVE)
+    #expect(next.buffers[BufferID(over)]?.state == XEN_ZCOPYD_STATE_RELEASING)
+    #expect(next.ledger.usage == stage.service.ledger.usage)
+  }
+
+  @Test("numbers that no service has are refused, whatever their check sum")
+  func impossibleNumbers() {
+    var state = ServiceState()
+    state.lastConnection = .max
+    #expect(throws: HandOverError.self) { try ServiceState(decoding: state.encoded) }
+  }
+
+  @Test("counters near the end of what numbers hold begin anew")
+  func impossibleCounters() {
+    #expect(Counters([UInt64](repeating: .max, count: 8)) == Counters())
+    #expect(Counters([1, 2, 3, 4, 5, 6, 7, 8]).late == 8)
+  }
+}
+
+struct RefreshJobTests {
+  @Test("large ranges are divided, small ones done together, and all of them once")
+  func pieces() throws {
+    let id = try #require(BufferID.random())
+    let whole = RefreshJob.pieceByteCount * 2 + 5
+    let job = RefreshJob(
+      buffer: id, request: PendingRequest(connection: 1, number: 1),
+      ranges: [0..<whole, 7..<7, 1..<3], isWriteBack: false)
+    let piece = RefreshJob.pieceByteCount
+    #expect(job.next() == [0..<piece])
+    #expect(job.next() == [piece..<2 * piece])
+    #expect(job.next() == [2 * piece..<whole, 1..<3])
+    #expect(job.next() == nil)
+  }
+}
