@@ -2,6 +2,7 @@ import CZcopy
 import SystemPackage
 import XenGrant
 import ZcopyBackend
+import ZcopyMemory
 
 /// What a client asks for, taken from one message and checked as far as the message alone tells.
 enum Request {
@@ -77,7 +78,7 @@ extension Request {
       let path = try text(wish.path, "path")
       guard !path.isEmpty else { throw .invalid("the path of the publication is empty") }
       self = .mapPublished(
-        path: path, try MapOptions(wish.mechanism, wish.flags, try text(wish.name, "name")))
+        path: path, try MapOptions(wish.mechanism, wish.flags, try buffersName(wish.name)))
     case XEN_ZCOPYD_UNMAP: self = .unmap(try Self.buffer(message))
     case XEN_ZCOPYD_SHARE: self = .share(try ShareWish(message))
     case XEN_ZCOPYD_UNSHARE: self = .unshare(try Self.buffer(message))
@@ -162,7 +163,7 @@ extension Request.MapWish {
     guard (wish.directory == 0) == (count > 0) else {
       throw .invalid("MAP takes a directory or references, one of both")
     }
-    options = try Request.MapOptions(wish.mechanism, wish.flags, try text(wish.name, "name"))
+    options = try Request.MapOptions(wish.mechanism, wish.flags, try buffersName(wish.name))
     request = MapRequest(
       domain: try DomainID(named: wish.domain), directory: GrantReference(rawValue: wish.directory),
       byteCount: try Int(size: wish.size), offset: try Int(size: wish.offset),
@@ -212,7 +213,7 @@ extension Request.ShareWish {
     frameByteCount = wish.frame_size == 0 ? nil : try Int(size: wish.frame_size)
     geometry = try picture(wish.picture)
     isPersistent = wish.flags & XEN_ZCOPYD_PERSISTENT != 0
-    name = try text(wish.name, "name")
+    name = try buffersName(wish.name)
     let publish = try text(wish.publish, "publish")
     guard publish.isEmpty || Publication.path(for: publish) != nil else {
       throw .invalid("a published name has 1 to 31 letters, digits, - and _")
@@ -274,6 +275,15 @@ extension Range<Int> {
     let start = try Int(size: range.offset)
     self = start..<(start + (try Int(size: range.length)))
   }
+}
+
+/// A buffer's name, which goes to terminals, into the journal and to the kernel, whose files have one line for it.
+private func buffersName<Field: BitwiseCopyable>(_ field: Field) throws(ServiceError) -> String {
+  let name = try text(field, "name")
+  guard printable(name, limit: .max) == name else {
+    throw .invalid("a buffer's name has characters that cannot be shown")
+  }
+  return name
 }
 
 /// A picture as a client describes it; nil if it says nothing.
