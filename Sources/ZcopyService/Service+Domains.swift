@@ -115,10 +115,11 @@ extension Service {
 
   private func domainEnded(_ domain: DomainID) {
     logger.info("the domain has ended", metadata: ["domain": "\(domain)"])
+    let rules = rules(for: domain)
     // Not known any more from here on: a new guest of that number begins with nothing.
     domains[domain] = nil
     ledger.forget(domain)
-    tell(XEN_ZCOPYD_EVENT_DOMAIN_GONE, of: domain)
+    tell(XEN_ZCOPYD_EVENT_DOMAIN_GONE, of: domain, rules)
     for buffer in buffers.values where buffer.domain == domain { endNow(buffer) }
   }
 
@@ -154,13 +155,13 @@ extension Service {
       event, of: buffer.domain, isOwn: buffer.connection == connection.number)
       && maySee(connection, buffer)
     {
-      connection.send(message)
+      connection.send(event: message)
       ended(connection)
     }
   }
 
-  /// Tells an event that is of no buffer, to clients that have buffers of the domain or want the events of all.
-  private func tell(_ event: UInt32, of domain: DomainID) {
+  /// Tells an event that is of no buffer, to clients that have buffers of the domain, or may see those of others.
+  private func tell(_ event: UInt32, of domain: DomainID, _ rules: DomainRules) {
     var message = xen_zcopyd_event()
     message.header = header(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self, 0)
     message.event = event
@@ -169,7 +170,9 @@ extension Service {
       let isConcerned = buffers.values.contains { buffer in
         buffer.domain == domain && buffer.connection == connection.number
       }
-      guard connection.subscription.wants(event, of: domain, isOwn: isConcerned) else { continue }
+      guard connection.subscription.wants(event, of: domain, isOwn: isConcerned),
+        isConcerned || rules.allows(.list, to: connection.credentials)
+      else { continue }
       connection.send(message)
       ended(connection)
     }

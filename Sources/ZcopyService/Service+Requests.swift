@@ -61,11 +61,13 @@ extension Service {
     }
   }
 
-  func admitRequest(_ domain: DomainID) throws(ServiceError) {
+  func admitRequest(_ domain: DomainID, _ connection: Connection) throws(ServiceError) {
+    let rules = rules(for: domain)
+    // Who has no right to the domain is refused in any case, and must not use up what those may ask who have.
+    guard rules.admits(connection.credentials) else { return }
     do throws(LimitError) {
       try ledger.admitRequest(
-        for: domain, limits: rules(for: domain).limits, totals: configuration.totals,
-        now: clock.now)
+        for: domain, limits: rules.limits, totals: configuration.totals, now: clock.now)
     } catch {
       throw ServiceError(XEN_ZCOPYD_E_LIMIT, domain, "\(error)")
     }
@@ -116,10 +118,17 @@ extension Service {
   /// Who holds a buffer that is over, in words.
   func holders(of buffer: Buffer) -> String {
     guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else { return "domain \(buffer.domain)" }
+    // All of /proc is read for it, which takes milliseconds in which nobody else is heard.
+    if let known = buffer.holders, known.since.duration(to: clock.now) < .milliseconds(500) {
+      return known.text
+    }
     let holders = DmaBufHolder.find(buffer.facts.identity, root: root)
-    return holders.isEmpty
+    let text =
+      holders.isEmpty
       ? "somebody whom this process may not see"
       : holders.map { "\($0)" }.joined(separator: ", ")
+    buffer.holders = (text, clock.now)
+    return text
   }
 
   // MARK: - What there is

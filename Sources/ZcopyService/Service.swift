@@ -95,20 +95,26 @@ public final class Service {
   private func accept(_ socket: FileDescriptor) {
     let number = czcopy_accept(socket.rawValue)
     guard number >= 0 else {
-      if number == -EMFILE || number == -ENFILE { pauseListening(socket) }
-      return
+      switch -number {
+      case EAGAIN, ECONNABORTED: return
+      case let error: return pauseListening(socket, Errno(rawValue: error))
+      }
     }
     adopt(FileDescriptor(rawValue: number))
   }
 
-  /// Without a descriptor left, the socket stays readable, and asking it again would never end.
-  private func pauseListening(_ socket: FileDescriptor) {
-    logger.error("no client can connect: this process has no file descriptor left")
+  /// Without a descriptor or memory left, the socket stays readable, and asking it again would never end.
+  private func pauseListening(_ socket: FileDescriptor, _ error: Errno) {
+    logger.error("no client can connect for a second: \(error)")
     if let listening { loop.remove(listening) }
     listening = nil
     loop.after(.seconds(1)) { [weak self] in
-      guard let self, self.listening == nil, listener == socket else { return }
-      self.listening = try? loop.onReadable(socket) { [unowned self] in accept(socket) }
+      guard let self, listening == nil, listener == socket else { return }
+      do throws(Errno) {
+        listening = try loop.onReadable(socket) { [unowned self] in accept(socket) }
+      } catch {
+        pauseListening(socket, error)
+      }
     }
   }
 
@@ -129,7 +135,8 @@ public final class Service {
     let connection = Connection(lastConnection, socket, credentials)
     guard connections.count < configuration.maximumClients else {
       logger.warning(
-        "client \(credentials) is refused: max-clients = \(configuration.maximumClients)")
+        "client \(credentials) is refused: max-clients = \(configuration.maximumClients)",
+        metadata: credentials.metadata)
       connection.refuse(
         ServiceError(
           XEN_ZCOPYD_E_LIMIT, nil,
@@ -138,7 +145,8 @@ public final class Service {
     }
     guard configuration.admits(credentials) else {
       logger.warning(
-        "client \(credentials) is refused: neither its user nor its groups are allowed")
+        "client \(credentials) is refused: neither its user nor its groups are allowed",
+        metadata: credentials.metadata)
       connection.refuse(
         ServiceError(
           XEN_ZCOPYD_E_PERMISSION, nil,
@@ -234,14 +242,19 @@ public final class Service {
     switch end {
     case .closed: break
     case .refused(let reason):
-      droppedClients += 1
-      logger.warning("client \(connection.credentials) is dropped: \(reason)")
-    case .slow:
-      droppedClients += 1
+      droppedClients = droppedClients.addingWithin(1)
       logger.warning(
-        "client \(connection.credentials) is dropped: it does not read what it is sent")
+        "client \(connection.credentials) is dropped: \(reason)",
+        metadata: connection.credentials.metadata)
+    case .slow:
+      droppedClients = droppedClients.addingWithin(1)
+      logger.warning(
+        "client \(connection.credentials) is dropped: it does not read what it is sent",
+        metadata: connection.credentials.metadata)
     case .lost(let error):
-      logger.notice("client \(connection.credentials) is lost: \(error)")
+      logger.notice(
+        "client \(connection.credentials) is lost: \(error)",
+        metadata: connection.credentials.metadata)
     }
     if let registration = registrations.removeValue(forKey: connection.number) {
       loop.remove(registration)
@@ -257,7 +270,7 @@ public final class Service {
   ) throws(ServiceError) {
     if case .hello(let hello) = request { return try greet(hello, number, connection) }
     guard connection.isGreeted else { throw .message("the first message must be HELLO") }
-    if let domain = domain(of: request) { try admitRequest(domain) }
+    if let domain = domain(of: request) { try admitRequest(domain, connection) }
     switch request {
     case .hello: break
     case .map(let wish): try map(wish, number, connection)

@@ -197,6 +197,77 @@ struct ServiceConnectionTests {
     #expect(client.hasNothing)
   }
 
+  @Test("ends with an empty message, whose descriptors are closed")
+  func emptyWithDescriptors() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let (reader, writer) = try FileDescriptor.pipe()
+    defer { try? reader.close() }
+    client.send([], [writer, writer])
+    try writer.close()
+    _ = try client.ending()
+    #expect(hasEnded(reader))
+    #expect(stage.service.connections.isEmpty)
+  }
+
+  @Test(
+    "that reads late is not dropped for what a guest does without end, and is told the last of it")
+  func endlessFrames() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    _ = try client.ask(TestClient.subscribe())
+    let owner = try GuestOwner(stage)
+    _ = try client.description(TestClient.mapPublished(owner.path))
+    let frames: UInt32 = 8000
+    for _ in 0..<frames {
+      try owner.draw()
+      try stage.loop.turn(waiting: 0)
+    }
+    #expect(stage.service.connections.count == 1)
+    var last: UInt32 = 0
+    while last < frames {
+      let event = try client.event(XEN_ZCOPYD_EVENT_FRAME)
+      #expect(event.frame > last)
+      last = event.frame
+    }
+  }
+
+  @Test("whose user has no right to a domain does not use up the requests of those who have")
+  func strangersRequests() throws {
+    var configuration = Configuration.forTests
+    configuration.defaults.users = [1]
+    configuration.defaults.limits.requestsPerSecond = 2
+    let other = try #require(DomainID(rawValue: 4000))
+    configuration.domains[.number(other)] = configuration.defaults
+    configuration.domains[.number(other)]?.users = [2]
+    let stage = try Stage(configuration)
+    let shared = try stage.share(pages: 1)
+    let stranger = try stage.connect(as: PeerCredentials(process: 2, user: 2, groups: []))
+    for _ in 0..<5 {
+      let refusal = try stranger.refusal(
+        TestClient.map(stage.guest.id, shared.directory, size: 4096))
+      #expect(refusal.code == XEN_ZCOPYD_E_PERMISSION)
+    }
+    let client = try stage.connect(as: PeerCredentials(process: 1, user: 1, groups: []))
+    _ = try stage.map(shared, for: client)
+  }
+
+  @Test("gives a buffer no name that a terminal would obey")
+  func names() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 1)
+    for name in ["\u{1b}[2J", "one\ntwo", "\u{202e}"] {
+      let refusal = try client.refusal(
+        TestClient.map(stage.guest.id, shared.directory, size: 4096) { setText(&$0.name, name) })
+      #expect(refusal.code == XEN_ZCOPYD_E_INVALID)
+      let shares = try client.refusal(
+        TestClient.share(stage.guest.id, size: 4096) { setText(&$0.name, name) })
+      #expect(shares.code == XEN_ZCOPYD_E_INVALID)
+    }
+    #expect(stage.service.buffers.isEmpty)
+  }
+
   private func hasEnded(_ reader: FileDescriptor) -> Bool {
     var entry = pollfd(fd: reader.rawValue, events: Int16(POLLIN), revents: 0)
     // SAFETY: poll writes one entry.

@@ -23,6 +23,9 @@ final class Buffer {
   /// Whether somebody waits for those devices already.
   var isAskingDevices = false
 
+  /// Who held it when that was looked up last.
+  var holders: (text: String, since: ContinuousClock.Instant)?
+
   /// Its number among those whose release is asked for, once it is.
   var release: UInt64?
 

@@ -41,6 +41,14 @@ final class Connection {
     let bytes: [UInt8]
     /// A copy of the descriptor that goes along, owned by this value.
     let file: FileDescriptor?
+    /// Of which event it tells, where a later one takes its place.
+    var event: EventKey?
+  }
+
+  /// What another domain does, as often as it likes, to one buffer.
+  struct EventKey: Equatable {
+    let kind: UInt32
+    let buffer: BufferID
   }
 
   private var outgoing: [Outgoing] = []
@@ -94,7 +102,10 @@ final class Connection {
       }
     }
     switch received {
-    case 0: finish(.closed)
+    case 0:
+      // The end, or a message of no bytes, which may have brought descriptors all the same.
+      _ = Self.descriptors(files, count)
+      finish(.closed)
     case 1...: return .message(byteCount: Int(received), Self.descriptors(files, count))
     case -EAGAIN: break
     case -EMSGSIZE:
@@ -121,6 +132,26 @@ final class Connection {
   func send<Structure: BitwiseCopyable>(_ structure: Structure, file: FileDescriptor? = nil) {
     // SAFETY: the bytes are read while the structure is there.
     unsafe withUnsafeBytes(of: structure) { bytes in unsafe send(bytes, file) }
+  }
+
+  /// Sends an event of a buffer.
+  ///
+  /// Of those that another domain can cause without end, one that is not sent yet gives way to the next of its kind: no guest gets
+  /// a client dropped that reads a little late.
+  func send(event: xen_zcopyd_event) {
+    let isEndless =
+      event.event
+      & (XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED | XEN_ZCOPYD_EVENT_PEER_MAPPED
+        | XEN_ZCOPYD_EVENT_PEER_GONE) != 0
+    guard isEndless, !outgoing.isEmpty else { return send(event) }
+    let key = EventKey(kind: event.event, buffer: BufferID(event.id))
+    if let index = outgoing.lastIndex(where: { $0.event == key }) {
+      outgoingBytes -= outgoing[index].bytes.count
+      outgoing.remove(at: index)
+    }
+    let count = outgoing.count
+    send(event)
+    if outgoing.count > count { outgoing[count].event = key }
   }
 
   /// Sends a message whose bytes are together.

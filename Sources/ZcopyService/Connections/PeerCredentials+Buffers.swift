@@ -1,3 +1,5 @@
+import Logging
+
 extension PeerCredentials {
   /// Whether this client may end, wait for and look into what another has made: its user's own, and for root everything.
   func mayChange(whatWasMadeBy maker: PeerCredentials) -> Bool {
@@ -8,4 +10,7 @@ extension PeerCredentials {
 extension PeerCredentials: CustomStringConvertible {
   /// For the journal.
   public var description: String { "process \(process) of user \(user)" }
+
+  /// Fields for the journal, by which one user cannot fill it.
+  var metadata: Logger.Metadata { ["user": "\(user)"] }
 }

@@ -20,7 +20,8 @@ public final class Journal: Sendable {
 
   private struct State {
     var level: Logger.Level
-    var rate = MessageRate()
+    /// Of each domain, and of each user who connects.
+    var rates = ["domain": MessageRate(), "user": MessageRate()]
     var socket: FileDescriptor?
   }
 
@@ -70,7 +71,7 @@ public final class Journal: Sendable {
     Logger(label: Self.identifier) { _ in JournalHandler(self) }
   }
 
-  /// Says how many messages were left out about domains of which there were too many, once their time is over.
+  /// Says how many messages were left out about domains and users of whom there were too many, once their time is over.
   ///
   /// Every message does the same; where none comes, it has to be called now and then.
   public func tellLeftOut() {
@@ -78,12 +79,15 @@ public final class Journal: Sendable {
     state.withLock { tellLeftOut(&$0, now) }
   }
 
-  /// Writes one message, unless there are too many about its domain, which is the metadata's `domain`.
+  /// Writes one message, unless there are too many about its domain or its client's user, which the metadata names.
   func write(_ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) {
     let now = now()
     state.withLock { state in
       tellLeftOut(&state, now)
-      if let domain = metadata["domain"], !state.rate.admits(domain.description, now: now) {
+      let about = metadata["domain"] == nil ? "user" : "domain"
+      if let subject = metadata[about],
+        state.rates[about]?.admits(subject.description, now: now) == false
+      {
         return
       }
       write(JournalEntry(level: level, message: message, metadata: metadata), &state)
@@ -91,11 +95,13 @@ public final class Journal: Sendable {
   }
 
   private func tellLeftOut(_ state: inout State, _ now: ContinuousClock.Instant) {
-    for (domain, count) in state.rate.leftOut(now: now) {
-      let entry = JournalEntry(
-        level: .warning, message: "\(count) messages about domain \(domain) were left out",
-        metadata: ["domain": .string(domain)])
-      write(entry, &state)
+    for about in ["domain", "user"] {
+      for (subject, count) in state.rates[about]?.leftOut(now: now) ?? [] {
+        let entry = JournalEntry(
+          level: .warning, message: "\(count) messages about \(about) \(subject) were left out",
+          metadata: [about: .string(subject)])
+        write(entry, &state)
+      }
     }
   }
 

@@ -46,7 +46,8 @@ public struct Usage: Equatable, Sendable {
 }
 
 extension FixedWidthInteger {
-  fileprivate func addingWithin(_ other: Self) -> Self {
+  /// The sum, or the largest number there is.
+  func addingWithin(_ other: Self) -> Self {
     let (sum, overflow) = addingReportingOverflow(other)
     return overflow ? .max : sum
   }
