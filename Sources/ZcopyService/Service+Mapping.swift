@@ -84,8 +84,7 @@ extension Service {
     let directoryPages =
       request.directory.rawValue == 0 ? 0 : GrantDirectory.pages(for: pages)
     let limits = BufferLimits(
-      bytesPerBuffer: rules.bytesPerBuffer,
-      pagesPerRequest: GrantDeviceLimit.current() ?? GrantDeviceLimit.kernelDefault)
+      bytesPerBuffer: rules.bytesPerBuffer, pagesPerRequest: pagesPerRequest(for: pages))
     return try admitted(
       domain, rules, .buffer(bytes: pages * GrantReference.pageSize, directoryPages: directoryPages)
     ) { () throws(ServiceError) in
@@ -93,9 +92,11 @@ extension Service {
       do throws(MapError) {
         mapped = try make(limits, mechanisms)
       } catch {
+        // It may be smaller by now.
+        grantDeviceLimit = nil
         throw ServiceError(error, domain)
       }
-      let facts = BufferFacts(mapped, options, connection.credentials, clock.now, directoryPages)
+      let facts = BufferFacts(mapped, options, connection.credentials, directoryPages)
       name(mapped, options.name, id)
       let buffer = Buffer(id, facts, connection: connection.number)
       buffer.mapped = consume mapped
@@ -106,6 +107,15 @@ extension Service {
       }
       return buffer
     }
+  }
+
+  /// The most pages that gntdev maps at one request. Asked for again only where that would refuse so many: it is four system
+  /// calls, and hardly ever changes.
+  private func pagesPerRequest(for pages: Int) -> Int {
+    if let grantDeviceLimit, pages <= grantDeviceLimit { return grantDeviceLimit }
+    let limit = GrantDeviceLimit.current() ?? GrantDeviceLimit.kernelDefault
+    grantDeviceLimit = limit
+    return limit
   }
 
   /// A name by which /proc tells whose dma-buf it is.
@@ -379,11 +389,11 @@ extension Service {
 extension BufferFacts {
   fileprivate init(
     _ mapped: borrowing MappedBuffer, _ options: Request.MapOptions, _ maker: PeerCredentials,
-    _ now: ContinuousClock.Instant, _ directoryPages: Int
+    _ directoryPages: Int
   ) {
     let request = mapped.request
     self.init(
-      kind: XEN_ZCOPYD_KIND_MAPPED, domain: request.domain, maker: maker, created: now,
+      kind: XEN_ZCOPYD_KIND_MAPPED, domain: request.domain, maker: maker, created: mapped.created,
       directory: request.directory, byteCount: request.byteCount,
       pages: mapped.references.count, directoryPages: directoryPages,
       mechanism: mapped.mechanism == .dmabuf

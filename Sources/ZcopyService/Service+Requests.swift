@@ -74,11 +74,15 @@ extension Service {
   }
 
   /// Tells a client of the buffer that it asked for, with the dma-buf's descriptor.
+  ///
+  /// - Parameter now: the time, or nil for a buffer that was made just now: then no clock has to be read.
   func reply(
-    _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String
+    _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String,
+    now: ContinuousClock.Instant? = nil
   ) {
     connection.send(
-      buffer.description(type, number, text: text, now: clock.now), file: buffer.fileDescriptor)
+      buffer.description(type, number, text: text, now: now ?? buffer.facts.created),
+      file: buffer.fileDescriptor)
   }
 
   /// Counts a request whose reply comes later.
@@ -151,7 +155,8 @@ extension Service {
   /// OPEN.
   func open(_ id: BufferID, _ number: UInt64, _ connection: Connection) throws(ServiceError) {
     let buffer = try live(id, connection)
-    reply(XEN_ZCOPYD_OPEN, buffer, number, connection, text: buffer.facts.passedOver)
+    reply(
+      XEN_ZCOPYD_OPEN, buffer, number, connection, text: buffer.facts.passedOver, now: clock.now)
   }
 
   /// LIST: as many entries in a message as it takes, the oldest buffer first.

@@ -33,6 +33,8 @@ public final class Service {
   var store: XenStore?
   var connections: [UInt64: Connection] = [:]
   var buffers: [BufferID: Buffer] = [:]
+  /// gntdev's limit of pages, as it was told last.
+  var grantDeviceLimit: Int?
   /// Domains that have buffers here.
   var domains: [DomainID: WatchedDomain] = [:]
   /// Buffers that are released, for those who still ask.

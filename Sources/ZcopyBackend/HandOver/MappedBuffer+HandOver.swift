@@ -137,6 +137,7 @@ extension MappedBuffer {
     timings = MapTimings(
       directory: .nanoseconds(Int64(clamping: state.directoryTime)),
       mapping: .nanoseconds(Int64(clamping: state.mappingTime)))
+    created = ContinuousClock().now
     self.xen = xen
   }
 }

@@ -23,6 +23,8 @@ public struct MappedBuffer: ~Copyable {
   public let identity: UInt64?
   /// How long it took.
   public let timings: MapTimings
+  /// When this process had it.
+  public let created: ContinuousClock.Instant
   let xen: Xen
   let device: GrantDevice
   /// The descriptor number by which the device knows the dma-buf, if it made it: the one that it had then.
@@ -125,8 +127,9 @@ public struct MappedBuffer: ~Copyable {
     copy = pages.copy
     contents = pages.contents
     if let contents, mechanism == .cpu { handedOut.add(contents) }
+    created = clock.now
     timings = MapTimings(
-      directory: opening?.duration(to: start) ?? .zero, mapping: start.duration(to: clock.now))
+      directory: opening?.duration(to: start) ?? .zero, mapping: start.duration(to: created))
   }
 
   // MARK: - Contents
