@@ -95,6 +95,7 @@ $(BIN)/.stamp: $(SOURCES)
 	install $(addprefix .build-static/release/,xen-zcopy xen-zcopyd xen-zcopy-contract) $(BIN)/
 	$(CC) $(CLIENT_CFLAGS) $(CLIENT_INCLUDES) -static -s -o $(BIN)/backend examples/backend.c examples/import.c \
 	  Sources/libxenzcopy/xenzcopy.c
+	scripts/check-daemon $(BIN)/xen-zcopyd
 	@touch $@
 
 client: $(CLIENT)/libxenzcopy.so $(CLIENT)/libxenzcopy.a $(CLIENT)/backend ## Build the C client, and its example, in .build/client
