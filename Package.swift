@@ -32,6 +32,7 @@ let package = Package(
     .library(name: "XenGrant", targets: ["XenGrant"]),
     .library(name: "DmaBuf", targets: ["DmaBuf"]),
     .library(name: "ZcopyBackend", targets: ["ZcopyBackend"]),
+    .library(name: "libxenzcopy", targets: ["libxenzcopy"]),
     .executable(name: "xen-zcopy", targets: ["xen-zcopy"]),
     .executable(name: "xen-zcopyd", targets: ["xen-zcopyd"]),
   ],

@@ -15,6 +15,7 @@ let package = Package(
         .product(name: "DmaBuf", package: "xen-zcopy"),
         .product(name: "XenGrant", package: "xen-zcopy"),
         .product(name: "ZcopyBackend", package: "xen-zcopy"),
+        .product(name: "libxenzcopy", package: "xen-zcopy"),
       ]),
   ]
 )

@@ -1,5 +1,6 @@
-// Maps, shares and copies buffers in turn with this project's library and with bare C, and prints medians and ratios as
-// TAP. Arguments: rounds, the guest's domain, then DIRECTORY:PAGES for each buffer that the guest shares.
+// Maps, shares and copies buffers in turn with this project's library and with bare C, and maps them through xen-zcopyd,
+// which must run; prints medians and ratios as TAP. Arguments: rounds, the guest's domain, then DIRECTORY:PAGES for each
+// buffer that the guest shares.
 
 import Logging
 import XenGrant
@@ -21,6 +22,7 @@ func run() throws {
   let xen = Xen(SystemPlatform(logger: Logger(label: "bench") { _ in SwiftLogNoOpLogHandler() }))
   var bench = Bench(xen, guest: guest, rounds: rounds)
   for buffer in buffers { try bench.map(buffer) }
+  for buffer in buffers { try bench.mapThroughDaemon(buffer) }
   for pages in pictures { try bench.share(pages: pages) }
   try bench.pool(pages: pictures[0])
   if let picture = buffers.first(where: { $0.pages == pictures[0] }) { try bench.refresh(picture) }

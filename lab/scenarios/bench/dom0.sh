@@ -1,6 +1,9 @@
-# Maps, shares and copies buffers in turn with the library and with Benchmarks/Sources/Floor, and compares the medians.
+# Maps, shares and copies buffers in turn with the library and with Benchmarks/Sources/Floor, and maps them through the daemon;
+# compares the medians.
 . /host/lib/dom0.sh
 
+xen-zcopyd >/results/daemon.log 2>&1 &
+wait_for 10 test -S /run/xen-zcopyd/socket || bail_out "no daemon"
 guest_create owner || bail_out "no guest"
 buffers=
 for pages in 1 256 2025 8100; do

@@ -1,7 +1,7 @@
 # The daemon: a display backend in C that knows nothing of Xen gets a guest's buffers from it. Its upgrade and its restart lose
 # nothing, and no guest notices; a death of the backend, the guest or the daemon leaves nothing.
 . /host/lib/dom0.sh
-plan 33
+plan 36
 
 size=8294400
 said() { wait_for 20 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
@@ -61,6 +61,40 @@ check "the backend lets go, and is told when nobody holds the buffer" said /resu
 check "list shows nothing any more" is_listed 0
 exec 7>&-
 wait $backend
+
+# --- What a map costs -------------------------------------------------------------
+
+# The system calls of a map: of one in this process, then all in the daemon from its wait to its reply, then of the C client.
+# Readings of the clock count too, which are calls in this machine only. That a domain is not the process's own is asked once.
+counts() {
+  awk '/clock_gettime/ { before = 1 } !/clock_gettime/ && !/gntdev"/ { before = 0 }
+    /gntdev"/ { inside = 1; count = before } inside && /gntdev"|GNTDEV|clock_gettime|AT_EMPTY_PATH/ { count++ }
+    /AT_EMPTY_PATH/ && inside { last = 1; next } last { exit } END { print count }' /results/direct.strace
+  awk '/recvmsg.*iov_base="\\2\\0\\0\\0/ { inside = 1 } inside { count++ } inside && /sendmsg/ { exit }
+    END { print count + 1 }' /results/daemon.strace
+  awk '/write\(1,/ { inside = 0 } /sendmsg.*iov_base="\\2\\0\\0\\0/ { inside = 1 }
+    inside && !/fstatat\(1,/ { count++ } END { print count }' /results/client.strace
+}
+# The second map of the domain: at the first the daemon began to watch it.
+traced() {
+  strace -o /results/direct.strace xen-zcopy map --direct --domain "$domid" --directory "$directory" --size $size \
+    --exec true || return
+  strace -p "$(pidof xen-zcopyd)" -o /results/daemon.strace 2>/results/strace.log &
+  local tracer=$! status=0
+  wait_for 5 grep -q attached /results/strace.log
+  strace -o /results/client.strace backend "$domid" "$directory" $size 1920 1080 </dev/null >/results/client.log &
+  local client=$!
+  wait_for 10 grep -q ^mapped /results/client.log || status=$?
+  kill -TERM $client
+  wait $client
+  kill $tracer
+  return $status
+}
+check "a map is traced" traced
+set -- $(counts)
+note "system calls of a map: $1 directly; $2 in the daemon, and $3 in its client"
+check "a map takes at most 6 system calls more in the daemon than directly" test "$2" -le $(($1 + 6))
+check "and 2 in the client" test "$3" -le 2
 
 # --- Contents and links -----------------------------------------------------------
 
