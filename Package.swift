@@ -98,8 +98,8 @@ let package = Package(
     .executableTarget(
       name: "xen-zcopy",
       dependencies: [
-        "CZcopy", "DmaBuf", "Picture", "XenGrant", "ZcopyBackend", "ZcopyService", "libxenzcopy",
-        argumentParser, logging, system,
+        "CZcopy", "DmaBuf", "Picture", "XenGrant", "ZcopyBackend", "ZcopyMemory", "ZcopyService",
+        "libxenzcopy", argumentParser, logging, system,
       ],
       swiftSettings: strict),
 

@@ -109,14 +109,14 @@ struct ServiceMappingTests {
     #expect(refusal.code == XEN_ZCOPYD_E_UNSUPPORTED)
   }
 
-  @Test("is refused for numbers that contradict each other")
+  @Test("is refused for numbers that contradict each other, and for a name that cannot be shown")
   func invalid() throws {
     let stage = try Stage()
     let client = try stage.connect()
     let changes: [(inout xen_zcopyd_map) -> Void] = [
       { $0.directory = 0 }, { $0.size = 0 }, { $0.size = .max }, { $0.offset = 4096 },
       { $0.offset = .max }, { $0.mechanism = 3 }, { $0.flags = 2 }, { $0.flags = .max },
-      { $0.domain = 40_000 }, { $0.domain = .max },
+      { $0.domain = 40_000 }, { $0.domain = .max }, { $0.name.0 = 0x1b },
       { $0.picture = xen_zcopyd_picture(width: 1, height: 1, stride: 4, format: 5) },
       {
         $0.picture = xen_zcopyd_picture(width: 1000, height: 1000, stride: 0, format: 0x3432_5258)

@@ -1,5 +1,6 @@
 import CZcopy
 import DmaBuf
+import ZcopyMemory
 
 /// One buffer as lists show it.
 struct BufferEntry {
@@ -62,6 +63,6 @@ struct BufferEntry {
 enum ProcessName {
   /// The name of a process; nil if there is none of that number any more.
   static func of(_ process: UInt32) -> String? {
-    Files.trimmedText(of: "/proc/\(process)/comm").map(printable)
+    Files.trimmedText(of: "/proc/\(process)/comm").map { printable($0) }
   }
 }

@@ -1,6 +1,7 @@
 import CZcopy
 import Glibc
 import SystemPackage
+import ZcopyMemory
 import libxenzcopy
 
 /// A connection to xen-zcopyd. All that is made through it and is not persistent is over with it.
@@ -31,7 +32,8 @@ final class DaemonConnection {
       let error = Errno(rawValue: Glibc.errno)
       let line = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
       throw DaemonError(
-        code: 0, errno: error, description: printable(String(decoding: line, as: UTF8.self)))
+        code: 0, errno: error,
+        description: printable(String(decoding: line, as: UTF8.self), limit: .max))
     }
     unsafe self.handle = handle
   }
@@ -56,7 +58,7 @@ final class DaemonConnection {
     let error = Errno(rawValue: Glibc.errno)
     var code: UInt32 = 0
     // SAFETY: the text is valid until the next call with this handle.
-    let text = unsafe printable(String(cString: xenzcopy_error(handle, &code)))
+    let text = unsafe printable(String(cString: xenzcopy_error(handle, &code)), limit: .max)
     throw DaemonError(
       code: code, errno: error,
       // The daemon's own lines say what they are about.

@@ -1,4 +1,5 @@
 import XenGrant
+import ZcopyMemory
 
 /// The names of domains, as far as XenStore tells them to this user.
 ///
@@ -15,7 +16,7 @@ final class DomainNames {
   func name(of domain: UInt32) -> String? {
     guard let domain = UInt16(exactly: domain).flatMap(DomainID.init(rawValue:)) else { return nil }
     return store.lend { store in
-      (try? store.readIfPresent("\(XenStore.home(of: domain))/name")).map(printable)
+      (try? store.readIfPresent("\(XenStore.home(of: domain))/name")).map { printable($0) }
     }
   }
 

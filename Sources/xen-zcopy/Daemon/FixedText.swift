@@ -1,17 +1,12 @@
+import ZcopyMemory
+
 /// Text in a field of a message, up to its zero. Control characters, which a terminal might obey, read as `?`.
 func fixedText<Field: BitwiseCopyable>(_ field: Field) -> String {
   // SAFETY: the field is bytes, read while it is there.
   let text = unsafe withUnsafeBytes(of: field) { bytes in
     unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
   }
-  return printable(text)
-}
-
-/// Text of others as it may be shown: control characters read as `?`.
-func printable(_ text: String) -> String {
-  String(
-    String.UnicodeScalarView(
-      text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 }))
+  return printable(text, limit: .max)
 }
 
 /// Puts text into a field of a message that is all zero, with a zero behind it.

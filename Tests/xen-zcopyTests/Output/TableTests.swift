@@ -45,9 +45,4 @@ struct TableTests {
   func use(used: UInt64, limit: UInt64, text: String) {
     #expect(Quantity.use(used, of: limit) { "\($0)" } == text)
   }
-
-  @Test("obeys nobody: control characters of others read as question marks")
-  func controls() {
-    #expect(printable("a\u{1b}[2Jb\nc\u{7f}\u{9b}é") == "a?[2Jb?c??é")
-  }
 }
