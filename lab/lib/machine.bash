@@ -112,7 +112,7 @@ machine_start() {
   mkfifo "$run/monitor"
   # setpriv: QEMU must not outlive this program, not even if that is killed -9.
   (cd "$run" && exec setpriv --pdeathsig TERM qemu-system-x86_64 \
-    -machine q35,kernel-irqchip=split "${processor[@]}" -m "$memory" -smp 2 \
+    -machine q35,kernel-irqchip=split "${processor[@]}" -m "$memory" -smp "$processors" \
     -nodefaults -display none -vga none -no-reboot \
     -chardev "$serial,id=serial" -serial chardev:serial \
     -chardev stdio,id=monitor,signal=off -mon chardev=monitor \
