@@ -129,7 +129,7 @@ let package = Package(
       name: "ZcopyServiceTests",
       dependencies: [
         "CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyService",
-        "libxenzcopy", "xen-zcopyd-fuzz", logging, system,
+        "libxenzcopy", "xen-zcopyd", "xen-zcopyd-fuzz", logging, system,
       ],
       swiftSettings: strict),
     .testTarget(

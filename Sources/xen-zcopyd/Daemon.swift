@@ -19,37 +19,44 @@ final class Daemon {
   private let logger: Logger
   private let manager: ServiceManager?
   private let service: Service
-  private var configuration: Configuration
+  private let inherited: InheritedDescriptors
+  private let before: Predecessor?
+  private var file: ConfigurationFile
   private var metrics: MetricsFile?
   private var metricsTimer: EventLoop.Registration?
   /// The path of the socket, if this process has made it.
   private var socketPath: String?
   private var isStopping = false
 
+  private var configuration: Configuration { file.configuration }
+
   /// Gets everything ready, up to the first client.
-  init(_ options: Options, _ configuration: Configuration) throws {
+  init(_ options: Options) throws {
     self.options = options
-    self.configuration = configuration
+    inherited = InheritedDescriptors.take()
+    let (before, lost) = Self.predecessor(inherited)
+    let (file, refusal) = try Self.configuration(options.configuration, before)
+    (self.before, self.file) = (before, file)
     // Before an upgrade puts another file there.
     program = Files.target(of: "/proc/self/exe") ?? CommandLine.arguments[0]
     loop = try EventLoop()
     journal = Journal(
       to: Journal.automatic(variable: Environment.value("JOURNAL_STREAM")),
-      level: configuration.logLevel)
+      level: file.configuration.logLevel)
     let logger = journal.logger
     self.logger = logger
     manager = ServiceManager()
     service = Service(
-      configuration, xen: Xen(SystemPlatform(logger: logger)), linux: Linux(), loop: loop,
+      file.configuration, xen: Xen(SystemPlatform(logger: logger)), linux: Linux(), loop: loop,
       logger: logger)
+    if let lost { logger.error("what was before this start is lost: \(lost)") }
+    if let refusal { logger.error("\(refusal); the configuration stays as it was") }
   }
 
   /// Serves until a signal ends it.
   func run() throws {
     try loop.onSignals([SIGTERM, SIGINT, SIGHUP, SIGUSR2]) { [unowned self] in handle($0) }
-    let inherited = InheritedDescriptors.take()
-    let before = predecessor(inherited)
-    try listen(before, inherited)
+    try listen()
     if let before { service.resume(before.state, before.files) }
     for name in Set(inherited.entries.map(\.name)) where name.hasPrefix(Successor.namePrefix) {
       manager?.remove(name: name)
@@ -61,21 +68,42 @@ final class Daemon {
     metrics?.remove()
   }
 
-  private func predecessor(_ inherited: InheritedDescriptors) -> Predecessor? {
+  private static func predecessor(
+    _ inherited: InheritedDescriptors
+  ) -> (Predecessor?, HandOverError?) {
     do throws(HandOverError) {
-      return try Predecessor.take(inherited.entries)
+      return (try Predecessor.take(inherited.entries), nil)
     } catch {
-      logger.error("what was before this start is lost: \(error)")
-      return nil
+      return (nil, error)
     }
   }
 
+  /// Reads the configuration. One that is not in order gives way to a predecessor's: ending with an error would end all that it
+  /// has handed over.
+  private static func configuration(
+    _ path: String?, _ before: Predecessor?
+  ) throws(ConfigurationError) -> (ConfigurationFile, ConfigurationError?) {
+    do throws(ConfigurationError) {
+      return (try ConfigurationFile(reading: path), nil)
+    } catch {
+      guard let before else { throw error }
+      return (ConfigurationFile(kept: before.state.configuration), error)
+    }
+  }
+
+  /// Where the socket is to be.
+  private var wantedSocketPath: String { options.socket ?? configuration.socket }
+
   /// Goes on with the socket of an earlier process or of the service manager's, or makes one.
-  private func listen(_ before: Predecessor?, _ inherited: InheritedDescriptors) throws {
-    let path = options.socket ?? configuration.socket
-    if before?.ownsSocketFile == true { socketPath = path }
+  private func listen() throws {
+    let path = wantedSocketPath
+    if let socket = before?.listener {
+      socketPath = before?.state.socketPath
+      tellIfSocketStays()
+      return try service.listen(on: socket)
+    }
     let given = inherited.entries.first { !$0.name.hasPrefix(Successor.namePrefix) }?.descriptor
-    if let socket = before?.listener ?? given { return try service.listen(on: socket) }
+    if let given { return try service.listen(on: given) }
     // As systemd does by RuntimeDirectory; what is in the way shows in the next call.
     // SAFETY: the strings live for the calls.
     _ = unsafe mkdir(FilePath(path).removingLastComponent().string, 0o755)
@@ -92,6 +120,13 @@ final class Daemon {
     }
     socketPath = path
     try service.listen(on: FileDescriptor(rawValue: number))
+  }
+
+  /// The socket is where it was made, whatever the configuration says by now.
+  private func tellIfSocketStays() {
+    guard let socketPath, socketPath != wantedSocketPath else { return }
+    logger.notice(
+      "the socket stays at \(socketPath): `socket` counts at a start only")
   }
 
   /// Why the daemon does not start.
@@ -147,7 +182,7 @@ final class Daemon {
     manager?.reloading()
     defer { manager?.ready(service.summary) }
     do throws(ConfigurationError) {
-      configuration = try Configuration.load(options.configuration)
+      file = try ConfigurationFile(reading: options.configuration)
     } catch {
       return logger.error("\(error); the configuration stays as it was")
     }
@@ -155,13 +190,14 @@ final class Daemon {
     service.reload(configuration)
     startMetrics()
     logger.notice("read the configuration anew")
+    tellIfSocketStays()
   }
 
   /// Puts the program, which may be another version by now, in this process's place.
   private func upgrade() {
     do {
-      let successor = try Successor(of: service)
-      let error = successor.become(program, ownsSocketFile: socketPath != nil)
+      let successor = try Successor(of: service, file, socketPath: socketPath)
+      let error = successor.become(program)
       logger.error("cannot start \(program) anew: \(error); this process goes on")
     } catch {
       logger.error("cannot start \(program) anew: \(error); this process goes on")
@@ -173,7 +209,7 @@ final class Daemon {
     guard let manager else { return stop() }
     manager.stopping()
     do {
-      let successor = try Successor(of: service)
+      let successor = try Successor(of: service, file, socketPath: socketPath)
       guard successor.store(with: manager) else {
         logger.error("the service manager does not keep file descriptors: everything is released")
         return stop()

@@ -15,7 +15,7 @@ import ZcopyService
 /// service manager keeps duplicates of them, under names that tell their order.
 struct Successor: ~Copyable {
   /// The variable that tells a program after `exec` which descriptors it inherits: the memory file, the listening socket or -1,
-  /// 1 if that socket's file is this service's own to remove, and the others, separated by commas.
+  /// and the others, separated by commas.
   static let variable = "XEN_ZCOPYD_HANDOVER"
   /// What the service manager's names for them begin with; a number follows.
   static let namePrefix = "handover-"
@@ -25,8 +25,14 @@ struct Successor: ~Copyable {
   private let listener: FileDescriptor?
 
   /// Writes down what a service has.
-  init(of service: Service) throws {
-    let (state, files) = service.handOver()
+  ///
+  /// - Parameters:
+  ///   - configuration: what it goes by.
+  ///   - socketPath: the path of its socket, if it has made that.
+  init(of service: Service, _ configuration: ConfigurationFile, socketPath: String?) throws {
+    var (state, files) = service.handOver()
+    state.configuration = configuration.text
+    state.socketPath = socketPath
     let bytes = state.encoded
     let file = try Linux().makeMemoryFile(named: "xen-zcopyd-state", byteCount: 0)
     try file.fileDescriptor.writeAll(bytes)
@@ -36,11 +42,10 @@ struct Successor: ~Copyable {
   }
 
   /// Puts a program in this process's place, with the same arguments. Returns only if that fails; this process goes on then.
-  func become(_ program: String, ownsSocketFile: Bool) -> Errno {
+  func become(_ program: String) -> Errno {
     let inherited = [state.fileDescriptor] + files + (listener.map { [$0] } ?? [])
     let numbers =
-      [state.fileDescriptor.rawValue, listener?.rawValue ?? -1, ownsSocketFile ? 1 : 0]
-      + files.map(\.rawValue)
+      [state.fileDescriptor.rawValue, listener?.rawValue ?? -1] + files.map(\.rawValue)
     for file in inherited { _ = fcntl(file.rawValue, F_SETFD, 0) }
     Environment.set(Self.variable, numbers.map { "\($0)" }.joined(separator: ","))
     // SAFETY: the string lives for the call.
@@ -72,8 +77,6 @@ struct Predecessor {
   let files: [FileDescriptor?]
   /// The socket that listens, if it was handed over too.
   let listener: FileDescriptor?
-  /// Whether its file is this service's own to remove at the end.
-  let ownsSocketFile: Bool
 
   /// Takes what an `exec` has left, or what the service manager kept; nil if there is nothing.
   ///
@@ -97,17 +100,15 @@ struct Predecessor {
 
   private static func take(fromExec value: String) throws(HandOverError) -> Predecessor? {
     let numbers = value.split(separator: ",").map { Int32($0) ?? -1 }
-    guard numbers.count >= 3 else { return nil }
-    let files = (numbers.prefix(2) + numbers.dropFirst(3)).map { number in
+    guard numbers.count >= 2 else { return nil }
+    let files = numbers.map { number in
       number > 2 && fcntl(number, F_SETFD, FD_CLOEXEC) == 0 ? FileDescriptor(rawValue: number) : nil
     }
-    return try Predecessor(
-      files[0], Array(files.dropFirst(2)), listener: files[1], ownsSocketFile: numbers[2] == 1)
+    return try Predecessor(files[0], Array(files.dropFirst(2)), listener: files[1])
   }
 
   private init(
-    _ stateFile: FileDescriptor?, _ files: [FileDescriptor?], listener: FileDescriptor? = nil,
-    ownsSocketFile: Bool = false
+    _ stateFile: FileDescriptor?, _ files: [FileDescriptor?], listener: FileDescriptor? = nil
   ) throws(HandOverError) {
     defer { try? stateFile?.close() }
     do throws(HandOverError) {
@@ -119,7 +120,6 @@ struct Predecessor {
     }
     self.files = files
     self.listener = listener
-    self.ownsSocketFile = ownsSocketFile
   }
 
   private static func read(_ file: FileDescriptor) -> [UInt8] {

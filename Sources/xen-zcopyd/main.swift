@@ -29,7 +29,7 @@ do {
   case .help: print(Options.usage)
   case .version: print("xen-zcopyd \(zcopyVersion)")
   case .check:
-    _ = try Configuration.load(options.configuration)
+    _ = try ConfigurationFile(reading: options.configuration)
     let path = options.configuration ?? Configuration.defaultPath
     // SAFETY: the string lives for the call.
     let isThere = unsafe access(path, F_OK) == 0
@@ -37,8 +37,7 @@ do {
       isThere ? "\(path) is in order" : "there is no \(path): defaults hold")
   case .serve:
     raiseDescriptorLimit()
-    let configuration = try Configuration.load(options.configuration)
-    try Daemon(options, configuration).run()
+    try Daemon(options).run()
   }
 } catch let refusal as Options.Refusal {
   fail("\(refusal.text); see xen-zcopyd --help", code: 64)

@@ -78,6 +78,16 @@ public struct StateDecoder {
     return text
   }
 
+  /// The next bytes as they were.
+  ///
+  /// - Throws: `HandOverError.damaged` if it ends too early; nothing is allocated for them then.
+  public mutating func bytes() throws(HandOverError) -> [UInt8] {
+    let count = Int(try number(UInt32.self))
+    guard count <= rest.count else { throw .damaged("it ends too early") }
+    defer { rest = rest.dropFirst(count) }
+    return Array(rest.prefix(count))
+  }
+
   /// The next list of numbers.
   ///
   /// - Throws: `HandOverError.damaged` if it ends too early; nothing is allocated for it then.

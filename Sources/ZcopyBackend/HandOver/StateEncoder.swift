@@ -3,7 +3,7 @@ public struct StateEncoder {
   /// Stands at the beginning of all that is written: `XZHO`.
   static let magic: UInt32 = 0x4F48_5A58
   /// Changes whenever any state changes.
-  static let version: UInt16 = 1
+  static let version: UInt16 = 2
 
   private(set) var bytes: [UInt8] = []
 
@@ -31,6 +31,12 @@ public struct StateEncoder {
     while text.utf8.count > Int(UInt16.max) { text.removeLast() }
     write(UInt16(text.utf8.count))
     bytes += text.utf8
+  }
+
+  /// Writes bytes as they are, and how many they are.
+  public mutating func write(_ bytes: [UInt8]) {
+    write(UInt32(bytes.count))
+    self.bytes += bytes
   }
 
   /// Writes a list of numbers.

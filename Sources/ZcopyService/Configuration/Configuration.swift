@@ -1,6 +1,5 @@
 import CZcopy
 public import Logging
-import SystemPackage
 public import XenGrant
 
 /// What the daemon's configuration says. As it is made, without a file, it is safe for a dom0 as Xen comes.
@@ -64,25 +63,4 @@ public enum DomainSelector: Hashable, Sendable {
   case number(DomainID)
   /// The domain of that name, as `xl list` shows it.
   case name(String)
-}
-
-extension Configuration {
-  /// Reads a configuration file.
-  ///
-  /// - Parameters:
-  ///   - path: the file; nil for ``defaultPath``, which need not be there.
-  ///   - accounts: where names of users and groups are looked up.
-  /// - Throws: `ConfigurationError` if the file cannot be read, or does not parse.
-  public static func load(
-    _ path: String? = nil, accounts: AccountNames = .system()
-  ) throws(ConfigurationError) -> Configuration {
-    let text: String
-    do throws(Errno) {
-      text = try TextFile.read(path ?? defaultPath)
-    } catch {
-      if path == nil, error == .noSuchFileOrDirectory { return Configuration(accounts: accounts) }
-      throw ConfigurationError(path: path ?? defaultPath, unreadable: error)
-    }
-    return try Configuration(parsing: text, path: path ?? defaultPath, accounts: accounts)
-  }
 }

@@ -37,8 +37,7 @@ struct ConnectionState: Equatable, Sendable {
     encoder.write(UInt32(messages.count))
     for message in messages {
       encoder.write(message.hasFile)
-      encoder.write(UInt32(message.bytes.count))
-      for byte in message.bytes { encoder.write(byte) }
+      encoder.write(message.bytes)
     }
   }
 
@@ -56,9 +55,7 @@ struct ConnectionState: Equatable, Sendable {
     messages = []
     for _ in 0..<(try decoder.number(UInt32.self)) {
       let hasFile = try decoder.flag()
-      var bytes: [UInt8] = []
-      for _ in 0..<(try decoder.number(UInt32.self)) { bytes.append(try decoder.number()) }
-      messages.append(Message(bytes: bytes, hasFile: hasFile))
+      messages.append(Message(bytes: try decoder.bytes(), hasFile: hasFile))
     }
   }
 }

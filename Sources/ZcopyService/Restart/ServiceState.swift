@@ -7,6 +7,10 @@ public import ZcopyBackend
 public struct ServiceState: HandOverState {
   public static let kind: UInt16 = 32
 
+  /// The text of the configuration, for a successor that finds its file out of order.
+  public var configuration = ""
+  /// The path of the socket that listens, if this service has made it: its own to remove at the end.
+  public var socketPath: String?
   var connections: [ConnectionState] = []
   var buffers: [BufferState] = []
   var domains: [DomainState] = []
@@ -33,6 +37,8 @@ public struct ServiceState: HandOverState {
   }
 
   public func encode(to encoder: inout StateEncoder) {
+    encoder.write(Array(configuration.utf8))
+    encoder.write(socketPath) { $0.write($1) }
     encoder.write(UInt32(connections.count))
     for connection in connections { connection.encode(to: &encoder) }
     encoder.write(UInt32(buffers.count))
@@ -51,6 +57,8 @@ public struct ServiceState: HandOverState {
   }
 
   public init(from decoder: inout StateDecoder) throws(HandOverError) {
+    configuration = String(decoding: try decoder.bytes(), as: UTF8.self)
+    socketPath = try decoder.optional { (decoder) throws(HandOverError) in try decoder.text() }
     for _ in 0..<(try decoder.number(UInt32.self)) {
       connections.append(try ConnectionState(from: &decoder))
     }

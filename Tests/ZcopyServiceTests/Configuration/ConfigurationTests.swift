@@ -218,23 +218,35 @@ struct ConfigurationFileTests {
   func missing() {
     #expect(
       throws: ConfigurationError(path: "/nowhere/x.conf", unreadable: .noSuchFileOrDirectory)
-    ) { try Configuration.load("/nowhere/x.conf", accounts: someAccounts) }
+    ) { try ConfigurationFile(reading: "/nowhere/x.conf", accounts: someAccounts) }
   }
 
   @Test("that is no file is an error, as is one without an end")
   func notAFile() {
     #expect(throws: ConfigurationError(path: "/tmp", unreadable: .isDirectory)) {
-      try Configuration.load("/tmp", accounts: someAccounts)
+      try ConfigurationFile(reading: "/tmp", accounts: someAccounts)
     }
     #expect(throws: ConfigurationError(path: "/dev/zero", unreadable: .fileTooLarge)) {
-      try Configuration.load("/dev/zero", accounts: someAccounts)
+      try ConfigurationFile(reading: "/dev/zero", accounts: someAccounts)
     }
   }
 
-  @Test("is read from where it lies")
-  func isRead() throws {
+  @Test("is read with its text, by which a successor goes on")
+  func kept() throws {
     let directory = try TemporaryDirectory()
-    let path = try directory.write("max-clients = 3\n", to: "x.conf")
-    #expect(try Configuration.load(path, accounts: someAccounts).maximumClients == 3)
+    let text = "max-clients = 7\n[domain *]\nusers = alice\n"
+    let path = try directory.write(text, to: "conf")
+    let file = try ConfigurationFile(reading: path, accounts: someAccounts)
+    #expect(file.text == text)
+    #expect(file.configuration.maximumClients == 7)
+    #expect(ConfigurationFile(kept: file.text, accounts: someAccounts) == file)
+  }
+
+  @Test("that names a user who is gone gives way to the defaults, and its text is kept")
+  func goneUser() {
+    let file = ConfigurationFile(
+      kept: "[domain *]\nusers = alice\n", accounts: AccountNames(users: [:], groups: [:]))
+    #expect(file.configuration == Configuration(accounts: AccountNames()))
+    #expect(file.text == "[domain *]\nusers = alice\n")
   }
 }

@@ -1,0 +1,78 @@
+import CZcopy
+import DmaBuf
+import SystemPackage
+import Testing
+import XenGrant
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// The built daemon in a process of its own, which lies beside the test bundle.
+final class DaemonProcess {
+  static let program: String = {
+    let own = Files.target(of: "/proc/self/exe") ?? ""
+    return own.split(separator: "/").dropLast().map { "/\($0)" }.joined() + "/xen-zcopyd"
+  }()
+
+  /// Where Xen is, it would use it.
+  // SAFETY: the strings live for their calls.
+  static let canRun = unsafe access(program, X_OK) == 0 && access("/dev/xen", F_OK) != 0
+
+  let directory: TemporaryDirectory
+  let configuration: String
+  private let process: Int32
+  private var isOver = false
+
+  /// Starts it with a configuration that lets whoever runs the tests in, and ``socket`` as its socket.
+  init(_ text: String? = nil) throws {
+    let directory = try TemporaryDirectory()
+    self.directory = directory
+    let socket = "\(directory.path)/socket"
+    configuration = try directory.write(
+      text ?? Self.text(socket: socket), to: "xen-zcopyd.conf")
+    let line =
+      "exec '\(Self.program)' --config '\(configuration)' 2> '\(directory.path)/log' < /dev/null"
+    let words: [String] = ["sh", "-c", line]
+    // SAFETY: the copies live until the call is over, which keeps none of them.
+    var pointers = unsafe words.map { unsafe strdup($0) } + [nil]
+    defer { unsafe pointers.forEach { unsafe free($0) } }
+    process = unsafe czcopy_spawn(&pointers, 2, "JOURNAL_STREAM", "")
+    try #require(process > 0)
+  }
+
+  deinit {
+    guard !isOver else { return }
+    kill(process, SIGKILL)
+    _ = czcopy_reap(process)
+  }
+
+  /// A configuration for whoever runs the tests.
+  static func text(socket: String) -> String {
+    "socket = \(socket)\nlog-level = info\n[domain *]\nusers = \(getuid())\n"
+  }
+
+  var socket: String { "\(directory.path)/socket" }
+
+  /// What it has said so far.
+  var log: String { Files.text(of: "\(directory.path)/log") ?? "" }
+
+  /// Waits until it has said that so often.
+  func says(_ what: String, times: Int = 1) throws {
+    let start = ContinuousClock.now
+    while log.split(separator: what, omittingEmptySubsequences: false).count <= times {
+      try #require(start.duration(to: .now) < .seconds(20), "it does not say \(what): \(log)")
+      usleep(5000)
+    }
+  }
+
+  func tell(_ signal: Int32) { kill(process, signal) }
+
+  /// Waits until it has ended.
+  ///
+  /// - Returns: its exit code.
+  func end() -> Int32 {
+    isOver = true
+    return czcopy_reap(process)
+  }
+}
