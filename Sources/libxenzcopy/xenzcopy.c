@@ -27,6 +27,8 @@ struct request {
     uint64_t number; /* 0 for none */
     uint32_t type;
     struct xen_zcopyd_id id; /* all 0 if it names no buffer */
+    uint32_t ending;         /* UNMAP or UNSHARE of what it made, if that could not be received; else 0 */
+    int is_quiet;            /* our own, of whose answer nobody is told; not sent yet as long as the number is 0 */
 };
 
 /* An event that came while a call waited for something else. */
@@ -52,8 +54,8 @@ struct xenzcopy_handle {
     uint32_t error_code, error_domain;
     char error_text[XEN_ZCOPYD_TEXT_SIZE];
 
-    /* The last message, and its descriptor, or -1. */
-    int descriptor;
+    /* The last message, and its descriptor, or -1; lost if this process had no number left for it. */
+    int descriptor, is_descriptor_lost;
     size_t length;
     union {
         struct xen_zcopyd_header header;
@@ -111,7 +113,7 @@ static int end_wrong(xenzcopy_handle *handle) {
 }
 
 static int end_late(xenzcopy_handle *handle) {
-    return end(handle, ECONNABORTED, 0, "xen-zcopyd did not answer in time; the connection is given up");
+    return end(handle, ECONNABORTED, 0, "xen-zcopyd did not answer in time; the connection is given up; see journalctl -u xen-zcopyd");
 }
 
 static int error_of_code(uint32_t code) {
@@ -244,7 +246,7 @@ static int end_closed(xenzcopy_handle *handle) {
         if (got < 0 || (got > 0 && keep(handle) < 0)) return -1;
         if (got == 0) break;
     }
-    return end(handle, ECONNRESET, 0, "xen-zcopyd has closed the connection");
+    return end(handle, ECONNRESET, 0, "xen-zcopyd has closed the connection; see journalctl -u xen-zcopyd");
 }
 
 /* Sends a structure and what follows it, as `request`. With MSG_DONTWAIT in `flags` it fails with EAGAIN, else it waits. */
@@ -344,18 +346,18 @@ static int is_reply(const xenzcopy_handle *handle, const struct request *request
         size = sizeof handle->message.stats;
         break;
     }
-    return handle->length == size && has_descriptor == (handle->descriptor >= 0);
+    return handle->length == size && has_descriptor == (handle->descriptor >= 0 || handle->is_descriptor_lost);
 }
 
 static int is_event(const xenzcopy_handle *handle) {
     uint32_t event = handle->message.event.event;
     return handle->length == sizeof handle->message.event && handle->message.header.request == 0 &&
-           handle->descriptor < 0 && (event & XEN_ZCOPYD_EVENTS) == event && event && !(event & (event - 1));
+           handle->descriptor < 0 && !handle->is_descriptor_lost && (event & XEN_ZCOPYD_EVENTS) == event && event && !(event & (event - 1));
 }
 
 static int is_error(const xenzcopy_handle *handle) {
     const struct xen_zcopyd_error *error = &handle->message.error;
-    return handle->length == sizeof *error && handle->descriptor < 0 && error->code &&
+    return handle->length == sizeof *error && handle->descriptor < 0 && !handle->is_descriptor_lost && error->code &&
            is_terminated(error->text, sizeof error->text);
 }
 
@@ -376,10 +378,42 @@ static size_t take_descriptors(xenzcopy_handle *handle, struct msghdr *packet) {
 }
 
 /*
- * Receives one message that is in order: an event, or the answer to a request. 1; 0 if none came in the socket's time-out, or
- * with MSG_DONTWAIT, or before a signal (EINTR, else EAGAIN in errno); -1 if the connection has ended.
+ * Makes a refusal of a reply whose descriptor this process has no number for. The connection goes on; what was made is to be
+ * ended, since nobody could use it.
  */
-static int receive(xenzcopy_handle *handle, int flags) {
+static void refuse_unreceived(xenzcopy_handle *handle, struct request *request) {
+    struct xen_zcopyd_error error = {
+        .header = {.type = XEN_ZCOPYD_ERROR, .length = sizeof error, .request = request->number},
+        .code = XEN_ZCOPYD_E_RESOURCES,
+        .domain = XEN_ZCOPYD_ANY_DOMAIN,
+        .text = "this process has no descriptor left for the buffer; raise its limit (ulimit -n)",
+    };
+    if (request->type == XEN_ZCOPYD_SHARE) request->ending = XEN_ZCOPYD_UNSHARE;
+    else if (!names_buffer(request->type)) request->ending = XEN_ZCOPYD_UNMAP;
+    if (request->ending) request->id = handle->message.description.id;
+    handle->message.error = error;
+    handle->length = sizeof error;
+}
+
+/*
+ * Sends, without waiting, what ends buffers that could not be received. What the socket does not take now is sent before the
+ * next message is received, and there is one: the daemon has requests of ours to answer then.
+ */
+static void send_quiet(xenzcopy_handle *handle) {
+    for (size_t index = 0; index < handle->begun_count; index++) {
+        struct request *request = &handle->begun[index];
+        if (!request->is_quiet || request->number) continue;
+        struct xen_zcopyd_buffer_request message = {
+            .header = {.type = request->type, .length = sizeof message, .request = handle->last_number + 1},
+            .id = request->id};
+        /* An end of the connection is told by who receives. */
+        if (send(handle->socket, &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return;
+        request->number = ++handle->last_number;
+    }
+}
+
+/* As receive(), with the answers to quiet requests. */
+static int receive_any(xenzcopy_handle *handle, int flags) {
     struct iovec part = {.iov_base = handle->message.bytes, .iov_len = sizeof handle->message.bytes};
     union {
         struct cmsghdr header;
@@ -388,6 +422,7 @@ static int receive(xenzcopy_handle *handle, int flags) {
     struct msghdr packet = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     drop_descriptor(handle);
+    send_quiet(handle);
     ssize_t length = recvmsg(handle->socket, &packet, MSG_CMSG_CLOEXEC | flags);
     /* A daemon that closed with something unread resets the connection; what it had sent before follows. */
     if (length < 0 && errno == ECONNRESET) length = recvmsg(handle->socket, &packet, MSG_CMSG_CLOEXEC | flags);
@@ -397,23 +432,46 @@ static int receive(xenzcopy_handle *handle, int flags) {
         return end(handle, error, 0, strerror(error));
     }
     size_t descriptors = length < 0 ? 0 : take_descriptors(handle, &packet);
-    if (length <= 0) return end(handle, ECONNRESET, 0, "xen-zcopyd has closed the connection");
+    if (length <= 0) return end(handle, ECONNRESET, 0, "xen-zcopyd has closed the connection; see journalctl -u xen-zcopyd");
 
     const struct xen_zcopyd_header *header = &handle->message.header;
     handle->length = (size_t)length;
-    if (descriptors > 1 || packet.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || handle->length < sizeof *header ||
-        header->length != handle->length)
+    int is_cut = packet.msg_flags & MSG_CTRUNC;
+    handle->is_descriptor_lost = is_cut && descriptors == 0;
+    if (descriptors > 1 || (is_cut && descriptors > 0) || packet.msg_flags & MSG_TRUNC ||
+        handle->length < sizeof *header || header->length != handle->length)
         return end_wrong(handle);
     if (header->type == XEN_ZCOPYD_EVENT) return is_event(handle) ? 1 : end_wrong(handle);
 
-    const struct request *request = request_of(handle, header->request);
+    struct request *request = request_of(handle, header->request);
     if (header->type == XEN_ZCOPYD_ERROR && is_error(handle)) {
         const struct xen_zcopyd_error *error = &handle->message.error;
         if (header->request == 0) return end(handle, error_of_code(error->code), error->code, error->text);
         if (request) return 1;
     }
-    if (request && header->type == (request->type | XEN_ZCOPYD_REPLY) && is_reply(handle, request)) return 1;
-    return end_wrong(handle);
+    if (!request || header->type != (request->type | XEN_ZCOPYD_REPLY) || !is_reply(handle, request))
+        return end_wrong(handle);
+    if (handle->is_descriptor_lost) refuse_unreceived(handle, request);
+    return 1;
+}
+
+/* Whether the message that was received answers a quiet request, which is forgotten then. */
+static int forget_quiet(xenzcopy_handle *handle) {
+    struct request *request = request_of(handle, handle->message.header.request);
+    if (!request || !request->is_quiet) return 0;
+    *request = handle->begun[--handle->begun_count];
+    return 1;
+}
+
+/*
+ * Receives one message that is in order: an event, or the answer to a request. 1; 0 if none came in the socket's time-out, or
+ * with MSG_DONTWAIT, or before a signal (EINTR, else EAGAIN in errno); -1 if the connection has ended.
+ */
+static int receive(xenzcopy_handle *handle, int flags) {
+    int got;
+    do got = receive_any(handle, flags);
+    while (got > 0 && forget_quiet(handle));
+    return got;
 }
 
 /* ---- Calls that wait ---- */
@@ -430,7 +488,8 @@ static int await(xenzcopy_handle *handle, uint32_t limit_ms) {
     }
     const struct xen_zcopyd_error *error = &handle->message.error;
     if (handle->message.header.type != XEN_ZCOPYD_ERROR) return 0;
-    return fail(handle, error_of_code(error->code), error->code, error->domain, error->text);
+    int status = handle->is_descriptor_lost ? EMFILE : error_of_code(error->code);
+    return fail(handle, status, error->code, error->domain, error->text);
 }
 
 static int call(xenzcopy_handle *handle, uint32_t type, const void *message, const void *tail, size_t tail_size, int fd) {
@@ -449,9 +508,16 @@ static int take_descriptor(xenzcopy_handle *handle) {
 /* A call whose reply describes a buffer and has its descriptor. */
 static int call_for_buffer(xenzcopy_handle *handle, uint32_t type, const void *message, const void *tail, size_t tail_size,
                            int fd, struct xen_zcopyd_description *buffer) {
-    if (call(handle, type, message, tail, tail_size, fd) < 0) return -1;
-    if (buffer) *buffer = handle->message.description;
-    return take_descriptor(handle);
+    if (call(handle, type, message, tail, tail_size, fd) == 0) {
+        if (buffer) *buffer = handle->message.description;
+        return take_descriptor(handle);
+    }
+    if (handle->is_over || !handle->called.ending) return -1;
+    /* It was made, and the answer to this one overwrites what is to be told. */
+    struct xen_zcopyd_error error = handle->message.error;
+    struct xen_zcopyd_buffer_request request = {.id = handle->called.id};
+    call(handle, handle->called.ending, &request, NULL, 0, -1);
+    return handle->is_over ? -1 : fail(handle, EMFILE, error.code, error.domain, error.text);
 }
 
 int xenzcopy_map(xenzcopy_handle *handle, const struct xen_zcopyd_map *map, const uint32_t *references,
@@ -631,7 +697,12 @@ static struct xenzcopy_event take_event(xenzcopy_handle *handle) {
         event.frame = handle->message.frame.frame;
         event.page = handle->message.frame.page;
     }
-    *request = handle->begun[--handle->begun_count];
+    if (request->ending) {
+        *request = (struct request){.type = request->ending, .id = request->id, .is_quiet = 1};
+        send_quiet(handle);
+    } else {
+        *request = handle->begun[--handle->begun_count];
+    }
     return event;
 }
 

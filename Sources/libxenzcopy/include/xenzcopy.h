@@ -21,9 +21,11 @@
  *     XEN_ZCOPYD_E_REFUSED      EBADMSG          XEN_ZCOPYD_E_STOPPING     ESHUTDOWN
  *     XEN_ZCOPYD_E_UNSUPPORTED  EOPNOTSUPP       XEN_ZCOPYD_E_FAILED       EIO
  *
- * and without the daemon's word: EINVAL, a request that the daemon would end the connection for; ENOMEM here. These end the
- * connection: ECONNRESET, the daemon has gone; ECONNABORTED, it did not answer in time; EPROTO, it sent what is no message
- * of the protocol; ENOBUFS, more events came than are kept. Every call after that fails with ENOTCONN.
+ * and without the daemon's word: EINVAL, a request that the daemon would end the connection for; ENOMEM here; EMFILE, this
+ * process has no descriptor left for the buffer, with the code XEN_ZCOPYD_E_RESOURCES: the connection goes on, and a buffer
+ * that was made for nothing is unmapped or unshared, of which RELEASED tells. These end the connection: ECONNRESET, the
+ * daemon has gone; ECONNABORTED, it did not answer in time; EPROTO, it sent what is no message of the protocol; ENOBUFS,
+ * more events came than are kept. Every call after that fails with ENOTCONN.
  *
  * When a connection has ended, the daemon may have been restarted. xenzcopy_close() the handle, xenzcopy_open() another, and
  * get persistent buffers back by their identifiers with xenzcopy_open_buffer(); those that were not persistent are over. A
