@@ -9,6 +9,7 @@ import ZcopyBackend
 
 /// A guest's process that shares a buffer and publishes it.
 final class GuestOwner {
+  let domain: DomainID
   let process: SimulatedProcess
   let path: String
   private var buffer: SharedBuffer?
@@ -21,7 +22,9 @@ final class GuestOwner {
     _ stage: Stage, pages: Int = 1, frame: Int? = nil, name: String = "screen",
     of domain: SimulatedDomain? = nil
   ) throws {
-    let process = (domain ?? stage.guest).openProcess()
+    let guest = domain ?? stage.guest
+    self.domain = guest.id
+    let process = guest.openProcess()
     let buffer = try SharedBuffer(
       byteCount: pages * GrantReference.pageSize, peer: stage.backend.id, xen: process.xen)
     let link = try OwnerLink(
