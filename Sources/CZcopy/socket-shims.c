@@ -2,6 +2,7 @@
 #include "socket-shims.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -95,10 +96,10 @@ int czcopy_peer_groups(int socket, uint32_t *groups, size_t room) {
 }
 
 int czcopy_send(int socket, const void *bytes, size_t count, const int *descriptors, size_t descriptor_count) {
-    if (descriptor_count > CZCOPY_DESCRIPTORS_MAX) return -EINVAL;
+    if (descriptor_count > CZCOPY_DESCRIPTORS_RECEIVED_MAX) return -EINVAL;
     struct iovec vector = {.iov_base = (void *)bytes, .iov_len = count};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(CZCOPY_DESCRIPTORS_MAX * sizeof(int))];
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(CZCOPY_DESCRIPTORS_RECEIVED_MAX * sizeof(int))];
     if (descriptor_count > 0) {
         memset(control, 0, sizeof control);
         message.msg_control = control;
@@ -116,10 +117,11 @@ int czcopy_send(int socket, const void *bytes, size_t count, const int *descript
     return sent < 0 ? -errno : 0;
 }
 
-int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_t *descriptor_count) {
+int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_t *descriptor_count, int *is_short) {
     struct iovec vector = {.iov_base = bytes, .iov_len = room};
+    // Room for as many descriptors as can come: what the kernel has to let go of itself it closes in this thread, which may wait.
     // Room for credentials too, which nobody asked for: they must not push descriptors out.
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(CZCOPY_DESCRIPTORS_MAX * sizeof(int)) +
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(CZCOPY_DESCRIPTORS_RECEIVED_MAX * sizeof(int)) +
                                           CMSG_SPACE(sizeof(struct ucred))];
     struct msghdr message = {
         .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
@@ -130,28 +132,25 @@ int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_
     } while (received < 0 && errno == EINTR);
     if (received < 0) return -errno;
     size_t found = 0;
-    int is_whole = !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
         size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t index = 0; index < count; index++) {
-            int file;
-            memcpy(&file, CMSG_DATA(header) + index * sizeof(int), sizeof file);
-            if (is_whole && found < CZCOPY_DESCRIPTORS_MAX) {
-                descriptors[found++] = file;
-            } else {
-                is_whole = 0;
-                close(file);
-            }
-        }
-    }
-    // An empty message is taken for the end of the connection, and descriptors may come with it all the same.
-    if (!is_whole || received == 0) {
-        while (found > 0) close(descriptors[--found]);
-        return is_whole ? 0 : -EMSGSIZE;
+        if (count > CZCOPY_DESCRIPTORS_RECEIVED_MAX - found) count = CZCOPY_DESCRIPTORS_RECEIVED_MAX - found;
+        memcpy(descriptors + found, CMSG_DATA(header), count * sizeof(int));
+        found += count;
     }
     *descriptor_count = found;
-    return (int)received;
+    if (is_short) *is_short = (message.msg_flags & MSG_CTRUNC) != 0;
+    return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : (int)received;
+}
+
+int czcopy_has_ended(int socket) {
+    struct pollfd entry = {.fd = socket, .events = POLLRDHUP};
+    int ready;
+    do {
+        ready = poll(&entry, 1, 0);
+    } while (ready < 0 && errno == EINTR);
+    return ready != 0;
 }
 
 int czcopy_random(void *bytes, size_t count) {

@@ -72,6 +72,17 @@ public struct Linux: Sendable {
     return try adopt(FileDescriptor(rawValue: number))
   }
 
+  /// Whether a descriptor that somebody else has sent may be a dma-buf's.
+  ///
+  /// Other calls may wait for whoever serves another kind of file, as the server of a file of FUSE.
+  ///
+  /// - Returns: false if it certainly is none.
+  ///
+  /// Reads `/proc/self/fdinfo`.
+  public func mayBeDmaBuf(_ fileDescriptor: FileDescriptor) -> Bool {
+    platform.mayBeDmaBuf(fileDescriptor.rawValue)
+  }
+
   /// Takes over a dma-buf that somebody else has made.
   ///
   /// - Parameter fileDescriptor: the dma-buf; closed if this throws. Another file is told from one only when it is used.

@@ -12,11 +12,16 @@ extension Service {
   func share(
     _ wish: Request.ShareWish, _ file: FileDescriptor?, _ number: UInt64, _ connection: Connection
   ) throws(ServiceError) {
-    defer { try? file?.close() }
+    defer { if let file { closing.close(file) } }
     let domain = wish.domain
     let rules = try authorize(.share, domain, connection)
     guard let id = BufferID.random() else {
       throw ServiceError(XEN_ZCOPYD_E_RESOURCES, domain, "the kernel has no random numbers")
+    }
+    // Of another file even its size may be somebody's to tell who does not.
+    if let file, !linux.mayBeDmaBuf(file) {
+      throw ServiceError(
+        XEN_ZCOPYD_E_INVALID, domain, "the descriptor that came with SHARE is no dma-buf's")
     }
     let source = try source(of: wish, rules, file)
     let byteCount = try byteCount(of: wish, file)

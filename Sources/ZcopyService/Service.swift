@@ -21,6 +21,8 @@ public final class Service {
   let clock = ContinuousClock()
   /// Goes before each path of /sys and /proc that is read; empty but in tests.
   let root: String
+  /// How what clients have chosen is closed.
+  let closing: Closing
   var started: ContinuousClock.Instant
   let releases: ReleaseQueue
   /// What Xen lets this domain grant and map, asked for once somebody wants to know.
@@ -57,9 +59,10 @@ public final class Service {
   ///   - loop: where it works.
   ///   - logger: what is told the administrator.
   ///   - root: goes before each path of /sys and /proc that is read; empty but in tests.
+  ///   - closing: how what clients have chosen is closed; at once only where they are trusted, as in tests.
   public init(
     _ configuration: Configuration, xen: Xen, linux: Linux, loop: EventLoop, logger: Logger,
-    root: String = ""
+    root: String = "", closing: Closing = .atOnce
   ) {
     self.configuration = configuration
     self.xen = xen
@@ -67,6 +70,7 @@ public final class Service {
     self.loop = loop
     self.logger = logger
     self.root = root
+    self.closing = closing
     releases = ReleaseQueue(loop, root: root)
     started = clock.now
   }
@@ -134,29 +138,38 @@ public final class Service {
   /// Takes a client of whom is known already who it is.
   func adopt(_ socket: FileDescriptor, _ credentials: PeerCredentials) {
     lastConnection += 1
-    let connection = Connection(lastConnection, socket, credentials)
-    guard connections.count < configuration.maximumClients else {
+    let connection = Connection(lastConnection, socket, credentials, closing: closing)
+    do throws(ServiceError) {
+      try admit(credentials)
+      add(connection)
+    } catch {
       logger.warning(
-        "client \(credentials) is refused: max-clients = \(configuration.maximumClients)",
-        metadata: credentials.metadata)
-      connection.refuse(
-        ServiceError(
-          XEN_ZCOPYD_E_LIMIT, nil,
-          "there are \(connections.count) clients already; raise max-clients"))
-      return
+        "client \(credentials) is refused: \(error.text)", metadata: credentials.metadata)
+      connection.refuse(error)
+      connection.disconnect()
     }
+  }
+
+  private func admit(_ credentials: PeerCredentials) throws(ServiceError) {
     guard configuration.admits(credentials) else {
-      logger.warning(
-        "client \(credentials) is refused: neither its user nor its groups are allowed",
-        metadata: credentials.metadata)
-      connection.refuse(
-        ServiceError(
-          XEN_ZCOPYD_E_PERMISSION, nil,
-          "user \(credentials.user) may not use xen-zcopyd; see `users` and `groups` in its configuration"
-        ))
-      return
+      throw ServiceError(
+        XEN_ZCOPYD_E_PERMISSION, nil,
+        "user \(credentials.user) may not use xen-zcopyd; see `users` and `groups` in its configuration"
+      )
     }
-    add(connection)
+    guard connections.count < configuration.maximumClients else {
+      throw ServiceError(
+        XEN_ZCOPYD_E_LIMIT, nil, "there are \(connections.count) clients already; raise max-clients"
+      )
+    }
+    guard credentials.user != 0 else { return }
+    let own = connections.values.count { $0.credentials.user == credentials.user }
+    guard own < configuration.maximumClientsOfUser else {
+      throw ServiceError(
+        XEN_ZCOPYD_E_LIMIT, nil,
+        "user \(credentials.user) has \(own) clients already, as many as each user but root may have: a quarter of "
+          + "max-clients")
+    }
   }
 
   /// Listens to a client.
@@ -199,7 +212,8 @@ public final class Service {
     settle(connection)
   }
 
-  private func handle(
+  /// Does what a message asks for, and replies to it.
+  func handle(
     _ bytes: RawSpan, _ files: inout Descriptors, _ connection: Connection
   ) {
     var number: UInt64 = 0
@@ -209,7 +223,12 @@ public final class Service {
       number = message.header.request
       let request = try Request(message)
       domain = self.domain(of: request)
-      guard files.count == request.descriptorCount else {
+      guard !files.isShort || request.descriptorCount == 0 else {
+        throw ServiceError(
+          XEN_ZCOPYD_E_RESOURCES, domain,
+          "xen-zcopyd has no file descriptor left for what came with the request")
+      }
+      guard files.count == request.descriptorCount, !files.isShort else {
         throw .message("it has \(files.count) descriptors, and takes \(request.descriptorCount)")
       }
       try answer(request, number, &files, connection)
@@ -261,6 +280,7 @@ public final class Service {
     if let registration = registrations.removeValue(forKey: connection.number) {
       loop.remove(registration)
     }
+    connection.disconnect()
     forgetWaiting(of: connection.number)
     releaseAll(of: connection.number)
   }

@@ -61,11 +61,11 @@ final class Client {
     _ random: inout RepeatableNumbers, _ see: (ArraySlice<UInt8>, inout RepeatableNumbers) -> Void
   ) {
     while !isOver {
-      var numbers = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_MAX))
+      var numbers = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_RECEIVED_MAX))
       var count = 0
       // SAFETY: the shim writes no more than there is room.
       let received = unsafe room.withUnsafeMutableBytes { room in
-        unsafe czcopy_receive(socket.rawValue, room.baseAddress, room.count, &numbers, &count)
+        unsafe czcopy_receive(socket.rawValue, room.baseAddress, room.count, &numbers, &count, nil)
       }
       guard received != -EAGAIN else { return }
       guard received > 0 else {

@@ -48,7 +48,7 @@ final class Daemon {
     manager = ServiceManager()
     service = Service(
       file.configuration, xen: Xen(SystemPlatform(logger: logger)), linux: Linux(), loop: loop,
-      logger: logger)
+      logger: logger, closing: .aside)
     if let lost { logger.error("what was before this start is lost: \(lost)") }
     if let refusal { logger.error("\(refusal); the configuration stays as it was") }
   }

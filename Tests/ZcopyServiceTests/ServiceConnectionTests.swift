@@ -89,7 +89,7 @@ struct ServiceConnectionTests {
   @Test("ends with descriptors that a message should not have, and they are closed")
   func extraDescriptors() throws {
     let stage = try Stage()
-    for count in [1, 16] {
+    for count in [1, 16, 253] {
       let client = try stage.connect()
       let (reader, writer) = try FileDescriptor.pipe()
       defer { try? reader.close() }
@@ -112,7 +112,9 @@ struct ServiceConnectionTests {
     defer { try? reader.close() }
     client.send([], [writer, writer])
     try writer.close()
-    #expect(try client.ending()?.code == nil)
+    let end = try #require(try client.ending())
+    #expect(end.code == XEN_ZCOPYD_E_MESSAGE)
+    #expect(end.text.contains("empty"))
     #expect(hasEnded(reader))
   }
 
@@ -131,15 +133,16 @@ struct ServiceConnectionTests {
     var configuration = Configuration.forTests
     configuration.maximumClients = 2
     let stage = try Stage(configuration)
-    let first = try stage.connect()
-    let second = try stage.connect()
-    let third = try stage.connect(greets: false)
+    let root = PeerCredentials(process: 1, user: 0, groups: [])
+    let first = try stage.connect(as: root)
+    let second = try stage.connect(as: root)
+    let third = try stage.connect(as: root, greets: false)
     let end = try #require(try third.ending())
     #expect(end.code == XEN_ZCOPYD_E_LIMIT)
     #expect(end.text.contains("max-clients"))
     first.close()
     try stage.settle()
-    _ = try stage.connect().list()
+    _ = try stage.connect(as: root).list()
     _ = try second.list()
   }
 
@@ -197,17 +200,74 @@ struct ServiceConnectionTests {
     #expect(client.hasNothing)
   }
 
-  @Test("ends with an empty message, whose descriptors are closed")
-  func emptyWithDescriptors() throws {
+  @Test("that its client ends, or says nothing more on, is no message")
+  func ends() throws {
+    let stage = try Stage()
+    let (closed, half) = (try stage.connect(), try stage.connect())
+    closed.close()
+    _ = shutdown(half.socket.rawValue, Int32(SHUT_WR))
+    try stage.settle()
+    #expect(stage.service.connections.isEmpty)
+    #expect(stage.service.droppedClients == 0)
+    #expect(try half.ending() == nil)
+  }
+
+  @Test("goes on where this process has no room for a descriptor that a request takes")
+  func noRoomForDescriptors() throws {
     let stage = try Stage()
     let client = try stage.connect()
-    let (reader, writer) = try FileDescriptor.pipe()
-    defer { try? reader.close() }
-    client.send([], [writer, writer])
+    let connection = try #require(stage.service.connections.values.first)
+    let share = bytes(
+      TestClient.share(stage.guest.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR))
+    var files = Descriptors([], isShort: true, .atOnce)
+    // SAFETY: bytes have no padding that would be read.
+    unsafe stage.service.handle(share.span.bytes, &files, connection)
+    let error = try client.error(in: client.next())
+    #expect(error.code == XEN_ZCOPYD_E_RESOURCES)
+    #expect(error.text.contains("descriptor"))
+    _ = try client.list()
+    // What takes none is no request with one, whether that arrived or not.
+    let list = bytes(TestClient.list())
+    unsafe stage.service.handle(list.span.bytes, &files, connection)
+    stage.service.settle(connection)
+    #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
+  }
+
+  @Test("does not wait for the closing of what its client has sent")
+  func lingeringDescriptors() throws {
+    let stage = try Stage(closing: .aside)
+    let (client, other) = (try stage.connect(), try stage.connect())
+    let (writer, reader) = try lingeringSocket()
+    client.send(TestClient.list(), files: [writer])
     try writer.close()
-    _ = try client.ending()
-    #expect(hasEnded(reader))
-    #expect(stage.service.connections.isEmpty)
+    #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
+    #expect(try other.list().isEmpty)
+    #expect(czcopy_closing_count() > 0)
+    // An end without reading what was sent is one that nobody lingers for.
+    try reader.close()
+    try stage.wait("all is closed") { czcopy_closing_count() == 0 }
+  }
+
+  @Test("of one user leaves connections for others, unless it is root")
+  func clientsOfOneUser() throws {
+    var configuration = Configuration.forTests
+    configuration.maximumClients = 8
+    configuration.defaults.users = [1, 2]
+    let stage = try Stage(configuration)
+    func connect(_ user: UInt32) throws -> TestClient {
+      try stage.connect(as: PeerCredentials(process: 1, user: user, groups: []), greets: false)
+    }
+    let first = try (0..<2).map { _ in try connect(1) }
+    let end = try #require(try connect(1).ending())
+    #expect(end.code == XEN_ZCOPYD_E_LIMIT)
+    #expect(end.text.contains("user 1 has 2 clients") && end.text.contains("max-clients"))
+    let others = try [2, 2, 0, 0, 0].map(connect)
+    #expect(stage.service.connections.count == 7)
+    first[0].close()
+    try stage.settle()
+    let again = try connect(1)
+    #expect(stage.service.connections.count == 7)
+    _ = (first, others, again)
   }
 
   @Test(
@@ -266,6 +326,38 @@ struct ServiceConnectionTests {
       #expect(shares.code == XEN_ZCOPYD_E_INVALID)
     }
     #expect(stage.service.buffers.isEmpty)
+  }
+
+  /// A socket whose closing takes a minute, unless the other one is closed.
+  private func lingeringSocket() throws -> (FileDescriptor, FileDescriptor) {
+    let type = Int32(SOCK_STREAM.rawValue)
+    let listener = Glibc.socket(AF_INET, type, 0)
+    defer { Glibc.close(listener) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let writer = FileDescriptor(rawValue: Glibc.socket(AF_INET, type | O_NONBLOCK, 0))
+    // SAFETY: the address lives for the calls, and is as long as that.
+    let isBound = unsafe withUnsafeMutablePointer(to: &address) { pointer in
+      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+        unsafe bind(listener, address, length) == 0 && listen(listener, 1) == 0
+          && getsockname(listener, address, &length) == 0
+          && (connect(writer.rawValue, address, length) == 0 || errno == EINPROGRESS)
+      }
+    }
+    try #require(isBound)
+    let reader = FileDescriptor(rawValue: accept(listener, nil, nil))
+    try #require(reader.rawValue >= 0)
+    var option = linger(l_onoff: 1, l_linger: 60)
+    // SAFETY: the option is read for the call.
+    let status = unsafe setsockopt(
+      writer.rawValue, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
+    try #require(status == 0)
+    // More than both ends keep.
+    let data = [UInt8](repeating: 0, count: 1 << 20)
+    while (try? writer.writeAll(data)) != nil {}
+    return (writer, reader)
   }
 
   private func hasEnded(_ reader: FileDescriptor) -> Bool {

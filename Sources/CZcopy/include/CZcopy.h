@@ -2,6 +2,7 @@
 #ifndef CZCOPY_H
 #define CZCOPY_H
 
+#include "closing-shims.h"
 #include "dma-buf-shims.h"
 #include "linux-shims.h"
 #include "shared-memory.h"

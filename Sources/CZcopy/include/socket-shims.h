@@ -8,8 +8,10 @@
 
 // The calls below return 0 or more, or a negative errno.
 
-// The most descriptors that come with one message; what Linux lets through is 253.
+// The most descriptors that this project sends with one message.
 #define CZCOPY_DESCRIPTORS_MAX 16
+// The most that Linux lets come with one.
+#define CZCOPY_DESCRIPTORS_RECEIVED_MAX 253
 
 // A socket of type SOCK_SEQPACKET, non-blocking and close-on-exec, that listens at a path. A socket that is there already
 // and that nobody serves is replaced; EADDRINUSE if somebody does.
@@ -25,9 +27,12 @@ int czcopy_peer_groups(int socket, uint32_t *groups, size_t room);
 
 // Sends one message, with descriptors, without SIGPIPE and without waiting. EAGAIN: the other side does not read.
 int czcopy_send(int socket, const void *bytes, size_t count, const int *descriptors, size_t descriptor_count);
-// Receives one message without waiting; descriptors are close-on-exec. The number of bytes, 0 at the end of the connection.
-// EMSGSIZE if it was longer than the room, or had more than CZCOPY_DESCRIPTORS_MAX descriptors: none are left open then.
-int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_t *descriptor_count);
+// Receives one message without waiting. The number of bytes, 0 at the end of the connection and for a message of none;
+// EMSGSIZE if it was longer than the room. In all these cases the descriptors that came with it are the caller's: close-on-exec,
+// at most CZCOPY_DESCRIPTORS_RECEIVED_MAX. Whether more were sent, which this process had no room for, goes to *is_short, if given.
+int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_t *descriptor_count, int *is_short);
+// Whether the other side has ended the connection, or will send nothing more: what tells that from a message of no bytes.
+int czcopy_has_ended(int socket);
 // Bytes of randomness that nobody can guess.
 int czcopy_random(void *bytes, size_t count);
 

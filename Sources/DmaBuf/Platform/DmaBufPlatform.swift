@@ -19,6 +19,8 @@ public protocol DmaBufPlatform: Sendable {
   /// The most bytes that one udmabuf may have (`size_limit_mb`), if the kernel tells.
   func udmabufLimit() -> Int?
 
+  /// Whether an open file may be a dma-buf, without asking whoever serves the file. The file is `/proc/self/fdinfo/N`.
+  func mayBeDmaBuf(_ descriptor: Int32) -> Bool
   /// The inode number and size of an open file. The C call is `fstat`.
   func identify(_ descriptor: Int32) throws(Errno) -> (inode: UInt64, byteCount: UInt64)
   /// The ioctl is `DMA_BUF_SET_NAME`.
@@ -49,6 +51,9 @@ public protocol DmaBufPlatform: Sendable {
 }
 
 extension DmaBufPlatform {
+  /// For a platform where no file is served by anybody.
+  public func mayBeDmaBuf(_ descriptor: Int32) -> Bool { true }
+
   /// By the call for several: for a platform where allocations do not matter.
   public func poll(_ descriptor: Int32, events: Int16, milliseconds: Int32) throws(Errno) -> Int16 {
     try poll([(descriptor, events)], milliseconds: milliseconds).first ?? 0

@@ -68,6 +68,12 @@ public struct SystemDmaBufs: DmaBufPlatform {
     return overflow ? nil : bytes
   }
 
+  public func mayBeDmaBuf(_ descriptor: Int32) -> Bool {
+    // Only dma-bufs have an exporter.
+    guard let text = Files.text(of: "/proc/self/fdinfo/\(descriptor)") else { return false }
+    return text.split(separator: "\n").contains { $0.hasPrefix("exp_name:") }
+  }
+
   public func identify(_ descriptor: Int32) throws(Errno) -> (inode: UInt64, byteCount: UInt64) {
     var inode: UInt64 = 0
     var size: UInt64 = 0

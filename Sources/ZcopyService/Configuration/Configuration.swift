@@ -21,6 +21,8 @@ public struct Configuration: Equatable, Sendable {
   public var metricsInterval = Duration.seconds(15)
   /// How many clients may be connected.
   public var maximumClients = 256
+  /// And of one user who is not root, so that none keeps others away.
+  var maximumClientsOfUser: Int { max(1, maximumClients / 4) }
   /// What may be in use for all domains together.
   public var totals = ResourceLimits.allDomains
   /// The rules of all domains that have none of their own.

@@ -18,6 +18,7 @@ final class Connection {
   let credentials: PeerCredentials
   /// The connection, owned by this value.
   let socket: FileDescriptor
+  private let closing: Closing
   /// Whether the client has said HELLO.
   var isGreeted = false
   /// Which events it is told.
@@ -64,16 +65,25 @@ final class Connection {
   static let mostFiles = 64
 
   /// Takes over a connection.
-  init(_ number: UInt64, _ socket: FileDescriptor, _ credentials: PeerCredentials) {
+  ///
+  /// - Parameter closing: how what came from the client is closed, its socket included.
+  init(
+    _ number: UInt64, _ socket: FileDescriptor, _ credentials: PeerCredentials,
+    closing: Closing = .atOnce
+  ) {
     self.number = number
+    self.closing = closing
     self.socket = socket
     self.credentials = credentials
   }
 
   deinit {
     for message in outgoing { try? message.file?.close() }
-    try? socket.close()
+    closing.close(socket)
   }
+
+  /// Lets the client see the end of the connection, however long it takes to close the socket.
+  func disconnect() { _ = shutdown(socket.rawValue, Int32(SHUT_RDWR)) }
 
   /// Ends the connection; what waits to be sent is lost.
   func finish(_ reason: End) {
@@ -91,37 +101,43 @@ final class Connection {
 
   /// Receives one message. At the end of the connection, and after an error, the connection is finished.
   func receive(into room: inout [UInt8]) -> Received {
-    var files = InlineArray<16, Int32>(repeating: -1)
+    var files = InlineArray<253, Int32>(repeating: -1)
     var count = 0
+    var isShort: Int32 = 0
     var span = files.mutableSpan
-    // SAFETY: the shim writes no more bytes than there is room, and at most CZCOPY_DESCRIPTORS_MAX descriptors.
+    // SAFETY: the shim writes no more bytes than there is room, and at most CZCOPY_DESCRIPTORS_RECEIVED_MAX descriptors.
     let received = unsafe span.withUnsafeMutableBufferPointer { files in
       unsafe room.withUnsafeMutableBytes { room in
         unsafe czcopy_receive(
-          socket.rawValue, room.baseAddress, room.count, files.baseAddress, &count)
+          socket.rawValue, room.baseAddress, room.count, files.baseAddress, &count, &isShort)
       }
     }
+    // Whatever the message is, what came with it must be closed.
+    let descriptors = descriptors(files, count, isShort: isShort != 0)
     switch received {
     case 0:
-      // The end, or a message of no bytes, which may have brought descriptors all the same.
-      _ = Self.descriptors(files, count)
-      finish(.closed)
-    case 1...: return .message(byteCount: Int(received), Self.descriptors(files, count))
+      if czcopy_has_ended(socket.rawValue) != 0 {
+        finish(.closed)
+      } else {
+        refuse(.message("it is empty"))
+      }
+    case 1...: return .message(byteCount: Int(received), descriptors)
     case -EAGAIN: break
     case -EMSGSIZE:
-      refuse(
-        .message(
-          "it has more than \(XEN_ZCOPYD_MESSAGE_MAX) bytes, or more than \(CZCOPY_DESCRIPTORS_MAX) descriptors"
-        ))
+      refuse(.message("it has more than \(XEN_ZCOPYD_MESSAGE_MAX) bytes"))
     default: finish(.lost(Errno(rawValue: -received)))
     }
     return .nothing
   }
 
   /// An array only where there is a descriptor: most messages have none.
-  private static func descriptors(_ files: InlineArray<16, Int32>, _ count: Int) -> Descriptors {
-    guard count > 0 else { return Descriptors() }
-    return Descriptors((0..<min(count, 16)).map { FileDescriptor(rawValue: files[$0]) })
+  private func descriptors(
+    _ files: InlineArray<253, Int32>, _ count: Int, isShort: Bool
+  ) -> Descriptors {
+    guard count > 0 else { return Descriptors([], isShort: isShort, closing) }
+    return Descriptors(
+      (0..<min(count, files.count)).map { FileDescriptor(rawValue: files[$0]) }, isShort: isShort,
+      closing)
   }
 
   // MARK: - Sending

@@ -3,10 +3,17 @@ import SystemPackage
 /// Descriptors that came with a message, which close with the value unless they are taken.
 struct Descriptors: ~Copyable {
   private var files: [FileDescriptor]
+  private let closing: Closing
+  /// Whether more were sent, for which this process had no room.
+  let isShort: Bool
 
-  init(_ files: [FileDescriptor] = []) { self.files = files }
+  init(_ files: [FileDescriptor], isShort: Bool, _ closing: Closing) {
+    self.files = files
+    self.isShort = isShort
+    self.closing = closing
+  }
 
-  deinit { for file in files { try? file.close() } }
+  deinit { for file in files { closing.close(file) } }
 
   var count: Int { files.count }
 

@@ -143,7 +143,7 @@ extension Service {
   private func resume(_ state: ConnectionState, _ files: [FileDescriptor]) {
     do throws(Errno) {
       let credentials = try PeerCredentials(of: files[0])
-      let connection = Connection(state.number, files[0], credentials)
+      let connection = Connection(state.number, files[0], credentials, closing: closing)
       connection.isGreeted = state.isGreeted
       connection.subscription = state.subscription
       add(connection)

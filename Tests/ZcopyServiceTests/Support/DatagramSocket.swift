@@ -36,10 +36,10 @@ final class DatagramSocket {
   /// The next datagram, and how many descriptors came with it, which are closed; nil if there is none.
   func receive() -> (text: String, descriptors: Int)? {
     var bytes = [UInt8](repeating: 0, count: 65_536)
-    var descriptors = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_MAX))
+    var descriptors = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_RECEIVED_MAX))
     var count = 0
     // SAFETY: the shim writes within both arrays.
-    let length = unsafe czcopy_receive(file, &bytes, bytes.count, &descriptors, &count)
+    let length = unsafe czcopy_receive(file, &bytes, bytes.count, &descriptors, &count, nil)
     guard length >= 0 else { return nil }
     for descriptor in descriptors.prefix(count) { close(descriptor) }
     return (String(decoding: bytes.prefix(Int(length)), as: UTF8.self), count)

@@ -23,14 +23,15 @@ final class Stage {
 
   init(
     _ configuration: Configuration = .forTests, kind: DomainKind = .pvh, hasDmaBuf: Bool = true,
-    logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+    closing: Closing = .atOnce
   ) throws {
     backend = try machine.addDomain(kind: kind, hasDmaBuf: hasDmaBuf)
     guest = try machine.addDomain(gntallocLimit: 1 << 20)
     loop = try EventLoop()
     service = Service(
       configuration, xen: backend.xen, linux: backend.linux, loop: loop, logger: logger,
-      root: "/nonexistent")
+      root: "/nonexistent", closing: closing)
   }
 
   /// A client that has said HELLO.
@@ -105,6 +106,8 @@ extension Configuration {
   static var forTests: Configuration {
     var configuration = Configuration(accounts: AccountNames())
     configuration.defaults.users = [getuid()]
+    // Of one user a quarter.
+    configuration.maximumClients = 1024
     configuration.defaults.releaseDeadline = .seconds(60)
     return configuration
   }

@@ -154,11 +154,11 @@ final class TestClient {
   private func drain() {
     var room = [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX))
     while !isClosed {
-      var files = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_MAX))
+      var files = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_RECEIVED_MAX))
       var count = 0
       // SAFETY: the shim writes no more than there is room.
       let received = unsafe room.withUnsafeMutableBytes { room in
-        unsafe czcopy_receive(socket.rawValue, room.baseAddress, room.count, &files, &count)
+        unsafe czcopy_receive(socket.rawValue, room.baseAddress, room.count, &files, &count, nil)
       }
       guard received != -EAGAIN else { return }
       guard received > 0 else {

@@ -70,11 +70,11 @@ final class ScriptedDaemon {
   /// What the client has sent, one message; nil once it has ended the connection.
   func heard() throws -> Heard? {
     var bytes = [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX))
-    var files = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_MAX))
+    var files = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_RECEIVED_MAX))
     var count = 0
     // SAFETY: the shim writes no more than there is room.
     let received = unsafe bytes.withUnsafeMutableBytes { bytes in
-      unsafe czcopy_receive(socket.rawValue, bytes.baseAddress, bytes.count, &files, &count)
+      unsafe czcopy_receive(socket.rawValue, bytes.baseAddress, bytes.count, &files, &count, nil)
     }
     guard received != 0, received != -ECONNRESET else { return nil }
     try #require(received > 0)
