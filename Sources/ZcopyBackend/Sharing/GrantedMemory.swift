@@ -70,15 +70,7 @@ struct GrantedMemory: ~Copyable {
     let pages = try sharing { () throws(XenError) in
       try xen.openGrantAllocator().share(pages: count, with: peer, writable: true)
     }
-    self.byteCount = byteCount
-    references = pages.references
-    fileDescriptor = nil
-    self.pages = consume pages
-    dmaBuf = nil
-    device = nil
-    number = nil
-    file = nil
-    view = ProcessorView()
+    self.init(resuming: pages, byteCount: byteCount)
   }
 
   private init(

@@ -1,7 +1,7 @@
-import CZcopy
+package import CZcopy
 import SystemPackage
 import XenGrant
-import ZcopyBackend
+package import ZcopyBackend
 import ZcopyMemory
 
 /// What a client asks for, taken from one message and checked as far as the message alone tells.
@@ -305,8 +305,8 @@ private func picture(_ picture: xen_zcopyd_picture) throws(ServiceError) -> Pict
 }
 
 extension xen_zcopyd_picture {
-  /// A picture, all 0 for none.
-  init(_ geometry: PictureGeometry?) {
+  /// A picture as messages have it, all 0 for none.
+  package init(_ geometry: PictureGeometry?) {
     self.init()
     guard let geometry else { return }
     width = UInt32(clamping: geometry.width)

@@ -5,10 +5,11 @@ import Glibc
 import SystemPackage
 import XenGrant
 import ZcopyBackend
+import ZcopyService
 import libxenzcopy
 
 /// One run of `map` with a buffer of xen-zcopyd: what `MapSession` does where the daemon has the grants.
-final class DaemonMapSession {
+final class DaemonMapSession: Session {
   /// What is mapped.
   enum Subject {
     case described(MapRequest)
@@ -26,11 +27,11 @@ final class DaemonMapSession {
   private var request: MapRequest?
   private var isPublished = false
   private var isCopy = false
-  private var program: ChildProgram?
+  private(set) var program: ChildProgram?
   private var hasTakenFrame = false
   private var wasInterrupted = false
   private var end: MapSession.End?
-  private var failure: (any Error)?
+  var failure: (any Error)?
 
   /// Blocks the signals, before any library starts a thread.
   init(
@@ -50,24 +51,16 @@ final class DaemonMapSession {
   ///
   /// - Parameter geometry: the picture in it, if the command line tells of one.
   func run(_ subject: Subject, geometry: PictureGeometry?) throws {
-    do {
+    try run {
       try start(subject, geometry)
       while end == nil {
         // Calls keep events that come before their answers, and those make nothing readable.
         try takeEvents()
         if end == nil { try loop.turn(waiting: -1) }
       }
-    } catch {
-      failure = error
-    }
-    do {
+    } finish: {
       try finish()
-    } catch {
-      // The first failure is the one to tell.
-      throw failure ?? error
     }
-    if let failure { throw failure }
-    if let code = program?.code, code != 0 { throw ExitCode(code) }
   }
 
   // MARK: - The start
@@ -238,6 +231,8 @@ final class DaemonMapSession {
     wasInterrupted = true
   }
 
+  func stop(for error: any Error) { finishWith(.done) }
+
   private func finishWith(_ reason: MapSession.End) { end = end ?? reason }
 
   /// Gives the buffer back, and waits until it is released.
@@ -295,17 +290,5 @@ extension MapRequest {
       offset: offset, frameByteCount: frame == 0 ? nil : frame,
       geometry: geometry ?? BufferWords.picture(buffer.picture))
     try check()
-  }
-}
-
-extension xen_zcopyd_picture {
-  /// A picture as messages have it; all 0 for none.
-  init(_ geometry: PictureGeometry?) {
-    self.init()
-    guard let geometry else { return }
-    width = UInt32(clamping: geometry.width)
-    height = UInt32(clamping: geometry.height)
-    stride = UInt32(clamping: geometry.stride)
-    format = geometry.format.code
   }
 }

@@ -5,10 +5,11 @@ import Glibc
 import SystemPackage
 import XenGrant
 import ZcopyBackend
+import ZcopyService
 import libxenzcopy
 
 /// One run of `share` with a buffer of xen-zcopyd: what `ShareSession` does where the daemon makes the grants.
-final class DaemonShareSession {
+final class DaemonShareSession: Session {
   private let daemon: DaemonConnection
   private let linux: Linux
   private let plan: ShareSession.Plan
@@ -20,7 +21,7 @@ final class DaemonShareSession {
   private var byteCount = 0
   /// Where memory of this process came from, if that was chosen here.
   private var memory: MemorySource?
-  private var program: ChildProgram?
+  private(set) var program: ChildProgram?
   /// The last frame that was announced, how many were, and when.
   private var frame: UInt32 = 0
   private var drawn = 0
@@ -30,7 +31,7 @@ final class DaemonShareSession {
   private var hasTakenContents = false
   private var isEnding = false
   private var isPeerGone = false
-  private var failure: (any Error)?
+  var failure: (any Error)?
 
   /// Blocks the signals, before any library starts a thread.
   init(
@@ -51,24 +52,16 @@ final class DaemonShareSession {
 
   /// Shares until a signal, the last frame, or the peer's domain ends it; a persistent buffer only until it is filled.
   func run() throws {
-    do {
+    try run {
       try start()
       while !isEnding {
         // Calls keep events that come before their answers, and those make nothing readable.
         try takeEvents()
         if !isEnding { try loop.turn(waiting: -1) }
       }
-    } catch {
-      failure = error
-    }
-    do {
+    } finish: {
       try finish()
-    } catch {
-      // The first failure is the one to tell.
-      throw failure ?? error
     }
-    if let failure { throw failure }
-    if let code = program?.code, code != 0 { throw ExitCode(code) }
   }
 
   // MARK: - The start
@@ -305,14 +298,7 @@ final class DaemonShareSession {
 
   // MARK: - The end
 
-  private func attempt(_ body: () throws -> Void) {
-    do {
-      try body()
-    } catch {
-      failure = failure ?? error
-      isEnding = true
-    }
-  }
+  func stop(for error: any Error) { isEnding = true }
 
   /// Ends the sharing, and waits until the peer has let go.
   private func finish() throws {

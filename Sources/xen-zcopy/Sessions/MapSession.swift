@@ -8,7 +8,7 @@ import XenGrant
 import ZcopyBackend
 
 /// One run of `map`: from the request until the kernel has released the buffer.
-final class MapSession {
+final class MapSession: Session {
   /// What the command line asked for.
   struct Plan {
     /// The name that the dma-buf gets.
@@ -49,13 +49,13 @@ final class MapSession {
   private var buffer: MappedBuffer?
   private var offered: OfferedDirectory?
   private var contents: (any BufferContents)?
-  private var program: ChildProgram?
+  private(set) var program: ChildProgram?
   private var hasTakenFrame = false
   private var waiting: Waiting?
   private var isAskingDevices = false
   private var wasInterrupted = false
   private var end: End?
-  private var failure: (any Error)?
+  var failure: (any Error)?
 
   /// Blocks the signals, before any library starts a thread.
   ///
@@ -148,21 +148,13 @@ final class MapSession {
       )
     }
     self.request = request
-    do {
+    // Whatever failed, the owner gets its pages back and hears of it.
+    try run {
       try start(request, try map())
       while end == nil { try loop.turn(waiting: -1) }
-    } catch {
-      failure = error
-    }
-    // Whatever failed, the owner gets its pages back and hears of it.
-    do {
+    } finish: {
       try finish(request)
-    } catch {
-      // The first failure is the one to tell.
-      throw failure ?? error
     }
-    if let failure { throw failure }
-    if let code = program?.code, code != 0 { throw ExitCode(code) }
   }
 
   private func start(_ request: MapRequest, _ buffer: consuming MappedBuffer) throws {
@@ -364,15 +356,7 @@ final class MapSession {
 
   private func finishWith(_ reason: End) { end = end ?? reason }
 
-  /// Runs what a handler does; the first error ends the session.
-  private func attempt(_ body: () throws -> Void) {
-    do {
-      try body()
-    } catch {
-      failure = failure ?? error
-      finishWith(.done)
-    }
-  }
+  func stop(for error: any Error) { finishWith(.done) }
 
   /// Closes the buffer, waits until the kernel has released it, and tells its owner.
   private func finish(_ request: MapRequest) throws {

@@ -7,7 +7,7 @@ import XenGrant
 import ZcopyBackend
 
 /// One run of `share`: from the allocation until the peer has let go.
-final class ShareSession {
+final class ShareSession: Session {
   /// What the command line asked for.
   struct Plan {
     /// The domain that may map the buffer.
@@ -51,7 +51,7 @@ final class ShareSession {
   private var link: OwnerLink?
   private var watch: DomainWatch?
   private var publication: OwnPublication?
-  private var program: ChildProgram?
+  private(set) var program: ChildProgram?
   private var drawn = 0
   private var lastDrawn = ContinuousClock().now
   private var hasTakenContents = false
@@ -59,7 +59,7 @@ final class ShareSession {
   private var peerIsGone = false
   /// Whether the peer wrote nonsense, after which nothing it says counts, or cannot be heard any more.
   private var isLinkLost = false
-  private var failure: (any Error)?
+  var failure: (any Error)?
 
   /// Blocks the signals, before any library starts a thread.
   init(_ plan: Plan, xen: Xen, linux: Linux = Linux(), output: Output) throws {
@@ -76,21 +76,13 @@ final class ShareSession {
 
   /// Shares until a signal, the last frame, or the peer's domain ends it.
   func run() throws {
-    do {
+    // Whatever failed, nothing stays published, and the peer is asked for the pages.
+    try run {
       try start()
       while !isEnding { try loop.turn(waiting: -1) }
-    } catch {
-      failure = error
-    }
-    // Whatever failed, nothing stays published, and the peer is asked for the pages.
-    do {
+    } finish: {
       try finish()
-    } catch {
-      // The first failure is the one to tell.
-      throw failure ?? error
     }
-    if let failure { throw failure }
-    if let code = program?.code, code != 0 { throw ExitCode(code) }
   }
 
   private func start() throws {
@@ -304,14 +296,9 @@ final class ShareSession {
 
   // MARK: - The end
 
-  private func attempt(_ body: () throws -> Void) {
-    do {
-      try body()
-    } catch {
-      failure = failure ?? error
-      isEnding = true
-      if error is LinkError { isLinkLost = true }
-    }
+  func stop(for error: any Error) {
+    isEnding = true
+    if error is LinkError { isLinkLost = true }
   }
 
   /// Takes the publication back, asks the peer for the pages, and waits for it.

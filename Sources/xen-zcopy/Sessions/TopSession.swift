@@ -4,7 +4,7 @@ import SystemPackage
 import ZcopyBackend
 
 /// One run of `top`.
-final class TopSession {
+final class TopSession: Session {
   private let daemon: DaemonConnection
   private let names: DomainNames
   private let output: Output
@@ -13,7 +13,8 @@ final class TopSession {
   private var isEnding = false
   /// Whether what is shown is older than what has happened.
   private var isOld = false
-  private var failure: (any Error)?
+  let program: ChildProgram? = nil
+  var failure: (any Error)?
   private var last: [BufferIdentifier: (frame: UInt32, time: ContinuousClock.Instant)] = [:]
   private var rates: [BufferIdentifier: Double] = [:]
 
@@ -35,13 +36,15 @@ final class TopSession {
     try loop.onReadable(daemon.fileDescriptor) {}
     try loop.every(.seconds(1)) { [unowned self] in attempt { try show() } }
     if terminal.lend({ $0.takesKeys }) == true { try listenToKeys() }
-    try show()
-    while !isEnding {
-      // Calls keep events that come before their answers, and those make nothing readable.
-      try takeEvents()
-      try loop.turn(waiting: -1)
+    try run {
+      try show()
+      while !isEnding {
+        // Calls keep events that come before their answers, and those make nothing readable.
+        try takeEvents()
+        try loop.turn(waiting: -1)
+      }
+    } finish: {
     }
-    if let failure { throw failure }
   }
 
   private func listenToKeys() throws {
@@ -64,14 +67,7 @@ final class TopSession {
     loop.after(.milliseconds(100)) { [weak self] in self?.attempt { try self?.show() } }
   }
 
-  private func attempt(_ body: () throws -> Void) {
-    do {
-      try body()
-    } catch {
-      failure = failure ?? error
-      isEnding = true
-    }
-  }
+  func stop(for error: any Error) { isEnding = true }
 
   private func show() throws {
     isOld = false
