@@ -113,7 +113,8 @@ static int end_wrong(xenzcopy_handle *handle) {
 }
 
 static int end_late(xenzcopy_handle *handle) {
-    return end(handle, ECONNABORTED, 0, "xen-zcopyd did not answer in time; the connection is given up; see journalctl -u xen-zcopyd");
+    return end(handle, ECONNABORTED, 0,
+               "xen-zcopyd did not answer in time; the connection is given up; see journalctl -u xen-zcopyd");
 }
 
 static int error_of_code(uint32_t code) {
@@ -352,7 +353,8 @@ static int is_reply(const xenzcopy_handle *handle, const struct request *request
 static int is_event(const xenzcopy_handle *handle) {
     uint32_t event = handle->message.event.event;
     return handle->length == sizeof handle->message.event && handle->message.header.request == 0 &&
-           handle->descriptor < 0 && !handle->is_descriptor_lost && (event & XEN_ZCOPYD_EVENTS) == event && event && !(event & (event - 1));
+           handle->descriptor < 0 && !handle->is_descriptor_lost && (event & XEN_ZCOPYD_EVENTS) == event && event &&
+           !(event & (event - 1));
 }
 
 static int is_error(const xenzcopy_handle *handle) {

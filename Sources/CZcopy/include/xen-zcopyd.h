@@ -8,7 +8,8 @@
  * The client begins with HELLO. Then it sends requests, several at a time if it likes, each with a number of its own choice
  * but 0, which comes back in the reply. Every request gets one reply, in any order: the type of the request with the bit
  * XEN_ZCOPYD_REPLY, or XEN_ZCOPYD_ERROR. LIST and STATS may get several, of which all but the last have `more` set. Events
- * come at any time, if the client asked for them, with request 0.
+ * come at any time, with request 0: those that concern the end of the client's own buffers (RELEASED, LATE, CLOSING,
+ * DOMAIN_GONE) unasked, others if it asked for them.
  *
  * A message that is none, or too long, or has descriptors that it should not have, ends the connection; an ERROR with request
  * 0 says why. So does a client that does not read what it is sent. When a connection ends, all that it made is released,
@@ -67,7 +68,7 @@
 #define XEN_ZCOPYD_E_PERMISSION 3u    /* the configuration does not let this user do that to this domain */
 #define XEN_ZCOPYD_E_UNKNOWN 4u       /* no such buffer, or not one that this client may see */
 #define XEN_ZCOPYD_E_INVALID 5u       /* the request contradicts itself: sizes, offsets, ranges, pictures */
-#define XEN_ZCOPYD_E_LIMIT 6u         /* a limit of the configuration; the text names it */
+#define XEN_ZCOPYD_E_LIMIT 6u         /* a limit of the configuration or of this protocol; the text names it */
 #define XEN_ZCOPYD_E_REFUSED 7u       /* what the domain offers is not in order: directory, publication, references */
 #define XEN_ZCOPYD_E_UNSUPPORTED 8u   /* this machine, kernel or kind of buffer cannot do that */
 #define XEN_ZCOPYD_E_RESOURCES 9u     /* no memory, descriptors or grant table entries left: try again later */
@@ -115,7 +116,7 @@
 #define XEN_ZCOPYD_EVENT_PEER_MAPPED 16u /* the peer has mapped a buffer that is shared here */
 #define XEN_ZCOPYD_EVENT_PEER_GONE 32u  /* the process on the other side has ended, or has let go */
 #define XEN_ZCOPYD_EVENT_CLOSING 64u    /* the owner wants its buffer back: UNMAP it */
-#define XEN_ZCOPYD_EVENT_DOMAIN_GONE 128u /* the domain has ended; UNMAP or UNSHARE what is left of it */
+#define XEN_ZCOPYD_EVENT_DOMAIN_GONE 128u /* the domain has ended: close what is left of it; the daemon ends its buffers */
 #define XEN_ZCOPYD_EVENTS 255u          /* all of them */
 
 /* Stands for all domains where a domain is asked for. */
@@ -215,13 +216,14 @@ struct xen_zcopyd_description {
     uint32_t mechanism; /* MAPPED: XEN_ZCOPYD_MECHANISM_*; SHARED: XEN_ZCOPYD_MEMORY_* */
     uint32_t flags;
     uint32_t user;      /* the user id of who made it */
-    uint32_t process;   /* and the process id; 0 once its connection has ended */
+    uint32_t process;   /* and the process id; 0 once its connection has ended, and if it is persistent */
     uint32_t frame;     /* the last frame that was told or announced; 0 before the first */
     uint32_t directory_us; /* MAPPED: how long reading the directory took */
     uint32_t mapping_us;   /* and making the dma-buf */
     struct xen_zcopyd_picture picture;
     char name[XEN_ZCOPYD_NAME_SIZE];
-    char text[XEN_ZCOPYD_TEXT_SIZE]; /* DESCRIBE: who holds it; MAP: which mechanisms were passed over, and why */
+    /* DESCRIBE: who holds it; MAP and OPEN: which mechanisms were passed over, and why; SHARE: where it is published. */
+    char text[XEN_ZCOPYD_TEXT_SIZE];
 };
 
 /* WAIT: replied to, without more, once the buffer is released; by E_TIMEOUT if that takes too long. */

@@ -23,13 +23,16 @@
  *
  * and without the daemon's word: EINVAL, a request that the daemon would end the connection for; ENOMEM here; EMFILE, this
  * process has no descriptor left for the buffer, with the code XEN_ZCOPYD_E_RESOURCES: the connection goes on, and a buffer
- * that was made for nothing is unmapped or unshared, of which RELEASED tells. These end the connection: ECONNRESET, the
- * daemon has gone; ECONNABORTED, it did not answer in time; EPROTO, it sent what is no message of the protocol; ENOBUFS,
- * more events came than are kept. Every call after that fails with ENOTCONN.
+ * that was made for nothing is unmapped or unshared, of which RELEASED tells.
  *
- * When a connection has ended, the daemon may have been restarted. xenzcopy_close() the handle, xenzcopy_open() another, and
- * get persistent buffers back by their identifiers with xenzcopy_open_buffer(); those that were not persistent are over. A
- * descriptor of a dma-buf stays good for as long as it is open, whatever ends.
+ * These end the connection: ECONNRESET, the daemon has ended or has closed it; ESHUTDOWN, the daemon ends; ECONNABORTED, it
+ * did not answer in time; EPROTO, one side sent what is no message of the protocol; ENOBUFS, this client does not read what
+ * it is sent, or more events came than are kept. Every call after that fails with ENOTCONN.
+ *
+ * A restart or an upgrade of the daemon keeps connections and buffers. ECONNRESET and ESHUTDOWN mean that the daemon has
+ * ended: all its buffers are over, persistent ones too, and xenzcopy_close() and xenzcopy_open() are all that is left to do.
+ * A persistent buffer outlives its client, not the daemon: a client that comes back gets it by its identifier, with
+ * xenzcopy_open_buffer(). A descriptor of a dma-buf stays good for as long as it is open, whatever ends.
  *
  * Descriptors that functions return are the caller's to close, and close-on-exec. Those that the caller passes stay its own.
  *
@@ -113,7 +116,11 @@ int xenzcopy_map_published(xenzcopy_handle *handle, const struct xen_zcopyd_map_
 int xenzcopy_share(xenzcopy_handle *handle, const struct xen_zcopyd_share *share, int fd,
                    struct xen_zcopyd_description *buffer);
 
-/* Gets a buffer that lives already, of this or of another connection, by its identifier. Returns the dma-buf's descriptor. */
+/*
+ * Gets a buffer that lives already, of this or of another connection, by its identifier. Returns the dma-buf's descriptor.
+ *
+ * Only the user that made a buffer, and root, may do anything with it but xenzcopy_describe(): to others it is unknown (ENOENT).
+ */
 int xenzcopy_open_buffer(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, struct xen_zcopyd_description *buffer);
 
 /*
