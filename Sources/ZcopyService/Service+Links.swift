@@ -62,10 +62,14 @@ extension Service {
       for change in changes {
         switch change {
         case .frame(let frame):
+          let page = buffer.peerLink?.framePage ?? 0
+          // Clients read there, by a number that a guest wrote.
+          do throws(MapError) { try buffer.facts.check(frameAt: page) } catch {
+            return lose(buffer, error)
+          }
           buffer.frame = frame
           count(buffer.domain) { $0.frames += 1 }
-          tell(
-            XEN_ZCOPYD_EVENT_FRAME, buffer, frame: frame, page: buffer.peerLink?.framePage ?? 0)
+          tell(XEN_ZCOPYD_EVENT_FRAME, buffer, frame: frame, page: page)
         case .closing: tell(XEN_ZCOPYD_EVENT_CLOSING, buffer)
         case .died: tell(XEN_ZCOPYD_EVENT_PEER_GONE, buffer)
         }
@@ -76,7 +80,7 @@ extension Service {
   }
 
   /// A link over which nonsense came, or whose event channel is lost: it is not looked at any more.
-  private func lose(_ buffer: Buffer, _ error: LinkError) {
+  private func lose(_ buffer: Buffer, _ error: any Error) {
     logger.warning("\(error)", metadata: buffer.metadata)
     if let registration = buffer.linkRegistration { loop.remove(registration) }
     buffer.linkRegistration = nil
@@ -179,9 +183,7 @@ extension Service {
 
   private func announceFrame(_ buffer: Buffer, _ page: UInt32) throws(ServiceError) -> UInt32 {
     guard buffer.ownerLink != nil else { throw Self.noFrames(buffer) }
-    let frame = buffer.facts.frameByteCount ?? buffer.facts.byteCount
-    let start = Int(page) * GrantReference.pageSize
-    guard start <= buffer.facts.byteCount - frame else {
+    do throws(MapError) { try buffer.facts.check(frameAt: page) } catch {
       throw .invalid("a frame at page \(page) lies outside of buffer \(buffer.id)")
     }
     do throws(XenError) {

@@ -1,5 +1,6 @@
 import CZcopy
 import DmaBuf
+import Logging
 import SystemPackage
 import Testing
 import XenGrant
@@ -94,6 +95,45 @@ struct ServiceLinkTests {
       try stage.expectNothingLeft()
     }
     _ = try client.description(TestClient.mapPublished(owner.path))
+  }
+
+  @Test(
+    "a guest's frame outside of its buffer is told to nobody, and ends its link with a line",
+    arguments: [3, 4, 1 << 20, UInt32.max])
+  func frameOutside(_ page: UInt32) throws {
+    let recorder = Recorder()
+    let stage = try Stage(logger: recorder.logger)
+    let client = try stage.connect()
+    try client.done(TestClient.subscribe())
+    let owner = try GuestOwner(stage, pages: 4, frame: 2 * 4096)
+    let (reply, _) = try client.description(TestClient.mapPublished(owner.path))
+    try owner.draw(page: page)
+    let event = try client.event()
+    #expect(event.event == XEN_ZCOPYD_EVENT_PEER_GONE)
+    #expect(BufferID(event.id) == BufferID(reply.id))
+    #expect(recorder.lines(.warning).count == 1)
+    // What it draws after that is not looked at.
+    try owner.draw()
+    try stage.settle()
+    #expect(client.hasNothing)
+    let described = try client.description(TestClient.about(reply.id, XEN_ZCOPYD_DESCRIBE)).0
+    #expect((described.state, described.frame) == (XEN_ZCOPYD_STATE_LIVE, 0))
+    #expect(try client.statistics()[0].counters.frames == 0)
+    try client.done(TestClient.about(reply.id, XEN_ZCOPYD_UNMAP))
+    try stage.expectNothingLeft()
+  }
+
+  @Test("a guest whose frame lay outside before it was mapped is lost after the reply")
+  func frameOutsideBefore() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    try client.done(TestClient.subscribe())
+    let owner = try GuestOwner(stage)
+    try owner.draw(page: 1)
+    _ = try client.description(TestClient.mapPublished(owner.path))
+    #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_GONE)
+    try stage.settle()
+    #expect(client.hasNothing)
   }
 
   @Test("an owner that is killed is told as gone, and its pages stay while they are mapped")

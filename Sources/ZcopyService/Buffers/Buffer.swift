@@ -94,6 +94,17 @@ struct BufferFacts: Equatable {
   /// Which mechanisms were passed over, and why.
   var passedOver = ""
 
+  /// Checks that the buffer has all of a frame that begins at that page.
+  ///
+  /// - Throws: `MapError.frameOutside` if it would end after the buffer.
+  func check(frameAt page: UInt32) throws(MapError) {
+    let start = Int(page) * GrantReference.pageSize
+    let frame = frameByteCount ?? byteCount
+    guard start <= byteCount - frame else {
+      throw .frameOutside(domain, offset: start, byteCount: frame, size: byteCount)
+    }
+  }
+
   /// `XEN_ZCOPYD_PERSISTENT` and its like.
   var flags: UInt32 {
     (isPersistent ? XEN_ZCOPYD_PERSISTENT : 0)
