@@ -8,24 +8,35 @@ import ZcopyBackend
   import Glibc
 #endif
 
+/// A domain as the configuration knows it, which its buffers keep: after its end nobody can ask for its name any more.
+final class KnownDomain {
+  let number: DomainID
+  let name: String?
+  var rules: DomainRules
+
+  init(_ number: DomainID, _ name: String?, _ configuration: Configuration) {
+    self.number = number
+    self.name = name
+    rules = configuration.rules(for: number, named: name)
+  }
+}
+
 /// A domain that has, or had, buffers here, until it ends.
 final class WatchedDomain {
-  let name: String?
+  let known: KnownDomain
   /// Tells one guest from another that gets its number later.
   let identity: String?
-  var rules: DomainRules
   var counters = Counters()
   private let watch: DomainWatch
   private let registration: EventLoop.Registration
   private let loop: EventLoop
 
   init(
-    _ name: String?, _ identity: String?, _ rules: DomainRules, _ watch: consuming DomainWatch,
-    _ loop: EventLoop, _ look: @escaping () -> Void
+    _ known: KnownDomain, _ identity: String?, _ watch: consuming DomainWatch, _ loop: EventLoop,
+    _ look: @escaping () -> Void
   ) throws {
-    self.name = name
+    self.known = known
     self.identity = identity
-    self.rules = rules
     self.loop = loop
     registration = try loop.onDomainEvents(watch, look)
     self.watch = watch
@@ -82,7 +93,7 @@ extension Service {
         throw ServiceError(XEN_ZCOPYD_E_GONE, domain, "there is no domain \(domain)")
       }
       domains[domain] = try WatchedDomain(
-        name, try identity(of: domain), configuration.rules(for: domain, named: name), watch, loop
+        KnownDomain(domain, name, configuration), try identity(of: domain), watch, loop
       ) { [unowned self] in look(at: domain) }
     } catch let error as ServiceError {
       throw error

@@ -283,7 +283,7 @@ extension Service {
     // Told once, by this process or by the one before.
     let isLate = buffer.state == XEN_ZCOPYD_STATE_LATE
     let deadline: Duration =
-      isLate ? .seconds(Int64(Int32.max)) : rules(for: buffer.domain).releaseDeadline
+      isLate ? .seconds(Int64(Int32.max)) : rules(for: buffer).releaseDeadline
     buffer.release = releases.add(releasing, deadline: deadline) { [unowned self] outcome in
       switch outcome {
       case .released: isReleased(buffer)
@@ -309,7 +309,7 @@ extension Service {
     buffers[buffer.id] = nil
     ledger.refund(
       buffer.facts.usage,
-      for: buffer.domain, limits: rules(for: buffer.domain).limits, totals: configuration.totals)
+      for: buffer.domain, limits: rules(for: buffer).limits, totals: configuration.totals)
     if domains[buffer.domain] == nil { ledger.forget(buffer.domain) }
     if error == nil {
       buffer.enter(XEN_ZCOPYD_STATE_RELEASED, clock.now)
@@ -335,7 +335,7 @@ extension Service {
     count(buffer.domain) { $0.late += 1 }
     tell(XEN_ZCOPYD_EVENT_LATE, buffer)
     logger.warning(
-      "still held \(rules(for: buffer.domain).releaseDeadline) after it was closed, by \(holders(of: buffer))",
+      "still held \(rules(for: buffer).releaseDeadline) after it was closed, by \(holders(of: buffer))",
       metadata: buffer.metadata)
   }
 

@@ -39,6 +39,7 @@ extension Service {
     do throws(ServiceError) {
       try watch(domain)
       let buffer = try make()
+      buffer.knownDomain = domains[domain]?.known
       buffers[buffer.id] = buffer
       logger.info("\(buffer.facts.summary)", metadata: buffer.metadata)
       return buffer
@@ -54,15 +55,25 @@ extension Service {
     case .map(let wish): wish.request.domain
     case .mapPublished(let path, _): Publication.domain(of: path)
     case .share(let wish): wish.domain
-    case .refresh(let id, _, _), .read(let id, _, _), .describe(let id), .open(let id),
-      .frame(let id, _, _):
-      buffers[id]?.domain
+    case .refresh, .read, .describe, .open, .frame: buffer(of: request)?.domain
     case .hello, .unmap, .unshare, .wait, .list, .subscribe, .stats: nil
     }
   }
 
-  func admitRequest(_ domain: DomainID, _ connection: Connection) throws(ServiceError) {
-    let rules = rules(for: domain)
+  /// The buffer that a request looks at, if there is one.
+  private func buffer(of request: Request) -> Buffer? {
+    switch request {
+    case .refresh(let id, _, _), .read(let id, _, _), .describe(let id), .open(let id),
+      .frame(let id, _, _):
+      buffers[id]
+    default: nil
+    }
+  }
+
+  func admitRequest(
+    _ request: Request, _ domain: DomainID, _ connection: Connection
+  ) throws(ServiceError) {
+    let rules = buffer(of: request).map { self.rules(for: $0) } ?? self.rules(for: domain)
     // Who has no right to the domain is refused in any case, and must not use up what those may ask who have.
     guard rules.admits(connection.credentials) else { return }
     do throws(LimitError) {

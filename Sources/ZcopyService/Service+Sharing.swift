@@ -157,7 +157,7 @@ extension Service {
 
   /// Tells of a shared buffer that its peer does not let go of.
   func tellIfLate(_ buffer: Buffer) {
-    loop.after(rules(for: buffer.domain).releaseDeadline) { [weak self, weak buffer] in
+    loop.after(rules(for: buffer).releaseDeadline) { [weak self, weak buffer] in
       guard let self, let buffer, buffers[buffer.id] === buffer else { return }
       tellLate(buffer)
     }

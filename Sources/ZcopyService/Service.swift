@@ -292,7 +292,9 @@ public final class Service {
   ) throws(ServiceError) {
     if case .hello(let hello) = request { return try greet(hello, number, connection) }
     guard connection.isGreeted else { throw .message("the first message must be HELLO") }
-    if let domain = domain(of: request) { try admitRequest(domain, connection) }
+    if let domain = domain(of: request) {
+      try admitRequest(request, domain, connection)
+    }
     switch request {
     case .hello: break
     case .map(let wish): try map(wish, number, connection)
@@ -364,21 +366,27 @@ public final class Service {
   /// Whether a client is told of a buffer.
   func maySee(_ connection: Connection, _ buffer: Buffer) -> Bool {
     connection.credentials.mayChange(whatWasMadeBy: buffer.facts.maker)
-      || rules(for: buffer.domain).allows(.list, to: connection.credentials)
+      || rules(for: buffer).allows(.list, to: connection.credentials)
   }
 
   /// The configuration's rules for a domain, by its number or its name.
   func rules(for domain: DomainID) -> DomainRules {
-    domains[domain]?.rules
+    domains[domain]?.known.rules
       ?? configuration.rules(
         for: domain, named: configuration.needsNames ? name(of: domain) : nil)
+  }
+
+  /// The rules for a buffer's domain, which may have ended, and its number be another guest's.
+  func rules(for buffer: Buffer) -> DomainRules {
+    buffer.knownDomain?.rules ?? rules(for: buffer.domain)
   }
 
   /// Takes another configuration; buffers that are there stay, even above the new limits.
   public func reload(_ configuration: Configuration) {
     self.configuration = configuration
-    for (domain, watched) in domains {
-      watched.rules = configuration.rules(for: domain, named: watched.name)
+    let kept = buffers.values.compactMap(\.knownDomain) + released.all.compactMap(\.knownDomain)
+    for domain in domains.values.map(\.known) + kept {
+      domain.rules = configuration.rules(for: domain.number, named: domain.name)
     }
   }
 }

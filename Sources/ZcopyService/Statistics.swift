@@ -60,7 +60,7 @@ extension Service {
       statistics.domain = UInt32(domain.rawValue)
       statistics.counters = xen_zcopyd_counters(
         watched.counters, buffers.values.lazy.filter { $0.domain == domain })
-      statistics.limits = watched.rules.limits.message
+      statistics.limits = watched.known.rules.limits.message
       return statistics
     }
     return [all] + each

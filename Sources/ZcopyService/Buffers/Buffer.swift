@@ -8,6 +8,8 @@ import ZcopyBackend
 final class Buffer {
   let id: BufferID
   let facts: BufferFacts
+  /// Its domain as the configuration knows it; nil where it was not watched yet.
+  var knownDomain: KnownDomain?
   /// The connection to which it belongs; nil if it is persistent, or its connection has ended.
   var connection: UInt64?
   /// How far its life is, `XEN_ZCOPYD_STATE_*`.

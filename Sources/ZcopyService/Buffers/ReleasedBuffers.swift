@@ -22,6 +22,9 @@ struct ReleasedBuffers {
     buffers[buffer.id] = buffer
   }
 
+  /// All of them, in no order.
+  var all: some Collection<Buffer> { buffers.values }
+
   /// A buffer that was released not long ago.
   subscript(id: BufferID) -> Buffer? { buffers[id] }
 }

@@ -185,6 +185,7 @@ extension Service {
       guard domains[domain]?.identity == before else {
         throw ServiceError(XEN_ZCOPYD_E_GONE, domain, "domain \(domain) is another guest now")
       }
+      buffer.knownDomain = domains[domain]?.known
     } catch {
       logger.notice("\(error.text)", metadata: buffer.metadata)
       return endNow(buffer)
