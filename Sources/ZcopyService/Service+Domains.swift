@@ -154,6 +154,7 @@ extension Service {
 
   /// Tells an event of a buffer to each client that wants it.
   func tell(_ event: UInt32, _ buffer: Buffer, frame: UInt32 = 0, page: UInt32 = 0) {
+    guard buffer.isAnnounced else { return }
     var message = xen_zcopyd_event()
     message.header = header(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self, 0)
     message.id = buffer.id.wire

@@ -21,7 +21,7 @@ extension Service {
         try MappedBuffer(request, xen: xen, linux: linux, limits: limits, mechanisms: mechanisms)
       }
     }
-    reply(XEN_ZCOPYD_MAP, buffer, number, connection, text: buffer.facts.passedOver)
+    announce(XEN_ZCOPYD_MAP, buffer, number, connection, text: buffer.facts.passedOver)
   }
 
   /// MAP_PUBLISHED.
@@ -44,7 +44,7 @@ extension Service {
       release(buffer)
       throw error
     }
-    reply(XEN_ZCOPYD_MAP_PUBLISHED, buffer, number, connection, text: buffer.facts.passedOver)
+    announce(XEN_ZCOPYD_MAP_PUBLISHED, buffer, number, connection, text: buffer.facts.passedOver)
     // What the owner has drawn so far comes after the reply, by which the client knows the buffer.
     lookAtOwner(buffer)
   }
@@ -100,11 +100,6 @@ extension Service {
       name(mapped, options.name, id)
       let buffer = Buffer(id, facts, connection: connection.number)
       buffer.mapped = consume mapped
-      let copied = facts.mechanism == XEN_ZCOPYD_MECHANISM_COPY ? facts.chargedBytes : 0
-      count(domain) {
-        $0.maps += 1
-        $0.refreshedBytes += UInt64(copied)
-      }
       return buffer
     }
   }
@@ -313,7 +308,7 @@ extension Service {
     if domains[buffer.domain] == nil { ledger.forget(buffer.domain) }
     if error == nil {
       buffer.enter(XEN_ZCOPYD_STATE_RELEASED, clock.now)
-      released.add(buffer)
+      if buffer.isAnnounced { released.add(buffer) }
       tell(XEN_ZCOPYD_EVENT_RELEASED, buffer)
       logger.debug("released", metadata: buffer.metadata)
     }

@@ -23,7 +23,7 @@ extension Service {
     return rules
   }
 
-  /// Makes a buffer within the limits, and counts it.
+  /// Makes a buffer within the limits. Nobody is told of it before ``announce(_:_:_:_:text:)``.
   func admitted(
     _ domain: DomainID, _ rules: DomainRules, _ usage: Usage,
     _ make: () throws(ServiceError) -> Buffer
@@ -41,7 +41,6 @@ extension Service {
       let buffer = try make()
       buffer.knownDomain = domains[domain]?.known
       buffers[buffer.id] = buffer
-      logger.info("\(buffer.facts.summary)", metadata: buffer.metadata)
       return buffer
     } catch {
       ledger.refund(usage, for: domain, limits: rules.limits, totals: configuration.totals)
@@ -82,6 +81,21 @@ extension Service {
     } catch {
       throw ServiceError(XEN_ZCOPYD_E_LIMIT, domain, "\(error)")
     }
+  }
+
+  /// Answers a client that a buffer was made, which counts from then on, and of which others may be told.
+  func announce(
+    _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String
+  ) {
+    reply(type, buffer, number, connection, text: text)
+    buffer.isAnnounced = true
+    let facts = buffer.facts
+    let isCopy = facts.isMapped && facts.mechanism == XEN_ZCOPYD_MECHANISM_COPY
+    count(buffer.domain) {
+      if facts.isMapped { $0.maps += 1 } else { $0.shares += 1 }
+      if isCopy { $0.refreshedBytes += UInt64(facts.chargedBytes) }
+    }
+    logger.info("\(facts.summary)", metadata: buffer.metadata)
   }
 
   /// Tells a client of the buffer that it asked for, with the dma-buf's descriptor.
@@ -207,9 +221,11 @@ extension Buffer {
 }
 
 extension BufferFacts {
+  var isMapped: Bool { kind == XEN_ZCOPYD_KIND_MAPPED }
+
   /// What was made, in words.
   var summary: String {
-    kind == XEN_ZCOPYD_KIND_MAPPED
+    isMapped
       ? "mapped \(pages) pages of domain \(domain) for \(maker)"
       : "shared \(pages) pages with domain \(domain) for \(maker)"
   }

@@ -47,7 +47,6 @@ extension Service {
         let facts = facts(shared, wish, description, connection)
         let buffer = Buffer(id, facts, connection: connection.number)
         buffer.shared = consume shared
-        count(domain) { $0.shares += 1 }
         return buffer
       } catch {
         throw ServiceError(error, domain)
@@ -59,7 +58,7 @@ extension Service {
       withdraw(buffer)
       throw error
     }
-    reply(XEN_ZCOPYD_SHARE, buffer, number, connection, text: buffer.publication?.path ?? "")
+    announce(XEN_ZCOPYD_SHARE, buffer, number, connection, text: buffer.publication?.path ?? "")
   }
 
   private func source(

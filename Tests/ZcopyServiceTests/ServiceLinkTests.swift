@@ -151,6 +151,32 @@ struct ServiceLinkTests {
     try stage.expectNothingLeft()
   }
 
+  @Test(
+    "a buffer that could not be connected or published is told of to nobody, and counts as none")
+  func failedHalfway() throws {
+    let recorder = Recorder()
+    let stage = try Stage(logger: recorder.logger)
+    let (client, witness) = (try stage.connect(), try stage.connect())
+    try witness.done(TestClient.subscribe())
+    try client.done(TestClient.subscribe())
+    let owner = try GuestOwner(stage)
+    try owner.publish("control-page", "60000")
+    // Nothing may come before the ERROR, nor after it.
+    client.send(TestClient.mapPublished(owner.path))
+    _ = try client.error(in: client.next())
+    let publish = TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") }
+    let (reply, _) = try client.description(publish)
+    client.send(publish)
+    _ = try client.error(in: client.next())
+    try stage.settle()
+    #expect(client.hasNothing)
+    #expect(witness.hasNothing)
+    #expect(try client.list().map { BufferID($0.id) } == [BufferID(reply.id)])
+    let all = try client.statistics()
+    for counters in all.map(\.counters) { #expect((counters.maps, counters.shares) == (0, 1)) }
+    #expect(recorder.lines(.info).count { $0.hasPrefix("mapped") || $0.hasPrefix("shared") } == 1)
+  }
+
   // MARK: - The daemon's own
 
   @Test("SHARE with a name publishes the buffer; frames, their use and the end go both ways")

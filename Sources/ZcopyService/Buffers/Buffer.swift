@@ -12,6 +12,8 @@ final class Buffer {
   var knownDomain: KnownDomain?
   /// The connection to which it belongs; nil if it is persistent, or its connection has ended.
   var connection: UInt64?
+  /// Whether the reply that made it was sent; nobody is told of a buffer before that, nor if it never comes.
+  var isAnnounced = false
   /// How far its life is, `XEN_ZCOPYD_STATE_*`.
   private(set) var state = XEN_ZCOPYD_STATE_LIVE
   /// Since when.
@@ -59,7 +61,10 @@ final class Buffer {
   }
 
   /// Goes on in the state in which a predecessor had it.
-  func resume(state: UInt32, since: ContinuousClock.Instant) { enter(state, since) }
+  func resume(state: UInt32, since: ContinuousClock.Instant) {
+    isAnnounced = true
+    enter(state, since)
+  }
 
   /// The dma-buf's descriptor while the buffer is live, which stays the buffer's.
   var fileDescriptor: FileDescriptor? {
