@@ -112,7 +112,12 @@ static int run(struct backend *backend, int signals) {
         /* Calls before this one may have received events too: so look before each poll. */
         int status = handle_events(backend);
         if (status) return status > 0 ? 0 : 1;
-        if (poll(polled, sizeof polled / sizeof *polled, -1) < 0) return 1;
+        if (poll(polled, sizeof polled / sizeof *polled, -1) < 0) {
+            /* A shell that stops and goes on with us interrupts it. */
+            if (errno == EINTR) continue;
+            perror("backend: poll");
+            return 1;
+        }
 
         char line[64];
         struct signalfd_siginfo info;
@@ -154,6 +159,10 @@ int main(int argc, char **argv) {
     sigaddset(&mask, SIGINT);
     sigprocmask(SIG_BLOCK, &mask, NULL);
     int signals = signalfd(-1, &mask, SFD_CLOEXEC);
+    if (signals < 0) {
+        perror("backend: signalfd");
+        return 1;
+    }
 
     backend.zcopy = xenzcopy_open(NULL, error, sizeof error);
     if (!backend.zcopy) {

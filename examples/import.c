@@ -7,8 +7,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "../lab/images/importer/lab-importer.h"
-
 /* As in drm/drm.h, which not every machine has. */
 struct drm_gem_close {
     uint32_t handle, pad;
@@ -19,6 +17,17 @@ struct drm_prime_handle {
 };
 #define DRM_IOCTL_GEM_CLOSE _IOW('d', 0x09, struct drm_gem_close)
 #define DRM_IOCTL_PRIME_FD_TO_HANDLE _IOWR('d', 0x2e, struct drm_prime_handle)
+
+/* As in lab/images/importer/lab-importer.h, which no machine outside of the lab has. */
+struct lab_import {
+    int32_t fd;                            /* in: the dma-buf */
+    uint32_t flags, direction, fill;       /* in: LAB_IMPORT_HOLD; 1 for reading as a device */
+    uint64_t bytes, shortest, longest;     /* out: the sum of all segments, and their sizes */
+    uint32_t segments, crc32c;             /* out: what the device finds */
+    uint32_t foreign, reserved;
+};
+#define LAB_IMPORT _IOWR('L', 0x40, struct lab_import)
+#define LAB_IMPORT_HOLD 1u
 
 static int with_device(struct import *import, const char *path, unsigned long request, void *argument) {
     import->device = open(path, O_RDWR | O_CLOEXEC);

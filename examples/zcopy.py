@@ -1,11 +1,12 @@
 """A client of xen-zcopyd with nothing but Python's standard library. docs/protocol.md has every message."""
 
+import errno
 import os
 import socket
 import struct
 
 REPLY, EVENT, ERROR = 0x8000, 0x4001, 0x4002
-HELLO, MAP, UNMAP, WAIT, LIST = 1, 2, 4, 7, 11
+HELLO, MAP, UNMAP, WAIT, LIST, SUBSCRIBE = 1, 2, 4, 7, 11, 12
 FRAME, USED, RELEASED, LATE, PEER_MAPPED, PEER_GONE, CLOSING, DOMAIN_GONE = (1 << bit for bit in range(8))
 ANY_DOMAIN = FOREVER = 0xFFFFFFFF
 STATES = {1: "live", 2: "releasing", 3: "late", 4: "released"}
@@ -28,7 +29,7 @@ class Connection:
     def __init__(self, path=None):
         path = path or os.environ.get("XEN_ZCOPYD_SOCKET") or "/run/xen-zcopyd/socket"
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.last, self.events = 0, []
+        self.last, self.kind, self.events = 0, None, []
         try:
             self.socket.connect("\0" + path[1:] if path.startswith("@") else path)
             self._call(HELLO, struct.pack("<4I", 0x6459435A, 1, 0, 0))
@@ -74,6 +75,10 @@ class Connection:
                 body, _ = self._reply()
         return entries
 
+    def subscribe(self, events, domain=ANY_DOMAIN, own=False):
+        """From now on these events come; without it RELEASED, LATE, CLOSING and DOMAIN_GONE of this connection's buffers."""
+        self._call(SUBSCRIBE, struct.pack("<4I", events, domain, own, 0))
+
     def next_event(self):
         """Waits for the next event: its kind, the buffer's identifier, the domain, the frame, and its page."""
         while not self.events:
@@ -81,7 +86,7 @@ class Connection:
         return self.events.pop(0)
 
     def _call(self, kind, body):
-        self.last += 1
+        self.last, self.kind = self.last + 1, kind
         self.socket.send(struct.pack("<2IQ", kind, 16 + len(body), self.last) + body)
         return self._reply()
 
@@ -93,7 +98,7 @@ class Connection:
     def _receive(self):
         message, descriptors, flags, _ = socket.recv_fds(self.socket, 65536, 1, socket.MSG_CMSG_CLOEXEC)
         if not message:
-            raise ConnectionError("xen-zcopyd has closed the connection")
+            raise ConnectionError("xen-zcopyd has closed the connection; see journalctl -u xen-zcopyd")
         kind, _, request = struct.unpack_from("<2IQ", message)
         if kind == EVENT:
             id, event, domain, frame, page = struct.unpack_from("<16s4I", message, 16)
@@ -102,8 +107,11 @@ class Connection:
         if kind == ERROR:
             code, _, text = struct.unpack_from("<2I480s", message, 16)
             raise Refused(code, _text(text))
-        if request != self.last:
+        if request != self.last or kind != self.kind | REPLY:
             raise ConnectionError("xen-zcopyd answers what was not asked")
+        if flags & socket.MSG_CTRUNC:
+            # A buffer that was mapped for this lives until the connection ends.
+            raise OSError(errno.EMFILE, "this process has no descriptor left for the buffer; raise its limit (ulimit -n)")
         return message[16:], descriptors[0] if descriptors else None
 
 
