@@ -1,4 +1,3 @@
-import ArgumentParser
 import CZcopy
 import DmaBuf
 import Glibc

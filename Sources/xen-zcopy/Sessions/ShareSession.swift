@@ -1,4 +1,3 @@
-import ArgumentParser
 import DmaBuf
 import Glibc
 import Logging
