@@ -32,39 +32,36 @@ public struct SystemPlatform: XenPlatform {
   }
 
   public func adoptGrantDevice(_ descriptor: Int32) throws(Errno) -> any GrantDeviceDriver {
-    let device: SystemGrantDevice
-    do throws(Errno) {
-      device = try SystemGrantDevice(messages, ownDomain)
-    } catch {
-      close(descriptor)
-      throw error
+    try adopt(descriptor, \.fileDescriptor) { () throws(Errno) in
+      try SystemGrantDevice(messages, ownDomain)
     }
-    try check(czcopy_adopt(device.fileDescriptor, descriptor))
-    return device
   }
 
   public func adoptGrantAllocator(_ descriptor: Int32) throws(Errno) -> any GrantAllocatorDriver {
-    let allocator: SystemGrantAllocator
-    do throws(Errno) {
-      allocator = try SystemGrantAllocator(messages)
-    } catch {
-      close(descriptor)
-      throw error
+    try adopt(descriptor, \.fileDescriptor) { () throws(Errno) in
+      try SystemGrantAllocator(messages)
     }
-    try check(czcopy_adopt(allocator.fileDescriptor, descriptor))
-    return allocator
   }
 
   public func adoptEventChannels(_ descriptor: Int32) throws(Errno) -> any EventChannelDriver {
-    let channels: SystemEventChannels
+    try adopt(descriptor, \.fileDescriptor) { () throws(Errno) in
+      try SystemEventChannels(messages)
+    }
+  }
+
+  /// Puts an open device in the place of a new handle's; closed after any failure.
+  private func adopt<Handle>(
+    _ descriptor: Int32, _ place: (Handle) -> Int32, _ open: () throws(Errno) -> Handle
+  ) throws(Errno) -> Handle {
+    let handle: Handle
     do throws(Errno) {
-      channels = try SystemEventChannels(messages)
+      handle = try open()
     } catch {
       close(descriptor)
       throw error
     }
-    try check(czcopy_adopt(channels.fileDescriptor, descriptor))
-    return channels
+    try check(czcopy_adopt(place(handle), descriptor))
+    return handle
   }
 
   public func openStore() throws(Errno) -> any XenStoreDriver { try SystemStore() }
