@@ -1,4 +1,5 @@
 import ArgumentParser
+import ZcopyService
 
 /// The command `xen-zcopy`.
 @main
@@ -16,7 +17,7 @@ struct XenZcopy: ParsableCommand {
 
       Exit codes: 0 done, 1 refused or failed, 64 wrong usage, 69 no Xen, no daemon or no device, 75 try again.
       """,
-    version: "0.1.0",
+    version: zcopyVersion,
     subcommands: [DoctorCommand.self, MapCommand.self, ShareCommand.self],
     groupedSubcommands: [
       CommandGroup(

@@ -4,13 +4,18 @@ import Testing
 /// What reviews would have to look for otherwise.
 @Suite("The package's sources")
 struct PackageRulesTests {
+  // This file is Tests/ZcopyBackendTests/PackageRulesTests.swift.
+  private let root = #filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined()
+
+  private func text(_ path: String) throws -> String {
+    try #require(Files.text(of: "\(root)/\(path)"), "\(path)")
+  }
+
   /// Each Swift file below Sources, its path from there, with its text.
   private func sources() throws -> [(path: String, text: String)] {
-    // This file is Tests/ZcopyBackendTests/PackageRulesTests.swift.
-    let root = #filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined()
     let found = files("\(root)/Sources", "")
     try #require(found.count > 50)
-    return try found.map { path in (path, try #require(Files.text(of: "\(root)/Sources/\(path)"))) }
+    return try found.map { path in (path, try text("Sources/\(path)")) }
   }
 
   private func files(_ root: String, _ path: String) -> [String] {
@@ -59,6 +64,32 @@ struct PackageRulesTests {
       let wrong = forbidden[module, default: []].intersection(imports(text))
       #expect(wrong.isEmpty, "\(path)")
     }
+  }
+
+  @Test("have one version, which the kernel module's package repeats")
+  func version() throws {
+    let version = try text("Sources/ZcopyService/Version.swift").split(separator: "\"")[1]
+    #expect(version.contains("."))
+    #expect(try text("kernel/dkms.conf").contains("PACKAGE_VERSION=\"\(version)\"\n"))
+    #expect(try text("kernel/README.md").contains("dkms install xen-gntdev-dmabuf/\(version)\n"))
+  }
+
+  @Test("have the C client's functions in its header and in the list of what it exports")
+  func exports() throws {
+    func names(_ text: String) -> Set<Substring> {
+      Set(
+        text.split { !$0.isLetter && !$0.isNumber && $0 != "_" }.filter {
+          $0.hasPrefix("xenzcopy_")
+        })
+    }
+    let declared = try text("Sources/libxenzcopy/include/xenzcopy.h").split(separator: "\n")
+      .compactMap { line -> Substring? in
+        // Comments begin with a space or a slash.
+        guard line.first?.isLetter == true, let end = line.firstIndex(of: "(") else { return nil }
+        return line[..<end].split { $0 == " " || $0 == "*" }.last
+      }
+    let map = try text("Sources/libxenzcopy/libxenzcopy.map")
+    #expect(declared.count > 20 && names(map) == Set(declared))
   }
 
   @Test("have no forced unwrapping and no forced try")
