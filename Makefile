@@ -9,27 +9,30 @@ STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .b
 SMALL = -Xswiftc -use-ld=lld $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/without-unwinding.ld)
 BIN = .build/lab/bin
 # The C client, which needs no Swift: what it is built with, and where.
-VERSION = 0.1.0
+VERSION := $(shell sed -n 's/.*zcopyVersion = "\(.*\)"/\1/p' Sources/ZcopyService/Version.swift)
 CLIENT = .build/client
 CLIENT_CFLAGS = -std=c11 -O2 -g -Wall -Wextra -Wpedantic -Werror $(CFLAGS)
 CLIENT_INCLUDES = -ISources/libxenzcopy/include -ISources/CZcopy/include
 CLIENT_HEADERS = Sources/libxenzcopy/include/xenzcopy.h Sources/CZcopy/include/xen-zcopyd.h
 LIBDIR ?= $(PREFIX)/lib
-SOURCES = $(shell find Sources Benchmarks examples -name '*.swift' -o -name '*.c' -o -name '*.h' 2>/dev/null) Package.swift
+SOURCES = $(shell find Sources Benchmarks examples -name '*.swift' -o -name '*.c' -o -name '*.h' -o -name module.modulemap 2>/dev/null) \
+  Package.swift Makefile scripts/without-unwinding.ld
+# What boots Xen, beside what builds: programs, and Debian's packages of them.
+LAB = qemu-system-x86_64:qemu-system-x86 cpio:cpio xz:xz-utils dpkg-deb:dpkg setpriv:util-linux
 
 .PHONY: all demo test unit test-sanitize fuzz lint smoke contract dma-buf devices daemon systemd matrix soak bench xen-ci kernel-check \
-  static client install install-client deb clean require help
+  static client check-client install install-client deb clean require require-lab help
 
 all: require ## Build the command and the libraries
 	$(SWIFT) build
 
-demo: static ## Both directions on real Xen: demo/guest.png is a guest's picture, demo/dom0.png what a guest drew here
+demo: require-lab static ## Both directions on real Xen: demo/guest.png is a guest's picture, demo/dom0.png what a guest drew here
 	lab/run demo
 	@mkdir -p demo && cp lab-results/demo/*.png demo/
 	@sed -nE 's/^# (mapped|shared)/\1/p' lab-results/demo/tap
 	@ls -1 demo/*.png
 
-test: lint unit smoke contract dma-buf devices daemon matrix ## Everything: lint, unit tests, and these scenarios on real Xen
+test: require-lab lint unit check-client smoke contract dma-buf devices daemon matrix ## Everything: lint, unit tests, the C client, and these scenarios on real Xen
 
 unit: require ## Build, with warnings as errors, and run the unit tests
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest
@@ -48,39 +51,39 @@ lint: require ## Check format and comments, and the units as systemd sees them
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests $(wildcard Benchmarks/*.swift Benchmarks/Sources)
 	scripts/check-units
 
-smoke: static ## What must always work: sizes, frames, death of either side
+smoke: require-lab static ## What must always work: sizes, frames, death of either side
 	lab/run smoke
 
-contract: static ## What Xen does, as the simulator is held to it
+contract: require-lab static ## What Xen does, as the simulator is held to it
 	lab/run contract
 
-dma-buf: static ## What Linux does with dma-bufs, memory files and fences, in each kind of domain
+dma-buf: require-lab static ## What Linux does with dma-bufs, memory files and fences, in each kind of domain
 	lab/run dma-buf
 
-devices: static ## What devices see of shared buffers, and a guest that draws on a screen
+devices: require-lab static ## What devices see of shared buffers, and a guest that draws on a screen
 	lab/run devices
 
-daemon: static ## xen-zcopyd beside a backend in C: lists, upgrades, restarts, deaths
+daemon: require-lab static ## xen-zcopyd beside a backend in C: lists, upgrades, restarts, deaths
 	lab/run daemon
 
-systemd: static ## The daemon's units, user and rules under Debian's systemd: what the service may and may not, restarts, the watchdog
+systemd: require-lab static ## The daemon's units, user and rules under Debian's systemd: what the service may and may not, restarts, the watchdog
 	lab/run systemd
 
-matrix: static ## What works in each kind of backend domain, and whether doctor knows
+matrix: require-lab static ## What works in each kind of backend domain, and whether doctor knows
 	lab/run matrix
 
-soak: static ## 10,000 cycles of mapping and sharing, one in ten interrupted by a kill; SOAK_CYCLES=500 for fewer
+soak: require-lab static ## 10,000 cycles of mapping and sharing, one in ten interrupted by a kill; SOAK_CYCLES=500 for fewer
 	$(STATIC) --product xen-zcopy-soak
 	install .build-static/release/xen-zcopy-soak $(BIN)/
 	lab/run soak
 
-xen-ci: static ## The smoke scenario as Xen's own CI would run it, by configs/xen-ci
+xen-ci: require-lab static ## The smoke scenario as Xen's own CI would run it, by configs/xen-ci
 	lab/xen-ci
 
-kernel-check: require ## Build xen-gntdev for the kernels of Debian 12 and 13, as dkms does there
+kernel-check: require-lab ## Build xen-gntdev for the kernels of Debian 12 and 13, as dkms does there
 	kernel/check
 
-bench: static ## Compare with plain C on real Xen: medians and ratios
+bench: require-lab static ## Compare with plain C on real Xen: medians and ratios
 	cd Benchmarks && $(STATIC) --scratch-path ../.build-bench
 	install -D .build-bench/release/xen-zcopy-bench $(BIN)/xen-zcopy-bench
 	lab/run bench
@@ -119,6 +122,15 @@ $(CLIENT)/backend: examples/backend.c examples/import.c examples/import.h $(CLIE
 	$(CC) $(CPPFLAGS) $(CLIENT_CFLAGS) $(CLIENT_INCLUDES) $(LDFLAGS) -o $@ examples/backend.c examples/import.c \
 	  $(CLIENT)/libxenzcopy.a
 
+# Installed somewhere else, as whoever uses it finds it; its examples are built by what its pkg-config file says.
+check-client: CHECK = $(CURDIR)/$(CLIENT)/check
+check-client: require client ## Build the examples against the installed C client
+	rm -rf $(CHECK)
+	$(MAKE) -s install-client DESTDIR= PREFIX=$(CHECK) LIBDIR=$(CHECK)/lib
+	cd examples && $(CC) -Wall -Werror -o $(CHECK)/backend backend.c import.c \
+	  $$(PKG_CONFIG_LIBDIR=$(CHECK)/lib/pkgconfig pkg-config --cflags --libs xenzcopy)
+	LD_LIBRARY_PATH=$(CHECK)/lib $(CHECK)/backend 2>&1 | grep -q '^usage:'
+
 install-client: client ## Install the C client only: library, headers, pkg-config file and manual page
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 644 $(CLIENT)/libxenzcopy.so.0 $(CLIENT)/libxenzcopy.a $(DESTDIR)$(LIBDIR)/
@@ -140,6 +152,9 @@ clean: ## Remove what was built here; the lab's images stay in their cache
 
 require:
 	@scripts/require
+
+require-lab: require
+	@scripts/require $(LAB)
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
