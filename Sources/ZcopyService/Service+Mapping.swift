@@ -301,6 +301,7 @@ extension Service {
   func end(_ buffer: Buffer, _ error: ServiceError?) {
     buffer.peerLink = nil
     buffer.ownerLink = nil
+    if let timer = buffer.lateTimer.take() { loop.remove(timer) }
     buffers[buffer.id] = nil
     ledger.refund(
       buffer.facts.usage,

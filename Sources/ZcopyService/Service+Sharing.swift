@@ -156,8 +156,10 @@ extension Service {
 
   /// Tells of a shared buffer that its peer does not let go of.
   func tellIfLate(_ buffer: Buffer) {
-    loop.after(rules(for: buffer).releaseDeadline) { [weak self, weak buffer] in
-      guard let self, let buffer, buffers[buffer.id] === buffer else { return }
+    buffer.lateTimer = loop.after(rules(for: buffer).releaseDeadline) {
+      [weak self, weak buffer] in
+      guard let self, let buffer else { return }
+      buffer.lateTimer = nil
       tellLate(buffer)
     }
   }

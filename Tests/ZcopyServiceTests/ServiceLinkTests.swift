@@ -217,6 +217,8 @@ struct ServiceLinkTests {
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_GONE)
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_RELEASED)
     try stage.expectNothingLeft()
+    // Nor what would have told that the guest is late.
+    #expect(stage.loop.delayedCalls == 0)
     #expect(throws: PublicationError.self) { try GuestPeer(stage, path) }
   }
 

@@ -35,13 +35,6 @@ public final class EventLoop {
     let handler: (Interest) -> Void
   }
 
-  // A struct: a closure in a tuple would be wrapped anew, with an allocation, each time that it is read from a list.
-  private struct Delayed {
-    let number: UInt64
-    let due: ContinuousClock.Instant
-    let handler: Handler
-  }
-
   private let epoll: FileDescriptor
   private var entries: [UInt64: Entry] = [:]
   private var nextNumber: UInt64 = 1
@@ -49,8 +42,8 @@ public final class EventLoop {
   /// What the kernel told at the last wait, in a buffer for all waits, and which of it is still to be told.
   private var ready = [czcopy_ready](repeating: czcopy_ready(), count: Int(CZCOPY_READY_CAPACITY))
   private var untold = 0..<0
-  /// What is called once, and when; few, so that a list serves.
-  private var delayed: [Delayed] = []
+  /// What is called once, and when.
+  private var delayed = DelayedCalls()
   private let clock = ContinuousClock()
 
   /// A loop without registrations.
@@ -143,14 +136,14 @@ public final class EventLoop {
 
   /// Calls the handler once, after that time.
   ///
-  /// Costs no descriptor, and cannot fail.
+  /// Costs no descriptor, and cannot fail. Calls of one moment are made in the order in which they were asked for.
   ///
   /// - Returns: what ``remove(_:)`` takes, if the call is not wanted any more.
   @discardableResult
   public func after(_ delay: Duration, _ handler: @escaping Handler) -> Registration {
     let number = nextNumber
     nextNumber += 1
-    delayed.append(Delayed(number: number, due: clock.now + delay, handler: handler))
+    delayed.add(number, at: clock.now + delay, handler)
     return Registration(number: number)
   }
 
@@ -208,8 +201,7 @@ public final class EventLoop {
   /// Ends a registration, from inside of its handler too.
   public func remove(_ registration: Registration) {
     guard let entry = entries.removeValue(forKey: registration.number) else {
-      delayed.removeAll { $0.number == registration.number }
-      return
+      return delayed.remove(registration.number)
     }
     // An owner that has closed the descriptor has removed it by that. Its number may be another registration's by now,
     // which epoll would remove instead.
@@ -245,9 +237,9 @@ public final class EventLoop {
 
   /// So many milliseconds, or fewer until the first delayed call is due.
   private func timeout(_ milliseconds: Int32) -> Int32 {
-    guard let first = soonest(among: delayed.count) else { return milliseconds }
+    guard let due = delayed.firstDue() else { return milliseconds }
     // Rounded up: a wait that ends too early would be followed by many of no length.
-    let left = clock.now.duration(to: delayed[first].due).nanoseconds / 1_000_000 + 1
+    let left = clock.now.duration(to: due).nanoseconds / 1_000_000 + 1
     let wait = Int32(clamping: left)
     return milliseconds < 0 ? wait : min(milliseconds, wait)
   }
@@ -256,26 +248,11 @@ public final class EventLoop {
   public var delayedCalls: Int { delayed.count }
 
   private func callDelayed() {
-    guard !delayed.isEmpty else { return }
+    guard delayed.count > 0 else { return }
     let now = clock.now
-    // A handler may ask for another call, which comes behind those that are there, and is not for this turn.
-    var count = delayed.count
-    // It may also take others away.
-    while let index = soonest(among: min(count, delayed.count)), delayed[index].due <= now {
-      let entry = delayed.remove(at: index)
-      count -= 1
-      entry.handler()
-    }
-  }
-
-  /// Which of the first so many delayed calls is due first.
-  private func soonest(among count: Int) -> Int? {
-    var soonest: Int?
-    for index in delayed.indices.prefix(count) {
-      if let soonest, delayed[soonest].due <= delayed[index].due { continue }
-      soonest = index
-    }
-    return soonest
+    // A handler may ask for another call, which is not for this turn; it may also take others away.
+    let end = nextNumber
+    while let handler = delayed.takeFirst(dueBy: now, below: end) { handler() }
   }
 
   /// Ends ``run()`` after the handler that calls this.

@@ -30,6 +30,8 @@ final class Buffer {
   /// Who held it when that was looked up last.
   var holders: (text: String, since: ContinuousClock.Instant)?
 
+  /// What will tell that its peer is late, once it is asked to let go.
+  var lateTimer: EventLoop.Registration?
   /// Its number among those whose release is asked for, once it is.
   var release: UInt64?
 

@@ -441,6 +441,22 @@ struct EventLoopTests {
     #expect(calls == 3)
   }
 
+  @Test("calls back what is due where a delayed call turns the loop itself, each once and in order")
+  func turnInside() throws {
+    let loop = try EventLoop()
+    var calls: [Int] = []
+    loop.after(.zero) {
+      calls.append(1)
+      loop.after(.zero) { calls.append(4) }
+      do throws(Errno) { try loop.turn(waiting: 0) } catch { Issue.record("\(error)") }
+      #expect(calls == [1, 2, 3, 4])
+    }
+    for number in [2, 3] { loop.after(.zero) { calls.append(number) } }
+    for _ in 0..<3 { try loop.turn(waiting: 1) }
+    #expect(calls == [1, 2, 3, 4])
+    #expect(loop.delayedCalls == 0)
+  }
+
   @Test("ends its run after the handler that stops it, and can run again")
   func stop() throws {
     let loop = try EventLoop()
