@@ -17,25 +17,46 @@ public enum DmaBufHolder: Hashable, Sendable {
   ///   - root: the directory below which `proc` and `sys` are.
   /// - Returns: processes by their numbers, then devices as the kernel lists them.
   public static func find(_ identity: UInt64, root: String = "") -> [DmaBufHolder] {
-    let processes = Files.names(in: "\(root)/proc").compactMap { Int($0) }.sorted()
-    return processes.compactMap { process($0, identity, "\(root)/proc/\($0)") }
-      + devices(identity, Files.text(of: "\(root)/sys/kernel/debug/dma_buf/bufinfo") ?? "")
+    all(root: root)[identity] ?? []
+  }
+
+  /// Finds out who has which dma-buf now: for all of them it takes as long as for one.
+  ///
+  /// - Parameter root: the directory below which `proc` and `sys` are.
+  /// - Returns: by ``DmaBuf/identity`` what ``find(_:root:)`` finds.
+  public static func all(root: String = "") -> [UInt64: [DmaBufHolder]] {
+    var holders: [UInt64: [DmaBufHolder]] = [:]
+    for process in Files.names(in: "\(root)/proc").compactMap({ Int($0) }).sorted() {
+      add(process, "\(root)/proc/\(process)", to: &holders)
+    }
+    addDevices(Files.text(of: "\(root)/sys/kernel/debug/dma_buf/bufinfo") ?? "", to: &holders)
+    return holders
   }
 
   /// How the name of each dma-buf's file begins.
   private static let fileName = "/dmabuf:"
 
-  private static func process(_ id: Int, _ identity: UInt64, _ path: String) -> DmaBufHolder? {
-    let descriptors = Files.names(in: "\(path)/fd").count { descriptor in
+  private static func add(
+    _ process: Int, _ path: String, to holders: inout [UInt64: [DmaBufHolder]]
+  ) {
+    var counts: [UInt64: (descriptors: Int, mappings: Int)] = [:]
+    for descriptor in Files.names(in: "\(path)/fd") {
       // The link is cheap to read, and few files are dma-bufs.
-      Files.target(of: "\(path)/fd/\(descriptor)")?.hasPrefix(fileName) == true
-        && inode(Files.text(of: "\(path)/fdinfo/\(descriptor)") ?? "") == identity
+      guard Files.target(of: "\(path)/fd/\(descriptor)")?.hasPrefix(fileName) == true,
+        let identity = inode(Files.text(of: "\(path)/fdinfo/\(descriptor)") ?? "")
+      else { continue }
+      counts[identity, default: (0, 0)].descriptors += 1
     }
-    let mappings = mappings(identity, Files.text(of: "\(path)/maps") ?? "")
-    guard descriptors > 0 || mappings > 0 else { return nil }
-    let command = Files.text(of: "\(path)/comm").map { String($0.prefix { $0 != "\n" }) }
-    return .process(
-      id: id, command: command ?? "", descriptors: descriptors, mappings: mappings)
+    for identity in mappings(in: Files.text(of: "\(path)/maps") ?? "") {
+      counts[identity, default: (0, 0)].mappings += 1
+    }
+    guard !counts.isEmpty else { return }
+    let command = Files.text(of: "\(path)/comm").map { String($0.prefix { $0 != "\n" }) } ?? ""
+    for (identity, count) in counts {
+      holders[identity, default: []].append(
+        .process(
+          id: process, command: command, descriptors: count.descriptors, mappings: count.mappings))
+    }
   }
 
   /// The inode number in the text of a `fdinfo`. What the dma-buf's own name says comes later.
@@ -44,37 +65,36 @@ public enum DmaBufHolder: Hashable, Sendable {
     return line.flatMap { UInt64(Substring($0.dropFirst(4).drop(while: isBlank))) }
   }
 
-  /// How many lines of a `maps` are of that dma-buf: address, rights, offset, device, inode, name.
-  private static func mappings(_ identity: UInt64, _ text: String) -> Int {
-    let inode = "\(identity)".utf8
-    return text.utf8.split(separator: UInt8(ascii: "\n")).count { line in
+  /// The dma-buf of each line of a `maps` that is of one: address, rights, offset, device, inode, name.
+  private static func mappings(in text: String) -> [UInt64] {
+    text.utf8.split(separator: UInt8(ascii: "\n")).compactMap { line in
       let fields = line.split(maxSplits: 5, whereSeparator: isBlank)
-      return fields.count == 6 && fields[4].elementsEqual(inode)
-        && fields[5].drop(while: isBlank).starts(with: fileName.utf8)
+      guard fields.count == 6, fields[5].drop(while: isBlank).starts(with: fileName.utf8) else {
+        return nil
+      }
+      return UInt64(Substring(fields[4]))
     }
   }
 
-  /// The devices that debugfs's `bufinfo` lists for that dma-buf.
+  /// The devices that debugfs's `bufinfo` lists for each dma-buf.
   ///
   /// A buffer's line begins with its size and has the inode sixth, between tabs; the devices follow, one a line, between
   /// `Attached Devices:` and `Total N devices attached`.
-  private static func devices(_ identity: UInt64, _ text: String) -> [DmaBufHolder] {
-    var isOurs = false
+  private static func addDevices(_ text: String, to holders: inout [UInt64: [DmaBufHolder]]) {
+    var identity: UInt64?
     var isList = false
-    var devices: [DmaBufHolder] = []
     for bytes in text.utf8.split(separator: UInt8(ascii: "\n")) {
       let line = Substring(bytes)
       if !line.hasPrefix("\t") {
         let fields = line.split(separator: "\t", omittingEmptySubsequences: false)
-        isOurs = fields.count >= 6 && UInt64(fields[5]) == identity
+        identity = fields.count >= 6 ? UInt64(fields[5]) : nil
         isList = false
       } else if line.hasPrefix("\tAttached Devices:") {
-        isList = isOurs
-      } else if isList {
-        devices.append(.device(String(line.dropFirst())))
+        isList = true
+      } else if isList, let identity {
+        holders[identity, default: []].append(.device(String(line.dropFirst())))
       }
     }
-    return devices
   }
 
   private static func isBlank(_ byte: UInt8) -> Bool {

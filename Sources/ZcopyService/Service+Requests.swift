@@ -147,17 +147,13 @@ extension Service {
   /// Who holds a buffer that is over, in words.
   func holders(of buffer: Buffer) -> String {
     guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else { return "domain \(buffer.domain)" }
-    // All of /proc is read for it, which takes milliseconds in which nobody else is heard.
-    if let known = buffer.holders, known.since.duration(to: clock.now) < .milliseconds(500) {
-      return known.text
-    }
-    let holders = DmaBufHolder.find(buffer.facts.identity, root: root)
-    let text =
-      holders.isEmpty
+    guard
+      let holders = holderLookup.holders(
+        of: buffer.facts.identity, madeAt: buffer.facts.created)
+    else { return "somebody who was not looked up yet: ask again in a moment" }
+    return holders.isEmpty
       ? "somebody whom this process may not see"
       : holders.map { "\($0)" }.joined(separator: ", ")
-    buffer.holders = (text, clock.now)
-    return text
   }
 
   // MARK: - What there is

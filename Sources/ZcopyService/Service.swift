@@ -39,6 +39,8 @@ public final class Service {
   var grantDeviceLimit: Int?
   /// Domains that have buffers here.
   var domains: [DomainID: WatchedDomain] = [:]
+  /// Who holds what is asked about.
+  var holderLookup: HolderLookup
   /// Buffers that are released, for those who still ask.
   var released = ReleasedBuffers()
   var lastConnection: UInt64 = 0
@@ -72,6 +74,7 @@ public final class Service {
     self.root = root
     self.closing = closing
     releases = ReleaseQueue(loop, root: root)
+    holderLookup = HolderLookup { DmaBufHolder.all(root: root) }
     started = clock.now
   }
 

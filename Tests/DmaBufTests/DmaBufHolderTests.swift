@@ -31,6 +31,11 @@ struct DmaBufHolderTests {
         .process(id: 1002, command: "weston", descriptors: 1, mappings: 0)
       ])
     #expect(DmaBufHolder.find(79, root: tree.root).isEmpty)
+    let all = DmaBufHolder.all(root: tree.root)
+    #expect(all.keys.sorted() == [77, 78])
+    for identity in [77, 78] as [UInt64] {
+      #expect(all[identity] == DmaBufHolder.find(identity, root: tree.root))
+    }
   }
 
   @Test("is each process with a mapping of it, its descriptor closed or not")

@@ -27,9 +27,6 @@ final class Buffer {
   /// Whether somebody waits for those devices already.
   var isAskingDevices = false
 
-  /// Who held it when that was looked up last.
-  var holders: (text: String, since: ContinuousClock.Instant)?
-
   /// What will tell that its peer is late, once it is asked to let go.
   var lateTimer: EventLoop.Registration?
   /// Its number among those whose release is asked for, once it is.
