@@ -32,11 +32,12 @@ opened_to_daemon() { getfacl -p "$1" 2>&1 | grep -q '^group:xen-zcopyd:rw-' || {
 # --- Installed --------------------------------------------------------------------
 
 trap 'journalctl --no-pager -b -o short-monotonic >/results/journal.log' EXIT
-systemd-sysusers --inline 'u member -' 'm member xen-zcopy' 'u stranger -'
 sed -i 's/^#log-level = .*/log-level = info/' /etc/xen-zcopyd.conf
 udevadm settle
 check "systemd is the first process" grep -q systemd /proc/1/comm
-check "sysusers.d has made the user and the group" grep -qE '^xen-zcopy(d|):' /etc/group
+made() { grep -q '^xen-zcopyd:' /etc/passwd && grep -q '^xen-zcopyd:' /etc/group && grep -q '^xen-zcopy:' /etc/group; }
+check "sysusers.d has made the user and both groups" made
+systemd-sysusers --inline 'u member -' 'm member xen-zcopy' 'u stranger -'
 for name in gntdev gntalloc evtchn xenbus; do
   check "udev has given xen/$name to the daemon's group" device xen/$name "xen-zcopyd 660"
 done
@@ -57,7 +58,11 @@ confined() {
     grep -qE '^NoNewPrivs:.1$' /results/confined.log && grep -qE '^Seccomp:.2$' /results/confined.log
 }
 check "not as root, with no capability, and under the filter of system calls" confined
-read_only() { ! nsenter -t "$(main_pid)" -m sh -c ': >/usr/sbin/probe' 2>/dev/null; }
+# The first shows that the second could fail.
+read_only() {
+  nsenter -t "$(main_pid)" -m sh -c ': >/var/lib/xen-zcopyd/probe && rm /var/lib/xen-zcopyd/probe' &&
+    ! nsenter -t "$(main_pid)" -m sh -c ': >/usr/sbin/probe' 2>/dev/null
+}
 check "/usr is read-only to it" read_only
 # A process in the service's control group, which is what DevicePolicy counts for.
 only_its_devices() {
@@ -83,7 +88,7 @@ check "a member of the group maps the guest's buffer" \
 check "and by copy" \
   logged copy as member "xen-zcopy map --domain $domid --directory $directory --size 8294400 --mechanism copy --width 1920 --height 1080 --verify smpte"
 check "and what is published, which the daemon reads for him" logged from as member "xen-zcopy map --from $screen --verify smpte"
-refused() { ! logged stranger as stranger "xen-zcopy list"; }
+refused() { ! logged stranger as stranger "xen-zcopy list" && grep -q "members of the group xen-zcopy" /results/stranger.log; }
 check "somebody else may not" refused
 
 xen_memory=0
