@@ -71,14 +71,34 @@ extension Service {
   }
 
   private func node(_ name: String, of domain: DomainID) throws(XenError) -> String? {
-    if store == nil { store = try xen.openStore() }
+    try openStore()
     do throws(XenError) {
       return try store?.readIfPresent("\(XenStore.home(of: domain))/\(name)")
     } catch {
-      // A connection that failed once is not asked again.
-      if error.errno != .permissionDenied { store = nil }
+      forgetStore(error)
       throw error
     }
+  }
+
+  /// Whether XenStore knows a domain; true where this domain may not ask.
+  private func isIntroduced(_ domain: DomainID) throws(XenError) -> Bool {
+    try openStore()
+    do throws(XenError) {
+      return try store?.isIntroduced(domain) ?? true
+    } catch {
+      forgetStore(error)
+      guard error.errno == .permissionDenied else { throw error }
+      return true
+    }
+  }
+
+  private func openStore() throws(XenError) {
+    if store == nil { store = try xen.openStore() }
+  }
+
+  /// A connection that failed once is not asked again; that something is forbidden is an answer.
+  private func forgetStore(_ error: XenError) {
+    if error.errno != .permissionDenied { store = nil }
   }
 
   /// Watches a domain from its first buffer on.
@@ -88,6 +108,10 @@ extension Service {
     guard domains[domain] == nil else { return }
     let name = name(of: domain)
     do {
+      // By the connection that is there: a watch has one of its own, which a domain that never was must not cost.
+      guard try isIntroduced(domain) else {
+        throw ServiceError(XEN_ZCOPYD_E_GONE, domain, "there is no domain \(domain)")
+      }
       let watch = try DomainWatch(domain, xen: xen)
       guard try !watch.isGone() else {
         throw ServiceError(XEN_ZCOPYD_E_GONE, domain, "there is no domain \(domain)")

@@ -15,10 +15,7 @@ extension Service {
     lookIfTold(at: domain)
     let rules = rules(for: domain)
     guard rules.allows(operation, to: connection.credentials) else {
-      throw ServiceError(
-        XEN_ZCOPYD_E_PERMISSION, domain,
-        "user \(connection.credentials.user) may not \(operation.rawValue) buffers of domain \(domain); see `allow` in the configuration"
-      )
+      throw .forbidden(operation, domain, connection.credentials)
     }
     return rules
   }
@@ -69,15 +66,33 @@ extension Service {
     }
   }
 
-  func admitRequest(
-    _ request: Request, _ domain: DomainID, _ connection: Connection
-  ) throws(ServiceError) {
+  /// Whether a request counts as one of its user's; what ends something is never refused for that.
+  private func isCounted(_ request: Request) -> Bool {
+    switch request {
+    case .hello, .unmap, .unshare, .wait: false
+    default: true
+    }
+  }
+
+  /// Counts a request against the limits of its user, and of its domain.
+  func admitRequest(_ request: Request, _ connection: Connection) throws(ServiceError) {
+    guard isCounted(request) else { return }
+    let user = connection.credentials.user
+    let now = clock.now
+    let domain = domain(of: request)
+    // Before anything is asked of XenStore.
+    do throws(LimitError) {
+      try ledger.admitRequest(of: user, totals: configuration.totals, now: now)
+    } catch {
+      throw ServiceError(XEN_ZCOPYD_E_LIMIT, domain, "\(error)")
+    }
+    guard let domain else { return }
     let rules = buffer(of: request).map { self.rules(for: $0) } ?? self.rules(for: domain)
     // Who has no right to the domain is refused in any case, and must not use up what those may ask who have.
     guard rules.admits(connection.credentials) else { return }
     do throws(LimitError) {
       try ledger.admitRequest(
-        for: domain, limits: rules.limits, totals: configuration.totals, now: clock.now)
+        of: user, for: domain, limits: rules.limits, totals: configuration.totals, now: now)
     } catch {
       throw ServiceError(XEN_ZCOPYD_E_LIMIT, domain, "\(error)")
     }

@@ -295,9 +295,7 @@ public final class Service {
   ) throws(ServiceError) {
     if case .hello(let hello) = request { return try greet(hello, number, connection) }
     guard connection.isGreeted else { throw .message("the first message must be HELLO") }
-    if let domain = domain(of: request) {
-      try admitRequest(request, domain, connection)
-    }
+    try admitRequest(request, connection)
     switch request {
     case .hello: break
     case .map(let wish): try map(wish, number, connection)

@@ -341,7 +341,7 @@ struct ServiceEventTests {
     var configuration = Configuration.forTests
     configuration.defaults.limits.requestsPerSecond = 2
     let stage = try Stage(configuration)
-    let client = try stage.connect()
+    let client = try stage.connect(as: Self.root)
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: client)
     try message.takeFile().close()
@@ -351,5 +351,75 @@ struct ServiceEventTests {
     #expect(refusal.text.contains("requests"))
     try client.done(TestClient.about(id, XEN_ZCOPYD_UNMAP))
     try client.done(TestClient.wait(id))
+  }
+
+  @Test("a user who floods a domain keeps no other from it, and may end what it has")
+  func flood() throws {
+    var configuration = Configuration.forTests
+    configuration.defaults.users = [1, 2]
+    configuration.defaults.limits.requestsPerSecond = 8
+    let stage = try Stage(configuration)
+    let one = try stage.connect(as: PeerCredentials(process: 1, user: 1, groups: []))
+    let two = try stage.connect(as: PeerCredentials(process: 2, user: 2, groups: []))
+    let owner = try GuestOwner(stage)
+    let (reply, _) = try two.description(TestClient.mapPublished(owner.path))
+    let shared = try stage.share(pages: 1)
+    let (id, message) = try stage.map(shared, for: one)
+    try message.takeFile().close()
+    var refusals = 0
+    for _ in 0..<20 {
+      let answer = try one.ask(TestClient.about(id, XEN_ZCOPYD_DESCRIBE))
+      guard try answer.header.type == XEN_ZCOPYD_ERROR else { continue }
+      refusals += 1
+      #expect(try one.error(in: answer).code == XEN_ZCOPYD_E_LIMIT)
+    }
+    #expect(refusals > 0)
+    #expect(try two.ask(TestClient.frame(reply.id, 1)).load(xen_zcopyd_frame.self).frame == 1)
+    try one.done(TestClient.about(id, XEN_ZCOPYD_UNMAP))
+    try one.done(TestClient.wait(id))
+  }
+
+  @Test(
+    "what is for no domain counts as its user's: LIST, STATS and SUBSCRIBE, and what nobody knows")
+  func requestsOfUsers() throws {
+    var configuration = Configuration.forTests
+    configuration.defaults.users = [1, 2]
+    configuration.totals.requestsPerSecond = 4
+    let stage = try Stage(configuration)
+    func refused(_ send: (TestClient) -> UInt64) throws -> Bool {
+      let user = UInt32.random(in: 1...2)
+      let client = try stage.connect(as: PeerCredentials(process: 1, user: user, groups: []))
+      stage.service.ledger = Ledger()
+      let numbers = [send(client), send(client)]
+      _ = try client.next { $0.request == numbers[0] }
+      return try client.next { $0.request == numbers[1] }.header.type == XEN_ZCOPYD_ERROR
+    }
+    let nobody = xen_zcopyd_id()
+    #expect(try refused { $0.send(TestClient.list()) })
+    #expect(try refused { $0.send(TestClient.stats) })
+    #expect(try refused { $0.send(TestClient.subscribe()) })
+    #expect(try refused { $0.send(TestClient.about(nobody, XEN_ZCOPYD_DESCRIBE)) })
+    // Root is not limited by a share.
+    let root = try stage.connect(as: Self.root)
+    for _ in 0..<10 { _ = try root.list() }
+  }
+
+  @Test("a domain that does not exist costs no connection to XenStore")
+  func noDomain() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let nobody = try #require(DomainID(rawValue: 999))
+    for _ in 0..<2 {
+      let before = stage.service.store != nil
+      let calls = try stage.backend.calls { () throws in
+        let refusal = try client.refusal(
+          TestClient.map(nobody, GrantReference(rawValue: 8), size: 4096))
+        #expect(refusal.code == XEN_ZCOPYD_E_GONE)
+      }
+      #expect(calls.count { $0 == .xen(.openStore) } == (before ? 0 : 1))
+      #expect(!calls.contains(.xen(.openEventChannels)))
+      #expect(!calls.contains(.xen(.watch)))
+    }
+    try stage.expectNothingLeft()
   }
 }

@@ -9,6 +9,7 @@ public struct Ledger: Sendable {
   fileprivate struct Account: Sendable {
     var usage = Usage.none
     var rate = RequestRate()
+    var users = UserRates()
     /// Of what there was a warning since it came above the share for it, one bit each.
     var warned: UInt8 = 0
   }
@@ -25,13 +26,40 @@ public struct Ledger: Sendable {
   /// What is in use for one domain.
   public func usage(of domain: DomainID) -> Usage { domains[domain]?.usage ?? .none }
 
-  /// Counts one request, if limits let it in. A request that is refused does not count.
+  /// Counts one request of a user, whatever it is for, if the user's share lets it in. Root is not counted.
   ///
-  /// - Throws: `LimitError` with `.requests`.
+  /// A user may have a quarter of what all domains together may: who floods the daemon must not use up what others need.
+  ///
+  /// - Throws: `LimitError` with `.requests`; a request that is refused does not count.
   public mutating func admitRequest(
-    for domain: DomainID, limits: ResourceLimits, totals: ResourceLimits,
+    of user: UInt32, totals: ResourceLimits, now: ContinuousClock.Instant
+  ) throws(LimitError) {
+    guard user != 0 else { return }
+    let share = totals.requestsPerSecond.share(of: Self.totalShares)
+    guard all.users.admits(user, share, now: now) else {
+      throw LimitError(
+        resource: .requests, domain: nil, isTotal: true, limit: UInt64(share), used: UInt64(share),
+        asked: 1, user: user)
+    }
+    all.users.count(user, share, now: now)
+  }
+
+  private static let totalShares: UInt32 = 4
+  private static let domainShares: UInt32 = 2
+
+  /// Counts one request for a domain, if limits let it in. A user but root may have half of the domain's.
+  ///
+  /// - Throws: `LimitError` with `.requests`; a request that is refused does not count.
+  public mutating func admitRequest(
+    of user: UInt32, for domain: DomainID, limits: ResourceLimits, totals: ResourceLimits,
     now: ContinuousClock.Instant
   ) throws(LimitError) {
+    let share = limits.requestsPerSecond.share(of: Self.domainShares)
+    guard user == 0 || domains[domain]?.users.admits(user, share, now: now) ?? true else {
+      throw LimitError(
+        resource: .requests, domain: domain, isTotal: false, limit: UInt64(share),
+        used: UInt64(share), asked: 1, user: user)
+    }
     let isTotal = !all.rate.admits(totals.requestsPerSecond, now: now)
     let own = domains[domain, default: Account()].rate
     guard !isTotal, own.admits(limits.requestsPerSecond, now: now) else {
@@ -41,6 +69,8 @@ public struct Ledger: Sendable {
     }
     all.rate.count(totals.requestsPerSecond, now: now)
     domains[domain, default: Account()].rate.count(limits.requestsPerSecond, now: now)
+    guard user != 0 else { return }
+    domains[domain, default: Account()].users.count(user, share, now: now)
   }
 
   /// Counts a buffer, if limits let it in.
@@ -97,6 +127,11 @@ public struct Ledger: Sendable {
   public mutating func forget(_ domain: DomainID) {
     if let account = domains[domain], account.usage == .none { domains[domain] = nil }
   }
+}
+
+extension UInt32 {
+  /// One of so many parts of a limit: at least 1, but 0 of no limit.
+  fileprivate func share(of parts: UInt32) -> UInt32 { self == 0 ? 0 : Swift.max(1, self / parts) }
 }
 
 extension Ledger.Account {

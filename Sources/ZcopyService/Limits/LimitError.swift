@@ -17,8 +17,8 @@ public enum LimitedResource: CaseIterable, Sendable {
 public struct LimitError: Error, Equatable, Sendable {
   /// What is limited.
   public let resource: LimitedResource
-  /// The domain, whose own limit or share of the limit of all it is.
-  public let domain: DomainID
+  /// The domain, whose own limit or share of the limit of all it is; nil where a user asks too often, whatever it asks for.
+  public let domain: DomainID?
   /// Whether it is the limit of all domains together.
   public let isTotal: Bool
   /// The limit.
@@ -27,6 +27,8 @@ public struct LimitError: Error, Equatable, Sendable {
   public let used: UInt64
   /// What was asked for.
   public let asked: UInt64
+  /// The user whose share of the limit it is; nil where it is all of the limit.
+  public var user: UInt32?
 
   /// The key of the configuration that says how much.
   public var key: String { resource.key(isTotal: isTotal) }
@@ -35,14 +37,16 @@ public struct LimitError: Error, Equatable, Sendable {
 extension LimitError: CustomStringConvertible {
   /// One line: the limit, what is in use, what was asked for, and the key to change.
   public var description: String {
-    let whose = isTotal ? "all domains together" : "domain \(domain)"
+    let domain = domain.map { "domain \($0)" } ?? "a domain"
+    let whole = isTotal ? "all domains together" : domain
+    let whose = user.map { "user \($0), of what \(whole) may have," } ?? whole
     return switch resource {
     case .requests:
       "\(whose) may have \(limit) requests a second, and this one is too soon; send fewer, or raise "
         + "\(key) in the daemon's configuration"
     case .bytes, .buffers, .directoryPages:
       "\(whose) may have \(resource.amount(limit)), of which \(resource.amount(used, isShort: true)) are in use, "
-        + "and domain \(domain) would take \(resource.amount(asked, isShort: true)) more; release buffers, or raise "
+        + "and \(domain) would take \(resource.amount(asked, isShort: true)) more; release buffers, or raise "
         + "\(key) in the daemon's configuration"
     }
   }

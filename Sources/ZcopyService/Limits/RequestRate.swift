@@ -11,6 +11,9 @@ struct RequestRate: Sendable {
     return now.duration(to: due) <= .seconds(1) - .seconds(1) / Int(perSecond)
   }
 
+  /// Whether as many as ever may happen now.
+  func isQuiet(now: ContinuousClock.Instant) -> Bool { due.map { $0 <= now } ?? true }
+
   /// Counts one that happens now.
   mutating func count(_ perSecond: UInt32, now: ContinuousClock.Instant) {
     guard perSecond > 0 else {

@@ -31,10 +31,14 @@ final class LedgerTests {
   }
 
   private func request(
-    _ domain: DomainID, _ now: ContinuousClock.Instant, _ limits: ResourceLimits? = nil
+    _ domain: DomainID?, _ now: ContinuousClock.Instant, _ limits: ResourceLimits? = nil,
+    of user: UInt32 = 0
   ) -> LimitError? {
     do throws(LimitError) {
-      try ledger.admitRequest(for: domain, limits: limits ?? self.limits, totals: totals, now: now)
+      try ledger.admitRequest(of: user, totals: totals, now: now)
+      guard let domain else { return nil }
+      try ledger.admitRequest(
+        of: user, for: domain, limits: limits ?? self.limits, totals: totals, now: now)
       return nil
     } catch {
       return error
@@ -167,6 +171,67 @@ final class LedgerTests {
     let refused = try #require(request(five, start))
     #expect(refused.key == "total-max-requests-per-second")
     #expect(request(five, start + .milliseconds(170)) == nil)
+  }
+
+  @Test("of requests: one user has half of a domain's, and others still get theirs")
+  func userOfDomain() throws {
+    let start = ContinuousClock.now
+    // Six a second for all together would come in the way.
+    func request(_ user: UInt32, _ now: ContinuousClock.Instant) -> LimitError? {
+      do throws(LimitError) {
+        try ledger.admitRequest(
+          of: user, for: five, limits: limits, totals: .unlimited, now: now)
+        return nil
+      } catch {
+        return error
+      }
+    }
+    for _ in 0..<2 { #expect(request(1, start) == nil) }
+    // However often it tries.
+    for _ in 0..<100 {
+      let refused = try #require(request(1, start))
+      #expect(refused.key == "max-requests-per-second")
+      #expect(refused.user == 1)
+      #expect("\(refused)".contains("user 1"))
+      #expect("\(refused)".contains("domain 5"))
+      #expect("\(refused)".contains("2 requests a second"))
+    }
+    #expect(request(2, start) == nil)
+    #expect(request(1, start + .milliseconds(500)) == nil)
+    #expect(request(1, start + .milliseconds(501)) != nil)
+    #expect(request(2, start + .milliseconds(501)) == nil)
+    // All of it, as long as nobody else asks.
+    for _ in 0..<4 { #expect(request(0, start + .seconds(60)) == nil) }
+    let refused = try #require(request(0, start + .seconds(60)))
+    #expect(refused.user == nil)
+  }
+
+  @Test("of requests: one user has a quarter of all, also of those that are for no domain")
+  func userOfAll() throws {
+    let start = ContinuousClock.now
+    #expect(request(nil, start, of: 1) == nil)
+    let refused = try #require(request(nil, start, of: 1))
+    #expect(refused.key == "total-max-requests-per-second")
+    #expect("\(refused)".contains("user 1"))
+    #expect(refused.domain == nil)
+    #expect(request(five, start, of: 1) == refused)
+    #expect(request(five, start, of: 2) == nil)
+    for _ in 0..<10 { #expect(request(nil, start) == nil) }
+    #expect(request(nil, start + .seconds(1), of: 1) == nil)
+  }
+
+  @Test("of requests: users that are quiet are not remembered for ever")
+  func manyUsers() {
+    var rates = UserRates()
+    let start = ContinuousClock.now
+    for user in 0..<1000 as Range<UInt32> {
+      rates.count(user, 1000, now: start + .milliseconds(Int(user)))
+    }
+    #expect(rates.count <= UserRates.capacity)
+    // Who is not quiet is.
+    for user in 0..<1000 as Range<UInt32> { rates.count(user, 1, now: start + .seconds(10)) }
+    #expect(!rates.admits(0, 1, now: start + .seconds(10)))
+    #expect(!rates.admits(999, 1, now: start + .seconds(10)))
   }
 
   @Test("of requests: another rate counts at once")
