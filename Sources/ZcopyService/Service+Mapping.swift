@@ -257,7 +257,7 @@ extension Service {
   ) throws(ServiceError) {
     let buffer = try owned(id, connection)
     guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else {
-      throw .invalid("buffer \(id) is shared, not mapped: use UNSHARE")
+      throw .invalid("buffer \(id) is shared, not mapped: end it with unshare")
     }
     acknowledge(XEN_ZCOPYD_UNMAP, number, connection)
     release(buffer)

@@ -119,7 +119,7 @@ extension Service {
   ) throws(ServiceError) {
     let buffer = try owned(id, connection)
     guard buffer.facts.kind == XEN_ZCOPYD_KIND_SHARED else {
-      throw .invalid("buffer \(id) is mapped, not shared: use UNMAP")
+      throw .invalid("buffer \(id) is mapped, not shared: end it with unmap")
     }
     acknowledge(XEN_ZCOPYD_UNSHARE, number, connection)
     // Without a link only the client can know that the peer has let go, and says so by this.

@@ -355,11 +355,15 @@ public final class Service {
     return buffer
   }
 
-  /// The same, while it is in use.
+  /// The same, while it is in use, and the rules still let the client do anything with it but end it.
   func live(_ id: BufferID, _ connection: Connection) throws(ServiceError) -> Buffer {
     let buffer = try owned(id, connection)
     guard buffer.isLive else {
       throw ServiceError(XEN_ZCOPYD_E_GONE, buffer.domain, "buffer \(id) is over already")
+    }
+    let operation: Operation = buffer.facts.isMapped ? .map : .share
+    guard rules(for: buffer).allows(operation, to: connection.credentials) else {
+      throw .forbidden(operation, buffer.domain, connection.credentials)
     }
     return buffer
   }
@@ -398,6 +402,16 @@ extension ServiceError {
     ServiceError(
       XEN_ZCOPYD_E_UNKNOWN, nil,
       "there is no buffer \(id), or it is another user's; see `xen-zcopy list`")
+  }
+
+  /// The rules do not let a user do that.
+  static func forbidden(
+    _ operation: Operation, _ domain: DomainID, _ credentials: PeerCredentials
+  ) -> ServiceError {
+    ServiceError(
+      XEN_ZCOPYD_E_PERMISSION, domain,
+      "user \(credentials.user) may not \(operation.rawValue) buffers of domain \(domain); see `allow` in the configuration"
+    )
   }
 
   /// Fields for the journal.

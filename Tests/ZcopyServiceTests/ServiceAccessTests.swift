@@ -25,6 +25,58 @@ struct ServiceAccessTests {
     return configuration
   }
 
+  @Test("who may not map any more may end its buffers, and nothing else")
+  func mapTakenAway() throws {
+    var configuration = Configuration.forTests
+    configuration.defaults.users = [1]
+    let stage = try Stage(configuration)
+    let client = try stage.connect(as: Self.one)
+    let owner = try GuestOwner(stage)
+    let (reply, message) = try client.description(TestClient.mapPublished(owner.path))
+    let (copy, _) = try stage.map(
+      try stage.share(pages: 1), for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
+    configuration.defaults.operations = [.share, .list, .stats]
+    stage.service.reload(configuration)
+    for id in [reply.id, copy] {
+      for refusal in [
+        try client.refusal(TestClient.read(id)), try client.refusal(TestClient.refresh(id)),
+        try client.refusal(TestClient.refresh(id, flags: XEN_ZCOPYD_WRITE_BACK)),
+        try client.refusal(TestClient.about(id, XEN_ZCOPYD_OPEN)),
+        try client.refusal(TestClient.frame(id, 1)),
+      ] {
+        #expect(refusal.code == XEN_ZCOPYD_E_PERMISSION)
+        #expect(refusal.text.contains("may not map"))
+      }
+    }
+    _ = try client.description(TestClient.about(reply.id, XEN_ZCOPYD_DESCRIBE))
+    try message.takeFile().close()
+    for id in [reply.id, copy] { try client.done(TestClient.about(id, XEN_ZCOPYD_UNMAP)) }
+    try client.done(TestClient.wait(reply.id))
+  }
+
+  @Test("who may not share any more may end its buffers, and nothing else")
+  func shareTakenAway() throws {
+    var configuration = Configuration.forTests
+    configuration.defaults.users = [1]
+    let stage = try Stage(configuration)
+    let client = try stage.connect(as: Self.one)
+    let (reply, _) = try client.description(
+      TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
+    // Nor who is none of the domain's users any more.
+    for change in [true, false] {
+      var next = configuration
+      if change { next.defaults.operations = [.map] } else { next.defaults.users = [] }
+      stage.service.reload(next)
+      for refusal in [
+        try client.refusal(TestClient.frame(reply.id)),
+        try client.refusal(TestClient.about(reply.id, XEN_ZCOPYD_OPEN)),
+      ] { #expect(refusal.code == XEN_ZCOPYD_E_PERMISSION) }
+    }
+    try client.done(TestClient.about(reply.id, XEN_ZCOPYD_UNSHARE))
+    try client.done(TestClient.wait(reply.id))
+    try stage.expectNothingLeft()
+  }
+
   @Test(
     "those of a domain's name hold for what is left of it after its end, and XenStore is not asked")
   func endedDomain() throws {

@@ -124,7 +124,7 @@ struct DaemonCommandTests {
   func unmap() throws {
     let buffers = try Buffers(2)
     let (first, second) = (buffers.ids[0].description, buffers.ids[1].description)
-    #expect(try buffers.refusal("unshare \(first)").line.contains("use UNMAP"))
+    #expect(try buffers.refusal("unshare \(first)").line.contains("end it with unmap"))
     let timeout = try buffers.refusal("wait \(first) --timeout 0")
     #expect(timeout.line.contains("is not released in time: it is in use"))
     #expect(timeout.code == 75)
