@@ -92,6 +92,12 @@ public struct Diagnosis: Sendable {
     } catch {
       add("xenstore", .bad, "\(error)")
     }
+    if let limits = xen.grantLimits() {
+      add(
+        "grant-table", .note,
+        "this domain may grant \(limits.grantFrames * 512) pages, and map \(limits.maptrackFrames * 256) of others"
+      )
+    }
     let sharing = SharingSupport(xen: xen, linux: linux)
     let udmabuf = sharing.udmabufObstacle
     add("udmabuf", .note, Self.text(udmabuf: udmabuf, limit: linux.udmabufLimit))

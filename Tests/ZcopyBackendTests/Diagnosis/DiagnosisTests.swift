@@ -46,9 +46,9 @@ struct DiagnosisTests {
     #expect(diagnosis.memory == .heap("system"))
     #expect(
       diagnosis.findings.map(\.name) == [
-        "xen", "domain", "gntdev", "gntalloc", "evtchn", "xenstore", "udmabuf", "dma-heaps",
-        "map-dmabuf", "map-copy", "map-cpu", "share-heap:linux,cma", "share-heap:system",
-        "share-udmabuf", "share-gntalloc", "share-fd", "map", "share",
+        "xen", "domain", "gntdev", "gntalloc", "evtchn", "xenstore", "grant-table", "udmabuf",
+        "dma-heaps", "map-dmabuf", "map-copy", "map-cpu", "share-heap:linux,cma",
+        "share-heap:system", "share-udmabuf", "share-gntalloc", "share-fd", "map", "share",
       ])
     #expect(diagnosis.findings.allSatisfy { $0.verdict != .bad })
     #expect(diagnosis.predictions.allSatisfy { $0.works == true })
@@ -60,6 +60,9 @@ struct DiagnosisTests {
       finding("gntalloc", diagnosis)?.text
         == "/dev/xen/gntalloc opens; at most 1024 pages in all (4 MiB)")
     #expect(finding("xenstore", diagnosis)?.text == "answers; this is domain 0")
+    #expect(
+      finding("grant-table", diagnosis)?.text
+        == "this domain may grant 32768 pages, and map 262144 of others")
     #expect(finding("udmabuf", diagnosis)?.text == "/dev/udmabuf opens; at most 64 MiB a buffer")
     #expect(finding("dma-heaps", diagnosis)?.text == "linux,cma, system")
     #expect(finding("map", diagnosis)?.text == "works here, by the mechanism dmabuf")
