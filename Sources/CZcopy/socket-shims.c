@@ -2,8 +2,10 @@
 #include "socket-shims.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -142,6 +144,11 @@ int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_
     *descriptor_count = found;
     if (is_short) *is_short = (message.msg_flags & MSG_CTRUNC) != 0;
     return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : (int)received;
+}
+
+int czcopy_unreceived(int socket) {
+    int count;
+    return ioctl(socket, SIOCOUTQ, &count) < 0 ? -errno : count;
 }
 
 int czcopy_has_ended(int socket) {

@@ -1,6 +1,6 @@
 import SystemPackage
 
-/// A memory file or a dma-buf, mapped into this process until the value ends.
+/// A memory file or a dma-buf, or a part of one, mapped into this process until the value ends.
 ///
 /// The C call is `mmap`.
 @safe
@@ -11,14 +11,14 @@ public struct LocalMapping: ~Copyable {
 
   init(
     _ linux: Linux, _ subject: DmaBufError.Subject, _ fileDescriptor: FileDescriptor,
-    byteCount: Int, writable: Bool
+    from offset: Int = 0, byteCount: Int, writable: Bool
   ) throws(DmaBufError) {
     self.linux = linux
     self.byteCount = byteCount
     // SAFETY: the address is where the platform has mapped that many bytes, until this value ends.
     unsafe address = try call(.map, subject) { () throws(Errno) in
       unsafe try linux.platform.map(
-        fileDescriptor.rawValue, byteCount: byteCount, writable: writable)
+        fileDescriptor.rawValue, from: offset, byteCount: byteCount, writable: writable)
     }
   }
 

@@ -72,4 +72,24 @@ public struct MemoryFile: ~Copyable {
       linux, .memoryFile(fileDescriptor.rawValue), fileDescriptor, byteCount: byteCount,
       writable: writable)
   }
+
+  /// Maps a part of it into this process, and has memory for that part from then on; the rest takes none by this.
+  ///
+  /// - Parameters:
+  ///   - range: bytes of the file, from the beginning of a page on.
+  ///   - writable: whether the mapping may be written.
+  /// - Throws: `DmaBufError.Call.map` with EINVAL for an empty range, one that lies outside of the file or one that begins
+  ///   elsewhere, ENOMEM if this process has no room for it.
+  ///
+  /// The C call is `mmap`.
+  public borrowing func map(_ range: Range<Int>, writable: Bool) throws(DmaBufError) -> LocalMapping
+  {
+    guard range.lowerBound >= 0, range.upperBound <= byteCount else {
+      throw DmaBufError(
+        .map, .invalidArgument, subject: .memoryFile(fileDescriptor.rawValue))
+    }
+    return try LocalMapping(
+      linux, .memoryFile(fileDescriptor.rawValue), fileDescriptor, from: range.lowerBound,
+      byteCount: range.count, writable: writable)
+  }
 }

@@ -57,12 +57,13 @@ extension SimulatedProcess: DmaBufPlatform {
   }
 
   public func map(
-    _ descriptor: Int32, byteCount: Int, writable: Bool
+    _ descriptor: Int32, from offset: Int, byteCount: Int, writable: Bool
   ) throws(Errno) -> UnsafeMutableRawPointer {
     let (domain, id) = (domain, id)
     let address = try perform(.linux(.map)) { (state) throws(Errno) in
       try state.map(
-        file: descriptor, byteCount: byteCount, writable: writable, process: id, of: domain)
+        file: descriptor, from: offset, byteCount: byteCount, writable: writable, process: id,
+        of: domain)
     }
     // SAFETY: the address is a mapping that was just made.
     guard let pointer = unsafe UnsafeMutableRawPointer(bitPattern: address) else {

@@ -116,13 +116,14 @@ extension Service {
     guard let frame = buffer.usedFrame, !buffer.isAskingDevices else { return }
     guard try isIdle(buffer) else {
       buffer.isAskingDevices = true
-      return onceIdle(buffer) { [weak self, weak buffer] in
+      onceIdle(buffer) { [weak self, weak buffer] in
         guard let self, let buffer else { return }
         buffer.isAskingDevices = false
         do throws(ServiceError) { try settleFrame(buffer) } catch {
           logger.warning("\(error.text)", metadata: buffer.metadata)
         }
       }
+      return
     }
     buffer.usedFrame = nil
     do throws(XenError) {
@@ -208,16 +209,18 @@ extension Service {
   }
 
   /// Calls when the devices that are at work with a buffer now are done.
-  func onceIdle(_ buffer: Buffer, _ then: @escaping () -> Void) {
+  ///
+  /// - Returns: what the loop takes to forget it, and the fences with it.
+  @discardableResult
+  func onceIdle(_ buffer: Buffer, _ then: @escaping () -> Void) -> EventLoop.Registration {
     guard let fences = try? buffer.mapped?.exportFences() else {
       // Before Linux 6.0 nobody tells.
-      loop.after(.milliseconds(5), then)
-      return
+      return loop.after(.milliseconds(5), then)
     }
     do throws(Errno) {
-      try loop.onSignalled(fences, then)
+      return try loop.onSignalled(fences, then)
     } catch {
-      loop.after(.milliseconds(5), then)
+      return loop.after(.milliseconds(5), then)
     }
   }
 }

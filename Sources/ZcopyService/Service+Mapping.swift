@@ -21,7 +21,7 @@ extension Service {
         try MappedBuffer(request, xen: xen, linux: linux, limits: limits, mechanisms: mechanisms)
       }
     }
-    announce(XEN_ZCOPYD_MAP, buffer, number, connection, text: buffer.facts.passedOver)
+    try announce(XEN_ZCOPYD_MAP, buffer, number, connection, text: buffer.facts.passedOver)
   }
 
   /// MAP_PUBLISHED.
@@ -44,7 +44,8 @@ extension Service {
       release(buffer)
       throw error
     }
-    announce(XEN_ZCOPYD_MAP_PUBLISHED, buffer, number, connection, text: buffer.facts.passedOver)
+    try announce(
+      XEN_ZCOPYD_MAP_PUBLISHED, buffer, number, connection, text: buffer.facts.passedOver)
     // What the owner has drawn so far comes after the reply, by which the client knows the buffer.
     lookAtOwner(buffer)
   }
@@ -126,129 +127,6 @@ extension Service {
     }
   }
 
-  // MARK: - Contents
-
-  /// REFRESH.
-  func refresh(
-    _ id: BufferID, _ ranges: [Range<Int>]?, isWriteBack: Bool, _ number: UInt64,
-    _ connection: Connection
-  ) throws(ServiceError) {
-    let buffer = try live(id, connection)
-    guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else {
-      throw ServiceError(
-        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
-        "buffer \(id) is this domain's own memory: there is nothing to refresh")
-    }
-    let size = buffer.facts.chargedBytes
-    let wanted = ranges ?? [0..<size]
-    if let outside = wanted.first(where: { $0.upperBound > size }) {
-      throw ServiceError(.rangeOutside(outside, size: size), buffer.domain)
-    }
-    guard buffer.facts.mechanism == XEN_ZCOPYD_MECHANISM_COPY else {
-      return acknowledge(XEN_ZCOPYD_REFRESH, number, connection)
-    }
-    try begin(connection)
-    let job = RefreshJob(
-      buffer: id, request: PendingRequest(connection: connection.number, number: number),
-      ranges: wanted, isWriteBack: isWriteBack)
-    jobs[ObjectIdentifier(job)] = job
-    work(on: job)
-  }
-
-  /// Does one piece, and the next when others have been heard.
-  private func work(on job: RefreshJob) {
-    guard jobs[ObjectIdentifier(job)] != nil else { return }
-    guard connections[job.request.connection] != nil else { return forget(job) }
-    do throws(ServiceError) {
-      if let domain = buffers[job.buffer]?.domain { lookIfTold(at: domain) }
-      guard let buffer = buffers[job.buffer], buffer.isLive else { throw .unknown(job.buffer) }
-      // Devices that read the copy must be done with it before it changes.
-      guard try isIdle(buffer) else {
-        return onceIdle(buffer) { [weak self] in self?.work(on: job) }
-      }
-      guard let ranges = job.next() else {
-        forget(job)
-        return finish(job.request) { acknowledge(XEN_ZCOPYD_REFRESH, $0, $1) }
-      }
-      try transfer(ranges, job.isWriteBack, buffer)
-      let copied = UInt64(ranges.reduce(0) { $0 + $1.count })
-      count(buffer.domain) { $0.refreshedBytes += copied }
-      loop.after(.zero) { [weak self] in self?.work(on: job) }
-    } catch {
-      forget(job)
-      finish(job.request) { refuse(error, $0, $1, of: buffers[job.buffer]?.domain) }
-    }
-  }
-
-  private func forget(_ job: RefreshJob) { jobs[ObjectIdentifier(job)] = nil }
-
-  /// Gives up what is being refreshed; the clients may ask again.
-  func interruptJobs() {
-    for job in jobs.values {
-      let error = ServiceError(
-        XEN_ZCOPYD_E_BUSY, nil, "xen-zcopyd is being started anew: ask once more")
-      finish(job.request) { refuse(error, $0, $1, of: buffers[job.buffer]?.domain) }
-    }
-    jobs = [:]
-  }
-
-  private func transfer(
-    _ ranges: [Range<Int>], _ isWriteBack: Bool, _ buffer: Buffer
-  ) throws(ServiceError) {
-    do throws(MapError) {
-      if isWriteBack {
-        try buffer.mapped?.writeBack(ranges)
-      } else {
-        try buffer.mapped?.refresh(ranges)
-      }
-    } catch {
-      throw ServiceError(error, buffer.domain)
-    }
-  }
-
-  /// READ.
-  func read(
-    _ id: BufferID, _ offset: UInt64, _ length: UInt64, _ number: UInt64, _ connection: Connection
-  ) throws(ServiceError) {
-    if let domain = buffers[id]?.domain { lookIfTold(at: domain) }
-    let buffer = try live(id, connection)
-    guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else {
-      throw ServiceError(
-        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
-        "buffer \(id) is this domain's own memory: map its dma-buf")
-    }
-    let size = buffer.facts.byteCount
-    guard offset <= size, length <= UInt64(size) - offset else {
-      throw .invalid("buffer \(id) has \(size) bytes: \(length) at \(offset) lie outside of it")
-    }
-    let start = Int(offset)
-    let range = start..<(length == 0 ? size : start + Int(length))
-    let file = try contents(range, buffer)
-    count(buffer.domain) { $0.refreshedBytes += UInt64(range.count) }
-    connection.send(
-      header(XEN_ZCOPYD_READ | XEN_ZCOPYD_REPLY, xen_zcopyd_header.self, number),
-      file: file.fileDescriptor)
-  }
-
-  private func contents(
-    _ range: Range<Int>, _ buffer: Buffer
-  ) throws(ServiceError) -> MemoryFile {
-    let copy: MemoryFile?
-    do {
-      let file = try linux.makeMemoryFile(
-        named: "zcopy-read", byteCount: buffer.facts.chargedBytes)
-      copy = try buffer.mapped?.copyContents(range, into: file)
-    } catch let error as MapError {
-      throw ServiceError(error, buffer.domain)
-    } catch let error as DmaBufError {
-      throw ServiceError(MapError.memory(error), buffer.domain)
-    } catch {
-      throw ServiceError(XEN_ZCOPYD_E_FAILED, buffer.domain, "\(error)")
-    }
-    guard let copy else { throw .unknown(buffer.id) }
-    return copy
-  }
-
   // MARK: - The end
 
   /// UNMAP.
@@ -270,6 +148,10 @@ extension Service {
     buffer.usedFrame = nil
     if let registration = buffer.linkRegistration { loop.remove(registration) }
     buffer.linkRegistration = nil
+    // Who wants to copy learns that it is over.
+    stopAskingDevices(for: buffer.id)
+    jobs.wake(buffer.id)
+    goOn()
     watchRelease(of: buffer, mapped.close())
   }
 
@@ -378,7 +260,7 @@ extension Service {
         return true
       }
     }
-    for job in jobs.values where job.request.connection == connection { forget(job) }
+    for id in jobs.removeAll(of: connection) { stopAskingDevices(for: id) }
   }
 }
 
@@ -404,39 +286,4 @@ extension BufferFacts {
     passedOver = mapped.passedOver
       .map { "not by \($0.mechanism.rawValue): \($0.reason.cause)" }.joined(separator: "; ")
   }
-}
-
-/// A REFRESH that is being done, piece by piece.
-final class RefreshJob {
-  let buffer: BufferID
-  let request: PendingRequest
-  let isWriteBack: Bool
-  private var rest: ArraySlice<Range<Int>>
-
-  init(
-    buffer: BufferID, request: PendingRequest, ranges: [Range<Int>], isWriteBack: Bool
-  ) {
-    self.buffer = buffer
-    self.request = request
-    self.isWriteBack = isWriteBack
-    rest = ranges[...]
-  }
-
-  /// The next ranges of about so many bytes: small ones stay together, a large one is divided. Nil at the end.
-  ///
-  /// Not made before it is their turn: a message may ask for the whole buffer a thousand times.
-  func next() -> [Range<Int>]? {
-    var piece: [Range<Int>] = []
-    var room = Self.pieceByteCount
-    while room > 0, let range = rest.popFirst() {
-      let part = range.prefix(room)
-      room -= part.count
-      if !part.isEmpty { piece.append(part) }
-      if part.count < range.count { rest.insert(range.dropFirst(part.count), at: rest.startIndex) }
-    }
-    return piece.isEmpty ? nil : piece
-  }
-
-  /// The most bytes that are copied before others are heard: one grant copy, some milliseconds.
-  static let pieceByteCount = 1024 * GrantReference.pageSize
 }

@@ -99,10 +99,26 @@ extension Service {
   }
 
   /// Answers a client that a buffer was made, which counts from then on, and of which others may be told.
+  ///
+  /// - Throws: `ServiceError` with E_RESOURCES if the descriptor cannot be sent: the buffer does not stay.
   func announce(
     _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String
-  ) {
-    reply(type, buffer, number, connection, text: text)
+  ) throws(ServiceError) {
+    do throws(ServiceError) {
+      try reply(type, buffer, number, connection, text: text)
+    } catch {
+      buffer.connection = nil
+      if buffer.facts.isMapped {
+        release(buffer)
+      } else if buffer.ownerLink == nil {
+        // Nobody was told of its references.
+        withdraw(buffer)
+      } else {
+        // What was published the peer may have by now.
+        abandon(buffer)
+      }
+      throw error
+    }
     buffer.isAnnounced = true
     let facts = buffer.facts
     let isCopy = facts.isMapped && facts.mechanism == XEN_ZCOPYD_MECHANISM_COPY
@@ -116,11 +132,12 @@ extension Service {
   /// Tells a client of the buffer that it asked for, with the dma-buf's descriptor.
   ///
   /// - Parameter now: the time, or nil for a buffer that was made just now: then no clock has to be read.
+  /// - Throws: `ServiceError` with E_RESOURCES if no descriptor can be sent.
   func reply(
     _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String,
     now: ContinuousClock.Instant? = nil
-  ) {
-    connection.send(
+  ) throws(ServiceError) {
+    try connection.send(
       buffer.description(type, number, text: text, now: now ?? buffer.facts.created),
       file: buffer.fileDescriptor)
   }
@@ -191,7 +208,7 @@ extension Service {
   /// OPEN.
   func open(_ id: BufferID, _ number: UInt64, _ connection: Connection) throws(ServiceError) {
     let buffer = try live(id, connection)
-    reply(
+    try reply(
       XEN_ZCOPYD_OPEN, buffer, number, connection, text: buffer.facts.passedOver, now: clock.now)
   }
 

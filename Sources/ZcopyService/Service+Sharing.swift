@@ -58,7 +58,7 @@ extension Service {
       withdraw(buffer)
       throw error
     }
-    announce(XEN_ZCOPYD_SHARE, buffer, number, connection, text: buffer.publication?.path ?? "")
+    try announce(XEN_ZCOPYD_SHARE, buffer, number, connection, text: buffer.publication?.path ?? "")
   }
 
   private func source(

@@ -34,6 +34,8 @@ public final class Service {
   /// For questions about domains; watches have connections of their own.
   var store: XenStore?
   var connections: [UInt64: Connection] = [:]
+  /// What waits for them to read.
+  let backlogs = BacklogTotal()
   var buffers: [BufferID: Buffer] = [:]
   /// gntdev's limit of pages, as it was told last.
   var grantDeviceLimit: Int?
@@ -44,8 +46,10 @@ public final class Service {
   /// Buffers that are released, for those who still ask.
   var released = ReleasedBuffers()
   var lastConnection: UInt64 = 0
-  /// What is being refreshed, piece by piece.
-  var jobs: [ObjectIdentifier: RefreshJob] = [:]
+  /// What is being copied, piece by piece.
+  var jobs = CopyQueue()
+  /// Whether the next piece has its place in the loop.
+  var isCopying = false
   private var registrations: [UInt64: EventLoop.Registration] = [:]
   private var listener: FileDescriptor?
   private var listening: EventLoop.Registration?
@@ -141,7 +145,8 @@ public final class Service {
   /// Takes a client of whom is known already who it is.
   func adopt(_ socket: FileDescriptor, _ credentials: PeerCredentials) {
     lastConnection += 1
-    let connection = Connection(lastConnection, socket, credentials, closing: closing)
+    let connection = Connection(
+      lastConnection, socket, credentials, closing: closing, total: backlogs)
     do throws(ServiceError) {
       try admit(credentials)
       add(connection)
@@ -190,10 +195,31 @@ public final class Service {
         // A socket that is waited for already can always be waited for otherwise.
         try? loop.change(registration, to: hasBacklog ? [.readable, .writable] : .readable)
       }
+      connection.onStall = { [unowned self] in pauseSending(number, registration) }
+      connection.onOverflow = { [unowned self] in dropLargest() }
     } catch {
       connection.finish(.lost(error))
       settle(connection)
     }
+  }
+
+  /// The kernel says of a socket that takes no descriptors that it is ready, and nobody would say when it takes them again.
+  private func pauseSending(_ number: UInt64, _ registration: EventLoop.Registration) {
+    try? loop.change(registration, to: .readable)
+    loop.after(.milliseconds(100)) { [weak self] in
+      guard let self, connections[number]?.hasBacklog == true else { return }
+      try? loop.change(registration, to: [.readable, .writable])
+    }
+  }
+
+  /// Drops the client for which most is kept, where more is kept than this process has room for.
+  private func dropLargest() {
+    guard let largest = connections.values.max(by: { $0.backlogBytes < $1.backlogBytes }) else {
+      return
+    }
+    largest.drop()
+    // Not at once: the caller may be going through the connections.
+    loop.after(.zero) { [weak self] in self?.settle(largest) }
   }
 
   private func flush(_ number: UInt64) {
@@ -224,6 +250,7 @@ public final class Service {
     do throws(ServiceError) {
       let message = try MessageReader(bytes)
       number = message.header.request
+      guard number != 0 else { throw .message("its request has the number 0") }
       let request = try Request(message)
       domain = self.domain(of: request)
       guard !files.isShort || request.descriptorCount == 0 else {

@@ -36,6 +36,7 @@ struct Message {
     bytes = unsafe withUnsafeBytes(of: structure) { unsafe Array($0) } + rest
     Mutation.store(type, at: 0, in: &bytes)
     Mutation.store(UInt32(bytes.count), at: 4, in: &bytes)
+    Mutation.store(1, at: 8, in: &bytes)
   }
 }
 

@@ -200,6 +200,77 @@ struct ServiceConnectionTests {
     #expect(client.hasNothing)
   }
 
+  @Test("whose client reads again just when it is dropped is told why")
+  func toldThatItIsSlow() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let connection = try #require(stage.service.connections.values.first)
+    let bytes = [UInt8](repeating: 0, count: 60_000)
+    while connection.backlogBytes + bytes.count <= Connection.mostBytes { connection.send(bytes) }
+    #expect(connection.end == nil)
+    _ = client.replies
+    connection.send(bytes)
+    #expect(connection.end == .slow)
+    stage.service.settle(connection)
+    #expect(try client.ending()?.code == XEN_ZCOPYD_E_SLOW)
+  }
+
+  @Test("for which most is kept is dropped where all together have too much")
+  func allBacklogs() throws {
+    let stage = try Stage()
+    let clients = try (0..<12).map { _ in try stage.connect() }
+    let connections = stage.service.connections.values.sorted { $0.number < $1.number }
+    let bytes = [UInt8](repeating: 0, count: 50_000)
+    for (index, connection) in connections.enumerated() {
+      // The fourth has most.
+      while connection.backlogBytes + bytes.count <= (index == 3 ? 1_000_000 : 700_000) {
+        connection.send(bytes)
+      }
+    }
+    #expect(stage.service.backlogs.bytes <= BacklogTotal.mostBytes)
+    #expect(connections.filter { $0.end != nil }.map(\.number) == [connections[3].number])
+    try stage.settle()
+    #expect(stage.service.connections.count == 11)
+    for client in clients { client.close() }
+    try stage.settle()
+    #expect(stage.service.backlogs.bytes == 0)
+  }
+
+  @Test("ends with a request of number 0, and takes no reserved field that is not 0")
+  func reserved() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 1)
+    var refusals = [
+      try client.refusal(
+        TestClient.map(stage.guest.id, shared.directory, size: 4096) { $0.reserved = 1 })
+    ]
+    var wait = TestClient.wait(xen_zcopyd_id())
+    wait.1.reserved = 1
+    refusals.append(try client.refusal(wait))
+    var list = TestClient.list()
+    list.1.reserved = 1
+    refusals.append(try client.refusal(list))
+    var subscribe = TestClient.subscribe()
+    subscribe.1.reserved = 1
+    refusals.append(try client.refusal(subscribe))
+    let early = try stage.connect(greets: false)
+    var hello = TestClient.hello()
+    hello.1.reserved = 1
+    refusals.append(try early.refusal(hello))
+    for refusal in refusals {
+      #expect(refusal.code == XEN_ZCOPYD_E_INVALID)
+      #expect(refusal.text.contains("reserved"))
+    }
+    var zero: [UInt8] = []
+    append(
+      xen_zcopyd_header(type: XEN_ZCOPYD_STATS, length: 16, request: 0), to: &zero)
+    client.send(zero)
+    let end = try #require(try client.ending())
+    #expect(end.code == XEN_ZCOPYD_E_MESSAGE)
+    #expect(end.text.contains("number 0"))
+  }
+
   @Test("that its client ends, or says nothing more on, is no message")
   func ends() throws {
     let stage = try Stage()

@@ -31,6 +31,8 @@ int czcopy_send(int socket, const void *bytes, size_t count, const int *descript
 // EMSGSIZE if it was longer than the room. In all these cases the descriptors that came with it are the caller's: close-on-exec,
 // at most CZCOPY_DESCRIPTORS_RECEIVED_MAX. Whether more were sent, which this process had no room for, goes to *is_short, if given.
 int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_t *descriptor_count, int *is_short);
+// What messages take that the other side has not received: 0 if it has received all.
+int czcopy_unreceived(int socket);
 // Whether the other side has ended the connection, or will send nothing more: what tells that from a message of no bytes.
 int czcopy_has_ended(int socket);
 // Bytes of randomness that nobody can guess.

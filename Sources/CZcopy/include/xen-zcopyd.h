@@ -35,6 +35,8 @@
 #define XEN_ZCOPYD_RANGES_MAX 1024u
 /* Requests of one client that may wait for their replies. */
 #define XEN_ZCOPYD_REQUESTS_MAX 64u
+/* Bytes in replies to READ that the clients of one user may leave unreceived; a single one may have more. */
+#define XEN_ZCOPYD_READ_MAX 67108864u
 
 /* Sizes of texts, the 0 byte included. */
 #define XEN_ZCOPYD_NAME_SIZE 32u
@@ -249,7 +251,8 @@ struct xen_zcopyd_refresh {
 };
 
 /* READ: a copy of what a mapped buffer holds now; the reply has no more than a header and a memory file's descriptor. The
- * file is as long as the buffer's pages, the bytes have the same place in it, and all others are 0. */
+ * file is as long as the buffer's pages, the bytes have the same place in it, and all others are 0. E_LIMIT if more than
+ * XEN_ZCOPYD_READ_MAX bytes would wait to be received. */
 struct xen_zcopyd_read {
     struct xen_zcopyd_header header;
     struct xen_zcopyd_id id;

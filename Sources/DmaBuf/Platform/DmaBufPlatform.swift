@@ -25,9 +25,9 @@ public protocol DmaBufPlatform: Sendable {
   func identify(_ descriptor: Int32) throws(Errno) -> (inode: UInt64, byteCount: UInt64)
   /// The ioctl is `DMA_BUF_SET_NAME`.
   func setName(_ name: String, of dmaBuf: Int32) throws(Errno)
-  /// Maps a memory file or a dma-buf from its beginning. The C call is `mmap` with `MAP_SHARED` and, so that no page is
-  /// waited for later, `MAP_POPULATE`.
-  func map(_ descriptor: Int32, byteCount: Int, writable: Bool) throws(Errno)
+  /// Maps bytes of a memory file or a dma-buf, from the beginning of a page on. The C call is `mmap` with `MAP_SHARED` and, so
+  /// that no page is waited for later, `MAP_POPULATE`.
+  func map(_ descriptor: Int32, from offset: Int, byteCount: Int, writable: Bool) throws(Errno)
     -> UnsafeMutableRawPointer
   /// The C call is `munmap`.
   func unmap(_ address: UnsafeMutableRawPointer, byteCount: Int)

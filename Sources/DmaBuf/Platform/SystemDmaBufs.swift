@@ -88,14 +88,14 @@ public struct SystemDmaBufs: DmaBufPlatform {
   }
 
   public func map(
-    _ descriptor: Int32, byteCount: Int, writable: Bool
+    _ descriptor: Int32, from offset: Int, byteCount: Int, writable: Bool
   ) throws(Errno) -> UnsafeMutableRawPointer {
-    guard byteCount > 0 else { throw .invalidArgument }
+    guard offset >= 0, byteCount > 0 else { throw .invalidArgument }
     let protection = PROT_READ | (writable ? PROT_WRITE : 0)
     // All pages at once: what is mapped here is used whole, and a fault for each costs ten times as much.
     let flags = MAP_SHARED | Int32(MAP_POPULATE)
     // SAFETY: the kernel chooses the address, so that nothing is mapped over.
-    let address = unsafe mmap(nil, byteCount, protection, flags, descriptor, 0)
+    let address = unsafe mmap(nil, byteCount, protection, flags, descriptor, offset)
     guard let address = unsafe address, unsafe address != MAP_FAILED else {
       throw Errno(rawValue: errno)
     }

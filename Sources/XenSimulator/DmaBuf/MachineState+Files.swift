@@ -108,21 +108,26 @@ extension MachineState {
 
   /// Maps a memory file or a dma-buf into a process.
   mutating func map(
-    file number: Int32, byteCount: Int, writable: Bool, process: Int, of domain: DomainID
+    file number: Int32, from offset: Int, byteCount: Int, writable: Bool, process: Int,
+    of domain: DomainID
   ) throws(Errno) -> UInt {
     let position = try position(ofDmaBuf: number, in: domain)
-    guard byteCount > 0 else { throw .invalidArgument }
+    guard byteCount > 0, offset >= 0, offset % GrantReference.pageSize == 0 else {
+      throw .invalidArgument
+    }
     let address: UInt
     let file = try HeldFile(number)
     if let position {
       let dmaBuf = dmaBufs[position]
       let pages = GrantReference.pages(holding: byteCount)
+      let frames = dmaBuf.frames.dropFirst(offset / GrantReference.pageSize)
       // gntdev has no mmap for its dma-bufs.
-      guard !dmaBuf.exporter.isGrantDevice, dmaBuf.firstByte == 0, pages <= dmaBuf.frames.count
+      guard !dmaBuf.exporter.isGrantDevice, dmaBuf.firstByte == 0, pages <= frames.count
       else { throw .invalidArgument }
-      address = try PageMapping.map(Array(dmaBuf.frames[..<pages]), writable: writable)
+      address = try PageMapping.map(Array(frames.prefix(pages)), writable: writable)
     } else {
-      address = try PageMapping.map(file: number, byteCount: byteCount, writable: writable)
+      address = try PageMapping.map(
+        file: number, from: offset, byteCount: byteCount, writable: writable)
     }
     localMappings[address] = LocalMappingState(
       process: process, domain: domain, byteCount: byteCount, isDmaBuf: position != nil, file: file)

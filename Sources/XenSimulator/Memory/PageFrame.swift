@@ -89,9 +89,11 @@ enum PageMapping {
     return reservation
   }
 
-  /// Maps a file from its beginning and returns where.
-  static func map(file: Int32, byteCount: Int, writable: Bool) throws(Errno) -> UInt {
-    try mapped(0, byteCount, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, file, 0)
+  /// Maps bytes of a file and returns where.
+  static func map(
+    file: Int32, from offset: Int, byteCount: Int, writable: Bool
+  ) throws(Errno) -> UInt {
+    try mapped(0, byteCount, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, file, offset)
   }
 
   /// Takes a mapping away.

@@ -218,27 +218,36 @@ public struct MappedBuffer: ~Copyable {
 
   /// Copies what the other domain's pages hold now into a memory file, whatever the mechanism.
   ///
+  /// The file gets memory for the pages of that range only, and no more of it is mapped meanwhile.
+  ///
   /// - Parameters:
-  ///   - range: bytes of the buffer.
+  ///   - range: bytes of the buffer; for one that is empty nothing is done.
   ///   - file: a memory file of as many whole pages as the buffer has; the bytes get the same place there.
-  /// - Returns: the file.
   /// - Throws: `MapError.rangeOutside`; `.xen` if Xen refuses a page; `.memory` if the file cannot be mapped.
   ///
   /// One `GRANT_COPY` for at most 1024 pages.
   public borrowing func copyContents(
-    _ range: Range<Int>, into file: consuming MemoryFile
-  ) throws(MapError) -> MemoryFile {
+    _ range: Range<Int>, into file: borrowing MemoryFile
+  ) throws(MapError) {
     let size = references.count * GrantReference.pageSize
     guard range.lowerBound >= 0, range.upperBound <= size, file.byteCount == size else {
       throw .rangeOutside(range, size: min(size, file.byteCount))
     }
-    let copy = try PageCopy.make(references, of: request.domain, into: file)
+    guard !range.isEmpty else { return }
+    let start = range.lowerBound / GrantReference.pageSize * GrantReference.pageSize
+    let mapping: LocalMapping
+    do throws(DmaBufError) {
+      mapping = try file.map(start..<range.upperBound, writable: true)
+    } catch {
+      throw .memory(error)
+    }
+    var segments: [GrantCopySegment] = []
+    segments.append(range, of: references, base: start)
     do throws(XenError) {
-      try copy.transfer([range], .fromDomain, with: device)
+      try device.copy(segments, of: request.domain, into: mapping.memory)
     } catch {
       throw .xen(error)
     }
-    return copy.file
   }
 
   private borrowing func transfer(

@@ -60,23 +60,27 @@ struct PageCopy: ~Copyable {
       if joined.upperBound == range.lowerBound {
         joined = joined.lowerBound..<range.upperBound
       } else {
-        append(joined, to: &segments)
+        segments.append(joined, of: references)
         joined = range
       }
     }
-    append(joined, to: &segments)
+    segments.append(joined, of: references)
     return segments
   }
+}
 
-  /// The pieces of pages that hold one range.
-  private func append(_ range: Range<Int>, to segments: inout [GrantCopySegment]) {
+extension [GrantCopySegment] {
+  /// Adds the pieces of pages that hold a range of a buffer's bytes.
+  ///
+  /// - Parameter base: the buffer's byte at which the local memory begins.
+  mutating func append(_ range: Range<Int>, of references: [GrantReference], base: Int = 0) {
     var start = range.lowerBound
     while start < range.upperBound {
       let page = start / GrantReference.pageSize
-      let end = min(range.upperBound, (page + 1) * GrantReference.pageSize)
-      segments.append(
+      let end = Swift.min(range.upperBound, (page + 1) * GrantReference.pageSize)
+      append(
         GrantCopySegment(
-          references[page], pageOffset: start % GrantReference.pageSize, local: start,
+          references[page], pageOffset: start % GrantReference.pageSize, local: start - base,
           byteCount: end - start))
       start = end
     }

@@ -29,6 +29,10 @@ final class Buffer {
 
   /// What will tell that its peer is late, once it is asked to let go.
   var lateTimer: EventLoop.Registration?
+
+  /// Where the loop waits for devices that are at work with it, for all who want to copy.
+  var deviceWait: EventLoop.Registration?
+
   /// Its number among those whose release is asked for, once it is.
   var release: UInt64?
 

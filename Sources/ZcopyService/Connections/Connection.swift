@@ -29,6 +29,10 @@ final class Connection {
   private(set) var end: End?
   /// Called when something is left to be sent, and when nothing is any more.
   var onBacklog: (Bool) -> Void = { _ in }
+  /// Called when nothing can be sent for a while, whatever the client reads.
+  var onStall: () -> Void = {}
+  /// Called when more is kept for all clients together than may be.
+  var onOverflow: () -> Void = {}
 
   /// Why a connection ends.
   enum End: Equatable {
@@ -38,24 +42,12 @@ final class Connection {
     case lost(Errno)
   }
 
-  struct Outgoing {
-    let bytes: [UInt8]
-    /// A copy of the descriptor that goes along, owned by this value.
-    let file: FileDescriptor?
-    /// Of which event it tells, where a later one takes its place.
-    var event: EventKey?
-  }
-
-  /// What another domain does, as often as it likes, to one buffer.
-  struct EventKey: Equatable {
-    let kind: UInt32
-    let buffer: BufferID
-  }
-
-  private var outgoing: [Outgoing] = []
+  private var outgoing = Backlog()
+  private let total: BacklogTotal
   /// What is still to be sent, the oldest first.
-  var backlog: [Outgoing] { outgoing }
-  private var outgoingBytes = 0
+  var backlog: [Backlog.Message] { outgoing.messages }
+  /// Its bytes.
+  var backlogBytes: Int { outgoing.bytes }
 
   /// The most that is kept for a client that does not read: a list of several thousand buffers, or as many events.
   static let mostBytes = 1 << 20
@@ -66,11 +58,14 @@ final class Connection {
 
   /// Takes over a connection.
   ///
-  /// - Parameter closing: how what came from the client is closed, its socket included.
+  /// - Parameters:
+  ///   - closing: how what came from the client is closed, its socket included.
+  ///   - total: counts what is kept for it, too.
   init(
     _ number: UInt64, _ socket: FileDescriptor, _ credentials: PeerCredentials,
-    closing: Closing = .atOnce
+    closing: Closing = .atOnce, total: BacklogTotal = BacklogTotal()
   ) {
+    self.total = total
     self.number = number
     self.closing = closing
     self.socket = socket
@@ -78,7 +73,7 @@ final class Connection {
   }
 
   deinit {
-    for message in outgoing { try? message.file?.close() }
+    forgetBacklog()
     closing.close(socket)
   }
 
@@ -89,6 +84,26 @@ final class Connection {
   func finish(_ reason: End) {
     guard end == nil else { return }
     end = reason
+    forgetBacklog()
+  }
+
+  /// Ends the connection of a client that does not read, which is told so if it has begun to read just now.
+  func drop() {
+    guard end == nil else { return }
+    var message = xen_zcopyd_error()
+    message.header = header(XEN_ZCOPYD_ERROR, xen_zcopyd_error.self, 0)
+    message.code = XEN_ZCOPYD_E_SLOW
+    message.domain = XEN_ZCOPYD_ANY_DOMAIN
+    setText(&message.text, "the client does not read what it is sent: the connection ends")
+    // SAFETY: the bytes are read while the structure is there.
+    unsafe withUnsafeBytes(of: message) { bytes in _ = unsafe transmit(bytes, nil) }
+    finish(.slow)
+  }
+
+  private func forgetBacklog() {
+    for message in outgoing.messages { try? message.file?.close() }
+    total.change(by: -outgoing.bytes)
+    outgoing = Backlog()
   }
 
   // MARK: - Receiving
@@ -143,11 +158,26 @@ final class Connection {
   // MARK: - Sending
 
   /// Sends a structure, now or when the client reads.
-  ///
-  /// - Parameter file: a descriptor that goes along, which stays the caller's.
-  func send<Structure: BitwiseCopyable>(_ structure: Structure, file: FileDescriptor? = nil) {
+  func send<Structure: BitwiseCopyable>(_ structure: Structure) {
     // SAFETY: the bytes are read while the structure is there.
-    unsafe withUnsafeBytes(of: structure) { bytes in unsafe send(bytes, file) }
+    unsafe withUnsafeBytes(of: structure) { bytes in _ = unsafe send(bytes, nil) }
+  }
+
+  /// Sends a reply with a descriptor, now or when the client reads.
+  ///
+  /// - Parameter file: the descriptor, which stays the caller's.
+  /// - Throws: `ServiceError` with E_RESOURCES if the descriptor cannot be sent; nothing is sent then.
+  func send<Structure: BitwiseCopyable>(
+    _ structure: Structure, file: FileDescriptor?
+  ) throws(ServiceError) {
+    // SAFETY: the bytes are read while the structure is there.
+    let error = unsafe withUnsafeBytes(of: structure) { bytes in unsafe send(bytes, file) }
+    guard let error else { return }
+    throw ServiceError(
+      XEN_ZCOPYD_E_RESOURCES, nil,
+      error == .tooManyReferences
+        ? "too many descriptors are on their way to clients that do not take them: try again later"
+        : "xen-zcopyd has no file descriptor left for the reply: try again later")
   }
 
   /// Sends an event of a buffer.
@@ -159,84 +189,145 @@ final class Connection {
       event.event
       & (XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED | XEN_ZCOPYD_EVENT_PEER_MAPPED
         | XEN_ZCOPYD_EVENT_PEER_GONE) != 0
-    guard isEndless, !outgoing.isEmpty else { return send(event) }
-    let key = EventKey(kind: event.event, buffer: BufferID(event.id))
-    if let index = outgoing.lastIndex(where: { $0.event == key }) {
-      outgoingBytes -= outgoing[index].bytes.count
-      outgoing.remove(at: index)
+    let key = Backlog.EventKey(kind: event.event, buffer: BufferID(event.id))
+    // SAFETY: the bytes are read while the structure is there.
+    unsafe withUnsafeBytes(of: event) { bytes in
+      _ = unsafe send(bytes, nil, isEndless ? key : nil)
     }
-    let count = outgoing.count
-    send(event)
-    if outgoing.count > count { outgoing[count].event = key }
   }
 
   /// Sends a message whose bytes are together.
   func send(_ bytes: [UInt8]) {
     // SAFETY: the bytes are read while the array is there.
-    unsafe bytes.withUnsafeBytes { bytes in unsafe send(bytes, nil) }
+    unsafe bytes.withUnsafeBytes { bytes in _ = unsafe send(bytes, nil) }
   }
 
-  private func send(_ bytes: UnsafeRawBufferPointer, _ file: FileDescriptor?) {
-    guard end == nil else { return }
+  /// - Returns: why the descriptor cannot be sent, and the message with it; nil if that is not so.
+  private func send(
+    _ bytes: UnsafeRawBufferPointer, _ file: FileDescriptor?, _ event: Backlog.EventKey? = nil
+  ) -> Errno? {
+    guard end == nil else { return nil }
     if outgoing.isEmpty {
       switch unsafe transmit(bytes, file) {
-      case 0: return
+      case 0: return nil
       case -EAGAIN: break
-      case let error: return finish(.lost(Errno(rawValue: -error)))
+      case -ETOOMANYREFS: return .tooManyReferences
+      case let error:
+        finish(.lost(Errno(rawValue: -error)))
+        return nil
       }
     }
-    guard outgoingBytes + bytes.count <= Self.mostBytes, outgoing.count < Self.mostMessages else {
-      return finish(.slow)
+    let isReplacement = event.map { outgoing.has($0) } ?? false
+    guard
+      isReplacement
+        || (outgoing.bytes + bytes.count <= Self.mostBytes && outgoing.count < Self.mostMessages
+          && (file == nil || outgoing.files < Self.mostFiles))
+    else {
+      drop()
+      return nil
     }
     var copy: FileDescriptor?
     if let file {
-      guard outgoing.count(where: { $0.file != nil }) < Self.mostFiles else { return finish(.slow) }
       // The caller may close its own before this is sent.
-      guard let own = try? file.duplicate() else { return finish(.lost(.tooManyOpenFiles)) }
-      copy = own
+      do { copy = try file.duplicate() } catch { return .tooManyOpenFiles }
     }
-    outgoing.append(unsafe Outgoing(bytes: Array(bytes), file: copy))
-    outgoingBytes += bytes.count
-    if outgoing.count == 1 { onBacklog(true) }
+    append(unsafe Backlog.Message(bytes: Array(bytes), file: copy, event: event))
+    return nil
+  }
+
+  private func append(_ message: Backlog.Message) {
+    let (wasEmpty, before) = (outgoing.isEmpty, outgoing.bytes)
+    outgoing.append(message)
+    total.change(by: outgoing.bytes - before)
+    if wasEmpty { onBacklog(true) }
+    if total.bytes > BacklogTotal.mostBytes { onOverflow() }
   }
 
   private func transmit(_ bytes: UnsafeRawBufferPointer, _ file: FileDescriptor?) -> Int32 {
-    guard let file else {
-      return unsafe czcopy_send(socket.rawValue, bytes.baseAddress, bytes.count, nil, 0)
-    }
-    var number = file.rawValue
-    return unsafe czcopy_send(socket.rawValue, bytes.baseAddress, bytes.count, &number, 1)
+    var number = file?.rawValue ?? -1
+    let status = unsafe czcopy_send(
+      socket.rawValue, bytes.baseAddress, bytes.count, &number, file == nil ? 0 : 1)
+    if status == 0 { sentMessages += 1 }
+    return status
   }
 
   /// Sends what waits, as far as the client reads.
   func flush() {
-    var sent = 0
-    sending: while sent < outgoing.count, end == nil {
-      let message = outgoing[sent]
+    sending: while end == nil, let message = outgoing.first {
       switch unsafe message.bytes.withUnsafeBytes({ unsafe transmit($0, message.file) }) {
       case 0:
-        sent += 1
-        outgoingBytes -= message.bytes.count
+        outgoing.removeFirst()
+        total.change(by: -message.bytes.count)
         try? message.file?.close()
-      case -EAGAIN: break sending
+      case -EAGAIN: return
+      // The socket takes messages, and the kernel no descriptor: to wait for the socket would not end.
+      case -ETOOMANYREFS: return onStall()
       case let error: finish(.lost(Errno(rawValue: -error)))
       }
     }
-    outgoing.removeFirst(sent)
     if outgoing.isEmpty { onBacklog(false) }
   }
+
+  /// Whether something is still to be sent.
+  var hasBacklog: Bool { !outgoing.isEmpty }
 
   /// Goes on with what a predecessor could not send; the descriptors are the connection's from now on.
   func resume(_ messages: [ConnectionState.Message], _ files: [FileDescriptor]) {
     var rest = files[...]
     for message in messages {
-      outgoing.append(
-        Outgoing(bytes: message.bytes, file: message.hasFile ? rest.popFirst() : nil))
-      outgoingBytes += message.bytes.count
+      append(Backlog.Message(bytes: message.bytes, file: message.hasFile ? rest.popFirst() : nil))
     }
     for file in rest { try? file.close() }
-    if !outgoing.isEmpty { onBacklog(true) }
   }
+
+  // MARK: - What was read for it
+
+  /// Bytes of memory files in replies to READ: those still to be made, and those that were sent and perhaps not received.
+  private var reservedBytes = 0
+  private var sentBytes = 0
+  /// Messages that were sent, at all and when the last of these replies was.
+  private var sentMessages: UInt64 = 0
+  private var sentMessagesThen: UInt64 = 0
+  /// What that reply takes in the socket's queue, where it is known; no message takes less.
+  private var replyWeight: Int32 = 0
+
+  /// Counts the bytes of a reply to READ that is begun.
+  func reserve(_ bytes: Int) { reservedBytes += bytes }
+
+  /// Takes them off: there is no such reply.
+  func unreserve(_ bytes: Int) { reservedBytes -= min(bytes, reservedBytes) }
+
+  /// Sends the reply to READ for which bytes were reserved.
+  ///
+  /// - Throws: `ServiceError` as ``send(_:file:)``.
+  func send(
+    _ reply: xen_zcopyd_header, file: FileDescriptor?, reserved bytes: Int
+  ) throws(ServiceError) {
+    let (weight, sent) = (czcopy_unreceived(socket.rawValue), sentMessages)
+    try send(reply, file: file)
+    unreserve(bytes)
+    sentBytes += bytes
+    sentMessagesThen = sentMessages
+    // A client that receives meanwhile makes it look lighter, which is the safe side.
+    replyWeight = sentMessages > sent ? max(0, czcopy_unreceived(socket.rawValue) - weight) : 0
+  }
+
+  /// Bytes that were reserved, or sent and not received for all that is known.
+  func unreceivedBytes() -> Int {
+    if sentBytes > 0 {
+      let weight = Int64(czcopy_unreceived(socket.rawValue))
+      let later = Int64(clamping: sentMessages - sentMessagesThen)
+      // Less than that reply and all after it would take: it was received, and those before it.
+      if (weight == 0 && outgoing.isEmpty)
+        || (weight >= 0 && weight < (later + 1) * Int64(replyWeight))
+      {
+        sentBytes = 0
+      }
+    }
+    return reservedBytes + sentBytes
+  }
+
+  // MARK: - Refusing
 
   /// Says why a request was not done; ends the connection if it was no message.
   func refuse(_ error: ServiceError, request: UInt64 = 0) {

@@ -71,7 +71,11 @@ extension Request {
   /// - Throws: `ServiceError` with E_MESSAGE for what is no message, E_INVALID for numbers that no request may have.
   init(_ message: borrowing MessageReader) throws(ServiceError) {
     switch message.header.type {
-    case XEN_ZCOPYD_HELLO: self = .hello(try message.whole(xen_zcopyd_hello.self))
+    case XEN_ZCOPYD_HELLO:
+      let hello = try message.whole(xen_zcopyd_hello.self)
+      // Of another version they may be something else.
+      if hello.version == XEN_ZCOPYD_VERSION { try expectZero(hello.process, hello.reserved) }
+      self = .hello(hello)
     case XEN_ZCOPYD_MAP: self = .map(try MapWish(message))
     case XEN_ZCOPYD_MAP_PUBLISHED:
       let wish = try message.whole(xen_zcopyd_map_published.self)
@@ -84,6 +88,7 @@ extension Request {
     case XEN_ZCOPYD_UNSHARE: self = .unshare(try Self.buffer(message))
     case XEN_ZCOPYD_WAIT:
       let wish = try message.whole(xen_zcopyd_wait.self)
+      try expectZero(wish.reserved)
       self = .wait(BufferID(wish.id), milliseconds: wish.timeout_ms)
     case XEN_ZCOPYD_REFRESH: self = try Self.refresh(message)
     case XEN_ZCOPYD_READ:
@@ -92,9 +97,12 @@ extension Request {
     case XEN_ZCOPYD_DESCRIBE: self = .describe(try Self.buffer(message))
     case XEN_ZCOPYD_OPEN: self = .open(try Self.buffer(message))
     case XEN_ZCOPYD_LIST:
-      self = .list(try filter(try message.whole(xen_zcopyd_list.self).domain))
+      let wish = try message.whole(xen_zcopyd_list.self)
+      try expectZero(wish.reserved)
+      self = .list(try filter(wish.domain))
     case XEN_ZCOPYD_SUBSCRIBE:
       let wish = try message.whole(xen_zcopyd_subscribe.self)
+      try expectZero(wish.reserved)
       guard wish.events & ~XEN_ZCOPYD_EVENTS == 0, wish.own <= 1 else {
         throw .invalid("SUBSCRIBE knows no such events")
       }
@@ -160,6 +168,7 @@ extension Request.MapWish {
     }
     let wish = try message.beginning(
       xen_zcopyd_map.self, followedBy: count * MemoryLayout<UInt32>.stride)
+    try expectZero(wish.reserved)
     guard (wish.directory == 0) == (count > 0) else {
       throw .invalid("MAP takes a directory or references, one of both")
     }
@@ -253,6 +262,13 @@ extension DomainID {
       throw .invalid("there is no domain \(number): the numbers of domains end at 32751")
     }
     self = domain
+  }
+}
+
+/// Fields that mean nothing yet, and may mean something one day.
+private func expectZero(_ fields: UInt32...) throws(ServiceError) {
+  guard fields.allSatisfy({ $0 == 0 }) else {
+    throw .invalid("a reserved field of the message is not 0")
   }
 }
 

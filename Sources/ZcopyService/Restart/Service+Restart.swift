@@ -143,7 +143,8 @@ extension Service {
   private func resume(_ state: ConnectionState, _ files: [FileDescriptor]) {
     do throws(Errno) {
       let credentials = try PeerCredentials(of: files[0])
-      let connection = Connection(state.number, files[0], credentials, closing: closing)
+      let connection = Connection(
+        state.number, files[0], credentials, closing: closing, total: backlogs)
       connection.isGreeted = state.isGreeted
       connection.subscription = state.subscription
       add(connection)

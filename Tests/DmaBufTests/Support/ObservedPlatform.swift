@@ -69,10 +69,11 @@ final class ObservedPlatform: DmaBufPlatform {
   }
 
   func map(
-    _ descriptor: Int32, byteCount: Int, writable: Bool
+    _ descriptor: Int32, from offset: Int, byteCount: Int, writable: Bool
   ) throws(Errno) -> UnsafeMutableRawPointer {
     if let errno = answers.mapping { throw errno }
-    return unsafe try system.map(descriptor, byteCount: byteCount, writable: writable)
+    return unsafe try system.map(
+      descriptor, from: offset, byteCount: byteCount, writable: writable)
   }
 
   func unmap(_ address: UnsafeMutableRawPointer, byteCount: Int) {

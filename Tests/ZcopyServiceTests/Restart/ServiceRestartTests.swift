@@ -79,19 +79,3 @@ struct ServiceRestartTests {
     #expect(Counters([1, 2, 3, 4, 5, 6, 7, 8]).late == 8)
   }
 }
-
-struct RefreshJobTests {
-  @Test("large ranges are divided, small ones done together, and all of them once")
-  func pieces() throws {
-    let id = try #require(BufferID.random())
-    let whole = RefreshJob.pieceByteCount * 2 + 5
-    let job = RefreshJob(
-      buffer: id, request: PendingRequest(connection: 1, number: 1),
-      ranges: [0..<whole, 7..<7, 1..<3], isWriteBack: false)
-    let piece = RefreshJob.pieceByteCount
-    #expect(job.next() == [0..<piece])
-    #expect(job.next() == [piece..<2 * piece])
-    #expect(job.next() == [2 * piece..<whole, 1..<3])
-    #expect(job.next() == nil)
-  }
-}
