@@ -64,7 +64,8 @@ typedef struct xenzcopy_handle xenzcopy_handle;
  * begins with @ is in the abstract name space.
  *
  * NULL with errno set, and one line in `error`, which has room for `error_size` bytes (NULL and 0: not wanted): ENOENT and
- * ECONNREFUSED if no daemon runs, EACCES if this user may not connect, EPROTONOSUPPORT if it speaks another version.
+ * ECONNREFUSED if no daemon runs, EACCES if this user may not connect, EDQUOT if as many clients as may be are connected,
+ * EPROTONOSUPPORT if it speaks another version.
  */
 xenzcopy_handle *xenzcopy_open(const char *path, char *error, size_t error_size);
 
