@@ -138,7 +138,7 @@ public final class Service {
     do throws(Errno) {
       adopt(socket, try PeerCredentials(of: socket))
     } catch {
-      try? socket.close()
+      closing.close(socket)
     }
   }
 

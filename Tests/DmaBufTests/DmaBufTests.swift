@@ -36,6 +36,25 @@ struct DmaBufTests {
     #expect(buffer.identity != other.identity)
   }
 
+  @Test("is told from other files without asking them anything")
+  func others() throws {
+    let file = try makeFile(4096)
+    let (reader, writer) = try FileDescriptor.pipe()
+    for other in [file, reader, writer] {
+      #expect(!Linux().mayBeDmaBuf(other))
+      try other.close()
+      #expect(!Linux().mayBeDmaBuf(FileDescriptor(rawValue: -1)))
+    }
+  }
+
+  @Test(
+    "is known as one where dma-bufs can be made", .enabled(if: Linux().udmabufSupport() == nil))
+  func own() throws {
+    let file = try Linux().makeMemoryFile(named: "test", byteCount: 4096)
+    let buffer = try Linux().makeDmaBuf(of: file)
+    #expect(Linux().mayBeDmaBuf(buffer.fileDescriptor))
+  }
+
   @Test("closes its descriptor when it ends")
   func end() throws {
     let ends = try FileDescriptor.pipe()
