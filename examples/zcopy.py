@@ -7,7 +7,9 @@ import struct
 
 REPLY, EVENT, ERROR = 0x8000, 0x4001, 0x4002
 HELLO, MAP, UNMAP, WAIT, LIST, SUBSCRIBE = 1, 2, 4, 7, 11, 12
-FRAME, USED, RELEASED, LATE, PEER_MAPPED, PEER_GONE, CLOSING, DOMAIN_GONE = (1 << bit for bit in range(8))
+FRAME, USED, RELEASED, LATE, PEER_MAPPED, PEER_GONE, CLOSING, DOMAIN_GONE, PEER_RELEASED = (
+    1 << bit for bit in range(9)
+)
 ANY_DOMAIN = FOREVER = 0xFFFFFFFF
 STATES = {1: "live", 2: "releasing", 3: "late", 4: "released"}
 

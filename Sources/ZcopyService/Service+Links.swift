@@ -173,7 +173,8 @@ extension Service {
         switch change {
         case .mapped: tell(XEN_ZCOPYD_EVENT_PEER_MAPPED, buffer)
         case .used(let frame): tell(XEN_ZCOPYD_EVENT_USED, buffer, frame: frame)
-        case .released, .died: tell(XEN_ZCOPYD_EVENT_PEER_GONE, buffer)
+        case .released: tell(XEN_ZCOPYD_EVENT_PEER_RELEASED, buffer)
+        case .died: tell(XEN_ZCOPYD_EVENT_PEER_GONE, buffer)
         }
       }
     } catch {

@@ -61,7 +61,7 @@ struct ServiceEventTests {
     for silent in [frames, ofSecond, own, nothing] { #expect(silent.hasNothing) }
     // Knows no such events, or no such flag.
     #expect(
-      try client.refusal(TestClient.subscribe(256)).code == XEN_ZCOPYD_E_INVALID)
+      try client.refusal(TestClient.subscribe(512)).code == XEN_ZCOPYD_E_INVALID)
   }
 
   @Test("a user who may not list a domain's buffers sees and hears only of its own")

@@ -214,7 +214,7 @@ struct ServiceLinkTests {
     try client.done(TestClient.about(reply.id, XEN_ZCOPYD_UNSHARE))
     #expect(try client.refusal(TestClient.frame(reply.id)).code == XEN_ZCOPYD_E_GONE)
     try guest.release()
-    #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_GONE)
+    #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_RELEASED)
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_RELEASED)
     try stage.expectNothingLeft()
     // Nor what would have told that the guest is late.

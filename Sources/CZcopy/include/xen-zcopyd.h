@@ -116,10 +116,11 @@
 #define XEN_ZCOPYD_EVENT_RELEASED 4u    /* nobody holds the buffer any more: answer "destroyed" now */
 #define XEN_ZCOPYD_EVENT_LATE 8u        /* it is still held, after `release-deadline` */
 #define XEN_ZCOPYD_EVENT_PEER_MAPPED 16u /* the peer has mapped a buffer that is shared here */
-#define XEN_ZCOPYD_EVENT_PEER_GONE 32u  /* the process on the other side has ended, or has let go */
+#define XEN_ZCOPYD_EVENT_PEER_GONE 32u  /* the process on the other side has ended, or wrote nonsense */
 #define XEN_ZCOPYD_EVENT_CLOSING 64u    /* the owner wants its buffer back: UNMAP it */
 #define XEN_ZCOPYD_EVENT_DOMAIN_GONE 128u /* the domain has ended: close what is left of it; the daemon ends its buffers */
-#define XEN_ZCOPYD_EVENTS 255u          /* all of them */
+#define XEN_ZCOPYD_EVENT_PEER_RELEASED 256u /* the peer has let go of a buffer that is shared here */
+#define XEN_ZCOPYD_EVENTS 511u          /* all of them */
 
 /* Stands for all domains where a domain is asked for. */
 #define XEN_ZCOPYD_ANY_DOMAIN 0xffffffffu

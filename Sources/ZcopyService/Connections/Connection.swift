@@ -188,7 +188,7 @@ final class Connection {
     let isEndless =
       event.event
       & (XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED | XEN_ZCOPYD_EVENT_PEER_MAPPED
-        | XEN_ZCOPYD_EVENT_PEER_GONE) != 0
+        | XEN_ZCOPYD_EVENT_PEER_GONE | XEN_ZCOPYD_EVENT_PEER_RELEASED) != 0
     let key = Backlog.EventKey(kind: event.event, buffer: BufferID(event.id))
     // SAFETY: the bytes are read while the structure is there.
     unsafe withUnsafeBytes(of: event) { bytes in

@@ -40,6 +40,7 @@ enum BufferWords {
     case XEN_ZCOPYD_EVENT_LATE: "late"
     case XEN_ZCOPYD_EVENT_PEER_MAPPED: "peer-mapped"
     case XEN_ZCOPYD_EVENT_PEER_GONE: "peer-gone"
+    case XEN_ZCOPYD_EVENT_PEER_RELEASED: "peer-released"
     case XEN_ZCOPYD_EVENT_CLOSING: "owner-closing"
     case XEN_ZCOPYD_EVENT_DOMAIN_GONE: "domain-gone"
     default: "event \(event)"

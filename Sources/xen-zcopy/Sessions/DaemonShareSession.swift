@@ -198,10 +198,13 @@ final class DaemonShareSession: Session {
         usedFrame = event.frame
         output.report("frame-used", nil, ["frame": .number(Int(event.frame))])
         try takeContents(event.frame)
+      case XEN_ZCOPYD_EVENT_PEER_RELEASED:
+        isMapped = false
+        output.report("peer-released", "domain \(plan.peer) has released the buffer")
       case XEN_ZCOPYD_EVENT_PEER_GONE:
         isMapped = false
         output.report(
-          "peer-released", "domain \(plan.peer) has released the buffer, or its process has ended")
+          "peer-died", "the process in domain \(plan.peer) ended without releasing the buffer")
       // Somebody else has ended it.
       case XEN_ZCOPYD_EVENT_RELEASED, XEN_ZCOPYD_EVENT_LATE: isEnding = true
       default: break

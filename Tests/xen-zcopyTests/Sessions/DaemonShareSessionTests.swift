@@ -34,6 +34,27 @@ struct DaemonShareSessionTests {
     return plan
   }
 
+  @Test("goes on when its peer's process is killed, and serves the next")
+  func peerKilled() throws {
+    let stage = try Stage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.guest)
+    let session = try share(
+      stage, daemon, plan(stage, .pattern(.counting, byteCount: 4096), 4096))
+    try stage.awaitPublication()
+    let process = stage.backend.openProcess()
+    let map = try stage.map(stage.mapPlan(), process.xen)
+    try stage.await("peer-mapped", stage.shareOutput)
+    process.kill()
+    try stage.await("peer-died", stage.shareOutput)
+    map.signal(SIGTERM)
+    _ = map.join()
+    #expect(try stage.map(stage.mapPlan(verify: .counting)).join() == nil)
+    try stage.await("peer-released", stage.shareOutput)
+    session.signal(SIGTERM)
+    #expect(session.join() == nil)
+    daemon.end()
+  }
+
   @Test("publishes what a file holds, from memory that was filled before")
   func file() throws {
     let stage = try Stage(isReversed: true)
