@@ -6,14 +6,16 @@ struct UnmapCommand: ParsableCommand {
     commandName: "unmap",
     abstract: "Give a buffer back that xen-zcopyd has mapped.",
     discussion: """
-      Begins its release, which is over once nobody holds the dma-buf any more; the owner is told then. \
-      `xen-zcopy wait` waits for it.
+      Begins its release, which is over once nobody holds the dma-buf any more; the owner is told then. --wait waits for it, \
+      and exits 75 if that takes longer, saying who holds it.
 
-        xen-zcopy unmap 3f9a && xen-zcopy wait 3f9a --timeout 10
+        xen-zcopy unmap 3f9a --wait 10
       """)
 
   @Argument(help: "The buffer: its identifier, or the first digits of it, at least 4.")
   var id: BufferName
+
+  @OptionGroup var release: ReleaseOptions
 
   @OptionGroup var common: CommonOptions
 
@@ -23,6 +25,7 @@ struct UnmapCommand: ParsableCommand {
       try daemon.unmap(id)
       common.output.report(
         "unmapped", "buffer \(id) is given back", ["id": .string(id.description)])
+      try release.wait(for: id, daemon, common.output)
     }
   }
 }

@@ -133,6 +133,22 @@ struct DaemonCommandTests {
     #expect(try buffers.objects("list").map { $0["id"] } == [.string(second)])
   }
 
+  @Test("unmaps a buffer by its first digits and waits until it is released")
+  func unmapAndWait() throws {
+    let buffers = try Buffers(2)
+    let (first, second) = (buffers.ids[0].description, buffers.ids[1].description)
+    let length = zip(first, second).prefix { $0 == $1 }.count + 1
+    let digits = first.prefix(max(4, length))
+    let events = try buffers.objects("unmap \(digits) --wait 20").map { $0["event"] }
+    #expect(events == [.string("unmapped"), .string("released")])
+    #expect(try buffers.objects("list").map { $0["id"] } == [.string(second)])
+    for seconds in ["-1", "86401", "soon"] {
+      #expect(try buffers.daemon.run("unmap \(second) --wait=\(seconds)").code == 64)
+      #expect(try buffers.daemon.run("unshare \(second) --wait=\(seconds)").code == 64)
+    }
+    #expect(try buffers.objects("list").count == 1)
+  }
+
   @Test("shows counters and limits, for Prometheus too")
   func stats() throws {
     let buffers = try Buffers(3) { $0.totals.buffers = 4 }

@@ -1,0 +1,26 @@
+import ArgumentParser
+
+/// Whether a command that ends a buffer waits until it is released.
+struct ReleaseOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Wait until nobody holds it any more, at most so long.", valueName: "seconds"))
+  var wait: Int?
+
+  func validate() throws {
+    guard (0...86400).contains(wait ?? 0) else {
+      throw ValidationError("--wait takes 0 to 86400 seconds")
+    }
+  }
+
+  /// Waits as it was asked to, and tells of the release.
+  ///
+  /// - Throws: `DaemonError` with E_TIMEOUT, which says by whom the buffer is held.
+  func wait(for id: BufferIdentifier, _ daemon: DaemonConnection, _ output: Output)
+    throws(DaemonError)
+  {
+    guard let wait else { return }
+    try daemon.wait(id, seconds: wait)
+    output.report("released", "buffer \(id) is released", ["id": .string(id.description)])
+  }
+}
