@@ -8,42 +8,44 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-// What is to be closed goes through a pipe: writing to it never waits, and each reader gets whole numbers.
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int ends[2] = {-1, -1};
-static unsigned threads;
-static atomic_uint closing;
+// What is to be closed goes through a pipe: writing to it never waits.
+struct closer {
+    int ends[2];
+    int is_open, has_thread;
+    atomic_uint count;
+};
 
-static void *close_all(void *unused) {
-    (void)unused;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct closer closers[CZCOPY_CLOSERS_MAX];
+
+static void *close_all(void *argument) {
+    struct closer *closer = argument;
     for (;;) {
         int descriptor;
-        ssize_t count = read(ends[0], &descriptor, sizeof descriptor);
+        ssize_t count = read(closer->ends[0], &descriptor, sizeof descriptor);
         if (count < 0 && errno == EINTR) continue;
         if (count != sizeof descriptor) return NULL;
         close(descriptor);
-        atomic_fetch_sub(&closing, 1);
+        atomic_fetch_sub(&closer->count, 1);
     }
 }
 
-static int open_pipe(void) {
-    if (ends[0] >= 0) return 0;
-    int made[2];
-    if (pipe2(made, O_CLOEXEC) < 0) return -errno;
-    if (fcntl(made[1], F_SETFL, O_NONBLOCK) < 0) {
+static int open_pipe(struct closer *closer) {
+    if (closer->is_open) return 0;
+    if (pipe2(closer->ends, O_CLOEXEC) < 0) return -errno;
+    if (fcntl(closer->ends[1], F_SETFL, O_NONBLOCK) < 0) {
         int error = errno;
-        close(made[0]);
-        close(made[1]);
+        close(closer->ends[0]);
+        close(closer->ends[1]);
         return -error;
     }
     // Room for more numbers than this process may have descriptors; without the right to that, for 16384.
-    (void)fcntl(made[1], F_SETPIPE_SZ, 1 << 20);
-    ends[0] = made[0];
-    ends[1] = made[1];
+    (void)fcntl(closer->ends[1], F_SETPIPE_SZ, 1 << 20);
+    closer->is_open = 1;
     return 0;
 }
 
-static void start_thread(void) {
+static void start_thread(struct closer *closer) {
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
@@ -53,24 +55,25 @@ static void start_thread(void) {
     // A thread begins with its maker's mask: signals are the others'.
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (!pthread_create(&thread, &attributes, close_all, NULL)) threads++;
+    closer->has_thread = !pthread_create(&thread, &attributes, close_all, closer);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
 }
 
-void czcopy_close_aside(int descriptor) {
-    pthread_mutex_lock(&lock);
+void czcopy_close_aside(int descriptor, uint32_t user) {
+    struct closer *closer = &closers[user % CZCOPY_CLOSERS_MAX];
     int is_passed = 0;
-    if (open_pipe() == 0) {
-        unsigned waiting = atomic_fetch_add(&closing, 1) + 1;
-        if (waiting > threads && threads < CZCOPY_CLOSERS_MAX) start_thread();
-        is_passed = threads > 0 && write(ends[1], &descriptor, sizeof descriptor) == sizeof descriptor;
-        if (!is_passed) atomic_fetch_sub(&closing, 1);
+    pthread_mutex_lock(&lock);
+    if (open_pipe(closer) == 0) {
+        if (!closer->has_thread) start_thread(closer);
+        atomic_fetch_add(&closer->count, 1);
+        is_passed = closer->has_thread && write(closer->ends[1], &descriptor, sizeof descriptor) == sizeof descriptor;
+        if (!is_passed) atomic_fetch_sub(&closer->count, 1);
     }
     pthread_mutex_unlock(&lock);
     if (!is_passed) close(descriptor);
 }
 
-unsigned czcopy_closing_count(void) {
-    return atomic_load(&closing);
+unsigned czcopy_closing_count(uint32_t user) {
+    return atomic_load(&closers[user % CZCOPY_CLOSERS_MAX].count);
 }

@@ -12,7 +12,7 @@ extension Service {
   func share(
     _ wish: Request.ShareWish, _ file: FileDescriptor?, _ number: UInt64, _ connection: Connection
   ) throws(ServiceError) {
-    defer { if let file { closing.close(file) } }
+    defer { if let file { closing.close(file, of: connection.credentials.user) } }
     let domain = wish.domain
     let rules = try authorize(.share, domain, connection)
     guard let id = BufferID.random() else {

@@ -138,7 +138,7 @@ public final class Service {
     do throws(Errno) {
       adopt(socket, try PeerCredentials(of: socket))
     } catch {
-      closing.close(socket)
+      try? socket.close()
     }
   }
 
@@ -169,6 +169,9 @@ public final class Service {
       throw ServiceError(
         XEN_ZCOPYD_E_LIMIT, nil, "there are \(connections.count) clients already; raise max-clients"
       )
+    }
+    guard closing.count(of: credentials.user) < Closing.most else {
+      throw .notClosed(of: credentials.user)
     }
     guard credentials.user != 0 else { return }
     let own = connections.values.count { $0.credentials.user == credentials.user }

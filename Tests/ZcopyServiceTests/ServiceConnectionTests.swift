@@ -290,7 +290,7 @@ struct ServiceConnectionTests {
     let connection = try #require(stage.service.connections.values.first)
     let share = bytes(
       TestClient.share(stage.guest.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR))
-    var files = Descriptors([], isShort: true, .atOnce)
+    var files = Descriptors([], isShort: true, .atOnce, of: 0)
     // SAFETY: bytes have no padding that would be read.
     unsafe stage.service.handle(share.span.bytes, &files, connection)
     let error = try client.error(in: client.next())
@@ -304,19 +304,45 @@ struct ServiceConnectionTests {
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
   }
 
-  @Test("does not wait for the closing of what its client has sent")
+  @Test("does not wait for the closing of what its client has sent, nor do those of other users")
   func lingeringDescriptors() throws {
-    let stage = try Stage(closing: .aside)
-    let (client, other) = (try stage.connect(), try stage.connect())
+    var configuration = Configuration.forTests
+    configuration.defaults.users = [5, 6]
+    let stage = try Stage(configuration, closing: .aside)
+    func connect(_ user: UInt32) throws -> TestClient {
+      try stage.connect(as: PeerCredentials(process: 1, user: user, groups: []))
+    }
+    let (client, same, other) = (try connect(5), try connect(5), try connect(6))
     let (writer, reader) = try lingeringSocket()
     client.send(TestClient.list(), files: [writer])
     try writer.close()
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
-    #expect(try other.list().isEmpty)
-    #expect(czcopy_closing_count() > 0)
+    #expect(try same.list().isEmpty)
+    #expect(czcopy_closing_count(5) > 0)
+    let (end, sent) = try FileDescriptor.pipe()
+    defer { try? end.close() }
+    other.send(TestClient.list(), files: [sent])
+    try sent.close()
+    _ = try other.ending()
+    #expect(hasEnded(end))
+    #expect(czcopy_closing_count(5) > 0)
+    // What waits has its bound, after which nothing is taken from that user, and from others it is.
+    let (last, again) = try FileDescriptor.pipe()
+    defer { try? last.close() }
+    for _ in 0..<Closing.most { Closing.aside.close(try again.duplicate(), of: 5) }
+    try again.close()
+    let refused = try TestClient(
+      stage.service, stage.loop, as: PeerCredentials(process: 1, user: 5, groups: []), greets: false
+    )
+    let refusal = try #require(try refused.ending())
+    #expect(refusal.code == XEN_ZCOPYD_E_LIMIT)
+    #expect(refusal.text.contains("not closed yet"))
+    #expect(try connect(6).list().isEmpty)
     // An end without reading what was sent is one that nobody lingers for.
     try reader.close()
-    try stage.wait("all is closed") { czcopy_closing_count() == 0 }
+    try stage.wait("all is closed") { czcopy_closing_count(5) == 0 }
+    #expect(hasEnded(last))
+    #expect(try connect(5).list().isEmpty)
   }
 
   @Test("of one user leaves connections for others, unless it is root")

@@ -74,7 +74,7 @@ final class Connection {
 
   deinit {
     forgetBacklog()
-    closing.close(socket)
+    closing.close(socket, of: credentials.user)
   }
 
   /// Lets the client see the end of the connection, however long it takes to close the socket.
@@ -129,6 +129,12 @@ final class Connection {
     }
     // Whatever the message is, what came with it must be closed.
     let descriptors = descriptors(files, count, isShort: isShort != 0)
+    guard descriptors.count == 0 || closing.count(of: credentials.user) < Closing.most else {
+      let error = ServiceError.notClosed(of: credentials.user)
+      refuse(error)
+      finish(.refused(error.text))
+      return .nothing
+    }
     switch received {
     case 0:
       if czcopy_has_ended(socket.rawValue) != 0 {
@@ -149,10 +155,10 @@ final class Connection {
   private func descriptors(
     _ files: InlineArray<253, Int32>, _ count: Int, isShort: Bool
   ) -> Descriptors {
-    guard count > 0 else { return Descriptors([], isShort: isShort, closing) }
+    guard count > 0 else { return Descriptors([], isShort: isShort, closing, of: credentials.user) }
     return Descriptors(
       (0..<min(count, files.count)).map { FileDescriptor(rawValue: files[$0]) }, isShort: isShort,
-      closing)
+      closing, of: credentials.user)
   }
 
   // MARK: - Sending

@@ -4,16 +4,18 @@ import SystemPackage
 struct Descriptors: ~Copyable {
   private var files: [FileDescriptor]
   private let closing: Closing
+  private let user: UInt32
   /// Whether more were sent, for which this process had no room.
   let isShort: Bool
 
-  init(_ files: [FileDescriptor], isShort: Bool, _ closing: Closing) {
+  init(_ files: [FileDescriptor], isShort: Bool, _ closing: Closing, of user: UInt32) {
     self.files = files
     self.isShort = isShort
     self.closing = closing
+    self.user = user
   }
 
-  deinit { for file in files { closing.close(file) } }
+  deinit { for file in files { closing.close(file, of: user) } }
 
   var count: Int { files.count }
 
