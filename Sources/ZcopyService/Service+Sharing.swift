@@ -4,6 +4,7 @@ import Logging
 import SystemPackage
 import XenGrant
 import ZcopyBackend
+import ZcopyMemory
 
 extension Service {
   /// SHARE.
@@ -88,7 +89,7 @@ extension Service {
     if let byteCount = wish.byteCount { return byteCount }
     guard let file else { throw .message("SHARE has no descriptor") }
     do {
-      return try linux.adopt(try file.duplicate()).byteCount
+      return try linux.adopt(try file.duplicateClosedOnExec()).byteCount
     } catch {
       throw ServiceError(XEN_ZCOPYD_E_INVALID, wish.domain, "\(error)")
     }
@@ -109,7 +110,8 @@ extension Service {
     facts.geometry = request.geometry
     facts.isPeersDirectory = wish.directory != .own
     facts.identity =
-      shared.fileDescriptor.flatMap { try? linux.adopt(try $0.duplicate()).identity } ?? 0
+      shared.fileDescriptor.flatMap { try? linux.adopt(try $0.duplicateClosedOnExec()).identity }
+      ?? 0
     return facts
   }
 

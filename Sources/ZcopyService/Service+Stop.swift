@@ -6,10 +6,11 @@ extension Service {
   ///
   /// What others still hold is asked for on from the loop; see ``isOver``.
   public func stop() {
+    let error = ServiceError(XEN_ZCOPYD_E_STOPPING, nil, "xen-zcopyd ends")
     stopListening()
-    interruptJobs()
+    interruptJobs(error)
     for connection in connections.values {
-      connection.refuse(ServiceError(XEN_ZCOPYD_E_STOPPING, nil, "xen-zcopyd ends"))
+      connection.refuse(error)
       connection.finish(.closed)
       settle(connection)
     }

@@ -179,6 +179,20 @@ struct ServiceConnectionTests {
     #expect(stage.service.droppedClients == 1)
   }
 
+  @Test("whose request is at work when the daemon ends is told that")
+  func isAtWork() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 3000)
+    let (id, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
+    _ = message
+    let number = client.send(TestClient.refresh(id))
+    try stage.wait("it is at work") { !stage.service.jobs.isEmpty }
+    stage.service.stop()
+    #expect(
+      try client.error(in: client.next { $0.request == number }).code == XEN_ZCOPYD_E_STOPPING)
+  }
+
   @Test("that takes its messages late gets all of them, with their descriptors, in their order")
   func takesLate() throws {
     let stage = try Stage()

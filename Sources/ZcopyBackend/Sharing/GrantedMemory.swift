@@ -1,10 +1,7 @@
 import DmaBuf
 import SystemPackage
 import XenGrant
-
-#if canImport(Glibc)
-  import Glibc
-#endif
+import ZcopyMemory
 
 /// Memory of this domain that is granted page by page: pages of gntalloc, or a dma-buf.
 struct GrantedMemory: ~Copyable {
@@ -227,11 +224,11 @@ private final class ProcessorView {
 
 /// The caller's descriptor once more, for this buffer alone.
 private func duplicate(_ file: FileDescriptor) throws(DmaBufError) -> FileDescriptor {
-  let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
-  guard number >= 0 else {
-    throw DmaBufError(.identify, Errno(rawValue: errno), subject: .dmaBuf(file.rawValue))
+  do throws(Errno) {
+    return try file.duplicateClosedOnExec()
+  } catch {
+    throw DmaBufError(.identify, error, subject: .dmaBuf(file.rawValue))
   }
-  return FileDescriptor(rawValue: number)
 }
 
 /// Runs calls for local memory, whose errors are the sharing's.

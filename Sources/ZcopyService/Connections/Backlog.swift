@@ -14,7 +14,7 @@ struct Backlog {
   }
 
   /// What another domain does, as often as it likes, to one buffer.
-  struct EventKey: Hashable {
+  struct EventKey: Hashable, Sendable {
     let kind: UInt32
     let buffer: BufferID
   }

@@ -2,6 +2,7 @@ import CZcopy
 import Logging
 import SystemPackage
 import XenGrant
+import ZcopyMemory
 
 #if canImport(Glibc)
   import Glibc
@@ -235,7 +236,7 @@ final class Connection {
     var copy: FileDescriptor?
     if let file {
       // The caller may close its own before this is sent.
-      do { copy = try file.duplicate() } catch { return .tooManyOpenFiles }
+      do throws(Errno) { copy = try file.duplicateClosedOnExec() } catch { return error }
     }
     append(unsafe Backlog.Message(bytes: Array(bytes), file: copy, event: event))
     return nil
@@ -281,7 +282,9 @@ final class Connection {
   func resume(_ messages: [ConnectionState.Message], _ files: [FileDescriptor]) {
     var rest = files[...]
     for message in messages {
-      append(Backlog.Message(bytes: message.bytes, file: message.hasFile ? rest.popFirst() : nil))
+      append(
+        Backlog.Message(
+          bytes: message.bytes, file: message.hasFile ? rest.popFirst() : nil, event: message.event))
     }
     for file in rest { try? file.close() }
   }

@@ -173,14 +173,12 @@ extension Service {
     buffer.deviceWait = nil
   }
 
-  /// Gives up what is being copied; the clients may ask again.
-  func interruptJobs() {
+  /// Gives up what is being copied, and says why.
+  func interruptJobs(_ error: ServiceError) {
     let interrupted = jobs.all
     jobs = CopyQueue()
     for job in interrupted {
       stopAskingDevices(for: job.buffer)
-      let error = ServiceError(
-        XEN_ZCOPYD_E_BUSY, nil, "xen-zcopyd is being started anew: ask once more")
       connections[job.request.connection]?.unreserve(job.reservedBytes)
       finish(job.request) { refuse(error, $0, $1, of: buffers[job.buffer]?.domain) }
     }

@@ -17,6 +17,8 @@ struct ConnectionState: Equatable, Sendable {
   struct Message: Equatable, Sendable {
     var bytes: [UInt8]
     var hasFile: Bool
+    /// Of which event it tells, where a later one takes its place.
+    var event: Backlog.EventKey?
   }
 
   var descriptorCount: Int { 1 + messages.count(where: \.hasFile) }
@@ -25,7 +27,9 @@ struct ConnectionState: Equatable, Sendable {
     number = connection.number
     isGreeted = connection.isGreeted
     subscription = connection.subscription
-    messages = connection.backlog.map { Message(bytes: $0.bytes, hasFile: $0.file != nil) }
+    messages = connection.backlog.map {
+      Message(bytes: $0.bytes, hasFile: $0.file != nil, event: $0.event)
+    }
   }
 
   func encode(to encoder: inout StateEncoder) {
@@ -38,6 +42,11 @@ struct ConnectionState: Equatable, Sendable {
     for message in messages {
       encoder.write(message.hasFile)
       encoder.write(message.bytes)
+      encoder.write(message.event) { encoder, event in
+        encoder.write(event.kind)
+        encoder.write(event.buffer.high)
+        encoder.write(event.buffer.low)
+      }
     }
   }
 
@@ -55,7 +64,13 @@ struct ConnectionState: Equatable, Sendable {
     messages = []
     for _ in 0..<(try decoder.number(UInt32.self)) {
       let hasFile = try decoder.flag()
-      messages.append(Message(bytes: try decoder.bytes(), hasFile: hasFile))
+      let bytes = try decoder.bytes()
+      let event = try decoder.optional { (decoder) throws(HandOverError) in
+        Backlog.EventKey(
+          kind: try decoder.number(),
+          buffer: BufferID(high: try decoder.number(), low: try decoder.number()))
+      }
+      messages.append(Message(bytes: bytes, hasFile: hasFile, event: event))
     }
   }
 }

@@ -19,7 +19,8 @@ extension Service {
   ///
   /// - Returns: plain values, and the descriptors that belong to them, which stay the service's and are close-on-exec.
   public func handOver() -> (state: ServiceState, descriptors: [FileDescriptor]) {
-    interruptJobs()
+    interruptJobs(
+      ServiceError(XEN_ZCOPYD_E_BUSY, nil, "xen-zcopyd is being started anew: ask once more"))
     let now = clock.now
     var state = ServiceState()
     var files: [FileDescriptor] = []

@@ -5,6 +5,7 @@ import SystemPackage
 import XenGrant
 import ZcopyBackend
 import ZcopyService
+import ZcopyMemory
 import libxenzcopy
 
 /// One run of `share` with a buffer of xen-zcopyd: what `ShareSession` does where the daemon makes the grants.
@@ -93,7 +94,9 @@ final class DaemonShareSession: Session {
   /// Memory of this process, where contents have to be there before the buffer is shared; nil to leave it to the daemon.
   private func ownMemory() throws -> DmaBuf? {
     if case .empty = plan.source { return nil }
-    if case .fileDescriptor(let file) = plan.memory { return try linux.adopt(try file.duplicate()) }
+    if case .fileDescriptor(let file) = plan.memory {
+      return try linux.adopt(try file.duplicateClosedOnExec())
+    }
     guard let pages = plan.byteCount.flatMap({ GrantReference.pages(for: $0) }) else { return nil }
     let byteCount = pages * GrantReference.pageSize
     switch plan.memory {

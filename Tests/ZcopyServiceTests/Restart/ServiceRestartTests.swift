@@ -66,6 +66,54 @@ struct ServiceRestartTests {
     #expect(next.ledger.usage == stage.service.ledger.usage)
   }
 
+  /// A client that does not read, until something is left to be sent to it.
+  private func lazyClient(_ stage: Stage) throws -> (TestClient, Connection) {
+    let client = try stage.connect()
+    let connection = try #require(stage.service.connections.values.first)
+    var count = 0
+    while connection.backlog.isEmpty {
+      connection.send([UInt8](repeating: 0, count: 1000))
+      count += 1
+      try #require(count < 10_000)
+    }
+    return (client, connection)
+  }
+
+  @Test("a message that waits holds no descriptor that another program would inherit")
+  func closedOnExec() throws {
+    let stage = try Stage()
+    let (client, connection) = try lazyClient(stage)
+    connection.send(xen_zcopyd_header(), file: client.socket)
+    let file = try #require(connection.backlog.last?.file)
+    #expect(fcntl(file.rawValue, F_GETFD) == FD_CLOEXEC)
+  }
+
+  @Test("an event that waits gives way to the next of its kind in the successor, too")
+  func eventsGiveWay() throws {
+    let stage = try Stage()
+    let (client, connection) = try lazyClient(stage)
+    var event = xen_zcopyd_event()
+    event.header = header(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self, 0)
+    event.event = XEN_ZCOPYD_EVENT_FRAME
+    connection.send(event: event)
+    let count = connection.backlog.count
+    let next = try successor(of: stage.service, stage)
+    let resumed = try #require(next.connections.values.first)
+    for frame in UInt32(1)...5 {
+      event.frame = frame
+      resumed.send(event: event)
+    }
+    #expect(resumed.backlog.count == count)
+    #expect(resumed.backlog.last?.bytes == bytes(event))
+    _ = client
+  }
+
+  private func bytes(_ event: xen_zcopyd_event) -> [UInt8] {
+    var bytes: [UInt8] = []
+    append(event, to: &bytes)
+    return bytes
+  }
+
   @Test("numbers that no service has are refused, whatever their check sum")
   func impossibleNumbers() {
     var state = ServiceState()
