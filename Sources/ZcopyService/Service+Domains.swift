@@ -116,9 +116,11 @@ extension Service {
       guard try !watch.isGone() else {
         throw ServiceError(XEN_ZCOPYD_E_GONE, domain, "there is no domain \(domain)")
       }
-      domains[domain] = try WatchedDomain(
+      let watched = try WatchedDomain(
         KnownDomain(domain, name, configuration), try identity(of: domain), watch, loop
       ) { [unowned self] in look(at: domain) }
+      if let before = unwatched[domain] { takeOver(watched, domain, before) }
+      domains[domain] = watched
     } catch let error as ServiceError {
       throw error
     } catch let error as XenError {
@@ -128,11 +130,33 @@ extension Service {
     }
   }
 
+  /// Goes on with what a predecessor knew of a domain.
+  private func takeOver(
+    _ watched: WatchedDomain, _ domain: DomainID, _ before: ServiceState.DomainState
+  ) {
+    // While nobody looked, the number may have gone to another guest.
+    guard watched.identity == before.identity else { return domainEnded(domain) }
+    unwatched[domain] = nil
+    watched.counters = Counters(before.counters)
+    for buffer in buffers.values where buffer.domain == domain {
+      buffer.knownDomain = watched.known
+    }
+  }
+
   /// Looks at a domain at once if XenStore has told something that nobody has looked at yet.
   ///
   /// To be called before its number is used for something new: a new guest may have got it.
   func lookIfTold(at domain: DomainID) {
     if domains[domain]?.isTold == true { look(at: domain) }
+  }
+
+  /// The same where pages of a buffer are used by their numbers.
+  ///
+  /// - Throws: `ServiceError` if a predecessor's buffers are of that domain and it cannot be watched yet: nobody knows whose pages
+  ///   they are by now.
+  func lookBeforeUse(of domain: DomainID) throws(ServiceError) {
+    if unwatched[domain] != nil { try watch(domain) }
+    lookIfTold(at: domain)
   }
 
   /// Looks whether a domain is still there, and still the same.
@@ -148,11 +172,12 @@ extension Service {
     }
   }
 
-  private func domainEnded(_ domain: DomainID) {
+  func domainEnded(_ domain: DomainID) {
     logger.info("the domain has ended", metadata: ["domain": "\(domain)"])
     let rules = rules(for: domain)
     // Not known any more from here on: a new guest of that number begins with nothing.
     domains[domain] = nil
+    unwatched[domain] = nil
     ledger.forget(domain)
     tell(XEN_ZCOPYD_EVENT_DOMAIN_GONE, of: domain, rules)
     for buffer in buffers.values where buffer.domain == domain { endNow(buffer) }

@@ -166,13 +166,16 @@ extension Service {
 
   /// Ends all that a connection has made, but for what is persistent.
   func releaseAll(of connection: UInt64) {
-    for buffer in buffers.values where buffer.connection == connection {
-      buffer.connection = nil
-      if buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED {
-        release(buffer)
-      } else {
-        abandon(buffer)
-      }
+    for buffer in buffers.values where buffer.connection == connection { letGo(of: buffer) }
+  }
+
+  /// Ends a buffer that nobody here wants any more; what its peer may still map is not withdrawn.
+  func letGo(of buffer: Buffer) {
+    buffer.connection = nil
+    if buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED {
+      release(buffer)
+    } else {
+      abandon(buffer)
     }
   }
 

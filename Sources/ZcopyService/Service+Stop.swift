@@ -14,14 +14,7 @@ extension Service {
       connection.finish(.closed)
       settle(connection)
     }
-    for buffer in buffers.values {
-      buffer.connection = nil
-      if buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED {
-        release(buffer)
-      } else {
-        abandon(buffer)
-      }
-    }
+    for buffer in buffers.values { letGo(of: buffer) }
   }
 
   /// Whether nobody holds anything of the service any more.

@@ -43,6 +43,8 @@ public final class Service {
   var domains: [DomainID: WatchedDomain] = [:]
   /// Who holds what is asked about.
   var holderLookup: HolderLookup
+  /// Domains of a predecessor's buffers that could not be watched yet, and which guests they were.
+  var unwatched: [DomainID: ServiceState.DomainState] = [:]
   /// Buffers that are released, for those who still ask.
   var released = ReleasedBuffers()
   var lastConnection: UInt64 = 0

@@ -196,8 +196,7 @@ final class Daemon {
   /// Puts the program, which may be another version by now, in this process's place.
   private func upgrade() {
     do {
-      let successor = try Successor(of: service, file, socketPath: socketPath)
-      let error = successor.become(program)
+      let error = try Successor(of: service, file, socketPath: socketPath).become(program)
       logger.error("cannot start \(program) anew: \(error); this process goes on")
     } catch {
       logger.error("cannot start \(program) anew: \(error); this process goes on")
@@ -209,10 +208,15 @@ final class Daemon {
     guard let manager else { return stop() }
     manager.stopping()
     do {
-      let successor = try Successor(of: service, file, socketPath: socketPath)
-      guard successor.store(with: manager) else {
+      let successor = Successor(of: service, file, socketPath: socketPath)
+      guard let leftOut = try successor.store(with: manager) else {
         logger.error("the service manager does not keep file descriptors: everything is released")
         return stop()
+      }
+      if leftOut > 0 {
+        logger.error(
+          "the service manager has no room for \(leftOut) file descriptors, of replies, clients and buffers in this order; raise FileDescriptorStoreMax"
+        )
       }
     } catch {
       logger.error("\(error)")

@@ -20,7 +20,7 @@ struct Successor: ~Copyable {
   /// What the service manager's names for them begin with; a number follows.
   static let namePrefix = "handover-"
 
-  private let state: MemoryFile
+  private let state: ServiceState
   private let files: [FileDescriptor]
   private let listener: FileDescriptor?
 
@@ -29,20 +29,26 @@ struct Successor: ~Copyable {
   /// - Parameters:
   ///   - configuration: what it goes by.
   ///   - socketPath: the path of its socket, if it has made that.
-  init(of service: Service, _ configuration: ConfigurationFile, socketPath: String?) throws {
+  init(of service: Service, _ configuration: ConfigurationFile, socketPath: String?) {
     var (state, files) = service.handOver()
     state.configuration = configuration.text
     state.socketPath = socketPath
-    let bytes = state.encoded
-    let file = try Linux().makeMemoryFile(named: "xen-zcopyd-state", byteCount: 0)
-    try file.fileDescriptor.writeAll(bytes)
-    self.state = file
+    self.state = state
     self.files = files
     listener = service.listeningSocket
   }
 
+  private static func write(_ state: ServiceState) throws -> MemoryFile {
+    let file = try Linux().makeMemoryFile(named: "xen-zcopyd-state", byteCount: 0)
+    try file.fileDescriptor.writeAll(state.encoded)
+    return file
+  }
+
   /// Puts a program in this process's place, with the same arguments. Returns only if that fails; this process goes on then.
-  func become(_ program: String) -> Errno {
+  ///
+  /// - Throws: what writing the plain values down did.
+  func become(_ program: String) throws -> Errno {
+    let state = try Self.write(state)
     let inherited = [state.fileDescriptor] + files + (listener.map { [$0] } ?? [])
     let numbers =
       [state.fileDescriptor.rawValue, listener?.rawValue ?? -1] + files.map(\.rawValue)
@@ -57,17 +63,24 @@ struct Successor: ~Copyable {
 
   /// Leaves everything in the service manager's store. The listening socket, which is its own or is made anew, is not left there.
   ///
-  /// - Returns: whether the manager has taken all of it.
-  func store(with manager: ServiceManager) -> Bool {
-    let all = [state.fileDescriptor] + files
+  /// - Returns: how many open files it has no room for, the last ones; nil if the manager does not take them.
+  /// - Throws: what writing the plain values down did.
+  func store(with manager: ServiceManager) throws -> Int? {
+    var state = state
+    let kept = KeptDescriptors(files)
+    state.places = kept.places
+    let file = try Self.write(state)
+    let all = [file.fileDescriptor] + kept.files
+    let room = manager.storeCapacity.map { min($0, all.count) } ?? all.count
+    guard room > 0 else { return nil }
     let isStored =
-      all.enumerated().allSatisfy { index, file in
+      all.prefix(room).enumerated().allSatisfy { index, file in
         manager.store([file], name: "\(Self.namePrefix)\(index)")
       } && manager.barrier()
-    guard !isStored else { return true }
+    guard !isStored else { return all.count - room }
     // What stays there would keep buffers mapped that this process ends now, and the next one would take them for its own.
-    for index in all.indices { manager.remove(name: "\(Self.namePrefix)\(index)") }
-    return false
+    for index in 0..<room { manager.remove(name: "\(Self.namePrefix)\(index)") }
+    return nil
   }
 }
 
@@ -95,7 +108,7 @@ struct Predecessor {
       files[index] = entry.descriptor
     }
     guard let last = files.keys.max(), last < 1 << 20 else { return nil }
-    return try Predecessor(files[0], (0..<last).map { files[$0 + 1] })
+    return try Predecessor(files[0], (0..<last).map { files[$0 + 1] }, isFromStore: true)
   }
 
   private static func take(fromExec value: String) throws(HandOverError) -> Predecessor? {
@@ -108,7 +121,8 @@ struct Predecessor {
   }
 
   private init(
-    _ stateFile: FileDescriptor?, _ files: [FileDescriptor?], listener: FileDescriptor? = nil
+    _ stateFile: FileDescriptor?, _ files: [FileDescriptor?], listener: FileDescriptor? = nil,
+    isFromStore: Bool = false
   ) throws(HandOverError) {
     defer { try? stateFile?.close() }
     do throws(HandOverError) {
@@ -118,7 +132,8 @@ struct Predecessor {
       try? listener?.close()
       throw error
     }
-    self.files = files
+    self.files =
+      isFromStore ? KeptDescriptors.descriptors(at: state.places, in: files) : files
     self.listener = listener
   }
 

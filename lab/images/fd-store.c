@@ -1,4 +1,5 @@
-// fd-store: as much of a service manager as a store of file descriptors takes.
+// fd-store: as much of a service manager as a store of file descriptors takes. As systemd's, it keeps each open file once: a second
+// descriptor of it is dropped without a word.
 //
 //   fd-store SOCKET COMMAND...
 //
@@ -6,6 +7,7 @@
 // after SIGTERM, which is passed on, with something in the store. SIGINT is passed on too; the store is closed after that.
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +15,8 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,6 +42,23 @@ static char *field(const char *text, const char *name, char *value, size_t room)
     return NULL;
 }
 
+// As systemd's same_fd, which compares what the kernel says of both where it has no kcmp.
+static int is_same(int one, int other) {
+    long order = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, one, other);
+    if (order >= 0) return order == 0;
+    struct stat first, second;
+    if (fstat(one, &first) < 0 || fstat(other, &second) < 0) return 0;
+    if (S_ISCHR(first.st_mode) || S_ISBLK(first.st_mode)) return 0;
+    return first.st_dev == second.st_dev && first.st_ino == second.st_ino &&
+        (first.st_mode & S_IFMT) == (second.st_mode & S_IFMT) && fcntl(one, F_GETFL) == fcntl(other, F_GETFL);
+}
+
+static int is_stored(int file) {
+    for (int index = 0; index < count; index++)
+        if (is_same(store[index].file, file)) return 1;
+    return 0;
+}
+
 static void take_message(int notify) {
     char text[4096], name[64] = "stored", value[16];
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(PER_MESSAGE * sizeof(int))];
@@ -61,7 +82,7 @@ static void take_message(int notify) {
             int file;
             memcpy(&file, CMSG_DATA(header) + index * sizeof(int), sizeof file);
             // What is not stored is closed: that is how a BARRIER is answered.
-            if (!keeps || count == CAPACITY) {
+            if (!keeps || count == CAPACITY || is_stored(file)) {
                 close(file);
                 continue;
             }
@@ -112,6 +133,9 @@ int main(int argc, char **argv) {
     int notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (notify < 0 || bind(notify, (struct sockaddr *)&address, sizeof address) < 0) fail(argv[1]);
     setenv("NOTIFY_SOCKET", argv[1], 1);
+    char capacity[16];
+    snprintf(capacity, sizeof capacity, "%d", CAPACITY);
+    setenv("FDSTORE", capacity, 1);
     setvbuf(stdout, NULL, _IOLBF, 0);
 
     sigset_t signals, none;

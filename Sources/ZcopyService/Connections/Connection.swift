@@ -278,15 +278,21 @@ final class Connection {
   /// Whether something is still to be sent.
   var hasBacklog: Bool { !outgoing.isEmpty }
 
-  /// Goes on with what a predecessor could not send; the descriptors are the connection's from now on.
-  func resume(_ messages: [ConnectionState.Message], _ files: [FileDescriptor]) {
+  /// Goes on with what a predecessor could not send.
+  ///
+  /// - Parameters:
+  ///   - messages: in their order.
+  ///   - files: the descriptors of those that have one, which are the connection's from now on. Where one is lost, the client is
+  ///     told so in place of the reply.
+  func resume(_ messages: [ConnectionState.Message], _ files: [FileDescriptor?]) {
     var rest = files[...]
     for message in messages {
-      append(
-        Backlog.Message(
-          bytes: message.bytes, file: message.hasFile ? rest.popFirst() : nil, event: message.event))
+      let file = message.hasFile ? rest.popFirst() ?? nil : nil
+      let isLost = message.hasFile && file == nil
+      let bytes = isLost ? Self.refusal(inPlaceOf: message) : message.bytes
+      append(Backlog.Message(bytes: bytes, file: file, event: message.event))
     }
-    for file in rest { try? file.close() }
+    for file in rest { try? file?.close() }
   }
 
   // MARK: - What was read for it
@@ -338,16 +344,29 @@ final class Connection {
 
   // MARK: - Refusing
 
+  private static func refusal(inPlaceOf message: ConnectionState.Message) -> [UInt8] {
+    let error = ServiceError(
+      XEN_ZCOPYD_E_RESOURCES, nil,
+      "the file descriptor of the reply was lost as xen-zcopyd was started anew: ask once more")
+    var bytes: [UInt8] = []
+    ZcopyService.append(refusal(error, message.request), to: &bytes)
+    return bytes
+  }
+
   /// Says why a request was not done; ends the connection if it was no message.
   func refuse(_ error: ServiceError, request: UInt64 = 0) {
+    send(Self.refusal(error, request))
+    if error.endsConnection { finish(.refused(error.text)) }
+  }
+
+  private static func refusal(_ error: ServiceError, _ request: UInt64) -> xen_zcopyd_error {
     var message = xen_zcopyd_error()
     message.header = header(
       XEN_ZCOPYD_ERROR, xen_zcopyd_error.self, error.endsConnection ? 0 : request)
     message.code = error.code
     message.domain = error.domain.map { UInt32($0.rawValue) } ?? XEN_ZCOPYD_ANY_DOMAIN
     setText(&message.text, error.text)
-    send(message)
-    if error.endsConnection { finish(.refused(error.text)) }
+    return message
   }
 }
 

@@ -35,7 +35,7 @@ extension Service {
   func read(
     _ id: BufferID, _ offset: UInt64, _ length: UInt64, _ number: UInt64, _ connection: Connection
   ) throws(ServiceError) {
-    if let domain = buffers[id]?.domain { lookIfTold(at: domain) }
+    if let domain = buffers[id]?.domain { try lookBeforeUse(of: domain) }
     let buffer = try live(id, connection)
     guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else {
       throw ServiceError(
@@ -94,7 +94,7 @@ extension Service {
 
   private func work(on job: CopyJob) {
     do throws(ServiceError) {
-      if let domain = buffers[job.buffer]?.domain { lookIfTold(at: domain) }
+      if let domain = buffers[job.buffer]?.domain { try lookBeforeUse(of: domain) }
       guard let buffer = buffers[job.buffer], buffer.isLive else { throw .unknown(job.buffer) }
       // Devices that read the copy must be done with it before it changes.
       if job.kind != .read, try !isIdle(buffer) { return wait(job, buffer) }

@@ -12,6 +12,8 @@ public struct ServiceManager: Sendable {
   /// How often ``watchdog()`` has to be called at least: half the time after which the manager would end this process; nil if it
   /// does not watch.
   public let watchdogInterval: Duration?
+  /// How many descriptors ``store(_:name:)`` keeps; nil if it does not say so, as before systemd 254. `FDSTORE`
+  public let storeCapacity: Int?
 
   /// The service manager that this process's environment names; nil without one.
   public init?() {
@@ -29,6 +31,7 @@ public struct ServiceManager: Sendable {
       socket.hasPrefix("/") || socket.hasPrefix("@")
     else { return nil }
     self.socket = socket
+    storeCapacity = environment("FDSTORE").flatMap { UInt32(decimal: $0) }.map(Int.init)
     let watched = environment("WATCHDOG_PID")
     guard watched == nil || watched == "\(process)",
       let microseconds = environment("WATCHDOG_USEC").flatMap({ UInt32(decimal: $0) }),

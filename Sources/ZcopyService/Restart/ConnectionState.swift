@@ -5,7 +5,7 @@ import ZcopyBackend
 
 /// A client's connection in plain values.
 ///
-/// Descriptors: the socket, then those that belong to messages which were not sent yet.
+/// Descriptors: the socket, and those that belong to messages which were not sent yet.
 struct ConnectionState: Equatable, Sendable {
   var number: UInt64
   var isGreeted: Bool
@@ -21,7 +21,11 @@ struct ConnectionState: Equatable, Sendable {
     var event: Backlog.EventKey?
   }
 
-  var descriptorCount: Int { 1 + messages.count(where: \.hasFile) }
+  /// The buffers of which a reply tells first that waits, by its place among the descriptors that wait.
+  var made: [BufferID?] { messages.filter(\.hasFile).map(\.made) }
+
+  /// How many descriptors wait to be sent.
+  var waitingDescriptorCount: Int { messages.count(where: \.hasFile) }
 
   init(_ connection: Connection) {
     number = connection.number
@@ -72,5 +76,23 @@ struct ConnectionState: Equatable, Sendable {
       }
       messages.append(Message(bytes: bytes, hasFile: hasFile, event: event))
     }
+  }
+}
+
+extension ConnectionState.Message {
+  /// The number of the request that it answers; 0 for what is no reply.
+  var request: UInt64 {
+    // SAFETY: bytes have no padding that would be read.
+    unsafe bytes.span.bytes.load(xen_zcopyd_header.self)?.request ?? 0
+  }
+
+  /// The buffer that was made at the request that it answers.
+  var made: BufferID? {
+    // SAFETY: as above.
+    guard let description = unsafe bytes.span.bytes.load(xen_zcopyd_description.self),
+      [XEN_ZCOPYD_MAP, XEN_ZCOPYD_MAP_PUBLISHED, XEN_ZCOPYD_SHARE]
+        .contains(where: { description.header.type == $0 | XEN_ZCOPYD_REPLY })
+    else { return nil }
+    return BufferID(description.id)
   }
 }

@@ -24,13 +24,6 @@ extension Service {
     let now = clock.now
     var state = ServiceState()
     var files: [FileDescriptor] = []
-    for connection in connections.values.sorted(by: { $0.number < $1.number }) {
-      connection.flush()
-      guard connection.end == nil else { continue }
-      state.connections.append(ConnectionState(connection))
-      files.append(connection.socket)
-      files += connection.backlog.compactMap(\.file)
-    }
     for buffer in buffers.values.sorted(by: { $0.facts.created < $1.facts.created }) {
       do throws(HandOverError) {
         let (own, descriptors) = try handOver(buffer, now)
@@ -40,7 +33,18 @@ extension Service {
         logger.error("\(error)", metadata: buffer.metadata)
       }
     }
-    state.domains = domains.map { domain, watched in
+    // What waits in connections comes last: it is what a store that has no room drops.
+    var waiting: [FileDescriptor] = []
+    for connection in connections.values.sorted(by: { $0.number < $1.number }) {
+      connection.flush()
+      guard connection.end == nil else { continue }
+      state.connections.append(ConnectionState(connection))
+      files.append(connection.socket)
+      waiting += connection.backlog.compactMap(\.file)
+    }
+    files += waiting
+    state.domains = Array(unwatched.values)
+    state.domains += domains.map { domain, watched in
       ServiceState.DomainState(
         domain: domain, identity: watched.identity, counters: watched.counters.numbers)
     }
@@ -107,57 +111,77 @@ extension Service {
   ///     from now on.
   public func resume(_ state: ServiceState, _ descriptors: [FileDescriptor?]) {
     var rest = descriptors[...]
-    /// The next few; nil, and those that are there closed, if one is lost.
-    func next(_ count: Int) -> [FileDescriptor]? {
-      let files = rest.prefix(count).compactMap(\.self)
+    func next(_ count: Int) -> [FileDescriptor?] {
+      let files = Array(rest.prefix(count))
       rest = rest.dropFirst(count)
-      guard files.count == count else {
-        for file in files { try? file.close() }
-        return nil
-      }
-      return files
+      return files + Array(repeating: nil, count: count - files.count)
     }
     let downtime = bootTime() &- min(state.time, bootTime())
     started = clock.now - .milliseconds(Int64(clamping: state.age &+ downtime))
     counters = Counters(state.counters)
     droppedClients = state.droppedClients
     lastConnection = state.lastConnection
-    for connection in state.connections {
-      if let files = next(connection.descriptorCount) { resume(connection, files) }
-    }
-    for buffer in state.buffers {
-      guard let files = next(buffer.descriptorCount) else {
-        logger.error(
-          "a descriptor of buffer \(buffer.id) was lost: it is over",
-          metadata: ["domain": "\(buffer.facts.domain)"])
-        continue
-      }
-      resume(buffer, files, state, downtime)
+    let own = state.buffers.map { next($0.descriptorCount) }
+    let sockets = next(state.connections.count)
+    var unanswered: [BufferID] = []
+    for (connection, socket) in zip(state.connections, sockets) {
+      let files = next(connection.waitingDescriptorCount)
+      unanswered += zip(connection.made, files).compactMap { $1 == nil ? $0 : nil }
+      resume(connection, socket, files)
     }
     for file in rest { try? file?.close() }
-    for domain in state.domains {
-      domains[domain.domain]?.counters = Counters(domain.counters)
+    let domains = Set(state.buffers.map(\.facts.domain))
+    for domain in domains {
+      unwatched[domain] =
+        state.domains.first { $0.domain == domain }
+        ?? ServiceState.DomainState(domain: domain, identity: nil, counters: [])
     }
+    var damaged: Set<BufferID> = []
+    for (buffer, files) in zip(state.buffers, own) where !resume(buffer, files, downtime) {
+      damaged.insert(buffer.id)
+    }
+    for domain in domains { watchAgain(domain) }
+    for state in state.buffers {
+      guard let buffer = buffers[state.id] else { continue }
+      do throws(ServiceError) {
+        try resumeLooking(buffer, state)
+      } catch {
+        logger.error("\(error.text)", metadata: buffer.metadata)
+      }
+      if damaged.contains(buffer.id) { letGo(of: buffer) }
+    }
+    // Of these their clients do not know.
+    for id in unanswered { buffers[id].map(letGo) }
     endOrphans()
   }
 
-  private func resume(_ state: ConnectionState, _ files: [FileDescriptor]) {
+  /// - Parameters:
+  ///   - socket: nil if it is lost: the client sees the end of the connection.
+  ///   - files: those of what was not sent yet, nil for what is lost.
+  private func resume(
+    _ state: ConnectionState, _ socket: FileDescriptor?, _ files: [FileDescriptor?]
+  ) {
     do throws(Errno) {
-      let credentials = try PeerCredentials(of: files[0])
+      guard let socket else { throw .badFileDescriptor }
       let connection = Connection(
-        state.number, files[0], credentials, closing: closing, total: backlogs)
+        state.number, socket, try PeerCredentials(of: socket), closing: closing,
+        total: backlogs)
       connection.isGreeted = state.isGreeted
       connection.subscription = state.subscription
       add(connection)
-      connection.resume(state.messages, Array(files.dropFirst()))
+      connection.resume(state.messages, files)
     } catch {
-      for file in files { try? file.close() }
+      logger.warning("a client's connection was lost: \(error)")
+      try? socket?.close()
+      for file in files { try? file?.close() }
     }
   }
 
+  /// - Returns: whether all of it is there. What is there of the others is let go of in order: by this function where it is another
+  ///   domain's memory, else by the caller, who first looks whether the peer maps it.
   private func resume(
-    _ state: BufferState, _ files: [FileDescriptor], _ service: ServiceState, _ downtime: UInt64
-  ) {
+    _ state: BufferState, _ files: [FileDescriptor?], _ downtime: UInt64
+  ) -> Bool {
     let domain = state.facts.domain
     let created = clock.now - .milliseconds(Int64(clamping: state.age &+ downtime))
     let buffer = Buffer(
@@ -174,39 +198,55 @@ extension Service {
       totals: configuration.totals)
     resumeWaiting(state, buffer)
     do throws(HandOverError) {
-      try resume(buffer, state, files)
+      let all = files.compactMap(\.self)
+      guard all.count == files.count else {
+        for file in all { try? file.close() }
+        throw .descriptors(expected: files.count, given: all.count)
+      }
+      try resume(buffer, state, all)
+      return true
     } catch {
       logger.error("\(error)", metadata: buffer.metadata)
-      return giveUp(buffer, error)
-    }
-    guard buffers[buffer.id] != nil else { return }
-    let before = service.domains.first { $0.domain == domain }?.identity
-    do throws(ServiceError) {
-      try watch(domain)
-      // While nobody looked, the number may have gone to another guest.
-      guard domains[domain]?.identity == before else {
-        throw ServiceError(XEN_ZCOPYD_E_GONE, domain, "domain \(domain) is another guest now")
-      }
-      buffer.knownDomain = domains[domain]?.known
-    } catch {
-      logger.notice("\(error.text)", metadata: buffer.metadata)
-      return endNow(buffer)
-    }
-    do throws(ServiceError) {
-      try resumeLooking(buffer, state)
-    } catch {
-      logger.error("\(error.text)", metadata: buffer.metadata)
+      giveUp(buffer, state, error)
+      return false
     }
   }
 
-  /// Ends a buffer of which a part is lost; what is left is let go of in order, and who waits for it is answered.
-  private func giveUp(_ buffer: Buffer, _ error: HandOverError) {
+  /// Ends a buffer of which a part is lost; who waits for it is answered.
+  private func giveUp(_ buffer: Buffer, _ state: BufferState, _ error: HandOverError) {
+    if buffer.publication == nil, let publication = state.publication {
+      // Nodes that are still the buffer's go away with the value.
+      _ = try? OwnPublication(resuming: publication, xen: xen)
+    }
     // What is over already is asked for on, and only its owner cannot be told.
     if buffer.release != nil || buffers[buffer.id] == nil { return }
-    if buffer.mapped != nil || buffer.shared != nil {
-      endNow(buffer)
-    } else {
+    if buffer.mapped != nil {
+      release(buffer)
+    } else if buffer.shared == nil {
       end(buffer, ServiceError(XEN_ZCOPYD_E_FAILED, buffer.domain, "\(error)"))
+    }
+  }
+
+  /// Watches a domain of a predecessor's buffers, at once or as soon as XenStore answers. Until then nothing of the buffers is
+  /// ended: their domain is most likely there, and has them mapped.
+  private func watchAgain(_ domain: DomainID, isFirst: Bool = true) {
+    guard buffers.values.contains(where: { $0.domain == domain }) else {
+      unwatched[domain] = nil
+      return
+    }
+    do throws(ServiceError) {
+      try watch(domain)
+    } catch {
+      guard error.code != XEN_ZCOPYD_E_GONE else {
+        logger.notice("\(error.text)", metadata: ["domain": "\(domain)"])
+        return domainEnded(domain)
+      }
+      if isFirst {
+        logger.error(
+          "\(error.text); tried again each second, and nothing of it is ended until then",
+          metadata: ["domain": "\(domain)"])
+      }
+      loop.after(.seconds(1)) { [weak self] in self?.watchAgain(domain, isFirst: false) }
     }
   }
 

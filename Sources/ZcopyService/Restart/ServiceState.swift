@@ -3,7 +3,7 @@ public import ZcopyBackend
 
 /// All of a service in plain values: what its successor needs, beside the descriptors.
 ///
-/// Descriptors: those of each connection, then those of each buffer.
+/// Descriptors: those of each buffer, then each connection's socket, then those of messages that were not sent yet.
 public struct ServiceState: HandOverState {
   public static let kind: UInt16 = 32
 
@@ -11,6 +11,8 @@ public struct ServiceState: HandOverState {
   public var configuration = ""
   /// The path of the socket that listens, if this service has made it: its own to remove at the end.
   public var socketPath: String?
+  /// Which of the descriptors that were kept each of these is, as ``KeptDescriptors/places``, where a store keeps them.
+  public var places: [UInt32] = []
   var connections: [ConnectionState] = []
   var buffers: [BufferState] = []
   var domains: [DomainState] = []
@@ -32,13 +34,14 @@ public struct ServiceState: HandOverState {
   init() {}
 
   public var descriptorCount: Int {
-    connections.reduce(0) { $0 + $1.descriptorCount }
+    connections.reduce(0) { $0 + 1 + $1.waitingDescriptorCount }
       + buffers.reduce(0) { $0 + $1.descriptorCount }
   }
 
   public func encode(to encoder: inout StateEncoder) {
     encoder.write(Array(configuration.utf8))
     encoder.write(socketPath) { $0.write($1) }
+    encoder.write(places)
     encoder.write(UInt32(connections.count))
     for connection in connections { connection.encode(to: &encoder) }
     encoder.write(UInt32(buffers.count))
@@ -59,6 +62,7 @@ public struct ServiceState: HandOverState {
   public init(from decoder: inout StateDecoder) throws(HandOverError) {
     configuration = String(decoding: try decoder.bytes(), as: UTF8.self)
     socketPath = try decoder.optional { (decoder) throws(HandOverError) in try decoder.text() }
+    places = try decoder.numbers()
     for _ in 0..<(try decoder.number(UInt32.self)) {
       connections.append(try ConnectionState(from: &decoder))
     }

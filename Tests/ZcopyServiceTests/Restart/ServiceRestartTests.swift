@@ -1,4 +1,5 @@
 import CZcopy
+import DmaBuf
 import Logging
 import SystemPackage
 import Testing
@@ -13,25 +14,6 @@ import ZcopyBackend
 #endif
 
 struct ServiceRestartTests {
-  /// The service of another process, which goes on with what one has handed over.
-  private func successor(
-    of service: Service, _ stage: Stage, meanwhile: () throws -> Void = {}
-  ) throws -> Service {
-    let (state, descriptors) = service.handOver()
-    let duplicates = try descriptors.map { file in
-      let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
-      try #require(number >= 0)
-      return FileDescriptor(rawValue: number)
-    }
-    try meanwhile()
-    let process = stage.backend.openProcess()
-    let next = Service(
-      .forTests, xen: process.xen, linux: process.linux, loop: try EventLoop(),
-      logger: stage.service.logger, root: "/nonexistent")
-    next.resume(try ServiceState(decoding: state.encoded), duplicates)
-    return next
-  }
-
   @Test(
     "a buffer whose last holder went while nobody served is over at once, and who waits is told")
   func releasedMeanwhile() throws {
@@ -44,7 +26,7 @@ struct ServiceRestartTests {
     try stage.wait("nobody waits") {
       stage.service.buffers.values.contains { !$0.waiting.isEmpty }
     }
-    let next = try successor(of: stage.service, stage) { try message.takeFile().close() }
+    let next = try stage.successor() { try message.takeFile().close() }
     #expect(next.buffers.isEmpty)
     #expect(next.ledger.usage == .none)
     #expect(next.released[BufferID(id)] != nil)
@@ -60,7 +42,7 @@ struct ServiceRestartTests {
     let (over, held) = try stage.map(shared, for: client)
     _ = (kept, held)
     _ = try client.ask(TestClient.about(over, XEN_ZCOPYD_UNMAP))
-    let next = try successor(of: stage.service, stage)
+    let next = try stage.successor()
     #expect(next.buffers[BufferID(live)]?.state == XEN_ZCOPYD_STATE_LIVE)
     #expect(next.buffers[BufferID(over)]?.state == XEN_ZCOPYD_STATE_RELEASING)
     #expect(next.ledger.usage == stage.service.ledger.usage)
@@ -69,7 +51,7 @@ struct ServiceRestartTests {
   /// A client that does not read, until something is left to be sent to it.
   private func lazyClient(_ stage: Stage) throws -> (TestClient, Connection) {
     let client = try stage.connect()
-    let connection = try #require(stage.service.connections.values.first)
+    let connection = try #require(stage.service.connections[stage.service.lastConnection])
     var count = 0
     while connection.backlog.isEmpty {
       connection.send([UInt8](repeating: 0, count: 1000))
@@ -83,7 +65,7 @@ struct ServiceRestartTests {
   func closedOnExec() throws {
     let stage = try Stage()
     let (client, connection) = try lazyClient(stage)
-    connection.send(xen_zcopyd_header(), file: client.socket)
+    try connection.send(xen_zcopyd_header(), file: client.socket)
     let file = try #require(connection.backlog.last?.file)
     #expect(fcntl(file.rawValue, F_GETFD) == FD_CLOEXEC)
   }
@@ -97,7 +79,7 @@ struct ServiceRestartTests {
     event.event = XEN_ZCOPYD_EVENT_FRAME
     connection.send(event: event)
     let count = connection.backlog.count
-    let next = try successor(of: stage.service, stage)
+    let next = try stage.successor()
     let resumed = try #require(next.connections.values.first)
     for frame in UInt32(1)...5 {
       event.frame = frame
@@ -112,6 +94,143 @@ struct ServiceRestartTests {
     var bytes: [UInt8] = []
     append(event, to: &bytes)
     return bytes
+  }
+
+  @Test(
+    "a dma-buf that two guests have, and a reply that waits, goes through a store that keeps it once"
+  )
+  func throughStore() throws {
+    let stage = try Stage()
+    let other = try stage.machine.addDomain()
+    let (client, connection) = try lazyClient(stage)
+    let memory = try stage.backend.linux.allocate(byteCount: 8192, fromHeap: "system")
+    for domain in [stage.guest.id, other.id] {
+      client.send(
+        TestClient.share(domain, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR),
+        files: [memory.fileDescriptor])
+    }
+    try stage.wait("both are shared") { stage.service.buffers.count == 2 }
+    try #require(connection.backlog.count { $0.file != nil } == 2)
+    let next = try stage.successor(keep: { state, descriptors in
+      let kept = KeptDescriptors(descriptors)
+      state.places = kept.places
+      #expect(kept.files.count == descriptors.count - 3)
+      return KeptDescriptors.descriptors(at: kept.places, in: try kept.files.map(duplicate))
+    })
+    #expect(next.buffers.values.map(\.state) == [XEN_ZCOPYD_STATE_LIVE, XEN_ZCOPYD_STATE_LIVE])
+    #expect(next.connections.values.first?.backlog.count { $0.file != nil } == 2)
+  }
+
+  @Test("a reply whose descriptor is lost is a refusal, and what it made goes")
+  func lostReply() throws {
+    let stage = try Stage()
+    let shared = try stage.share(pages: 1)
+    let reader = try stage.connect()
+    let (id, message) = try stage.map(shared, for: reader)
+    _ = message
+    let (client, connection) = try lazyClient(stage)
+    let mapping = client.send(
+      TestClient.map(stage.guest.id, shared.directory, size: shared.byteCount))
+    let opening = client.send(TestClient.about(id, XEN_ZCOPYD_OPEN))
+    try stage.wait("both wait") { connection.backlog.count { $0.file != nil } == 2 }
+    let next = try stage.successor(keep: { _, descriptors in
+      try descriptors.dropLast(2).map(duplicate) + [nil, nil]
+    })
+    let resumed = try #require(next.connections.values.first { $0.number == connection.number })
+    let replies = resumed.backlog.suffix(2).map {
+      ConnectionState.Message(bytes: $0.bytes, hasFile: $0.file != nil)
+    }
+    #expect(replies.map(\.request) == [mapping, opening])
+    #expect(replies.map(\.hasFile) == [false, false])
+    for reply in replies {
+      let told = TestClient.Message(reply.bytes, [])
+      #expect(try client.error(in: told).code == XEN_ZCOPYD_E_RESOURCES)
+    }
+    #expect(next.buffers[BufferID(id)]?.isLive == true)
+    #expect(next.buffers.values.filter { $0.id != BufferID(id) }.allSatisfy { !$0.isLive })
+  }
+
+  @Test(
+    "a buffer of which a descriptor is lost is over: who waits is told, and nothing of it stays")
+  func lostDescriptor() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let (reply, message) = try client.description(
+      TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
+    _ = message
+    let path = try #require(stage.service.buffers.values.first?.publication?.path)
+    let waiting = client.send(TestClient.wait(reply.id))
+    try stage.wait("nobody waits") {
+      stage.service.buffers.values.contains { !$0.waiting.isEmpty }
+    }
+    let next = try stage.successor(keep: { _, descriptors in
+      try [nil] + descriptors.dropFirst().map(duplicate)
+    })
+    #expect(next.buffers.isEmpty)
+    #expect(next.ledger.usage == .none)
+    #expect(
+      try client.error(in: client.next { $0.request == waiting }).code == XEN_ZCOPYD_E_FAILED)
+    #expect(try stage.backend.xen.openStore().readIfPresent("\(path)/control-page") == nil)
+    stage.service.relinquish()
+  }
+
+  @Test("a buffer that a guest maps stays its while XenStore does not answer, and is watched again")
+  func storeFails() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 1)
+    let (mapped, held) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
+    let (own, file) = try client.description(TestClient.share(stage.guest.id, size: 4096))
+    _ = (held, file)
+    let next = try stage.successor(prepare: { (process: SimulatedProcess) in
+      process.inject(.errno(.connectionRefused).first(2), into: .xen(.openStore))
+    })
+    #expect(next.domains.isEmpty)
+    #expect(next.buffers.count == 2)
+    #expect(next.buffers.values.map(\.isLive) == [true, true])
+    #expect(next.handOver().state.domains.map(\.domain) == [stage.guest.id])
+    try stage.wait("it is watched") {
+      try next.loop.turn(waiting: 5)
+      return next.domains[stage.guest.id] != nil
+    }
+    #expect(next.unwatched.isEmpty)
+    #expect(next.domains[stage.guest.id]?.counters.shares == 1)
+    #expect(next.buffers[BufferID(mapped)]?.isLive == true)
+    #expect(next.buffers[BufferID(own.id)]?.isLive == true)
+  }
+
+  @Test("a buffer whose domain ended while nobody served is over")
+  func domainEnded() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let (reply, message) = try client.description(TestClient.share(stage.guest.id, size: 4096))
+    _ = (reply, message)
+    let next = try stage.successor(meanwhile: { stage.guest.destroy() })
+    #expect(next.buffers.isEmpty)
+    #expect(next.unwatched.isEmpty)
+  }
+
+  @Test(
+    "a shared buffer whose publication is lost is asked back, and its grants stay while it is mapped"
+  )
+  func lostPublication() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    try client.done(TestClient.subscribe())
+    let (reply, message) = try client.description(
+      TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
+    _ = message
+    let path = try #require(stage.service.buffers.values.first?.publication?.path)
+    let peer = try GuestPeer(stage, path)
+    #expect(try client.event(XEN_ZCOPYD_EVENT_PEER_MAPPED).event == XEN_ZCOPYD_EVENT_PEER_MAPPED)
+    let next = try stage.successor(meanwhile: { try stage.backend.xen.openStore().remove(path) })
+    #expect(next.buffers[BufferID(reply.id)]?.state == XEN_ZCOPYD_STATE_RELEASING)
+    #expect(try peer.changes().contains(.closing))
+    try peer.release()
+    try stage.wait("it is over") {
+      try next.loop.turn(waiting: 5)
+      return next.buffers.isEmpty
+    }
   }
 
   @Test("numbers that no service has are refused, whatever their check sum")

@@ -91,6 +91,31 @@ final class Stage {
       byteCount: pages * GrantReference.pageSize, peer: backend.id, xen: guest.xen)
   }
 
+  /// The service of another process, which goes on with what this one has handed over.
+  ///
+  /// - Parameters:
+  ///   - meanwhile: what happens while nobody serves.
+  ///   - prepare: what happens to its process before it goes on.
+  ///   - keep: what becomes of the descriptors on the way.
+  func successor(
+    meanwhile: () throws -> Void = {}, prepare: (SimulatedProcess) -> Void = { _ in },
+    keep: (inout ServiceState, [FileDescriptor]) throws -> [FileDescriptor?] = {
+      try $1.map(duplicate)
+    }
+  ) throws -> Service {
+    var (state, descriptors) = service.handOver()
+    #expect(state.descriptorCount == descriptors.count)
+    let kept = try keep(&state, descriptors)
+    try meanwhile()
+    let process = backend.openProcess()
+    prepare(process)
+    let next = Service(
+      .forTests, xen: process.xen, linux: process.linux, loop: try EventLoop(),
+      logger: service.logger, root: "/nonexistent")
+    next.resume(try ServiceState(decoding: state.encoded), kept)
+    return next
+  }
+
   /// Turns the loop until this holds.
   func wait(_ what: Comment, until isSo: () throws -> Bool) throws {
     let start = ContinuousClock.now
@@ -99,6 +124,13 @@ final class Stage {
       try loop.turn(waiting: 5)
     }
   }
+}
+
+/// The same open file once more, the caller's.
+func duplicate(_ file: FileDescriptor) throws -> FileDescriptor {
+  let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
+  try #require(number >= 0)
+  return FileDescriptor(rawValue: number)
 }
 
 extension Configuration {
