@@ -104,22 +104,38 @@ final class Daemon {
     }
     let given = inherited.entries.first { !$0.name.hasPrefix(Successor.namePrefix) }?.descriptor
     if let given { return try service.listen(on: given) }
-    // As systemd does by RuntimeDirectory; what is in the way shows in the next call.
-    // SAFETY: the strings live for the calls.
-    _ = unsafe mkdir(FilePath(path).removingLastComponent().string, 0o755)
+    // As systemd does by RuntimeDirectory.
+    // SAFETY: the string lives for the call.
+    let isMade = unsafe mkdir(FilePath(path).removingLastComponent().string, 0o755) == 0
+    let made = isMade ? 0 : errno
+    // SAFETY: as above.
     let number = unsafe czcopy_listen(path, configuration.socketMode)
     guard number >= 0 else {
-      throw Refusal(
-        "cannot listen at \(path): \(Errno(rawValue: -number))"
-          + (number == -EADDRINUSE ? "; another xen-zcopyd serves it" : ""))
+      // That the directory is not there says less than why it could not be made.
+      let error = Errno(rawValue: number == -ENOENT && made != 0 && made != EEXIST ? made : -number)
+      throw Refusal("cannot listen at \(path): \(error)\(Self.advice(for: error))")
     }
     if let group = configuration.socketGroup {
       // Without the right to, the socket stays root's alone, which is safe.
-      // SAFETY: the string lives for the call.
-      _ = unsafe chown(path, .max, group)
+      // SAFETY: as above.
+      if unsafe chown(path, .max, group) < 0 {
+        logger.warning(
+          "\(path) stays with this process's group: it cannot be given to `socket-group` \(group): \(Errno(rawValue: errno))"
+        )
+      }
     }
     socketPath = path
     try service.listen(on: FileDescriptor(rawValue: number))
+  }
+
+  private static func advice(for error: Errno) -> String {
+    switch error {
+    case .permissionDenied, .notPermitted: "; run it as root, or give --socket"
+    case .addressInUse: "; another xen-zcopyd serves it"
+    case .fileExists: "; there is something that is no socket"
+    case .noSuchFileOrDirectory: "; make its directory's parent first, or give --socket"
+    default: ""
+    }
   }
 
   /// The socket is where it was made, whatever the configuration says by now.

@@ -35,6 +35,22 @@ struct DaemonProcessTests {
     #expect(daemon.log.hasPrefix("xen-zcopyd: \(daemon.configuration):1: "))
   }
 
+  @Test(
+    "says why it cannot listen, and what to do",
+    arguments: [
+      ("/nonexistent/run/socket", "No such file or directory; make its directory's parent first"),
+      ("/sys/xen-zcopyd/socket", "cannot listen at /sys/xen-zcopyd/socket: "),
+      ("/dev/null", "; there is something that is no socket"),
+    ])
+  func cannotListen(_ socket: String, _ reason: String) throws {
+    let daemon = try DaemonProcess(DaemonProcess.text(socket: socket))
+    #expect(daemon.end() == 1)
+    #expect(daemon.log.contains(reason), "\(daemon.log)")
+    // In /sys nobody makes a directory: that is why, not that it is not there.
+    if socket.hasPrefix("/sys") { #expect(!daemon.log.contains("No such file"), "\(daemon.log)") }
+    #expect(daemon.log.split(separator: "\n").count == 1)
+  }
+
   @Test("keeps its socket when it starts anew, and removes that at the end, not another")
   func movedSocket() throws {
     let daemon = try DaemonProcess()
