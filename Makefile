@@ -6,7 +6,7 @@ FUZZ_MESSAGES ?= 1000000
 # Fully static executables: they run in any dom0 and in any guest, with nothing else installed there.
 # Small: nothing in them that is not used, or is there twice, or finds the way of exceptions, which nothing throws.
 STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .build-static $(SMALL)
-SMALL = -Xswiftc -use-ld=lld $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/without-unwinding.ld)
+SMALL = -Xswiftc -use-ld=lld $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/small.ld)
 BIN = .build/lab/bin
 # The C client, which needs no Swift: what it is built with, and where.
 VERSION := $(shell sed -n 's/.*zcopyVersion = "\(.*\)"/\1/p' Sources/ZcopyService/Version.swift)
@@ -16,7 +16,7 @@ CLIENT_INCLUDES = -ISources/libxenzcopy/include -ISources/CZcopy/include
 CLIENT_HEADERS = Sources/libxenzcopy/include/xenzcopy.h Sources/CZcopy/include/xen-zcopyd.h
 LIBDIR ?= $(PREFIX)/lib
 SOURCES = $(shell find Sources Benchmarks examples -name '*.swift' -o -name '*.c' -o -name '*.h' -o -name module.modulemap 2>/dev/null) \
-  Package.swift Makefile scripts/without-unwinding.ld
+  Package.swift Makefile scripts/small.ld
 # What boots Xen, beside what builds: programs, and Debian's packages of them.
 LAB = qemu-system-x86_64:qemu-system-x86 cpio:cpio xz:xz-utils dpkg-deb:dpkg setpriv:util-linux
 

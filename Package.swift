@@ -65,7 +65,8 @@ let package = Package(
       name: "DmaBuf", dependencies: ["CZcopy", "ZcopyMemory", system], swiftSettings: small),
     .target(
       name: "ZcopyBackend", dependencies: ["CZcopy", "DmaBuf", "XenGrant", "ZcopyMemory", system],
-      swiftSettings: strict),
+      // Small too, but the command prints its enumerations by their names.
+      swiftSettings: strict + [.unsafeFlags(["-Osize"], .when(configuration: .release))]),
     .target(
       name: "ZcopyService",
       dependencies: [
