@@ -159,8 +159,7 @@ extension Service {
   func watchRelease(of buffer: Buffer, _ releasing: consuming ReleasingBuffer) {
     // Told once, by this process or by the one before.
     let isLate = buffer.state == XEN_ZCOPYD_STATE_LATE
-    let deadline: Duration =
-      isLate ? .seconds(Int64(Int32.max)) : rules(for: buffer).releaseDeadline
+    let deadline: Duration = isLate ? .seconds(Int64(Int32.max)) : restUntilLate(buffer)
     buffer.release = releases.add(releasing, deadline: deadline) { [unowned self] outcome in
       switch outcome {
       case .released: isReleased(buffer)
@@ -170,6 +169,14 @@ extension Service {
         end(buffer, ServiceError(error, buffer.domain))
       }
     }
+  }
+
+  /// How long a buffer that is over may still be held before that is told; a predecessor's had some of it already.
+  ///
+  /// Never at once: nothing is told before all of a predecessor's is there.
+  func restUntilLate(_ buffer: Buffer) -> Duration {
+    let rest = rules(for: buffer).releaseDeadline - buffer.stateSince.duration(to: clock.now)
+    return max(rest, .milliseconds(1))
   }
 
   /// The kernel has let go: the owner may use its pages again.

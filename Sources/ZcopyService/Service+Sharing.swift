@@ -158,7 +158,7 @@ extension Service {
 
   /// Tells of a shared buffer that its peer does not let go of.
   func tellIfLate(_ buffer: Buffer) {
-    buffer.lateTimer = loop.after(rules(for: buffer).releaseDeadline) {
+    buffer.lateTimer = loop.after(restUntilLate(buffer)) {
       [weak self, weak buffer] in
       guard let self, let buffer else { return }
       buffer.lateTimer = nil

@@ -11,19 +11,18 @@ import ZcopyBackend
 /// Each end of somebody, in each state of a buffer: nothing is left, and the right events come.
 @Suite("Death")
 struct DeathTests {
-  /// What kind of buffer it is.
-  enum Kind: CaseIterable {
-    case mapped, copied, published, shared, sharedPublished, sharedMapped
-  }
+  typealias Kind = BufferActors.Kind
 
-  /// How far it is.
+  /// How far a buffer is, or what is being done with it.
   enum Phase: CaseIterable {
-    case live, waiting, busy, refreshing, releasing, late
+    case live, waiting, busy, refreshing, reading, releasing, late
   }
 
-  /// Who ends.
+  /// Who ends. At a restart it is the daemon's process, in whose place another goes on.
   enum End: CaseIterable {
-    case client, guest, guestProcess, clientThenGuest, guestThenClient
+    case client, guest, guestProcess, clientThenGuest, guestThenClient, daemon, restart
+
+    var isGuests: Bool { [.guest, .clientThenGuest, .guestThenClient].contains(self) }
   }
 
   static let cases = Kind.allCases.flatMap { kind in
@@ -37,188 +36,141 @@ struct DeathTests {
     let stage = try Stage(configuration)
     let (client, witness) = (try stage.connect(), try stage.connect())
     try witness.done(TestClient.subscribe())
-    var actors = try Actors(kind, stage, client)
-    var fence: SimulatedFence?
-    switch phase {
-    case .live: break
-    case .waiting: client.send(TestClient.wait(actors.id))
-    case .busy, .refreshing:
-      if let file = actors.file {
-        fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
-        client.send(TestClient.frame(actors.id, 1))
-        if phase == .refreshing { client.send(TestClient.refresh(actors.id)) }
-      }
-    case .releasing, .late:
-      client.send(TestClient.about(actors.id, actors.ending))
-      if phase == .late { try stage.settle() }
-    }
-    try stage.settle()
-    if end == .client || end == .clientThenGuest { actors.endClient() }
-    if end == .clientThenGuest { try stage.settle() }
+    // Of more than one piece: a READ is not done as soon as it is begun.
+    let pages = phase == .reading ? CopyJob.pieceByteCount / 4096 + 1 : 1
+    let actors = try BufferActors(kind, stage, client, pages: pages)
+    let fence = try reach(phase, actors, stage)
+    let hadBuffer = actors.buffer(in: stage.service) != nil
     switch end {
-    case .client: break
+    case .client: actors.endClient()
+    case .guest: actors.destroyGuest(stage)
     case .guestProcess: actors.killGuest()
-    default: actors.destroyGuest(stage)
+    case .clientThenGuest:
+      actors.endClient()
+      try stage.settle()
+      actors.destroyGuest(stage)
+    case .guestThenClient:
+      actors.destroyGuest(stage)
+      try stage.settle()
+      actors.endClient()
+    case .daemon: return try killDaemon(actors, fence, stage)
+    case .restart: try restart(actors, phase, fence, stage)
     }
     try stage.settle()
     fence?.signal()
-    if end != .client, end != .guestProcess {
+    if end.isGuests {
       let event = try witness.event(XEN_ZCOPYD_EVENT_DOMAIN_GONE)
       #expect(event.domain == UInt32(stage.guest.id.rawValue))
     }
-    // Whoever lives lets go.
-    actors.endClient()
-    try stage.settle()
-    actors.killGuest()
-    // A share without a link is only known to be over once its domain has ended.
-    if kind == .shared, end == .client || end == .guestProcess {
-      actors.destroyGuest(stage)
+    if end == .guest {
+      // The client goes on, and lets go of what is left, if there is anything.
+      actors.message.closeFiles()
+      if hadBuffer {
+        let event = try client.event(XEN_ZCOPYD_EVENT_DOMAIN_GONE)
+        #expect(event.domain == UInt32(stage.guest.id.rawValue))
+      }
+      #expect(BufferID(try client.event(XEN_ZCOPYD_EVENT_RELEASED).id) == BufferID(actors.id))
+      #expect(try client.list().isEmpty)
+    } else {
+      try endTheRest(actors, end, stage)
     }
-    let released = try witness.event(XEN_ZCOPYD_EVENT_RELEASED)
-    #expect(BufferID(released.id) == BufferID(actors.id))
     try stage.expectNothingLeft()
+    try stage.settle()
+    let events = try witness.takeEvents().filter { BufferID($0.id) == BufferID(actors.id) }
+    #expect(events.count { $0.event == XEN_ZCOPYD_EVENT_RELEASED } == 1)
+    #expect(events.last?.event == XEN_ZCOPYD_EVENT_RELEASED)
+    if phase == .late, kind.isHeld {
+      #expect(events.count { $0.event == XEN_ZCOPYD_EVENT_LATE } == 1)
+    }
     // And the service goes on.
     #expect(try witness.list().isEmpty)
   }
 
-  /// A buffer, and those who have to do with it.
-  private struct Actors {
-    let client: TestClient
-    let kind: Kind
-    let id: xen_zcopyd_id
-    let message: TestClient.Message
-    private var owner: GuestOwner?
-    private var peer: GuestPeer?
-
-    init(_ kind: Kind, _ stage: Stage, _ client: TestClient) throws {
-      self.kind = kind
-      self.client = client
-      let reply: (xen_zcopyd_description, TestClient.Message)
-      switch kind {
-      case .mapped, .copied, .published:
-        let guest = try GuestOwner(stage)
-        owner = guest
-        reply =
-          kind == .published
-          ? try client.description(TestClient.mapPublished(guest.path))
-          : try client.description(
-            TestClient.map(stage.guest.id, guest.directory, size: 4096) {
-              $0.mechanism =
-                kind == .copied ? XEN_ZCOPYD_MECHANISM_COPY : XEN_ZCOPYD_MECHANISM_DMABUF
-            })
-      case .shared: reply = try client.description(TestClient.share(stage.guest.id, size: 4096))
-      case .sharedPublished, .sharedMapped:
-        reply = try client.description(
-          TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
-        if kind == .sharedMapped {
-          let path = try text(reply.0.text, "text")
-          peer = try GuestPeer(stage, path)
-          try stage.settle()
-        }
-      }
-      id = reply.0.id
-      message = reply.1
+  /// Brings a buffer there, as far as its kind goes.
+  ///
+  /// - Returns: what a device that is at work with it has to do still.
+  private func reach(
+    _ phase: Phase, _ actors: BufferActors, _ stage: Stage
+  ) throws -> SimulatedFence? {
+    let (client, kind, id) = (actors.client, actors.kind, actors.id)
+    var buffer: Buffer? { actors.buffer(in: stage.service) }
+    switch phase {
+    case .live: break
+    case .waiting:
+      client.send(TestClient.wait(id))
+      try stage.wait("nobody waits") { buffer?.waiting.count == 1 }
+    case .busy, .refreshing:
+      let file = try #require(actors.file)
+      let fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
+      client.send(TestClient.frame(id, 1))
+      if phase == .refreshing { client.send(TestClient.refresh(id)) }
+      try stage.settle()
+      #expect(buffer?.isAskingDevices == (kind == .published))
+      #expect(buffer?.usedFrame == (kind == .published ? 1 : nil))
+      let isParked = stage.service.jobs.isWaited(for: BufferID(id))
+      #expect(isParked == (phase == .refreshing && kind == .copied))
+      return fence
+    case .reading:
+      client.send(TestClient.read(id))
+      guard kind.isMapped else { return nil }
+      try stage.wait("nothing is read") { !stage.service.jobs.isEmpty }
+    case .releasing, .late:
+      client.send(TestClient.about(id, actors.ending))
+      let state = phase == .late ? XEN_ZCOPYD_STATE_LATE : XEN_ZCOPYD_STATE_RELEASING
+      try stage.wait("it goes on") { kind.isHeld ? buffer?.state == state : buffer == nil }
     }
-
-    var file: FileDescriptor? { message.files.first }
-
-    var ending: UInt32 {
-      [.mapped, .copied, .published].contains(kind) ? XEN_ZCOPYD_UNMAP : XEN_ZCOPYD_UNSHARE
-    }
-
-    /// As by `kill -9`: its descriptors go.
-    func endClient() {
-      client.close()
-      message.closeFiles()
-    }
-
-    mutating func killGuest() {
-      owner?.process.kill()
-      peer?.kill()
-    }
-
-    mutating func destroyGuest(_ stage: Stage) {
-      stage.guest.destroy()
-      peer?.kill()
-    }
+    return nil
   }
 
-  // MARK: - A number that is used again
-
-  @Test(
-    "a copy is not refreshed or read from the guest that gets the old one's number, seen at once or later",
-    arguments: [true, false])
-  func reusedByCopy(isSeenAtOnce: Bool) throws {
-    let stage = try Stage()
-    let client = try stage.connect()
-    let owner = try GuestOwner(stage)
-    owner.fill(with: [1])
-    let (reply, message) = try client.description(
-      TestClient.map(stage.guest.id, owner.directory, size: 4096) {
-        $0.mechanism = XEN_ZCOPYD_MECHANISM_COPY
-      })
-    stage.guest.destroy()
-    if !isSeenAtOnce { try stage.settle() }
-    let next = try stage.machine.addDomain(gntallocLimit: 64, reusing: stage.guest.id)
-    let other = try GuestOwner(stage, of: next)
-    other.fill(with: [2])
-    // The same references, which now name the new guest's pages.
-    #expect(other.directory == owner.directory)
-    let refresh = client.send(TestClient.refresh(reply.id))
-    let read = client.send(TestClient.read(reply.id))
-    for number in [refresh, read] {
-      let error = try client.error(in: client.next { $0.request == number })
-      #expect([XEN_ZCOPYD_E_UNKNOWN, XEN_ZCOPYD_E_GONE].contains(error.code))
-    }
-    let file = try message.takeFile()
-    #expect(try stage.machine.bytes(ofDmaBuf: file).first == 1)
-    try file.close()
-    #expect(try client.event(XEN_ZCOPYD_EVENT_DOMAIN_GONE).domain == reply.domain)
-    // The new guest begins with nothing, and its own buffer is its own.
-    let (mine, _) = try client.description(
-      TestClient.map(next.id, other.directory, size: 4096))
+  /// Lets go of all that others still have.
+  private func endTheRest(_ actors: BufferActors, _ end: End, _ stage: Stage) throws {
+    actors.endClient()
     try stage.settle()
-    #expect(
-      try client.list().filter { $0.state == XEN_ZCOPYD_STATE_LIVE }.map { BufferID($0.id) }
-        == [BufferID(mine.id)])
-  }
-
-  @Test(
-    "a buffer of a new guest lives, though the end of the old one is seen only after it was mapped",
-    arguments: [Kind.copied, .shared, .sharedPublished])
-  func newGuestsBuffer(_ kind: Kind) throws {
-    let stage = try Stage()
-    let client = try stage.connect()
-    let actors = try Actors(kind, stage, client)
-    stage.guest.destroy()
-    let next = try stage.machine.addDomain(gntallocLimit: 64, reusing: stage.guest.id)
-    let owner = try GuestOwner(stage, of: next)
-    let number = client.send(TestClient.mapPublished(owner.path))
-    let mapped = try client.next { $0.request == number }.load(xen_zcopyd_description.self)
-    #expect(mapped.state == XEN_ZCOPYD_STATE_LIVE)
-    actors.message.closeFiles()
-    try stage.wait("the old buffer stays") { try client.list().count == 1 }
-    #expect(try client.list().map(\.state) == [XEN_ZCOPYD_STATE_LIVE])
-    // What was granted to the old guest is not granted to the new one.
-    #expect(stage.backend.census.grantsInUse == 0)
-    #expect(stage.service.ledger.usage(of: next.id).buffers == 1)
-  }
-
-  @Test("Xen does not give a number away while pages of the old guest are mapped")
-  func notWhileMapped() throws {
-    let stage = try Stage()
-    let client = try stage.connect()
-    let owner = try GuestOwner(stage)
-    let (_, message) = try client.description(TestClient.mapPublished(owner.path))
-    stage.guest.destroy()
-    #expect(throws: Errno.fileExists) {
-      try stage.machine.addDomain(reusing: stage.guest.id)
+    actors.killGuest()
+    // A share without a link is only known to be over once its domain has ended.
+    if actors.kind == .shared, !end.isGuests { return actors.destroyGuest(stage) }
+    guard !end.isGuests else { return }
+    try stage.wait("the guest has something left: \(stage.guest.census)") {
+      let census = stage.guest.census
+      return census.grantsInUse == 0 && census.deferredPages == 0 && census.activeMaps == 0
     }
-    #expect(try client.event().event == XEN_ZCOPYD_EVENT_DOMAIN_GONE)
-    try message.takeFile().close()
-    #expect(try client.event().event == XEN_ZCOPYD_EVENT_RELEASED)
-    try stage.machine.addDomain(reusing: stage.guest.id)
+  }
+
+  /// The kernel tells the guest, and takes everything back.
+  private func killDaemon(
+    _ actors: BufferActors, _ fence: SimulatedFence?, _ stage: Stage
+  ) throws {
+    try stage.killDaemon()
+    #expect(actors.client.hasEnded)
+    if let hasSeen = try actors.hasSeenDaemonEnd() { #expect(hasSeen) }
+    fence?.signal()
+    try endTheRest(actors, .daemon, stage)
     try stage.expectNothingLeft()
+    #expect(try stage.connect().list().isEmpty)
+  }
+
+  /// Nothing is lost by it: what was being copied is refused, and all else goes on.
+  private func restart(
+    _ actors: BufferActors, _ phase: Phase, _ fence: SimulatedFence?, _ stage: Stage
+  ) throws {
+    let before = actors.buffer(in: stage.service)?.state
+    let copying = stage.service.jobs.all.map(\.request.number)
+    try stage.restart()
+    try stage.settle()
+    let buffer = actors.buffer(in: stage.service)
+    #expect(buffer?.state == before)
+    #expect(buffer?.waiting.count ?? 0 == (phase == .waiting ? 1 : 0))
+    for number in copying {
+      let reply = try actors.client.next { $0.request == number }
+      #expect(try actors.client.error(in: reply).code == XEN_ZCOPYD_E_BUSY)
+    }
+    if let hasSeen = try actors.hasSeenDaemonEnd() { #expect(!hasSeen) }
+    guard let fence else { return }
+    #expect(buffer?.isAskingDevices == (actors.kind == .published))
+    fence.signal()
+    try stage.settle()
+    guard actors.kind == .published else { return }
+    #expect(try actors.owner?.changes() == [.used(frame: 1)])
   }
 
   @Test("a XenStore that does not answer for once ends no buffer")

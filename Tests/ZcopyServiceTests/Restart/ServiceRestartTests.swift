@@ -48,6 +48,26 @@ struct ServiceRestartTests {
     #expect(next.ledger.usage == stage.service.ledger.usage)
   }
 
+  @Test(
+    "a buffer that is over is told as late when its deadline is, however often the daemon restarts",
+    arguments: [BufferActors.Kind.mapped, .sharedMapped])
+  func deadlineGoesOn(_ kind: BufferActors.Kind) throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let actors = try BufferActors(kind, stage, client)
+    try client.done(TestClient.about(actors.id, actors.ending))
+    let next = try stage.successor(keep: { state, descriptors in
+      let deadline = stage.service.configuration.defaults.releaseDeadline.wholeMilliseconds
+      for index in state.buffers.indices { state.buffers[index].stateAge += deadline }
+      return try descriptors.map(duplicate)
+    })
+    try stage.wait("it is not late") {
+      try next.loop.turn(waiting: 5)
+      return actors.buffer(in: next)?.state == XEN_ZCOPYD_STATE_LATE
+    }
+    #expect(next.domains[stage.guest.id]?.counters.late == 1)
+  }
+
   /// A client that does not read, until something is left to be sent to it.
   private func lazyClient(_ stage: Stage) throws -> (TestClient, Connection) {
     let client = try stage.connect()

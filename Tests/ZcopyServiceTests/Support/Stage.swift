@@ -18,8 +18,11 @@ final class Stage {
   let machine = SimulatedMachine()
   let backend: SimulatedDomain
   let guest: SimulatedDomain
-  let loop: EventLoop
-  let service: Service
+  /// Of the service's process, as the service.
+  private(set) var loop: EventLoop
+  private(set) var service: Service
+  private var process: SimulatedProcess
+  private var clients: [() -> TestClient?] = []
 
   init(
     _ configuration: Configuration = .forTests, kind: DomainKind = .pvh, hasDmaBuf: Bool = true,
@@ -28,9 +31,10 @@ final class Stage {
   ) throws {
     backend = try machine.addDomain(kind: kind, hasDmaBuf: hasDmaBuf)
     guest = try machine.addDomain(gntallocLimit: 1 << 20)
+    process = backend.openProcess()
     loop = try EventLoop()
     service = Service(
-      configuration, xen: backend.xen, linux: backend.linux, loop: loop, logger: logger,
+      configuration, xen: process.xen, linux: process.linux, loop: loop, logger: logger,
       root: "/nonexistent", closing: closing)
   }
 
@@ -38,7 +42,9 @@ final class Stage {
   ///
   /// - Parameter credentials: who it is; whoever runs the tests unless it is said.
   func connect(as credentials: PeerCredentials? = nil, greets: Bool = true) throws -> TestClient {
-    try TestClient(service, loop, as: credentials, greets: greets)
+    let client = try TestClient(service, loop, as: credentials, greets: greets)
+    clients.append { [weak client] in client }
+    return client
   }
 
   /// A client of a buffer of the guest's that it has mapped.
@@ -114,6 +120,27 @@ final class Stage {
       logger: service.logger, root: "/nonexistent")
     next.resume(try ServiceState(decoding: state.encoded), kept)
     return next
+  }
+
+  /// Ends the service's process as by `kill -9`, and starts another, which knows nothing of what was.
+  func killDaemon() throws {
+    process.kill()
+    process = backend.openProcess()
+    let (configuration, logger) = (service.configuration, service.logger)
+    // With the values go the real descriptors: clients' sockets, dma-bufs, memory files.
+    loop = try EventLoop()
+    service = Service(
+      configuration, xen: process.xen, linux: process.linux, loop: loop, logger: logger,
+      root: "/nonexistent")
+    for client in clients { client()?.loop = loop }
+  }
+
+  /// Puts another process, which goes on with all of it, in the place of the service's, as SIGUSR2 does.
+  func restart() throws {
+    let (state, descriptors) = service.handOver()
+    let kept = try descriptors.map(duplicate)
+    try killDaemon()
+    service.resume(try ServiceState(decoding: state.encoded), kept)
   }
 
   /// Turns the loop until this holds.

@@ -13,7 +13,8 @@ import XenGrant
 /// A client that speaks the protocol word for word, on one end of a socket pair, beside a service on the other.
 final class TestClient {
   let socket: FileDescriptor
-  private let loop: EventLoop
+  /// The service's, which is turned while something is waited for.
+  var loop: EventLoop
   private var lastRequest: UInt64 = 0
   /// Messages that came and were not asked for yet.
   private var received: [Message] = []
@@ -109,8 +110,18 @@ final class TestClient {
     return received.isEmpty
   }
 
-  /// Ends the connection, as a client does that ends or is killed.
-  func close() { _ = shutdown(socket.rawValue, Int32(SHUT_RDWR)) }
+  /// Whether the service has ended the connection by now.
+  var hasEnded: Bool {
+    drain()
+    return isClosed
+  }
+
+  /// Ends the connection, as a client does that ends or is killed: with it goes what it was sent and has not taken.
+  func close() {
+    _ = shutdown(socket.rawValue, Int32(SHUT_RDWR))
+    drain()
+    for message in received { message.closeFiles() }
+  }
 
   // MARK: - Sending
 
@@ -228,6 +239,14 @@ final class TestClient {
       guard try message.header.type == XEN_ZCOPYD_EVENT else { return false }
       return try message.load(xen_zcopyd_event.self).event & kinds != 0
     }.load(xen_zcopyd_event.self)
+  }
+
+  /// The events that have come and were not asked for, in their order, which are taken.
+  func takeEvents() throws -> [xen_zcopyd_event] {
+    drain()
+    let events = try received.filter { try $0.header.type == XEN_ZCOPYD_EVENT }
+    try received.removeAll { try $0.header.type == XEN_ZCOPYD_EVENT }
+    return try events.map { try $0.load(xen_zcopyd_event.self) }
   }
 
   /// Whether a message is there for which this holds, after what is to be done now is done.
