@@ -20,7 +20,7 @@ SOURCES = $(shell find Sources Benchmarks examples -name '*.swift' -o -name '*.c
 # What boots Xen, beside what builds: programs, and Debian's packages of them.
 LAB = qemu-system-x86_64:qemu-system-x86 cpio:cpio xz:xz-utils dpkg-deb:dpkg setpriv:util-linux
 
-.PHONY: all demo test unit test-sanitize fuzz lint smoke contract dma-buf devices daemon systemd matrix soak bench xen-ci kernel-check \
+.PHONY: all demo test unit allocations test-sanitize fuzz lint smoke contract dma-buf devices daemon systemd matrix soak bench xen-ci kernel-check \
   static client check-client install install-client deb clean require require-lab help
 
 all: require ## Build the command and the libraries
@@ -32,10 +32,15 @@ demo: require-lab static ## Both directions on real Xen: demo/guest.png is a gue
 	@sed -nE 's/^# (mapped|shared)/\1/p' lab-results/demo/tap
 	@ls -1 demo/*.png
 
-test: require-lab lint unit check-client smoke contract dma-buf devices daemon matrix ## Everything: lint, unit tests, the C client, and these scenarios on real Xen
+test: require-lab lint unit allocations check-client smoke contract dma-buf devices daemon matrix ## Everything: lint, unit tests, allocations, the C client, and these scenarios on real Xen
 
 unit: require ## Build, with warnings as errors, and run the unit tests
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest
+
+# Static, so that what Swift's runtime and libc allocate counts; with its symbols, to name who does.
+allocations: require ## Count what the daemon allocates with each frame: fails if that is anything, and names the functions
+	$(subst -Xlinker -s ,,$(STATIC)) --product xen-zcopyd-allocations
+	SWIFT=$(SWIFT) scripts/check-allocations .build-static/release/xen-zcopyd-allocations
 
 fuzz: require ## FUZZ_MESSAGES=1000000 mutated messages against the daemon's core, under AddressSanitizer; FUZZ_SEED repeats a run
 	$(SWIFT) build -c release --sanitize=address --scratch-path .build-fuzz --product xen-zcopyd-fuzz

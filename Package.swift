@@ -21,6 +21,11 @@ let small: [SwiftSetting] =
       ["-Osize", "-Xfrontend", "-disable-reflection-metadata"], .when(configuration: .release))
   ]
 
+/// What allocates in libc, but for what is obsolete; all else there does so by these.
+let allocating = [
+  "malloc", "calloc", "realloc", "aligned_alloc", "memalign", "posix_memalign",
+]
+
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -94,6 +99,16 @@ let package = Package(
         system,
       ],
       swiftSettings: strict),
+    // Counts allocations, in a program that is linked so that they come there.
+    .target(name: "CAllocations"),
+    .executableTarget(
+      name: "xen-zcopyd-allocations",
+      dependencies: [
+        "CAllocations", "CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend",
+        "ZcopyService", logging, system,
+      ],
+      swiftSettings: strict,
+      linkerSettings: [.unsafeFlags(allocating.flatMap { ["-Xlinker", "--wrap=\($0)"] })]),
     .target(
       name: "Picture", dependencies: ["CPNG", "ZcopyBackend", system], swiftSettings: strict),
     .executableTarget(

@@ -1,0 +1,33 @@
+import CAllocations
+
+/// The counter of allocations: of Swift's runtime, of libc and of C++, in the whole process.
+enum Allocations {
+  /// How many allocations that makes.
+  static func counted<Failure: Error>(_ work: () throws(Failure) -> Void) throws(Failure) -> UInt64
+  {
+    callocations_begin()
+    defer { _ = callocations_end() }
+    try work()
+    return callocations_end()
+  }
+
+  /// Does something of which nothing counts.
+  static func uncounted<Result, Failure: Error>(
+    _ work: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    callocations_pause()
+    defer { callocations_resume() }
+    return try work()
+  }
+
+  /// The return addresses of the first allocation that was counted, the innermost first.
+  static var first: [UInt] {
+    var addresses = [UInt](repeating: 0, count: Int(CALLOCATIONS_DEPTH))
+    // SAFETY: no more are written than there is room.
+    let count = unsafe callocations_first(&addresses, addresses.count)
+    return Array(addresses.prefix(count))
+  }
+
+  /// Forgets the first allocation; the next one is the first then.
+  static func forgetFirst() { callocations_forget() }
+}

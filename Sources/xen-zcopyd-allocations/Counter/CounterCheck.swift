@@ -1,0 +1,40 @@
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Whether the counter sees what it is there for: a counter that sees nothing would find nothing.
+enum CounterCheck {
+  private final class Something {}
+
+  /// What is wrong with the counter; nil if nothing is.
+  static func failure() -> String? {
+    var kept: [Something] = []
+    kept.reserveCapacity(2)
+    var memory: UnsafeMutableRawPointer?
+    var text: UnsafeMutablePointer<CChar>?
+    // SAFETY: both are freed once, where they were made or not at all.
+    defer {
+      unsafe memory?.deallocate()
+      unsafe free(text)
+    }
+    // Each in another way: by Swift's runtime, by it with an alignment, and inside of libc.
+    let seen = [
+      ("an object of Swift's", Allocations.counted { kept.append(Something()) }),
+      (
+        "aligned memory",
+        Allocations.counted {
+          unsafe memory = .allocate(byteCount: 8192, alignment: 4096)
+        }
+      ),
+      ("a string of libc's", Allocations.counted { unsafe text = realpath("/", nil) }),
+    ]
+    if let (what, count) = seen.first(where: { $0.1 != 1 }) {
+      return "\(what) is counted \(count) times: build it static, by `make allocations`"
+    }
+    guard Allocations.first.count > 1 else { return "nobody can tell who allocates" }
+    let hidden = Allocations.counted { Allocations.uncounted { kept.append(Something()) } }
+    guard hidden == 0, kept.count == 2 else { return "what is not to be counted counts" }
+    Allocations.forgetFirst()
+    return nil
+  }
+}
