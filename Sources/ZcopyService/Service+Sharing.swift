@@ -27,9 +27,7 @@ extension Service {
     let source = try source(of: wish, rules, file)
     let byteCount = try byteCount(of: wish, file)
     guard let pages = GrantReference.pages(for: byteCount), byteCount <= rules.bytesPerBuffer else {
-      throw ServiceError(
-        XEN_ZCOPYD_E_LIMIT, domain,
-        "\(DirectoryError.tooLarge(byteCount: byteCount, limit: rules.bytesPerBuffer))")
+      throw .tooLarge(byteCount, limit: rules.bytesPerBuffer, domain)
     }
     let description = MapRequest(
       domain: domain, directory: GrantReference(rawValue: 0), byteCount: byteCount,

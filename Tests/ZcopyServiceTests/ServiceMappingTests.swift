@@ -194,6 +194,7 @@ struct ServiceMappingTests {
       #expect(mechanism.text.contains("`mechanisms`"))
       let size = try client.refusal(TestClient.map(two.id, reference, size: 4097))
       #expect(size.code == XEN_ZCOPYD_E_LIMIT)
+      #expect(size.text.contains("max-buffer-bytes"))
       let allowed = try client.refusal(TestClient.map(stage.guest.id, reference, size: 4096))
       #expect(allowed.code == XEN_ZCOPYD_E_REFUSED)
     }

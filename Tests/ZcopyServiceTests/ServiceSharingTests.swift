@@ -157,6 +157,7 @@ struct ServiceSharingTests {
     #expect(nobody.code == XEN_ZCOPYD_E_GONE)
     let large = try client.refusal(TestClient.share(stage.guest.id, size: 65 << 20))
     #expect(large.code == XEN_ZCOPYD_E_LIMIT)
+    #expect(large.text.contains("max-buffer-bytes"))
     try stage.expectNothingLeft()
   }
 

@@ -32,6 +32,10 @@ struct ServiceError: Error, Equatable {
 
 extension ServiceError {
   init(_ error: MapError, _ domain: DomainID) {
+    if case .directory(.tooLarge(let byteCount, let limit), _) = error {
+      self = .tooLarge(byteCount, limit: limit, domain)
+      return
+    }
     let code =
       switch error {
       case .offsetBeyondSize, .frameOutside, .rangeOutside, .geometry: XEN_ZCOPYD_E_INVALID
@@ -46,6 +50,10 @@ extension ServiceError {
   }
 
   init(_ error: ShareError, _ domain: DomainID) {
+    if case .directory(.tooLarge(let byteCount, let limit), _) = error {
+      self = .tooLarge(byteCount, limit: limit, domain)
+      return
+    }
     let code =
       switch error {
       case .impossibleSize, .notWholePages, .otherSize, .poolIsFull: XEN_ZCOPYD_E_INVALID
@@ -75,6 +83,14 @@ extension ServiceError {
 
   init(_ error: XenError, _ domain: DomainID?) {
     self.init(Self.code(error), domain, "\(error)")
+  }
+
+  /// A buffer that is larger than any of the domain's may be.
+  static func tooLarge(_ byteCount: Int, limit: Int, _ domain: DomainID) -> ServiceError {
+    let error = DirectoryError.tooLarge(byteCount: byteCount, limit: limit)
+    return ServiceError(
+      XEN_ZCOPYD_E_LIMIT, domain,
+      "\(error) of domain \(domain); raise max-buffer-bytes in the daemon's configuration")
   }
 
   private static func code(_ error: DirectoryError) -> UInt32 {

@@ -65,13 +65,14 @@ typedef struct xenzcopy_handle xenzcopy_handle;
  *
  * NULL with errno set, and one line in `error`, which has room for `error_size` bytes (NULL and 0: not wanted): ENOENT and
  * ECONNREFUSED if no daemon runs, EACCES if this user may not connect, EDQUOT if as many clients as may be are connected,
- * EPROTONOSUPPORT if it speaks another version.
+ * EPROTONOSUPPORT if it speaks another version, ENAMETOOLONG for a path that no socket can have.
  */
 xenzcopy_handle *xenzcopy_open(const char *path, char *error, size_t error_size);
 
 /*
  * The same over a socket that is connected already, of type SOCK_SEQPACKET, for instance one that another process passed.
  * It is the handle's from here on, and is closed if this fails; nobody else may use it. It becomes blocking and close-on-exec.
+ * EPROTOTYPE if it is of another type.
  */
 xenzcopy_handle *xenzcopy_adopt(int socket, char *error, size_t error_size);
 
@@ -86,7 +87,7 @@ int xenzcopy_fd(const xenzcopy_handle *handle);
 
 /*
  * How long a call waits for the daemon, in milliseconds, or XENZCOPY_FOREVER; 30,000 at first. A daemon that sends other
- * things meanwhile can stretch it to three times that. When it is over the connection ends (ECONNABORTED), since nobody
+ * things meanwhile can stretch it to three times that. EINVAL for 0. When it is over the connection ends (ECONNABORTED), since nobody
  * could tell what became of the request.
  */
 int xenzcopy_set_timeout(xenzcopy_handle *handle, uint32_t milliseconds);

@@ -15,7 +15,8 @@ struct ShareCommand: ParsableCommand {
       release it.
 
       Where xen-zcopyd runs, the daemon grants the buffer, and `xen-zcopy list` shows it; this user needs no device of Xen's \
-      then. Without it, with --direct, and with --pool and --memory gntalloc, this process does it, for which it must be root.
+      then. Without it, with --direct, and with --pool, --memory gntalloc or a name of more than 31 characters to --publish, \
+      this process does it, for which it must be root; so it does where --memory is auto and no dma-buf can be shared here.
 
         xen-zcopy share --domain 0 --pattern smpte --publish screen
         xen-zcopy share --domain 0 --pattern smpte --publish screen --frames 100 --fps 10

@@ -9,15 +9,21 @@ extension xen_zcopyd_stats {
     isOfAll ? "all domains" : "domain \(names.describe(domain))"
   }
 
-  /// What is in use of the limits, in words.
-  var uses: [String] {
-    let number = { (count: UInt64) in "\(count)" }
-    return [
-      "bytes \(Quantity.use(counters.mapped_bytes &+ counters.shared_bytes, of: limits.bytes, Quantity.bytes))",
-      "buffers \(Quantity.use(bufferCount, of: UInt64(limits.buffers), number))",
-      "directory pages "
-        + Quantity.use(
-          UInt64(counters.directory_pages), of: UInt64(limits.directory_pages), number),
+  /// What is in use of the limits.
+  ///
+  /// - Parameter rate: requests a second, if that is known.
+  func uses(requests rate: Double? = nil) -> [LimitUse] {
+    [
+      LimitUse(
+        name: "bytes", used: counters.mapped_bytes &+ counters.shared_bytes, limit: limits.bytes,
+        describe: Quantity.bytes),
+      LimitUse(name: "buffers", used: bufferCount, limit: UInt64(limits.buffers)),
+      LimitUse(
+        name: "directory pages", used: UInt64(counters.directory_pages),
+        limit: UInt64(limits.directory_pages)),
+      LimitUse(
+        name: "requests a second", used: rate.map { UInt64($0.rounded()) },
+        limit: UInt64(limits.requests_per_second)),
     ]
   }
 
@@ -46,16 +52,14 @@ extension xen_zcopyd_stats {
 
   /// All of it, for people.
   func lines(_ names: DomainNames) -> [String] {
-    let rate =
-      limits.requests_per_second == 0 ? "" : ", at most \(limits.requests_per_second) a second"
     return (isOfAll ? [daemonLine] : []) + ["\(title(names)):"]
-      + (uses + [
+      + (uses().map(\.line) + [
         "mapped \(Quantity.bytes(counters.mapped_bytes)) in \(counters.mapped_buffers) buffers, "
           + "shared \(Quantity.bytes(counters.shared_bytes)) in \(counters.shared_buffers), "
           + "over and still held \(Quantity.bytes(counters.releasing_bytes))",
         "so far \(counters.maps) maps, \(counters.shares) shares, \(counters.frames) frames, "
           + "\(Quantity.bytes(counters.refreshed_bytes)) copied, \(counters.late) late releases",
-        "requests \(counters.requests), of these \(counters.refused) refused, \(counters.limited) because of a limit\(rate)",
+        "requests \(counters.requests), of these \(counters.refused) refused, \(counters.limited) because of a limit",
       ]).map { "  \($0)" }
   }
 

@@ -25,14 +25,18 @@ enum Quantity {
     }
   }
 
-  /// How much of a limit is in use: a bar and what it means, or no bar where there is no limit.
-  static func use(_ used: UInt64, of limit: UInt64, _ describe: (UInt64) -> String) -> String {
+  /// How much of a limit is in use: a bar, if wanted, and what it means, or only how much where there is no limit.
+  static func use(
+    _ used: UInt64, of limit: UInt64, hasBar: Bool = true, _ describe: (UInt64) -> String
+  ) -> String {
     guard limit > 0 else { return describe(used) }
     let share = Double(used) / Double(limit)
+    let percent = Int(min(share, 1e6) * 100)
+    let text = "\(percent)% \(describe(used)) of \(describe(limit))"
+    guard hasBar else { return text }
     let marks = Int((min(share, 1) * Double(barWidth)).rounded(.up))
     let bar = String(repeating: "#", count: marks) + String(repeating: ".", count: barWidth - marks)
-    let percent = Int(min(share, 1e6) * 100)
-    return "[\(bar)] \(percent)% \(describe(used)) of \(describe(limit))"
+    return "[\(bar)] \(text)"
   }
 
   private static let barWidth = 10

@@ -15,8 +15,9 @@ final class TopSession: Session {
   private var isOld = false
   let program: ChildProgram? = nil
   var failure: (any Error)?
-  private var last: [BufferIdentifier: (frame: UInt32, time: ContinuousClock.Instant)] = [:]
-  private var rates: [BufferIdentifier: Double] = [:]
+  private var frames = Rates<BufferIdentifier, UInt32>()
+  /// By the number of the domain.
+  private var requests = Rates<UInt32, UInt64>()
 
   init(_ daemon: DaemonConnection, names: DomainNames, output: Output, isLive: Bool) throws {
     self.daemon = daemon
@@ -73,7 +74,8 @@ final class TopSession: Session {
     isOld = false
     let entries = try daemon.list().map(BufferEntry.init)
     let statistics = try daemon.statistics()
-    count(entries)
+    frames.look(.init(entries.map { ($0.id, $0.wire.frame) }) { $1 })
+    requests.look(.init(statistics.map { ($0.domain, $0.counters.requests) }) { $1 })
     if output.isJSON {
       output.report(
         "top", nil,
@@ -88,37 +90,22 @@ final class TopSession: Session {
     }
   }
 
-  /// How many frames a second each buffer had since the last look that is long enough ago.
-  private func count(_ entries: [BufferEntry]) {
-    let now = ContinuousClock.now
-    for entry in entries {
-      guard let before = last[entry.id] else {
-        last[entry.id] = (entry.wire.frame, now)
-        continue
-      }
-      let time = before.time.duration(to: now)
-      guard time > .milliseconds(500) else { continue }
-      // Frames are numbered from 1 and wrap.
-      rates[entry.id] = Double(entry.wire.frame &- before.frame) * 1000 / time.milliseconds
-      last[entry.id] = (entry.wire.frame, now)
-    }
-    let ids = Set(entries.map(\.id))
-    last = last.filter { ids.contains($0.key) }
-    rates = rates.filter { ids.contains($0.key) }
-  }
-
   private func fields(_ entry: BufferEntry) -> [String: JSONValue] {
     var fields = entry.fields(names)
-    fields["frames_per_second"] = rates[entry.id].map { .real(($0 * 10).rounded() / 10) } ?? .null
+    fields["frames_per_second"] =
+      frames.perSecond[entry.id].map { .real(($0 * 10).rounded() / 10) } ?? .null
     return fields
   }
 
   private func lines(_ entries: [BufferEntry], _ statistics: [xen_zcopyd_stats]) -> [String] {
     var lines = statistics.filter(\.isOfAll).map(\.daemonLine)
-    var uses = Table(["", "", "", ""])
-    for entry in statistics { uses.add([entry.title(names)] + entry.uses) }
-    lines += uses.lines.dropFirst()
+    let uses = statistics.map { $0.uses(requests: requests.perSecond[$0.domain]) }
+    var table = Table(["LIMITS"] + (uses.first ?? []).map { $0.name.uppercased() })
+    for (entry, uses) in zip(statistics, uses) {
+      table.add([entry.title(names)] + uses.map(\.cell))
+    }
+    lines += table.lines
     lines.append("")
-    return lines + bufferTable(entries, names, rates: rates)
+    return lines + bufferTable(entries, names, rates: frames.perSecond)
   }
 }

@@ -173,6 +173,7 @@ struct DaemonCommandTests {
       let text = try buffers.daemon.run(arguments)
       #expect(text.code == 0)
       #expect(text.output.contains("all domains"))
+      #expect(text.output.contains("REQUESTS A SECOND"))
       #expect(text.output.contains("FRAMES/S"))
       #expect(text.output.contains(buffers.ids[0].description.prefix(8)))
       #expect(!text.output.contains("\u{1b}"))

@@ -157,6 +157,7 @@ fewer() { [ "$(descriptors)" -lt "$before" ]; }
 check "and no descriptor in the daemon" wait_for 5 fewer
 status=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(pidof xen-zcopyd)/status")
 note "the daemon has $status KiB resident, $(descriptors) descriptors"
+check "the daemon has less than 24 MB resident" [ "$status" -lt 24000 ]
 
 xen-zcopy map --from "$screen" >/results/orphan.log 2>&1 &
 held=$!
