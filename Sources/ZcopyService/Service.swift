@@ -45,6 +45,8 @@ public final class Service {
   var holderLookup: HolderLookup
   /// Domains of a predecessor's buffers that could not be watched yet, and which guests they were.
   var unwatched: [DomainID: ServiceState.DomainState] = [:]
+  /// What is published of a predecessor's buffers, and XenStore could not be asked about yet.
+  var unresumed: [BufferID: OwnPublicationState] = [:]
   /// Buffers that are released, for those who still ask.
   var released = ReleasedBuffers()
   var lastConnection: UInt64 = 0

@@ -187,6 +187,8 @@ final class Daemon {
   private func handle(_ signal: Int32) {
     switch signal {
     case SIGHUP: reload()
+    // A successor would not know that everything is being released.
+    case SIGUSR2 where isStopping: break
     case SIGUSR2: upgrade()
     case SIGTERM where options.keeps && !isStopping: leave()
     default: stop()

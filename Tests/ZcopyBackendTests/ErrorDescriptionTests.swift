@@ -45,7 +45,7 @@ struct ErrorDescriptionTests {
       errors += [
         ShareError.impossibleSize(-1), .notWholePages(byteCount: 5000),
         .otherSize(asked: 1, dmaBuf: 4096), .noDmaBufs(.dom0, .notBuilt),
-        .noDmaBufs(.dom0, .pvGuest), .noDmaBufs(.dom0, .noDevice(xen)), .bounced, .xen(xen),
+        .noDmaBufs(.dom0, .pvGuest), .noDmaBufs(.dom0, .noDevice(xen)), .bounced, .busy, .xen(xen),
         .memory(memory), .notMappable(memory), .poolIsFull(asked: 2, largest: 1),
         .directory(.cycle(reference), .dom0),
       ]

@@ -12,7 +12,7 @@ enum BounceCheck {
   /// Grants a dma-buf to this domain and looks.
   ///
   /// - Parameters:
-  ///   - dmaBuf: the dma-buf; a word of each page changes for a moment.
+  ///   - dmaBuf: the dma-buf, at which no device is at work; a word of each page changes for a moment.
   ///   - mapping: its memory.
   ///   - own: this domain, a PV one: another would lose its own pages by mapping them, though not by copying.
   /// - Throws: `ShareError.bounced` if a page is not what is granted; `.xen` and `.memory` if it cannot be found out.

@@ -103,6 +103,14 @@ struct GrantedMemory: ~Copyable {
     } catch {
       throw .notMappable(error)
     }
+    // To look at what a device works with would wait for it, as long as it takes.
+    let isIdle: Bool
+    do throws(DmaBufError) {
+      isIdle = try dmaBuf.isIdle(for: .write)
+    } catch {
+      throw .memory(error)
+    }
+    guard isIdle else { throw .busy }
     try BounceCheck.run(dmaBuf, mapping, own: own, xen)
   }
 

@@ -13,6 +13,8 @@ public enum ShareError: Error, Equatable, Sendable {
   case noDmaBufs(DomainID, SharingSupport.Obstacle)
   /// In a PV domain the kernel would grant a bounce buffer in place of some of the dma-buf's memory.
   case bounced
+  /// A device is at work with a dma-buf whose pages must be looked at before a PV domain grants them.
+  case busy
   /// The peer's directory is refused.
   case directory(DirectoryError, DomainID)
   /// A call into Xen failed.
@@ -39,6 +41,9 @@ extension ShareError: CustomStringConvertible {
     case .bounced:
       "the dma-buf's memory lies apart in the machine, and this PV domain's kernel would grant a bounce buffer in its "
         + "place; use --memory udmabuf, or a PVH dom0"
+    case .busy:
+      "a device is at work with the dma-buf, whose memory must be looked at in a PV domain before it is granted: share "
+        + "it again when the device is done"
     case .directory(let error, let domain):
       "cannot list a buffer in the directory of domain \(domain): \(error)"
     case .xen(let error): "\(error)"

@@ -57,6 +57,7 @@ extension ServiceError {
     let code =
       switch error {
       case .impossibleSize, .notWholePages, .otherSize, .poolIsFull: XEN_ZCOPYD_E_INVALID
+      case .busy: XEN_ZCOPYD_E_BUSY
       case .noDmaBufs, .bounced, .notMappable: XEN_ZCOPYD_E_UNSUPPORTED
       case .directory(let error, _): Self.code(error)
       case .xen(let error): Self.code(error)

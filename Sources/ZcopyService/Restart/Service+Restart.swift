@@ -80,7 +80,7 @@ extension Service {
         stateAge: buffer.stateSince.duration(to: now).wholeMilliseconds, frame: buffer.frame,
         usedFrame: buffer.usedFrame, waiting: waiting, contents: contents,
         peerLink: peerLink?.state, ownerLink: ownerLink?.state,
-        publication: buffer.publication?.handOver().state), files
+        publication: buffer.publication?.handOver().state ?? unresumed[buffer.id]), files
     )
   }
 
@@ -214,9 +214,9 @@ extension Service {
 
   /// Ends a buffer of which a part is lost; who waits for it is answered.
   private func giveUp(_ buffer: Buffer, _ state: BufferState, _ error: HandOverError) {
-    if buffer.publication == nil, let publication = state.publication {
-      // Nodes that are still the buffer's go away with the value.
-      _ = try? OwnPublication(resuming: publication, xen: xen)
+    if buffer.publication == nil, unresumed[buffer.id] == nil, let publication = state.publication {
+      // Nodes that are still the buffer's go away with it.
+      buffer.publication = try? self.publication(publication, of: buffer)
     }
     // What is over already is asked for on, and only its owner cannot be told.
     if buffer.release != nil || buffers[buffer.id] == nil { return }
@@ -277,7 +277,7 @@ extension Service {
         buffer.ownerLink = try OwnerLink(resuming: state, next(state.descriptorCount), xen: xen)
       }
       if let state = state.publication {
-        buffer.publication = try OwnPublication(resuming: state, xen: xen)
+        buffer.publication = try publication(state, of: buffer)
       }
     } catch {
       for file in rest { try? file.close() }
@@ -286,6 +286,46 @@ extension Service {
     }
     // With its link: it may be released at once, of which its owner is told.
     if let releasing = releasing.take() { watchRelease(of: buffer, releasing) }
+  }
+
+  /// Goes on with what a predecessor has published, at once or as soon as XenStore answers, which says nothing of the buffer.
+  ///
+  /// - Returns: nil while XenStore does not answer.
+  /// - Throws: `HandOverError.publication` if it is not there any more.
+  private func publication(
+    _ state: OwnPublicationState, of buffer: Buffer
+  ) throws(HandOverError) -> OwnPublication? {
+    do throws(HandOverError) {
+      return try OwnPublication(resuming: state, xen: xen)
+    } catch {
+      guard case .xen = error else { throw error }
+      logger.error(
+        "\(error); tried again each second, and the buffer stays", metadata: buffer.metadata)
+      unresumed[buffer.id] = state
+      publishLater(buffer.id)
+      return nil
+    }
+  }
+
+  private func publishLater(_ id: BufferID) {
+    loop.after(.seconds(1)) { [weak self] in self?.publishAgain(id) }
+  }
+
+  private func publishAgain(_ id: BufferID) {
+    guard let state = unresumed[id] else { return }
+    let buffer = buffers[id]
+    do throws(HandOverError) {
+      let publication = try OwnPublication(resuming: state, xen: xen)
+      unresumed[id] = nil
+      // Of a buffer that is over by now, its nodes go away with the value.
+      if let buffer, buffer.isLive { buffer.publication = publication }
+    } catch {
+      if case .xen = error { return publishLater(id) }
+      unresumed[id] = nil
+      guard let buffer else { return }
+      logger.error("\(error)", metadata: buffer.metadata)
+      letGo(of: buffer)
+    }
   }
 
   private func resumeWaiting(_ state: BufferState, _ buffer: Buffer) {

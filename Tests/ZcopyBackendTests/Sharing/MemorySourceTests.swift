@@ -118,6 +118,24 @@ struct MemorySourceTests {
     #expect(owner.census == before)
   }
 
+  @Test("that a device works with is granted in a PV domain only when the device is done")
+  func busy() throws {
+    let machine = SimulatedMachine()
+    let owner = try machine.addDomain(kind: .pv, heaps: ["system"])
+    let peer = try machine.addDomain()
+    let dmaBuf = try owner.linux.allocate(byteCount: 4096, fromHeap: "system")
+    let work = try machine.addFence(toDmaBuf: dmaBuf.fileDescriptor, as: .write)
+    let request = ShareRequest(
+      peer: peer.id, byteCount: 4096, memory: .fileDescriptor(dmaBuf.fileDescriptor))
+    let before = owner.census
+    #expect(throws: ShareError.busy) {
+      _ = try SharedBuffer(request, xen: owner.xen, linux: owner.linux)
+    }
+    #expect(owner.census == before)
+    work.signal()
+    _ = try SharedBuffer(request, xen: owner.xen, linux: owner.linux)
+  }
+
   /// The peer sees what the owner writes, and the other way round.
   private func checkPeer(
     _ buffer: borrowing SharedBuffer, _ owner: SimulatedDomain, _ peer: SimulatedDomain

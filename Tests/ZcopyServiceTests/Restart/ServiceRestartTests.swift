@@ -219,6 +219,57 @@ struct ServiceRestartTests {
     #expect(next.buffers[BufferID(own.id)]?.isLive == true)
   }
 
+  @Test(
+    "a published buffer stays while XenStore does not answer, and its nodes are taken over then")
+  func storeFailsPublished() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let share = TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") }
+    let (reply, message) = try client.description(share)
+    _ = message
+    let path = try #require(stage.service.buffers.values.first?.publication?.path)
+    let peer = try GuestPeer(stage, path)
+    let next = try stage.successor(prepare: { (process: SimulatedProcess) in
+      process.inject(.errno(.connectionRefused).first(3), into: .xen(.openStore))
+    })
+    let buffer = try #require(next.buffers[BufferID(reply.id)])
+    #expect(buffer.isLive)
+    #expect(buffer.publication == nil)
+    #expect(next.handOver().state.buffers.first?.publication?.path == path)
+    try stage.wait("it is taken over") {
+      try next.loop.turn(waiting: 5)
+      return buffer.publication != nil
+    }
+    #expect(next.unresumed.isEmpty)
+    #expect(buffer.isLive)
+    #expect(!(try peer.changes().contains(.closing)))
+    stage.service.relinquish()
+  }
+
+  @Test("a published buffer that ends while XenStore does not answer leaves no nodes once it does")
+  func storeFailsEnding() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let share = TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") }
+    let (reply, message) = try client.description(share)
+    _ = message
+    let path = try #require(stage.service.buffers.values.first?.publication?.path)
+    let next = try stage.successor(prepare: { (process: SimulatedProcess) in
+      process.inject(.errno(.connectionRefused).first(3), into: .xen(.openStore))
+    })
+    stage.service.relinquish()
+    let buffer = try #require(next.buffers[BufferID(reply.id)])
+    next.withdraw(buffer)
+    #expect(next.buffers.isEmpty)
+    let store = try stage.backend.xen.openStore()
+    #expect(try store.readIfPresent("\(path)/control-page") != nil)
+    try stage.wait("the nodes are gone") {
+      try next.loop.turn(waiting: 5)
+      return try store.readIfPresent("\(path)/control-page") == nil
+    }
+    #expect(next.unresumed.isEmpty)
+  }
+
   @Test("a buffer whose domain ended while nobody served is over")
   func domainEnded() throws {
     let stage = try Stage()
