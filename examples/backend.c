@@ -93,7 +93,7 @@ static int handle_events(struct backend *backend) {
             printf("late: %s\n", now.text);
         else if (event.event == XEN_ZCOPYD_EVENT_RELEASED && is_ours) {
             /* Here a backend answers its frontend. */
-            printf("destroyed\n");
+            printf("destroyed%s%s\n", event.code ? ": " : "", event.code ? xenzcopy_error(backend->zcopy, NULL) : "");
             return 1;
         }
         if (status < 0) return -1;

@@ -82,7 +82,10 @@ class Connection:
         self._call(SUBSCRIBE, struct.pack("<4I", events, domain, own, 0))
 
     def next_event(self):
-        """Waits for the next event: its kind, the buffer's identifier, the domain, the frame, and its page."""
+        """Waits for the next event: its kind, the buffer's identifier, the domain, the frame, and its page.
+
+        RELEASED, a buffer's last, has 0 in place of the frame, or a code where nobody can tell whether it is held.
+        """
         while not self.events:
             self._receive()
         return self.events.pop(0)

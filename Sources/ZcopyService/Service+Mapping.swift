@@ -166,7 +166,7 @@ extension Service {
       case .late: tellLate(buffer)
       case .failed(let error):
         logger.error("\(error)", metadata: buffer.metadata)
-        end(buffer, ServiceError(error, buffer.domain))
+        end(buffer, .notTold(buffer, "\(error)"))
       }
     }
   }
@@ -186,8 +186,12 @@ extension Service {
     end(buffer, nil)
   }
 
-  /// Nobody holds a buffer any more, or nobody can tell: answers who waits, and forgets it.
+  /// Nobody holds a buffer any more, or nobody can tell: tells that as its last event, answers who waits, and keeps it for those
+  /// only who still ask.
+  ///
+  /// - Parameter error: why nobody can tell, if that is so.
   func end(_ buffer: Buffer, _ error: ServiceError?) {
+    buffer.publication = nil
     buffer.peerLink = nil
     buffer.ownerLink = nil
     if let timer = buffer.lateTimer.take() { loop.remove(timer) }
@@ -196,23 +200,27 @@ extension Service {
       buffer.facts.usage,
       for: buffer.domain, limits: rules(for: buffer).limits, totals: configuration.totals)
     if domains[buffer.domain] == nil { ledger.forget(buffer.domain) }
-    if error == nil {
-      buffer.enter(XEN_ZCOPYD_STATE_RELEASED, clock.now)
-      if buffer.isAnnounced { released.add(buffer) }
-      tell(XEN_ZCOPYD_EVENT_RELEASED, buffer)
-      logger.debug("released", metadata: buffer.metadata)
-    }
+    buffer.failure = error
+    buffer.enter(XEN_ZCOPYD_STATE_RELEASED, clock.now)
+    if buffer.isAnnounced { released.add(buffer) }
+    tell(XEN_ZCOPYD_EVENT_RELEASED, buffer, frame: error?.code ?? 0)
+    logger.debug("released", metadata: buffer.metadata)
     for waiting in buffer.waiting {
       if let timer = waiting.timer { loop.remove(timer) }
       finish(waiting.request) { number, connection in
-        if let error {
-          refuse(error, number, connection, of: buffer.domain)
-        } else {
-          acknowledge(XEN_ZCOPYD_WAIT, number, connection)
-        }
+        answerWait(for: buffer, number, connection)
       }
     }
     buffer.waiting = []
+  }
+
+  /// Replies to a WAIT for a buffer that is over.
+  private func answerWait(for buffer: Buffer, _ number: UInt64, _ connection: Connection) {
+    if let error = buffer.failure {
+      refuse(error, number, connection, of: buffer.domain)
+    } else {
+      acknowledge(XEN_ZCOPYD_WAIT, number, connection)
+    }
   }
 
   func tellLate(_ buffer: Buffer) {
@@ -231,7 +239,7 @@ extension Service {
     if let buffer = released[id],
       connection.credentials.mayChange(whatWasMadeBy: buffer.facts.maker)
     {
-      return acknowledge(XEN_ZCOPYD_WAIT, number, connection)
+      return answerWait(for: buffer, number, connection)
     }
     let buffer = try owned(id, connection)
     try begin(connection)

@@ -202,7 +202,9 @@ extension Service {
       connection.send(
         buffer.description(XEN_ZCOPYD_DESCRIBE, number, text: text, now: clock.now))
     } else if let buffer = released[id], maySee(connection, buffer) {
-      connection.send(buffer.description(XEN_ZCOPYD_DESCRIBE, number, text: "", now: clock.now))
+      connection.send(
+        buffer.description(
+          XEN_ZCOPYD_DESCRIBE, number, text: buffer.failure?.text ?? "", now: clock.now))
     } else {
       throw .unknown(id)
     }

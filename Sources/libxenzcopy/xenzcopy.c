@@ -350,6 +350,9 @@ static int is_reply(const xenzcopy_handle *handle, const struct request *request
     return handle->length == size && has_descriptor == (handle->descriptor >= 0 || handle->is_descriptor_lost);
 }
 
+/* What RELEASED says with a code. */
+static const char not_told[] = "nobody can tell any more whether the buffer is held; xenzcopy_describe says why";
+
 static int is_event(const xenzcopy_handle *handle) {
     uint32_t event = handle->message.event.event;
     return handle->length == sizeof handle->message.event && handle->message.header.request == 0 &&
@@ -679,7 +682,8 @@ static struct xenzcopy_event take_event(xenzcopy_handle *handle) {
         event.event = handle->message.event.event;
         event.domain = handle->message.event.domain;
         event.id = handle->message.event.id;
-        event.frame = handle->message.event.frame;
+        if (event.event == XEN_ZCOPYD_EVENT_RELEASED) event.code = handle->message.event.frame;
+        else event.frame = handle->message.event.frame;
         event.page = handle->message.event.page;
         return event;
     }
@@ -776,7 +780,7 @@ int xenzcopy_next_event(xenzcopy_handle *handle, struct xenzcopy_event *event, s
         handle->kept_first = (handle->kept_first + 1) % handle->kept_room;
         handle->kept_count--;
         *event = kept.event;
-        if (event->code) fail(handle, 0, event->code, event->domain, kept.details);
+        if (event->code) fail(handle, 0, event->code, event->domain, kept.details ? kept.details : not_told);
         else if (kept.details && buffer) memcpy(buffer, kept.details, sizeof *buffer);
         free(kept.details);
         return 1;
@@ -787,7 +791,9 @@ int xenzcopy_next_event(xenzcopy_handle *handle, struct xenzcopy_event *event, s
     int is_description = handle->message.header.type != XEN_ZCOPYD_ERROR &&
                          handle->length == sizeof handle->message.description;
     *event = take_event(handle);
-    if (event->code) fail(handle, 0, event->code, event->domain, handle->message.error.text);
+    if (event->code)
+        fail(handle, 0, event->code, event->domain,
+             event->event == XENZCOPY_EVENT_DONE ? handle->message.error.text : not_told);
     else if (is_description && buffer) *buffer = handle->message.description;
     return 1;
 }

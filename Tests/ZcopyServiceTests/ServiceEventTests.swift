@@ -161,6 +161,30 @@ struct ServiceEventTests {
     try client.done(TestClient.wait(id, milliseconds: 0))
   }
 
+  @Test(
+    "where the kernel fails to tell of a release, RELEASED and WAIT say so, and nobody waits on")
+  func uncertainRelease() throws {
+    let stage = try Stage()
+    let (client, other) = (try stage.connect(), try stage.connect())
+    let shared = try stage.share(pages: 1)
+    let (id, message) = try stage.map(shared, for: client)
+    let waiting = other.send(TestClient.wait(id))
+    try client.done(TestClient.about(id, XEN_ZCOPYD_UNMAP))
+    stage.backend.inject(.errno(.ioError).first(1), into: .xen(.waitReleased))
+    let event = try client.event()
+    #expect(event.event == XEN_ZCOPYD_EVENT_RELEASED && BufferID(event.id) == BufferID(id))
+    #expect(event.frame == XEN_ZCOPYD_E_FAILED)
+    let reply = try other.next { $0.request == waiting }
+    #expect(try other.error(in: reply).code == XEN_ZCOPYD_E_FAILED)
+    #expect(try client.refusal(TestClient.wait(id)).code == XEN_ZCOPYD_E_FAILED)
+    let described = try client.description(TestClient.about(id, XEN_ZCOPYD_DESCRIBE)).0
+    #expect(described.state == XEN_ZCOPYD_STATE_RELEASED)
+    #expect(try text(described.text, "text").contains("nobody can tell"))
+    try message.takeFile().close()
+    try stage.expectNothingLeft()
+    #expect(client.hasNothing)
+  }
+
   @Test("a client has at most 64 requests that wait, and a connection that ends leaves none behind")
   func waitingRequests() throws {
     let stage = try Stage()

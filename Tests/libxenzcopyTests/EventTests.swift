@@ -51,6 +51,20 @@ struct EventTests {
     #expect(client.nextEvent().result == 0)
   }
 
+  @Test(
+    "of a release say if nobody can tell whether the buffer is held, at once and kept",
+    arguments: [true, false])
+  func uncertainRelease(isKept: Bool) {
+    daemon.say(event: XEN_ZCOPYD_EVENT_RELEASED, of: id(1), frame: XEN_ZCOPYD_E_FAILED)
+    if isKept { call(request: 2) }
+    let (result, event) = client.nextEvent()
+    #expect(result == 1 && event.event == XEN_ZCOPYD_EVENT_RELEASED && event.id == id(1))
+    #expect(event.code == XEN_ZCOPYD_E_FAILED && event.frame == 0 && event.fd == -1)
+    #expect(client.code == XEN_ZCOPYD_E_FAILED && client.error.contains("nobody can tell"))
+    daemon.say(event: XEN_ZCOPYD_EVENT_RELEASED, of: id(2))
+    #expect(client.nextEvent().event.code == 0)
+  }
+
   @Test("that came before the connection ended are told before that is")
   func beforeTheEnd() {
     daemon.say(event: XEN_ZCOPYD_EVENT_RELEASED, of: id(1))

@@ -113,7 +113,7 @@
 /* Kinds of events, as bits of SUBSCRIBE's mask. */
 #define XEN_ZCOPYD_EVENT_FRAME 1u       /* the owner has drawn `frame`, at page `page` of the buffer */
 #define XEN_ZCOPYD_EVENT_USED 2u        /* the peer has used `frame` of a buffer that is shared here */
-#define XEN_ZCOPYD_EVENT_RELEASED 4u    /* nobody holds the buffer any more: answer "destroyed" now */
+#define XEN_ZCOPYD_EVENT_RELEASED 4u    /* nobody holds the buffer any more: answer "destroyed" now; its last event */
 #define XEN_ZCOPYD_EVENT_LATE 8u        /* it is still held, after `release-deadline` */
 #define XEN_ZCOPYD_EVENT_PEER_MAPPED 16u /* the peer has mapped a buffer that is shared here */
 #define XEN_ZCOPYD_EVENT_PEER_GONE 32u  /* the process on the other side has ended, or wrote nonsense */
@@ -229,7 +229,8 @@ struct xen_zcopyd_description {
     char text[XEN_ZCOPYD_TEXT_SIZE];
 };
 
-/* WAIT: replied to, without more, once the buffer is released; by E_TIMEOUT if that takes too long. */
+/* WAIT: replied to, without more, once the buffer is released; by E_TIMEOUT if that takes too long, by E_FAILED if nobody can
+ * tell any more. */
 struct xen_zcopyd_wait {
     struct xen_zcopyd_header header;
     struct xen_zcopyd_id id;
@@ -308,8 +309,8 @@ struct xen_zcopyd_event {
     struct xen_zcopyd_id id; /* all 0 for DOMAIN_GONE */
     uint32_t event;          /* one XEN_ZCOPYD_EVENT_* */
     uint32_t domain;
-    uint32_t frame;
-    uint32_t page;
+    uint32_t frame; /* of FRAME and USED; of RELEASED 0, or XEN_ZCOPYD_E_FAILED: nobody can tell if it is held */
+    uint32_t page;  /* of FRAME */
 };
 
 /* FRAME: of a mapped buffer: frame `frame` was used, and its owner may draw again; it is told once no device is at work with

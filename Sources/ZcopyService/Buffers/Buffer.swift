@@ -24,6 +24,8 @@ final class Buffer {
   var waiting: [WaitingRequest] = []
   /// A frame that was used, and of which the owner is told once no device is at work with the buffer.
   var usedFrame: UInt32?
+  /// Why nobody can tell whether somebody holds it still, though it is over.
+  var failure: ServiceError?
   /// Whether somebody waits for those devices already.
   var isAskingDevices = false
 

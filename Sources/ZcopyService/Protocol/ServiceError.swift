@@ -24,6 +24,13 @@ struct ServiceError: Error, Equatable {
     ServiceError(XEN_ZCOPYD_E_MESSAGE, "this is no message of xen-zcopyd's protocol: \(reason)")
   }
 
+  /// A buffer that is over, and of which nobody can tell any more whether somebody holds it.
+  static func notTold(_ buffer: Buffer, _ reason: String) -> ServiceError {
+    ServiceError(
+      XEN_ZCOPYD_E_FAILED, buffer.domain,
+      "nobody can tell any more whether buffer \(buffer.id) is held: \(reason)")
+  }
+
   /// Whether the connection ends with it.
   var endsConnection: Bool { code == XEN_ZCOPYD_E_MESSAGE || code == XEN_ZCOPYD_E_VERSION }
 

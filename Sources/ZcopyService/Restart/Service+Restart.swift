@@ -15,7 +15,7 @@ extension Service {
   /// What a successor needs to go on with all of it.
   ///
   /// The service is still alive after this, for the case that no successor comes; nothing may be asked of it meanwhile. What
-  /// cannot be handed over is left out, and ends with this process.
+  /// cannot be handed over is over, and who waits for it is told.
   ///
   /// - Returns: plain values, and the descriptors that belong to them, which stay the service's and are close-on-exec.
   public func handOver() -> (state: ServiceState, descriptors: [FileDescriptor]) {
@@ -30,7 +30,7 @@ extension Service {
         state.buffers.append(own)
         files += descriptors
       } catch {
-        logger.error("\(error)", metadata: buffer.metadata)
+        leaveOut(buffer, error)
       }
     }
     // What waits in connections comes last: it is what a store that has no room drops.
@@ -82,6 +82,16 @@ extension Service {
         peerLink: peerLink?.state, ownerLink: ownerLink?.state,
         publication: buffer.publication?.handOver().state ?? unresumed[buffer.id]), files
     )
+  }
+
+  /// Ends a buffer that cannot be handed over: with this process it would end in any case, and nobody would be told.
+  private func leaveOut(_ buffer: Buffer, _ error: HandOverError) {
+    logger.error("\(error)", metadata: buffer.metadata)
+    if let registration = buffer.linkRegistration { loop.remove(registration) }
+    buffer.linkRegistration = nil
+    buffer.mapped = nil
+    buffer.shared = nil
+    end(buffer, .notTold(buffer, "\(error)"))
   }
 
   private func contents(
@@ -223,7 +233,7 @@ extension Service {
     if buffer.mapped != nil {
       release(buffer)
     } else if buffer.shared == nil {
-      end(buffer, ServiceError(XEN_ZCOPYD_E_FAILED, buffer.domain, "\(error)"))
+      end(buffer, .notTold(buffer, "\(error)"))
     }
   }
 

@@ -128,7 +128,7 @@ int xenzcopy_open_buffer(xenzcopy_handle *handle, const struct xen_zcopyd_id *id
 /*
  * Gives a mapped buffer back. This begins its release, which is over once nobody holds the dma-buf: close its descriptors
  * and whatever they were imported into, then wait for XEN_ZCOPYD_EVENT_RELEASED, or with xenzcopy_wait(), before telling
- * the frontend.
+ * the frontend. RELEASED comes in any case, and is the buffer's last event: with a code where nobody can tell any more.
  */
 int xenzcopy_unmap(xenzcopy_handle *handle, const struct xen_zcopyd_id *id);
 
@@ -197,9 +197,10 @@ struct xenzcopy_event {
     struct xen_zcopyd_id id; /* all 0 for DOMAIN_GONE; DONE: of the request, or of the buffer that it made */
     uint32_t frame;          /* of FRAME and USED; DONE: of a request FRAME */
     uint32_t page;
-    uint64_t request;        /* DONE: the number that xenzcopy_begin() gave; else 0, as all that follows */
+    uint64_t request;        /* DONE: the number that xenzcopy_begin() gave; else 0, as what follows but `code` */
     uint32_t type;           /* DONE: the type of the request, XEN_ZCOPYD_MAP for instance */
-    uint32_t code;           /* DONE: 0, or why it failed: XEN_ZCOPYD_E_*; xenzcopy_error() has the text */
+    uint32_t code;           /* DONE: 0, or why it failed: XEN_ZCOPYD_E_*; xenzcopy_error() has the text.
+                                RELEASED: 0, or XEN_ZCOPYD_E_FAILED where nobody can tell whether the buffer is held */
     int fd;                  /* DONE: the descriptor that this request gets, which is the caller's to close; else -1 */
 };
 

@@ -10,6 +10,8 @@ struct DaemonEvent {
   let id: BufferIdentifier?
   let frame: UInt32
   let page: UInt32
+  /// Of a release: whether nobody can tell if the buffer is held.
+  let isUncertain: Bool
 
   init(_ event: xenzcopy_event) {
     kind = event.event
@@ -17,6 +19,7 @@ struct DaemonEvent {
     id = kind == XEN_ZCOPYD_EVENT_DOMAIN_GONE ? nil : BufferIdentifier(event.id)
     frame = event.frame
     page = event.page
+    isUncertain = kind == XEN_ZCOPYD_EVENT_RELEASED && event.code != 0
   }
 
   /// Writes it as a line, or as an object.
@@ -30,9 +33,11 @@ struct DaemonEvent {
       fields["frame"] = .number(Int(frame))
       fields["page"] = .number(Int(page))
     }
+    if isUncertain { fields["uncertain"] = .bool(true) }
     output.report(
       name,
       "\(name) domain \(domain)" + (id.map { " buffer \($0)" } ?? "")
-        + (hasFrame ? " frame \(frame)" : ""), fields)
+        + (hasFrame ? " frame \(frame)" : "")
+        + (isUncertain ? ": nobody can tell whether it is held" : ""), fields)
   }
 }

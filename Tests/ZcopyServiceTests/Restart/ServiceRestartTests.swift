@@ -188,10 +188,35 @@ struct ServiceRestartTests {
     })
     #expect(next.buffers.isEmpty)
     #expect(next.ledger.usage == .none)
+    let event = try client.event(XEN_ZCOPYD_EVENT_RELEASED)
+    #expect(event.frame == XEN_ZCOPYD_E_FAILED)
     #expect(
       try client.error(in: client.next { $0.request == waiting }).code == XEN_ZCOPYD_E_FAILED)
     #expect(try stage.backend.xen.openStore().readIfPresent("\(path)/control-page") == nil)
     stage.service.relinquish()
+  }
+
+  @Test("a buffer that cannot be handed over is over, who waits is told, and the others go on")
+  func notHandedOver() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 1)
+    let (copied, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
+    let (mapped, held) = try stage.map(shared, for: client)
+    _ = held
+    let waiting = client.send(TestClient.wait(copied))
+    try stage.wait("nobody waits") {
+      stage.service.buffers.values.contains { !$0.waiting.isEmpty }
+    }
+    stage.backend.inject(.errno(.ioError).first(1), into: .linux(.identify))
+    try stage.restart()
+    let event = try client.event(XEN_ZCOPYD_EVENT_RELEASED)
+    #expect(BufferID(event.id) == BufferID(copied) && event.frame == XEN_ZCOPYD_E_FAILED)
+    #expect(
+      try client.error(in: client.next { $0.request == waiting }).code == XEN_ZCOPYD_E_FAILED)
+    #expect(try client.list().map { BufferID($0.id) } == [BufferID(mapped)])
+    #expect(stage.service.ledger.usage(of: stage.guest.id).buffers == 1)
+    message.closeFiles()
   }
 
   @Test("a buffer that a guest maps stays its while XenStore does not answer, and is watched again")
