@@ -74,7 +74,7 @@
 #define XEN_ZCOPYD_E_REFUSED 7u       /* what the domain offers is not in order: directory, publication, references */
 #define XEN_ZCOPYD_E_UNSUPPORTED 8u   /* this machine, kernel or kind of buffer cannot do that */
 #define XEN_ZCOPYD_E_RESOURCES 9u     /* no memory, descriptors or grant table entries left: try again later */
-#define XEN_ZCOPYD_E_BUSY 10u         /* a device is at work with the buffer */
+#define XEN_ZCOPYD_E_BUSY 10u         /* ask once more: the daemon was started anew (REFRESH, READ), a device is at work (SHARE) */
 #define XEN_ZCOPYD_E_TIMEOUT 11u      /* WAIT is over, and the buffer is still held; the text names by whom */
 #define XEN_ZCOPYD_E_GONE 12u         /* the domain has ended, or the buffer is over */
 #define XEN_ZCOPYD_E_UNAVAILABLE 13u  /* no Xen, or a device of it that does not open */

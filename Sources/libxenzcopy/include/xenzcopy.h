@@ -29,7 +29,8 @@
  * did not answer in time; EPROTO, one side sent what is no message of the protocol; ENOBUFS, this client does not read what
  * it is sent, or more events came than are kept. Every call after that fails with ENOTCONN.
  *
- * A restart or an upgrade of the daemon keeps connections and buffers. ECONNRESET and ESHUTDOWN mean that the daemon has
+ * A restart or an upgrade of the daemon keeps connections and buffers; a REFRESH or READ that is under way fails with EBUSY,
+ * and is to be asked once more. ECONNRESET and ESHUTDOWN mean that the daemon has
  * ended: all its buffers are over, persistent ones too, and xenzcopy_close() and xenzcopy_open() are all that is left to do.
  * A persistent buffer outlives its client, not the daemon: a client that comes back gets it by its identifier, with
  * xenzcopy_open_buffer(). A descriptor of a dma-buf stays good for as long as it is open, whatever ends.
