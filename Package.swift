@@ -128,6 +128,10 @@ let package = Package(
 
     // Counts the system calls of what is tested.
     .target(name: "CSystemCalls", path: "Tests/CSystemCalls"),
+    // What the tests of several modules use.
+    .target(
+      name: "TestSupport", dependencies: [system], path: "Tests/TestSupport",
+      swiftSettings: strict),
     .testTarget(
       name: "libxenzcopyTests", dependencies: ["CSystemCalls", "CZcopy", "libxenzcopy", system],
       swiftSettings: strict),
@@ -145,9 +149,17 @@ let package = Package(
       name: "ZcopyServiceTests",
       dependencies: [
         "CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyService",
-        "libxenzcopy", "xen-zcopyd", "xen-zcopyd-fuzz", logging, system,
+        "libxenzcopy", "TestSupport", logging, system,
       ],
       swiftSettings: strict),
+    .testTarget(
+      name: "xen-zcopydTests",
+      dependencies: [
+        "CZcopy", "DmaBuf", "libxenzcopy", "TestSupport", "XenGrant", "xen-zcopyd", system,
+      ],
+      swiftSettings: strict),
+    .testTarget(
+      name: "xen-zcopyd-fuzzTests", dependencies: ["xen-zcopyd-fuzz"], swiftSettings: strict),
     .testTarget(
       name: "xen-zcopyTests",
       dependencies: [

@@ -27,9 +27,10 @@ struct Options: Equatable {
     while let argument = rest.popFirst() {
       let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       let given = argument.hasPrefix("--") && parts.count == 2 ? String(parts[1]) : nil
-      switch given == nil ? argument : String(parts[0]) {
-      case "--config", "-c": configuration = try Self.value(argument, given, &rest)
-      case "--socket", "-s": socket = try Self.value(argument, given, &rest)
+      let option = given == nil ? argument : String(parts[0])
+      switch option {
+      case "--config", "-c": configuration = try Self.value(option, given, &rest)
+      case "--socket", "-s": socket = try Self.value(option, given, &rest)
       case "--keep" where given == nil: keeps = true
       case "--check" where given == nil: task = .check
       case "--help" where given == nil, "-h" where given == nil: task = .help

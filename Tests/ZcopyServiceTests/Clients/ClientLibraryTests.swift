@@ -2,6 +2,7 @@ import CZcopy
 import DmaBuf
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 import XenGrant
 import XenSimulator

@@ -1,5 +1,6 @@
 import Logging
 import SystemPackage
+import TestSupport
 import Testing
 import XenGrant
 import ZcopyBackend

@@ -2,6 +2,7 @@ import Glibc
 import Logging
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import ZcopyService

@@ -1,6 +1,7 @@
 import CZcopy
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import ZcopyService

@@ -80,16 +80,6 @@ final class TestClient {
     #expect(try hello.load(xen_zcopyd_hello.self).version == XEN_ZCOPYD_VERSION)
   }
 
-  /// Connects to a daemon that is a process of its own.
-  init(connectedTo path: String) throws {
-    // SAFETY: the string lives for the call.
-    let number = unsafe czcopy_connect(path, Int32(SOCK_SEQPACKET.rawValue), 1)
-    try #require(number >= 0, "\(Errno(rawValue: -number))")
-    socket = FileDescriptor(rawValue: number)
-    loop = try EventLoop()
-    _ = try ask(Self.hello())
-  }
-
   deinit { try? socket.close() }
 
   /// How many messages have come that were not asked for.

@@ -1,8 +1,7 @@
 import CZcopy
 import SystemPackage
+import TestSupport
 import Testing
-
-@testable import ZcopyService
 
 #if canImport(Glibc)
   import Glibc
@@ -14,18 +13,65 @@ struct DaemonProcessTests {
   func refusedConfiguration() throws {
     let daemon = try DaemonProcess()
     try daemon.says("ready")
-    let client = try TestClient(connectedTo: daemon.socket)
+    let client = try Client(daemon)
     _ = try daemon.directory.write("nonsense", to: "xen-zcopyd.conf")
     for times in 2...3 {
       daemon.tell(SIGUSR2)
       try daemon.says("ready", times: times)
-      #expect(try client.list().isEmpty)
+      #expect(client.bufferCount == 0)
     }
     #expect(daemon.log.contains("the configuration stays as it was"))
-    _ = try TestClient(connectedTo: daemon.socket)
+    _ = try Client(daemon)
     daemon.tell(SIGTERM)
     #expect(daemon.end() == 0)
     #expect(daemon.log.hasSuffix("\n"))
+  }
+
+  @Test("at SIGHUP reads its file anew, of which one that is refused changes nothing")
+  func reload() throws {
+    let daemon = try DaemonProcess()
+    try daemon.says("ready")
+    let client = try Client(daemon)
+    let order = "max-clients = 1\n"
+    _ = try daemon.directory.write(order + "nonsense\n", to: "xen-zcopyd.conf")
+    daemon.tell(SIGHUP)
+    try daemon.says("the configuration stays as it was")
+    #expect(daemon.log.contains("\(daemon.configuration):2: "), "\(daemon.log)")
+    #expect(client.bufferCount == 0)
+    do {
+      let second = try Client(daemon)
+      #expect(second.bufferCount == 0)
+    }
+    _ = try daemon.directory.write(
+      order + DaemonProcess.text(socket: daemon.socket), to: "xen-zcopyd.conf")
+    daemon.tell(SIGHUP)
+    try daemon.says("read the configuration anew")
+    #expect(client.bufferCount == 0)
+    // EDQUOT: as many clients as may be.
+    #expect(throws: Errno(rawValue: EDQUOT)) { try Client(daemon) }
+    try daemon.says("there are 1 clients already")
+    daemon.tell(SIGTERM)
+    #expect(daemon.end() == 0)
+  }
+
+  @Test("with --check says in one line what is wrong with its file, or that it is in order")
+  func check() throws {
+    let bad = try DaemonProcess("[domain *]\nnonsense\n", arguments: "--check")
+    #expect(bad.end() == 1)
+    #expect(bad.log.hasPrefix("xen-zcopyd: \(bad.configuration):2: "), "\(bad.log)")
+    #expect(bad.log.split(separator: "\n").count == 1 && bad.log.hasSuffix("\n"))
+    let good = try DaemonProcess(arguments: "--check")
+    #expect(good.end() == 0)
+    #expect(good.log == "\(good.configuration) is in order\n")
+    // It does not serve.
+    for program in [bad, good] { #expect(program.directory.names == ["xen-zcopyd.conf", "log"]) }
+  }
+
+  @Test("with an option that it does not know says so in one line")
+  func unknownOption() throws {
+    let daemon = try DaemonProcess(arguments: "--nonsense")
+    #expect(daemon.end() == 64)
+    #expect(daemon.log == "xen-zcopyd: unknown option '--nonsense'; see xen-zcopyd --help\n")
   }
 
   @Test("does not start with a configuration that is refused, unless it goes on with another")
@@ -61,7 +107,7 @@ struct DaemonProcessTests {
     try daemon.says("ready", times: 2)
     #expect(
       daemon.log.contains("the socket stays at \(daemon.socket): `socket` counts at a start only"))
-    _ = try TestClient(connectedTo: daemon.socket)
+    _ = try Client(daemon)
     daemon.tell(SIGTERM)
     #expect(daemon.end() == 0)
     #expect(daemon.directory.names == ["xen-zcopyd.conf", "log", "other"])

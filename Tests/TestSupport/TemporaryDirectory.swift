@@ -2,10 +2,14 @@ import Glibc
 import SystemPackage
 
 /// A directory of one test's own, removed with the files that are in it.
-final class TemporaryDirectory {
-  let path: String
+public final class TemporaryDirectory {
+  /// Its path.
+  public let path: String
 
-  init() throws {
+  /// An empty directory.
+  ///
+  /// - Throws: `Errno` if none can be made.
+  public init() throws {
     path = "/tmp/xen-zcopyd-\(String(UInt64.random(in: .min ... .max), radix: 16))"
     // SAFETY: the string lives for the call.
     guard unsafe mkdir(path, 0o700) == 0 else { throw Errno(rawValue: errno) }
@@ -20,7 +24,8 @@ final class TemporaryDirectory {
   /// A file with that text, made or replaced.
   ///
   /// - Returns: its path.
-  func write(_ text: String, to name: String) throws -> String {
+  /// - Throws: `Errno` if it cannot be written.
+  public func write(_ text: String, to name: String) throws -> String {
     let file = try FileDescriptor.open(
       FilePath("\(path)/\(name)"), .writeOnly, options: [.create, .truncate],
       permissions: .ownerReadWrite)
@@ -29,7 +34,7 @@ final class TemporaryDirectory {
   }
 
   /// The names of all files in it.
-  var names: Set<String> {
+  public var names: Set<String> {
     // SAFETY: entries are read before the stream is closed, and their names end with a zero.
     guard let stream = unsafe opendir(path) else { return [] }
     defer { unsafe closedir(stream) }

@@ -1,6 +1,7 @@
 import CZcopy
 import DmaBuf
 import SystemPackage
+import TestSupport
 import Testing
 import XenGrant
 
@@ -25,14 +26,18 @@ final class DaemonProcess {
   private var isOver = false
 
   /// Starts it with a configuration that lets whoever runs the tests in, and ``socket`` as its socket.
-  init(_ text: String? = nil) throws {
+  ///
+  /// - Parameters:
+  ///   - text: another configuration.
+  ///   - arguments: what it is told beside that.
+  init(_ text: String? = nil, arguments: String = "") throws {
     let directory = try TemporaryDirectory()
     self.directory = directory
     let socket = "\(directory.path)/socket"
     configuration = try directory.write(
       text ?? Self.text(socket: socket), to: "xen-zcopyd.conf")
     let line =
-      "exec '\(Self.program)' --config '\(configuration)' 2> '\(directory.path)/log' < /dev/null"
+      "exec '\(Self.program)' --config '\(configuration)' \(arguments) > '\(directory.path)/log' 2>&1 < /dev/null"
     let words: [String] = ["sh", "-c", line]
     // SAFETY: the copies live until the call is over, which keeps none of them.
     var pointers = unsafe words.map { unsafe strdup($0) } + [nil]
