@@ -181,7 +181,7 @@ extension Service {
 
   /// Who holds a buffer that is over, in words.
   func holders(of buffer: Buffer) -> String {
-    guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else { return "domain \(buffer.domain)" }
+    guard buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED else { return peer(of: buffer) }
     guard
       let holders = holderLookup.holders(
         of: buffer.facts.identity, madeAt: buffer.facts.created)
@@ -189,6 +189,15 @@ extension Service {
     return holders.isEmpty
       ? "somebody whom this process may not see"
       : holders.map { "\($0)" }.joined(separator: ", ")
+  }
+
+  /// Whether its peer has a shared buffer, in words, as far as it is known: without a link, or after nonsense, nobody tells.
+  private func peer(of buffer: Buffer) -> String {
+    let domain = "domain \(buffer.domain)"
+    guard buffer.ownerLink != nil, buffer.linkRegistration != nil else {
+      return "\(domain), if it has mapped it"
+    }
+    return isMappedByPeer(buffer) ? domain : "nobody: \(domain) does not have it mapped"
   }
 
   // MARK: - What there is

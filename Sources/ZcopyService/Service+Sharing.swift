@@ -142,7 +142,7 @@ extension Service {
     }
   }
 
-  private func isMappedByPeer(_ buffer: Buffer) -> Bool { buffer.ownerLink?.isMapped == true }
+  func isMappedByPeer(_ buffer: Buffer) -> Bool { buffer.ownerLink?.isMapped == true }
 
   /// Keeps the grants until the peer has let go.
   private func askBack(_ buffer: Buffer) {

@@ -116,6 +116,36 @@ struct ServiceSharingTests {
     try stage.expectNothingLeft()
   }
 
+  @Test("DESCRIBE says whether the peer has a buffer, as far as that is known; WAIT uses its words")
+  func holder() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    func holder(_ id: xen_zcopyd_id) throws -> String {
+      let described = try client.description(TestClient.about(id, XEN_ZCOPYD_DESCRIBE)).0
+      return try text(described.text, "text")
+    }
+    let domain = "domain \(stage.guest.id)"
+    let (unpublished, _) = try client.description(TestClient.share(stage.guest.id, size: 4096))
+    #expect(try holder(unpublished.id) == "held by \(domain), if it has mapped it")
+    let (buffer, _) = try client.description(
+      TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
+    #expect(try holder(buffer.id) == "held by nobody: \(domain) does not have it mapped")
+    let path = try text(buffer.text, "text")
+    let peer = try GuestPeer(stage, path)
+    try stage.settle()
+    #expect(try holder(buffer.id) == "held by \(domain)")
+    try peer.release()
+    try stage.settle()
+    #expect(try holder(buffer.id) == "held by nobody: \(domain) does not have it mapped")
+    let next = try GuestPeer(stage, path)
+    try stage.settle()
+    try client.done(TestClient.about(buffer.id, XEN_ZCOPYD_UNSHARE))
+    let refusal = try client.refusal(TestClient.wait(buffer.id, milliseconds: 0))
+    #expect(refusal.text.hasSuffix("it is held by \(domain)"), "\(refusal)")
+    next.kill()
+    #expect(try client.event().event == XEN_ZCOPYD_EVENT_RELEASED)
+  }
+
   @Test("is refused for numbers that contradict each other")
   func invalid() throws {
     let stage = try Stage()
