@@ -1,7 +1,7 @@
 # The daemon: a display backend in C that knows nothing of Xen gets a guest's buffers from it. Its upgrade and its restart lose
 # nothing, and no guest notices; a death of the backend, the guest or the daemon leaves nothing.
 . /host/lib/dom0.sh
-plan 36
+plan 37
 
 size=8294400
 said() { wait_for 20 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
