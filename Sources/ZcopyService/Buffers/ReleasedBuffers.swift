@@ -22,8 +22,8 @@ struct ReleasedBuffers {
     buffers[buffer.id] = buffer
   }
 
-  /// All of them, in no order.
-  var all: some Collection<Buffer> { buffers.values }
+  /// All of them, the oldest first.
+  var all: [Buffer] { (order[next...] + order[..<next]).compactMap { buffers[$0] } }
 
   /// A buffer that was released not long ago.
   subscript(id: BufferID) -> Buffer? { buffers[id] }

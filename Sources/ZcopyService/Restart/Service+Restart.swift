@@ -33,6 +33,7 @@ extension Service {
         leaveOut(buffer, error)
       }
     }
+    state.released = released.all.map { ReleasedState($0, now) }
     // What waits in connections comes last: it is what a store that has no room drops.
     var waiting: [FileDescriptor] = []
     for connection in connections.values.sorted(by: { $0.number < $1.number }) {
@@ -131,6 +132,8 @@ extension Service {
     counters = Counters(state.counters)
     droppedClients = state.droppedClients
     lastConnection = state.lastConnection
+    let then = clock.now - .milliseconds(Int64(clamping: downtime))
+    for buffer in state.released { released.add(buffer.buffer(then)) }
     let own = state.buffers.map { next($0.descriptorCount) }
     let sockets = next(state.connections.count)
     var unanswered: [BufferID] = []

@@ -15,6 +15,8 @@ public struct ServiceState: HandOverState {
   public var places: [UInt32] = []
   var connections: [ConnectionState] = []
   var buffers: [BufferState] = []
+  /// The oldest first.
+  var released: [ReleasedState] = []
   var domains: [DomainState] = []
   var counters: [UInt64] = []
   var droppedClients: UInt32 = 0
@@ -46,6 +48,8 @@ public struct ServiceState: HandOverState {
     for connection in connections { connection.encode(to: &encoder) }
     encoder.write(UInt32(buffers.count))
     for buffer in buffers { buffer.encode(to: &encoder) }
+    encoder.write(UInt32(released.count))
+    for buffer in released { buffer.encode(to: &encoder) }
     encoder.write(UInt32(domains.count))
     for domain in domains {
       encoder.write(domain.domain.rawValue)
@@ -68,6 +72,9 @@ public struct ServiceState: HandOverState {
     }
     for _ in 0..<(try decoder.number(UInt32.self)) {
       buffers.append(try BufferState(from: &decoder))
+    }
+    for _ in 0..<(try decoder.number(UInt32.self)) {
+      released.append(try ReleasedState(from: &decoder))
     }
     for _ in 0..<(try decoder.number(UInt32.self)) {
       guard let domain = DomainID(rawValue: try decoder.number()) else {

@@ -217,6 +217,11 @@ struct ServiceRestartTests {
     #expect(try client.list().map { BufferID($0.id) } == [BufferID(mapped)])
     #expect(stage.service.ledger.usage(of: stage.guest.id).buffers == 1)
     message.closeFiles()
+    // The successor knows it, too.
+    #expect(try client.refusal(TestClient.wait(copied)).code == XEN_ZCOPYD_E_FAILED)
+    let described = try client.description(TestClient.about(copied, XEN_ZCOPYD_DESCRIBE)).0
+    #expect(described.state == XEN_ZCOPYD_STATE_RELEASED)
+    #expect(try text(described.text, "text").contains("nobody can tell"))
   }
 
   @Test("a buffer that a guest maps stays its while XenStore does not answer, and is watched again")
