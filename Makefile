@@ -32,7 +32,7 @@ demo: require-lab static ## Both directions on real Xen: demo/guest.png is a gue
 	@sed -nE 's/^# (mapped|shared)/\1/p' lab-results/demo/tap
 	@ls -1 demo/*.png
 
-test: require-lab lint unit allocations check-client smoke contract dma-buf devices daemon matrix ## Everything: lint, unit tests, allocations, the C client, and these scenarios on real Xen
+test: require-lab lint unit allocations check-client smoke contract dma-buf devices daemon systemd matrix ## Everything: lint, unit tests, allocations, the C client, and these scenarios on real Xen
 
 unit: require ## Build, with warnings as errors, and run the unit tests
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest
