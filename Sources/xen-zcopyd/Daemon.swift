@@ -63,7 +63,7 @@ final class Daemon {
     }
     try startTimers()
     manager?.ready(service.summary)
-    logger.info("ready: \(service.summary)")
+    logger.notice("ready\(socketPath.map { " at \($0)" } ?? ""): \(service.summary)")
     try loop.run()
     metrics?.remove()
   }

@@ -54,7 +54,7 @@ final class DaemonProcess {
 
   /// A configuration for whoever runs the tests.
   static func text(socket: String) -> String {
-    "socket = \(socket)\nlog-level = info\n[domain *]\nusers = \(getuid())\n"
+    "socket = \(socket)\n[domain *]\nusers = \(getuid())\n"
   }
 
   var socket: String { "\(directory.path)/socket" }
