@@ -56,6 +56,8 @@ let package = Package(
     .target(
       name: "libxenzcopy", dependencies: ["CZcopy"],
       exclude: ["libxenzcopy.map", "xenzcopy.pc.in"]),
+    // What the daemon's program is when it is started by another name.
+    .target(name: "CReceiver", dependencies: ["CZcopy"]),
     .target(name: "CContract"),
     .target(
       name: "CPNG", dependencies: ["CLibPNG"],
@@ -122,7 +124,8 @@ let package = Package(
     .executableTarget(
       name: "xen-zcopyd",
       dependencies: [
-        "CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", "ZcopyService", logging, system,
+        "CReceiver", "CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", "ZcopyService", logging,
+        system,
       ],
       swiftSettings: strict),
 
@@ -130,7 +133,7 @@ let package = Package(
     .target(name: "CSystemCalls", path: "Tests/CSystemCalls"),
     // What the tests of several modules use.
     .target(
-      name: "TestSupport", dependencies: [system], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["CZcopy", "DmaBuf", system], path: "Tests/TestSupport",
       swiftSettings: strict),
     .testTarget(
       name: "libxenzcopyTests", dependencies: ["CSystemCalls", "CZcopy", "libxenzcopy", system],

@@ -121,8 +121,7 @@ int czcopy_send(int socket, const void *bytes, size_t count, const int *descript
 
 int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_t *descriptor_count, int *is_short) {
     struct iovec vector = {.iov_base = bytes, .iov_len = room};
-    // Room for as many descriptors as can come: what the kernel has to let go of itself it closes in this thread, which may wait.
-    // Room for credentials too, which nobody asked for: they must not push descriptors out.
+    // Room for as many descriptors as can come. Room for credentials too, which nobody asked for: they must not push descriptors out.
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(CZCOPY_DESCRIPTORS_RECEIVED_MAX * sizeof(int)) +
                                           CMSG_SPACE(sizeof(struct ucred))];
     struct msghdr message = {
@@ -144,6 +143,41 @@ int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_
     *descriptor_count = found;
     if (is_short) *is_short = (message.msg_flags & MSG_CTRUNC) != 0;
     return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : (int)received;
+}
+
+int czcopy_receive_bytes(int socket, void *bytes, size_t room, int *has_descriptors) {
+    struct iovec vector = {.iov_base = bytes, .iov_len = room};
+    // Without room for control data, the kernel puts none of them into this process's table, and says so.
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    ssize_t received;
+    do {
+        received = recvmsg(socket, &message, MSG_DONTWAIT | MSG_PEEK);
+    } while (received < 0 && errno == EINTR);
+    *has_descriptors = received >= 0 && message.msg_flags & MSG_CTRUNC;
+    if (received < 0) return -errno;
+    if (*has_descriptors) return (int)received;
+    // The same message: nobody else reads. Its bytes are here already, and no more are wanted.
+    while (recv(socket, NULL, 0, MSG_DONTWAIT) < 0)
+        if (errno != EINTR) return -errno;
+    return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : (int)received;
+}
+
+int czcopy_end(int socket) {
+    int on = 1;
+    // After this nothing more comes in.
+    shutdown(socket, SHUT_RDWR);
+    // Credentials come with a message of no bytes too, and with the end of the connection they do not.
+    if (setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0) return 1;
+    for (;;) {
+        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct ucred))];
+        struct msghdr message = {.msg_control = control, .msg_controllen = sizeof control};
+        if (recvmsg(socket, &message, MSG_DONTWAIT | MSG_PEEK) < 0) {
+            if (errno == EINTR) continue;
+            return 0;
+        }
+        if (message.msg_flags & MSG_CTRUNC) return 1;
+        if (message.msg_controllen == 0 || recv(socket, NULL, 0, MSG_DONTWAIT) < 0) return 0;
+    }
 }
 
 int czcopy_unreceived(int socket) {

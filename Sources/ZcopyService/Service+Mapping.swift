@@ -78,7 +78,7 @@ extension Service {
         XEN_ZCOPYD_E_PERMISSION, domain,
         "the configuration does not allow this mechanism; see `mechanisms`")
     }
-    guard let id = BufferID.random(), let pages = GrantReference.pages(for: request.byteCount)
+    guard let id = identifiers.next(), let pages = GrantReference.pages(for: request.byteCount)
     else {
       throw ServiceError(XEN_ZCOPYD_E_RESOURCES, domain, "the kernel has no random numbers")
     }

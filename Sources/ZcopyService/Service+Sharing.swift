@@ -9,18 +9,20 @@ import ZcopyMemory
 extension Service {
   /// SHARE.
   ///
-  /// - Parameter file: a dma-buf that came with it, which is this function's.
+  /// - Parameter files: the dma-buf that came with it, if one.
   func share(
-    _ wish: Request.ShareWish, _ file: FileDescriptor?, _ number: UInt64, _ connection: Connection
+    _ wish: Request.ShareWish, _ files: inout Descriptors, _ number: UInt64,
+    _ connection: Connection
   ) throws(ServiceError) {
-    defer { if let file { closing.close(file, of: connection.credentials.user) } }
+    let file = files.take()
+    defer { try? file?.close() }
     let domain = wish.domain
     let rules = try authorize(.share, domain, connection)
-    guard let id = BufferID.random() else {
+    guard let id = identifiers.next() else {
       throw ServiceError(XEN_ZCOPYD_E_RESOURCES, domain, "the kernel has no random numbers")
     }
     // Of another file even its size may be somebody's to tell who does not.
-    if let file, !linux.mayBeDmaBuf(file) {
+    if files.count > 0, file.map(linux.mayBeDmaBuf) != true {
       throw ServiceError(
         XEN_ZCOPYD_E_INVALID, domain, "the descriptor that came with SHARE is no dma-buf's")
     }

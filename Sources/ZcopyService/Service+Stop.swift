@@ -20,6 +20,9 @@ extension Service {
   /// Whether nobody holds anything of the service any more.
   public var isOver: Bool { buffers.isEmpty }
 
+  /// Leaves nothing undone that would keep the process from ending: to be called before it does.
+  public func finish() { receivers?.finish() }
+
   /// What is left, in words, for the journal.
   public var summary: String {
     "\(buffers.count) buffers of \(Set(buffers.values.map(\.domain)).count) domains, \(connections.count) clients"

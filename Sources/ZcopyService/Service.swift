@@ -21,14 +21,16 @@ public final class Service {
   let clock = ContinuousClock()
   /// Goes before each path of /sys and /proc that is read; empty but in tests.
   let root: String
-  /// How what clients have chosen is closed.
-  let closing: Closing
+  /// Who receives and closes what clients send along; nil for this process.
+  let receivers: Receivers?
   var started: ContinuousClock.Instant
   let releases: ReleaseQueue
   /// What Xen lets this domain grant and map, asked for once somebody wants to know.
   lazy var grantLimits = xen.grantLimits()
   var configuration: Configuration
   var ledger = Ledger()
+  /// Names of buffers that are still to come.
+  var identifiers = BufferIDSource()
   var counters = Counters()
   var droppedClients: UInt32 = 0
   /// For questions about domains; watches have connections of their own.
@@ -69,10 +71,10 @@ public final class Service {
   ///   - loop: where it works.
   ///   - logger: what is told the administrator.
   ///   - root: goes before each path of /sys and /proc that is read; empty but in tests.
-  ///   - closing: how what clients have chosen is closed; at once only where they are trusted, as in tests.
+  ///   - isolation: where descriptors that clients send along are received and closed.
   public init(
     _ configuration: Configuration, xen: Xen, linux: Linux, loop: EventLoop, logger: Logger,
-    root: String = "", closing: Closing = .atOnce
+    root: String = "", isolation: Isolation = .none
   ) {
     self.configuration = configuration
     self.xen = xen
@@ -80,10 +82,11 @@ public final class Service {
     self.loop = loop
     self.logger = logger
     self.root = root
-    self.closing = closing
+    receivers = Receivers(isolation, loop)
     releases = ReleaseQueue(loop, root: root)
     holderLookup = HolderLookup { DmaBufHolder.all(root: root) }
     started = clock.now
+    receivers?.service = self
   }
 
   deinit { try? listener?.close() }
@@ -150,7 +153,9 @@ public final class Service {
   func adopt(_ socket: FileDescriptor, _ credentials: PeerCredentials) {
     lastConnection += 1
     let connection = Connection(
-      lastConnection, socket, credentials, closing: closing, total: backlogs)
+      lastConnection, socket, credentials, receivers: receivers,
+      receiver: receiver(of: credentials),
+      total: backlogs)
     do throws(ServiceError) {
       try admit(credentials)
       add(connection)
@@ -160,6 +165,11 @@ public final class Service {
       connection.refuse(error)
       connection.disconnect()
     }
+  }
+
+  /// Whose process receives and closes what a client sends.
+  func receiver(of credentials: PeerCredentials) -> Receivers.Key {
+    configuration.admits(credentials) ? .user(credentials.user) : .refused
   }
 
   private func admit(_ credentials: PeerCredentials) throws(ServiceError) {
@@ -174,8 +184,8 @@ public final class Service {
         XEN_ZCOPYD_E_LIMIT, nil, "there are \(connections.count) clients already; raise max-clients"
       )
     }
-    guard closing.count(of: credentials.user) < Closing.most else {
-      throw .notClosed(of: credentials.user)
+    guard receivers?.isStuck(.user(credentials.user)) != true else {
+      throw .stuck(of: "\(credentials.user)")
     }
     guard credentials.user != 0 else { return }
     let own = connections.values.count { $0.credentials.user == credentials.user }
@@ -198,11 +208,8 @@ public final class Service {
         if readiness.contains(.readable) { receive(number) }
       }
       registrations[number] = registration
-      connection.onBacklog = { [unowned self] hasBacklog in
-        // A socket that is waited for already can always be waited for otherwise.
-        try? loop.change(registration, to: hasBacklog ? [.readable, .writable] : .readable)
-      }
-      connection.onStall = { [unowned self] in pauseSending(number, registration) }
+      connection.onBacklog = { [unowned self] _ in listen(number) }
+      connection.onStall = { [unowned self] in pauseSending(number) }
       connection.onOverflow = { [unowned self] in dropLargest() }
     } catch {
       connection.finish(.lost(error))
@@ -210,13 +217,25 @@ public final class Service {
     }
   }
 
-  /// The kernel says of a socket that takes no descriptors that it is ready, and nobody would say when it takes them again.
-  private func pauseSending(_ number: UInt64, _ registration: EventLoop.Registration) {
-    try? loop.change(registration, to: .readable)
-    loop.after(.milliseconds(100)) { [weak self] in
-      guard let self, connections[number]?.hasBacklog == true else { return }
-      try? loop.change(registration, to: [.readable, .writable])
+  /// Waits for what a connection can go on with.
+  private func listen(_ number: UInt64, sends: Bool = true) {
+    guard let connection = connections[number], let registration = registrations[number] else {
+      return
     }
+    var interest: EventLoop.Interest = connection.isReceivedElsewhere ? [] : .readable
+    if sends, connection.hasBacklog { interest.insert(.writable) }
+    // Fails only where it was waited for nothing: the connection is over then.
+    do throws(Errno) {
+      try loop.change(registration, to: interest)
+    } catch {
+      connection.finish(.lost(error))
+    }
+  }
+
+  /// The kernel says of a socket that takes no descriptors that it is ready, and nobody would say when it takes them again.
+  private func pauseSending(_ number: UInt64) {
+    listen(number, sends: false)
+    loop.after(.milliseconds(100)) { [weak self] in self?.listen(number) }
   }
 
   /// Drops the client for which most is kept, where more is kept than this process has room for.
@@ -239,12 +258,38 @@ public final class Service {
     guard let connection = connections[number] else { return }
     switch connection.receive(into: &room) {
     case .nothing: break
+    case .elsewhere: listen(number)
     case .message(let byteCount, var files):
       // Not in place: the next message may come before this one is dealt with to the end.
       let bytes = room[..<byteCount]
       // SAFETY: bytes have no padding that would be read.
       unsafe handle(bytes.span.bytes, &files, connection)
     }
+    settle(connection)
+  }
+
+  /// Goes on with a connection whose message was received elsewhere.
+  ///
+  /// - Parameter status: as `czcopy_receive` says it.
+  func received(
+    _ number: UInt64, _ status: Int32, _ bytes: ArraySlice<UInt8>,
+    _ descriptors: consuming Descriptors
+  ) {
+    guard let connection = connections[number] else { return }
+    connection.isReceivedElsewhere = false
+    if case .message(_, var files) = connection.received(status, descriptors) {
+      // SAFETY: bytes have no padding that would be read.
+      unsafe handle(bytes.span.bytes, &files, connection)
+    }
+    listen(number)
+    settle(connection)
+  }
+
+  /// Ends a connection whose message could not be received elsewhere.
+  func receiverFailed(_ number: UInt64, _ error: ServiceError) {
+    guard let connection = connections[number] else { return }
+    connection.refuse(error)
+    connection.finish(.refused(error.text))
     settle(connection)
   }
 
@@ -336,7 +381,7 @@ public final class Service {
     case .mapPublished(let path, let options):
       try mapPublished(path, options, number, connection)
     case .unmap(let id): try unmap(id, number, connection)
-    case .share(let wish): try share(wish, files.take(), number, connection)
+    case .share(let wish): try share(wish, &files, number, connection)
     case .unshare(let id): try unshare(id, number, connection)
     case .wait(let id, let milliseconds): try wait(id, milliseconds, number, connection)
     case .refresh(let id, let ranges, let isWriteBack):

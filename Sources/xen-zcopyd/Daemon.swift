@@ -48,7 +48,7 @@ final class Daemon {
     manager = ServiceManager()
     service = Service(
       file.configuration, xen: Xen(SystemPlatform(logger: logger)), linux: Linux(), loop: loop,
-      logger: logger, closing: .aside)
+      logger: logger, isolation: .processes(of: "/proc/self/exe"))
     if let lost { logger.error("what was before this start is lost: \(lost)") }
     if let refusal { logger.error("\(refusal); the configuration stays as it was") }
   }
@@ -65,6 +65,7 @@ final class Daemon {
     manager?.ready(service.summary)
     logger.notice("ready\(socketPath.map { " at \($0)" } ?? ""): \(service.summary)")
     try loop.run()
+    service.finish()
     metrics?.remove()
   }
 

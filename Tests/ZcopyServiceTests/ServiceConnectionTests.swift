@@ -304,7 +304,7 @@ struct ServiceConnectionTests {
     let connection = try #require(stage.service.connections.values.first)
     let share = bytes(
       TestClient.share(stage.guest.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR))
-    var files = Descriptors([], isShort: true, .atOnce, of: 0)
+    var files = Descriptors([], count: 0, isShort: true)
     // SAFETY: bytes have no padding that would be read.
     unsafe stage.service.handle(share.span.bytes, &files, connection)
     let error = try client.error(in: client.next())
@@ -316,47 +316,6 @@ struct ServiceConnectionTests {
     unsafe stage.service.handle(list.span.bytes, &files, connection)
     stage.service.settle(connection)
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
-  }
-
-  @Test("does not wait for the closing of what its client has sent, nor do those of other users")
-  func lingeringDescriptors() throws {
-    var configuration = Configuration.forTests
-    configuration.defaults.users = [5, 6]
-    let stage = try Stage(configuration, closing: .aside)
-    func connect(_ user: UInt32) throws -> TestClient {
-      try stage.connect(as: PeerCredentials(process: 1, user: user, groups: []))
-    }
-    let (client, same, other) = (try connect(5), try connect(5), try connect(6))
-    let (writer, reader) = try lingeringSocket()
-    client.send(TestClient.list(), files: [writer])
-    try writer.close()
-    #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
-    #expect(try same.list().isEmpty)
-    #expect(czcopy_closing_count(5) > 0)
-    let (end, sent) = try FileDescriptor.pipe()
-    defer { try? end.close() }
-    other.send(TestClient.list(), files: [sent])
-    try sent.close()
-    _ = try other.ending()
-    #expect(hasEnded(end))
-    #expect(czcopy_closing_count(5) > 0)
-    // What waits has its bound, after which nothing is taken from that user, and from others it is.
-    let (last, again) = try FileDescriptor.pipe()
-    defer { try? last.close() }
-    for _ in 0..<Closing.most { Closing.aside.close(try again.duplicate(), of: 5) }
-    try again.close()
-    let refused = try TestClient(
-      stage.service, stage.loop, as: PeerCredentials(process: 1, user: 5, groups: []), greets: false
-    )
-    let refusal = try #require(try refused.ending())
-    #expect(refusal.code == XEN_ZCOPYD_E_LIMIT)
-    #expect(refusal.text.contains("not closed yet"))
-    #expect(try connect(6).list().isEmpty)
-    // An end without reading what was sent is one that nobody lingers for.
-    try reader.close()
-    try stage.wait("all is closed") { czcopy_closing_count(5) == 0 }
-    #expect(hasEnded(last))
-    #expect(try connect(5).list().isEmpty)
   }
 
   @Test("of one user leaves connections for others, unless it is root")
@@ -438,44 +397,13 @@ struct ServiceConnectionTests {
     }
     #expect(stage.service.buffers.isEmpty)
   }
+}
 
-  /// A socket whose closing takes a minute, unless the other one is closed.
-  private func lingeringSocket() throws -> (FileDescriptor, FileDescriptor) {
-    let type = Int32(SOCK_STREAM.rawValue)
-    let listener = Glibc.socket(AF_INET, type, 0)
-    defer { Glibc.close(listener) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let writer = FileDescriptor(rawValue: Glibc.socket(AF_INET, type | O_NONBLOCK, 0))
-    // SAFETY: the address lives for the calls, and is as long as that.
-    let isBound = unsafe withUnsafeMutablePointer(to: &address) { pointer in
-      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-        unsafe bind(listener, address, length) == 0 && listen(listener, 1) == 0
-          && getsockname(listener, address, &length) == 0
-          && (connect(writer.rawValue, address, length) == 0 || errno == EINPROGRESS)
-      }
-    }
-    try #require(isBound)
-    let reader = FileDescriptor(rawValue: accept(listener, nil, nil))
-    try #require(reader.rawValue >= 0)
-    var option = linger(l_onoff: 1, l_linger: 60)
-    // SAFETY: the option is read for the call.
-    let status = unsafe setsockopt(
-      writer.rawValue, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
-    try #require(status == 0)
-    // More than both ends keep.
-    let data = [UInt8](repeating: 0, count: 1 << 20)
-    while (try? writer.writeAll(data)) != nil {}
-    return (writer, reader)
-  }
-
-  private func hasEnded(_ reader: FileDescriptor) -> Bool {
-    var entry = pollfd(fd: reader.rawValue, events: Int16(POLLIN), revents: 0)
-    // SAFETY: poll writes one entry.
-    return unsafe poll(&entry, 1, 5000) == 1 && entry.revents & Int16(POLLHUP) != 0
-  }
+/// Whether nobody has the other end of a pipe any more, or soon.
+func hasEnded(_ reader: FileDescriptor) -> Bool {
+  var entry = pollfd(fd: reader.rawValue, events: Int16(POLLIN), revents: 0)
+  // SAFETY: poll writes one entry.
+  return unsafe poll(&entry, 1, 5000) == 1 && entry.revents & Int16(POLLHUP) != 0
 }
 
 /// A structure as a message, with its right length unless another is given.

@@ -112,4 +112,62 @@ struct DaemonProcessTests {
     #expect(daemon.end() == 0)
     #expect(daemon.directory.names == ["xen-zcopyd.conf", "log", "other"])
   }
+
+  @Test("starts anew and ends while what clients have sent along cannot be closed")
+  func lingering() throws {
+    let daemon = try DaemonProcess()
+    try daemon.says("ready")
+    var all: [LingeringSocket] = []
+    for isLast in [false, true] {
+      let (received, unreceived) = (try LingeringSocket(), try LingeringSocket())
+      all += [received, unreceived]
+      let first = try connect(to: daemon)
+      send(received, over: first)
+      try expectEnd(of: first)
+      let second = try connect(to: daemon)
+      // Signals are heard first, or the connection is: whichever, nothing waits.
+      daemon.tell(SIGSTOP)
+      send(unreceived, over: second)
+      daemon.tell(isLast ? SIGTERM : SIGUSR2)
+      daemon.tell(SIGCONT)
+      try expectEnd(of: second)
+      if !isLast {
+        try daemon.says("ready", times: 2)
+        #expect(try Client(daemon).bufferCount == 0)
+      }
+    }
+    #expect(daemon.end() == 0)
+    let start = ContinuousClock.now
+    while !receiverProcesses(of: getuid()).isEmpty {
+      try #require(start.duration(to: .now) < .seconds(20), "processes are left")
+      usleep(5000)
+    }
+    withExtendedLifetime(all) {}
+  }
+
+  private func connect(to daemon: DaemonProcess) throws -> FileDescriptor {
+    // SAFETY: the string lives for the call.
+    let number = unsafe czcopy_connect(daemon.socket, Int32(SOCK_SEQPACKET.rawValue), 1)
+    try #require(number >= 0)
+    return FileDescriptor(rawValue: number)
+  }
+
+  /// Sends what is no message, and a descriptor with it.
+  private func send(_ lingering: LingeringSocket, over socket: FileDescriptor) {
+    lingering.pass { file in
+      let numbers = [file.rawValue]
+      // SAFETY: both arrays are read while they are there.
+      #expect(unsafe czcopy_send(socket.rawValue, [UInt8(1)], 1, numbers, 1) == 0)
+    }
+  }
+
+  /// Waits until the daemon has ended a connection, and closes it.
+  private func expectEnd(of socket: FileDescriptor) throws {
+    let start = ContinuousClock.now
+    while czcopy_has_ended(socket.rawValue) == 0 {
+      try #require(start.duration(to: .now) < .seconds(20), "the connection goes on")
+      usleep(5000)
+    }
+    try socket.close()
+  }
 }

@@ -2,9 +2,9 @@
 #ifndef CZCOPY_H
 #define CZCOPY_H
 
-#include "closing-shims.h"
 #include "dma-buf-shims.h"
 #include "linux-shims.h"
+#include "receiver-shims.h"
 #include "shared-memory.h"
 #include "socket-shims.h"
 #include "xen-shims.h"

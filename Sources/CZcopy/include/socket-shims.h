@@ -31,6 +31,12 @@ int czcopy_send(int socket, const void *bytes, size_t count, const int *descript
 // EMSGSIZE if it was longer than the room. In all these cases the descriptors that came with it are the caller's: close-on-exec,
 // at most CZCOPY_DESCRIPTORS_RECEIVED_MAX. Whether more were sent, which this process had no room for, goes to *is_short, if given.
 int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_t *descriptor_count, int *is_short);
+// Receives one message without waiting, unless descriptors come with it, which stay in the socket with all of it. The number of
+// bytes and the same errors. Whether there are descriptors goes to *has_descriptors; bytes are theirs then.
+int czcopy_receive_bytes(int socket, void *bytes, size_t room, int *has_descriptors);
+// Ends a connection for both sides, and takes from it what has come without descriptors. 1 if there are others: to close the socket
+// for the last time may wait then. 0 if nothing is in it.
+int czcopy_end(int socket);
 // What messages take that the other side has not received: 0 if it has received all.
 int czcopy_unreceived(int socket);
 // Whether the other side has ended the connection, or will send nothing more: what tells that from a message of no bytes.

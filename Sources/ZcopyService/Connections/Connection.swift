@@ -19,7 +19,11 @@ final class Connection {
   let credentials: PeerCredentials
   /// The connection, owned by this value.
   let socket: FileDescriptor
-  private let closing: Closing
+  /// Who receives and closes what comes with its messages; nil for this value.
+  private let receivers: Receivers?
+  private let receiver: Receivers.Key
+  /// Whether its next message is being received elsewhere: nothing more is read until then.
+  var isReceivedElsewhere = false
   /// Whether the client has said HELLO.
   var isGreeted = false
   /// Which events it is told.
@@ -60,22 +64,25 @@ final class Connection {
   /// Takes over a connection.
   ///
   /// - Parameters:
-  ///   - closing: how what came from the client is closed, its socket included.
+  ///   - receivers: who receives and closes what comes with its messages, and closes its socket; nil for this value.
+  ///   - receiver: by whose process.
   ///   - total: counts what is kept for it, too.
   init(
     _ number: UInt64, _ socket: FileDescriptor, _ credentials: PeerCredentials,
-    closing: Closing = .atOnce, total: BacklogTotal = BacklogTotal()
+    receivers: Receivers? = nil, receiver: Receivers.Key = .refused,
+    total: BacklogTotal = BacklogTotal()
   ) {
     self.total = total
     self.number = number
-    self.closing = closing
+    self.receivers = receivers
+    self.receiver = receiver
     self.socket = socket
     self.credentials = credentials
   }
 
   deinit {
     forgetBacklog()
-    closing.close(socket, of: credentials.user)
+    if let receivers { receivers.close(socket, receiver) } else { try? socket.close() }
   }
 
   /// Lets the client see the end of the connection, however long it takes to close the socket.
@@ -112,54 +119,64 @@ final class Connection {
   /// What came.
   enum Received: ~Copyable {
     case message(byteCount: Int, Descriptors)
+    /// One with descriptors, which is received elsewhere.
+    case elsewhere
     case nothing
   }
 
   /// Receives one message. At the end of the connection, and after an error, the connection is finished.
   func receive(into room: inout [UInt8]) -> Received {
+    guard let receivers else { return receiveAll(into: &room) }
+    var hasDescriptors: Int32 = 0
+    // SAFETY: the shim writes no more bytes than there is room.
+    let status = unsafe room.withUnsafeMutableBytes { room in
+      unsafe czcopy_receive_bytes(socket.rawValue, room.baseAddress, room.count, &hasDescriptors)
+    }
+    guard hasDescriptors == 0 else {
+      isReceivedElsewhere = true
+      receivers.receive(from: number, receiver)
+      return .elsewhere
+    }
+    return received(status, Descriptors([], count: 0, isShort: false))
+  }
+
+  private func receiveAll(into room: inout [UInt8]) -> Received {
     var files = InlineArray<253, Int32>(repeating: -1)
     var count = 0
     var isShort: Int32 = 0
     var span = files.mutableSpan
     // SAFETY: the shim writes no more bytes than there is room, and at most CZCOPY_DESCRIPTORS_RECEIVED_MAX descriptors.
-    let received = unsafe span.withUnsafeMutableBufferPointer { files in
+    let status = unsafe span.withUnsafeMutableBufferPointer { files in
       unsafe room.withUnsafeMutableBytes { room in
         unsafe czcopy_receive(
           socket.rawValue, room.baseAddress, room.count, files.baseAddress, &count, &isShort)
       }
     }
-    // Whatever the message is, what came with it must be closed.
-    let descriptors = descriptors(files, count, isShort: isShort != 0)
-    guard descriptors.count == 0 || closing.count(of: credentials.user) < Closing.most else {
-      let error = ServiceError.notClosed(of: credentials.user)
-      refuse(error)
-      finish(.refused(error.text))
-      return .nothing
-    }
-    switch received {
+    // An array only where there is a descriptor: most messages have none.
+    let all =
+      count == 0
+      ? [] : (0..<min(count, files.count)).map { FileDescriptor(rawValue: files[$0]) }
+    return received(status, Descriptors(all, count: all.count, isShort: isShort != 0))
+  }
+
+  /// What has come, or why nothing has.
+  ///
+  /// - Parameter status: as `czcopy_receive` says it.
+  func received(_ status: Int32, _ descriptors: consuming Descriptors) -> Received {
+    switch status {
     case 0:
-      if czcopy_has_ended(socket.rawValue) != 0 {
+      if descriptors.count == 0, czcopy_has_ended(socket.rawValue) != 0 {
         finish(.closed)
       } else {
         refuse(.message("it is empty"))
       }
-    case 1...: return .message(byteCount: Int(received), descriptors)
+    case 1...: return .message(byteCount: Int(status), descriptors)
     case -EAGAIN: break
     case -EMSGSIZE:
       refuse(.message("it has more than \(XEN_ZCOPYD_MESSAGE_MAX) bytes"))
-    default: finish(.lost(Errno(rawValue: -received)))
+    default: finish(.lost(Errno(rawValue: -status)))
     }
     return .nothing
-  }
-
-  /// An array only where there is a descriptor: most messages have none.
-  private func descriptors(
-    _ files: InlineArray<253, Int32>, _ count: Int, isShort: Bool
-  ) -> Descriptors {
-    guard count > 0 else { return Descriptors([], isShort: isShort, closing, of: credentials.user) }
-    return Descriptors(
-      (0..<min(count, files.count)).map { FileDescriptor(rawValue: files[$0]) }, isShort: isShort,
-      closing, of: credentials.user)
   }
 
   // MARK: - Sending

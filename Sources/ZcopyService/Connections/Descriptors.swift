@@ -3,23 +3,20 @@ import SystemPackage
 /// Descriptors that came with a message, which close with the value unless they are taken.
 struct Descriptors: ~Copyable {
   private var files: [FileDescriptor]
-  private let closing: Closing
-  private let user: UInt32
-  /// Whether more were sent, for which this process had no room.
+  /// How many came, here or where they were received: here are those only that a request may take.
+  let count: Int
+  /// Whether more were sent, for which there was no room.
   let isShort: Bool
 
-  init(_ files: [FileDescriptor], isShort: Bool, _ closing: Closing, of user: UInt32) {
+  init(_ files: [FileDescriptor], count: Int, isShort: Bool) {
     self.files = files
+    self.count = count
     self.isShort = isShort
-    self.closing = closing
-    self.user = user
   }
 
-  deinit { for file in files { closing.close(file, of: user) } }
+  deinit { for file in files { try? file.close() } }
 
-  var count: Int { files.count }
-
-  /// The first, which is the caller's from now on.
+  /// The first that is here, which is the caller's from now on.
   mutating func take() -> FileDescriptor? {
     files.isEmpty ? nil : files.removeFirst()
   }

@@ -1,5 +1,3 @@
-import CZcopy
-
 /// Identifies a buffer to everybody that may see it: 128 random bits, never used again.
 public struct BufferID: Hashable, Sendable {
   let high: UInt64
@@ -8,18 +6,6 @@ public struct BufferID: Hashable, Sendable {
   init(high: UInt64, low: UInt64) {
     self.high = high
     self.low = low
-  }
-
-  /// A new one, which nobody can guess.
-  ///
-  /// - Returns: nil if the kernel has no randomness.
-  static func random() -> BufferID? {
-    var words: (UInt64, UInt64) = (0, 0)
-    // SAFETY: the shim writes as many bytes as both words have.
-    let status = unsafe withUnsafeMutableBytes(of: &words) { bytes in
-      unsafe czcopy_random(bytes.baseAddress, bytes.count)
-    }
-    return status < 0 ? nil : BufferID(high: words.0, low: words.1)
   }
 
   /// The identifier that is written so, as ``description`` writes it.

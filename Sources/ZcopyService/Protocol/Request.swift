@@ -59,6 +59,9 @@ enum Request {
     let publish: String?
   }
 
+  /// The most descriptors that come with one.
+  static let mostDescriptors: UInt32 = 1
+
   /// How many descriptors come with it.
   var descriptorCount: Int {
     if case .share(let wish) = self, wish.memory == .descriptor { 1 } else { 0 }

@@ -19,6 +19,7 @@ extension Service {
   ///
   /// - Returns: plain values, and the descriptors that belong to them, which stay the service's and are close-on-exec.
   public func handOver() -> (state: ServiceState, descriptors: [FileDescriptor]) {
+    receivers?.finish()
     interruptJobs(
       ServiceError(XEN_ZCOPYD_E_BUSY, nil, "xen-zcopyd is being started anew: ask once more"))
     let now = clock.now
@@ -176,8 +177,10 @@ extension Service {
   ) {
     do throws(Errno) {
       guard let socket else { throw .badFileDescriptor }
+      let credentials = try PeerCredentials(of: socket)
       let connection = Connection(
-        state.number, socket, try PeerCredentials(of: socket), closing: closing,
+        state.number, socket, credentials, receivers: receivers,
+        receiver: receiver(of: credentials),
         total: backlogs)
       connection.isGreeted = state.isGreeted
       connection.subscription = state.subscription

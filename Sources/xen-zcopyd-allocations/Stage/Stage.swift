@@ -35,7 +35,7 @@ final class Stage {
       configuration, xen: Xen(UncountedXen(process: process)),
       linux: Linux(UncountedDmaBufs(process: process)), loop: loop,
       logger: Journal(to: .lines(.standardError), level: configuration.logLevel).logger,
-      closing: .aside)
+      isolation: .processes(of: "/proc/self/exe"))
     maker = try Client(service, user: 65534)
     watcher = try Client(service, user: 65533)
     for client in [maker, watcher] { try Self.greet(client, loop) }

@@ -5,7 +5,7 @@ import Testing
 struct CopyJobTests {
   @Test("large ranges are divided, small ones done together, and all of them once")
   func pieces() throws {
-    let id = try #require(BufferID.random())
+    let id = BufferID(high: 1, low: 2)
     let piece = CopyJob.pieceByteCount
     let whole = piece * 2 + 5
     let job = CopyJob(

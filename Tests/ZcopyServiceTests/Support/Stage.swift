@@ -27,7 +27,7 @@ final class Stage {
   init(
     _ configuration: Configuration = .forTests, kind: DomainKind = .pvh, hasDmaBuf: Bool = true,
     logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
-    closing: Closing = .atOnce
+    isolation: Isolation = .none
   ) throws {
     backend = try machine.addDomain(kind: kind, hasDmaBuf: hasDmaBuf)
     guest = try machine.addDomain(gntallocLimit: 1 << 20)
@@ -35,7 +35,7 @@ final class Stage {
     loop = try EventLoop()
     service = Service(
       configuration, xen: process.xen, linux: process.linux, loop: loop, logger: logger,
-      root: "/nonexistent", closing: closing)
+      root: "/nonexistent", isolation: isolation)
   }
 
   /// A client that has said HELLO.

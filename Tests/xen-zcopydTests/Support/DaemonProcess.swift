@@ -11,14 +11,9 @@ import XenGrant
 
 /// The built daemon in a process of its own, which lies beside the test bundle.
 final class DaemonProcess {
-  static let program: String = {
-    let own = Files.target(of: "/proc/self/exe") ?? ""
-    return own.split(separator: "/").dropLast().map { "/\($0)" }.joined() + "/xen-zcopyd"
-  }()
-
   /// Where Xen is, it would use it.
   // SAFETY: the strings live for their calls.
-  static let canRun = unsafe access(program, X_OK) == 0 && access("/dev/xen", F_OK) != 0
+  static let canRun = unsafe access(daemonProgram, X_OK) == 0 && access("/dev/xen", F_OK) != 0
 
   let directory: TemporaryDirectory
   let configuration: String
@@ -37,7 +32,7 @@ final class DaemonProcess {
     configuration = try directory.write(
       text ?? Self.text(socket: socket), to: "xen-zcopyd.conf")
     let line =
-      "exec '\(Self.program)' --config '\(configuration)' \(arguments) > '\(directory.path)/log' 2>&1 < /dev/null"
+      "exec '\(daemonProgram)' --config '\(configuration)' \(arguments) > '\(directory.path)/log' 2>&1 < /dev/null"
     let words: [String] = ["sh", "-c", line]
     // SAFETY: the copies live until the call is over, which keeps none of them.
     var pointers = unsafe words.map { unsafe strdup($0) } + [nil]
@@ -73,11 +68,16 @@ final class DaemonProcess {
 
   func tell(_ signal: Int32) { kill(process, signal) }
 
-  /// Waits until it has ended.
+  /// Waits until it has ended. It is killed if it does not.
   ///
   /// - Returns: its exit code.
   func end() -> Int32 {
     isOver = true
+    let handle = czcopy_pidfd(process)
+    defer { close(handle) }
+    var entry = pollfd(fd: handle, events: Int16(POLLIN), revents: 0)
+    // SAFETY: poll writes one entry.
+    if unsafe poll(&entry, 1, 20_000) != 1 { kill(process, SIGKILL) }
     return czcopy_reap(process)
   }
 }

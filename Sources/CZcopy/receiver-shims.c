@@ -1,0 +1,75 @@
+#define _GNU_SOURCE
+#include "receiver-shims.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// Starts the program as a child of a child that ends at once: nobody here has to reap it, nor anybody after an exec. Neither is a
+// fork, which would copy mappings of other domains' memory.
+static int start_orphan(const char *program, char **arguments, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attributes, int report) {
+    sigset_t all, before;
+    sigfillset(&all);
+    // The child has this process's memory, in which no signal's handler must run twice.
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid_t child = vfork();
+    if (child == 0) {
+        pid_t process;
+        int error = posix_spawn(&process, program, actions, attributes, arguments, environ);
+        int answer = error ? -error : process;
+        _exit(write(report, &answer, sizeof answer) != sizeof answer);
+    }
+    int error = child < 0 ? errno : 0;
+    while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+        ;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -error;
+}
+
+static int spawn(const char *program, const char *user, int socket, int report) {
+    char *arguments[] = {CZCOPY_RECEIVER_NAME, (char *)user, NULL};
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t all;
+    sigfillset(&all);
+    int error = posix_spawn_file_actions_init(&actions);
+    if (error) return -error;
+    error = posix_spawnattr_init(&attributes);
+    if (!error) {
+        posix_spawnattr_setsigmask(&attributes, &all);
+        posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+        error = posix_spawn_file_actions_adddup2(&actions, socket, 0);
+        if (!error) error = posix_spawn_file_actions_addclosefrom_np(&actions, 1);
+        if (!error) error = -start_orphan(program, arguments, &actions, &attributes, report);
+        posix_spawnattr_destroy(&attributes);
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    return -error;
+}
+
+int czcopy_receiver_start(const char *program, const char *user, int *process) {
+    int ends[2], reports[2];
+    if (pipe2(reports, O_CLOEXEC | O_NONBLOCK) < 0) return -errno;
+    int status = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0 ? -errno : 0;
+    if (status == 0) {
+        status = spawn(program, user, ends[1], reports[1]);
+        close(ends[1]);
+        if (status == 0 && read(reports[0], process, sizeof *process) != sizeof *process) status = -EAGAIN;
+        if (status == 0 && *process < 0) status = *process;
+        if (status < 0) close(ends[0]);
+    }
+    close(reports[0]);
+    close(reports[1]);
+    return status < 0 ? status : ends[0];
+}
+
+int czcopy_signal(int pidfd, int signal) {
+    return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0 ? -errno : 0;
+}
