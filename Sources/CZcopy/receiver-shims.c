@@ -11,16 +11,25 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static void close_all_but(int one, int other) {
+    unsigned low = (unsigned)(one < other ? one : other), high = (unsigned)(one < other ? other : one);
+    if (low > 0) close_range(0, low - 1, 0);
+    if (high > low + 1) close_range(low + 1, high - 1, 0);
+    close_range(high + 1, ~0u, 0);
+}
+
 // Starts the program as a child of a child that ends at once: nobody here has to reap it, nor anybody after an exec. Neither is a
 // fork, which would copy mappings of other domains' memory.
 static int start_orphan(const char *program, char **arguments, const posix_spawn_file_actions_t *actions,
-                        const posix_spawnattr_t *attributes, int report) {
+                        const posix_spawnattr_t *attributes, int socket, int report) {
     sigset_t all, before;
     sigfillset(&all);
     // The child has this process's memory, in which no signal's handler must run twice.
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_t child = vfork();
     if (child == 0) {
+        // It has a copy of each descriptor: what is closed here meanwhile would stay open as long as it lives.
+        close_all_but(socket, report);
         pid_t process;
         int error = posix_spawn(&process, program, actions, attributes, arguments, environ);
         int answer = error ? -error : process;
@@ -47,7 +56,7 @@ static int spawn(const char *program, const char *user, int socket, int report) 
         posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
         error = posix_spawn_file_actions_adddup2(&actions, socket, 0);
         if (!error) error = posix_spawn_file_actions_addclosefrom_np(&actions, 1);
-        if (!error) error = -start_orphan(program, arguments, &actions, &attributes, report);
+        if (!error) error = -start_orphan(program, arguments, &actions, &attributes, socket, report);
         posix_spawnattr_destroy(&attributes);
     }
     posix_spawn_file_actions_destroy(&actions);
