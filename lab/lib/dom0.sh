@@ -190,6 +190,8 @@ grants_as_kept() {
 # screenshot NAME.png: what the machine's screen shows, as /results/NAME.png.
 screenshot() {
   rm -f "/results/$1"
-  echo "$1" >/results/.screenshot
-  wait_for 10 [ -s "/results/$1" ]
+  # At once with its contents: the host looks all the time, and takes what it finds.
+  echo "$1" >/results/.screenshot.new
+  mv /results/.screenshot.new /results/.screenshot
+  wait_for 20 [ -s "/results/$1" ]
 }

@@ -157,7 +157,7 @@ machine_screenshot() {
   rm -f "$results/.screenshot"
   [[ $name =~ ^[A-Za-z0-9._-]+\.png$ ]] || return 0
   printf 'screendump screen.png -f png\n' >"$run/monitor"
-  for _ in {1..50}; do
+  for _ in {1..200}; do
     # A PNG file is complete when its last chunk is there.
     ! tail -c 12 "$run/screen.png" 2>/dev/null | grep -aq IEND || break
     sleep 0.05

@@ -1,7 +1,7 @@
 # The daemon as it is installed, under Debian's systemd: its units, users and rules, with all that the service may not do. A
 # member of the group xen-zcopy works with it; restarts lose nothing, and no guest notices.
 . /host/lib/dom0.sh
-plan 41
+plan 44
 
 said() { wait_for 20 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
 property() { systemctl show --value --property "$1" xen-zcopyd.service; }
@@ -100,6 +100,14 @@ for memory in udmabuf heap:system; do
   kill -INT $member
   wait $member
 done
+# A dma-buf that he has already, which a process beside the daemon receives from him.
+start_as_member lent share --domain "$domid" --memory heap:system --width 1920 --height 1080 --publish lender \
+  --exec sh -c "'exec xen-zcopy share --domain $domid --memory fd:\$ZCOPY_FD --width 1920 --height 1080 --publish canvas3'"
+check "he shares a dma-buf that he sends along" said /results/lent.log "published at .*canvas3"
+check "which was received beside the daemon" grep -qx zcopyd-receiver /proc/[0-9]*/comm
+check "the guest draws into it" guest_run front 60 "xen-zcopy map --from /local/domain/0/data/zcopy/canvas3 --draw smpte"
+kill -INT $member
+wait $member
 check "which is over when he ends it" is_listed 0
 
 # --- Restart ----------------------------------------------------------------------
