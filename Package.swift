@@ -140,7 +140,7 @@ let package = Package(
       swiftSettings: strict),
 
     .testTarget(
-      name: "PictureTests", dependencies: ["Picture", "ZcopyBackend", system],
+      name: "PictureTests", dependencies: ["Picture", "TestSupport", "ZcopyBackend", system],
       swiftSettings: strict),
     .testTarget(
       name: "DmaBufTests", dependencies: ["CZcopy", "DmaBuf", system], swiftSettings: strict),

@@ -1,4 +1,5 @@
 import Picture
+import TestSupport
 import Testing
 import ZcopyBackend
 

@@ -1,6 +1,7 @@
 import Glibc
 import Picture
 import SystemPackage
+import TestSupport
 import Testing
 import ZcopyBackend
 

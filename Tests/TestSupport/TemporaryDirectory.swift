@@ -10,15 +10,30 @@ public final class TemporaryDirectory {
   ///
   /// - Throws: `Errno` if none can be made.
   public init() throws {
-    path = "/tmp/xen-zcopyd-\(String(UInt64.random(in: .min ... .max), radix: 16))"
+    path = "/tmp/xen-zcopy-\(String(UInt64.random(in: .min ... .max), radix: 16))"
     // SAFETY: the string lives for the call.
     guard unsafe mkdir(path, 0o700) == 0 else { throw Errno(rawValue: errno) }
   }
 
   deinit {
     // SAFETY: the strings live for their calls.
-    for name in names { _ = unsafe unlink("\(path)/\(name)") }
+    for name in names { _ = unsafe unlink(file(name)) }
     _ = unsafe rmdir(path)
+  }
+
+  /// The path of a file in it.
+  public func file(_ name: String) -> String { "\(path)/\(name)" }
+
+  /// A file with these bytes, made or replaced.
+  ///
+  /// - Returns: its path.
+  /// - Throws: `Errno` if it cannot be written.
+  public func write(_ bytes: some Sequence<UInt8>, to name: String) throws -> String {
+    let file = try FileDescriptor.open(
+      FilePath(self.file(name)), .writeOnly, options: [.create, .truncate],
+      permissions: .ownerReadWrite)
+    try file.closeAfter { _ = try file.writeAll(bytes) }
+    return self.file(name)
   }
 
   /// A file with that text, made or replaced.
@@ -26,11 +41,24 @@ public final class TemporaryDirectory {
   /// - Returns: its path.
   /// - Throws: `Errno` if it cannot be written.
   public func write(_ text: String, to name: String) throws -> String {
-    let file = try FileDescriptor.open(
-      FilePath("\(path)/\(name)"), .writeOnly, options: [.create, .truncate],
-      permissions: .ownerReadWrite)
-    try file.closeAfter { _ = try file.writeAll(text.utf8) }
-    return "\(path)/\(name)"
+    try write(text.utf8, to: name)
+  }
+
+  /// What is in a file.
+  ///
+  /// - Throws: `Errno` if it cannot be read.
+  public func read(_ name: String) throws -> [UInt8] {
+    let file = try FileDescriptor.open(FilePath(self.file(name)), .readOnly)
+    return try file.closeAfter {
+      var bytes: [UInt8] = []
+      var part = [UInt8](repeating: 0, count: 4096)
+      while true {
+        // SAFETY: the kernel writes no more bytes than there is room.
+        let count = unsafe try part.withUnsafeMutableBytes { try unsafe file.read(into: $0) }
+        guard count > 0 else { return bytes }
+        bytes += part[..<count]
+      }
+    }
   }
 
   /// The names of all files in it.

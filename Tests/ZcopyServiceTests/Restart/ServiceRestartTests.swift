@@ -249,20 +249,31 @@ struct ServiceRestartTests {
     #expect(next.buffers[BufferID(own.id)]?.isLive == true)
   }
 
+  /// Publishes a buffer, and starts anew while XenStore does not answer.
+  private func restartWithoutStore(
+    _ stage: Stage, _ client: TestClient, before: (_ path: String) throws -> Void = { _ in }
+  ) throws -> (path: String, next: Service, buffer: Buffer) {
+    let share = TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") }
+    let (reply, message) = try client.description(share)
+    _ = message
+    let path = try #require(stage.service.buffers.values.first?.publication?.path)
+    try before(path)
+    let next = try stage.successor(prepare: { (process: SimulatedProcess) in
+      process.inject(.errno(.connectionRefused).first(3), into: .xen(.openStore))
+    })
+    stage.service.relinquish()
+    return (path, next, try #require(next.buffers[BufferID(reply.id)]))
+  }
+
   @Test(
     "a published buffer stays while XenStore does not answer, and its nodes are taken over then")
   func storeFailsPublished() throws {
     let stage = try Stage()
     let client = try stage.connect()
-    let share = TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") }
-    let (reply, message) = try client.description(share)
-    _ = message
-    let path = try #require(stage.service.buffers.values.first?.publication?.path)
-    let peer = try GuestPeer(stage, path)
-    let next = try stage.successor(prepare: { (process: SimulatedProcess) in
-      process.inject(.errno(.connectionRefused).first(3), into: .xen(.openStore))
-    })
-    let buffer = try #require(next.buffers[BufferID(reply.id)])
+    var peer: GuestPeer?
+    let (path, next, buffer) = try restartWithoutStore(stage, client) { path in
+      peer = try GuestPeer(stage, path)
+    }
     #expect(buffer.isLive)
     #expect(buffer.publication == nil)
     #expect(next.handOver().state.buffers.first?.publication?.path == path)
@@ -272,23 +283,14 @@ struct ServiceRestartTests {
     }
     #expect(next.unresumed.isEmpty)
     #expect(buffer.isLive)
-    #expect(!(try peer.changes().contains(.closing)))
-    stage.service.relinquish()
+    #expect(try peer?.changes().contains(.closing) == false)
   }
 
   @Test("a published buffer that ends while XenStore does not answer leaves no nodes once it does")
   func storeFailsEnding() throws {
     let stage = try Stage()
     let client = try stage.connect()
-    let share = TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") }
-    let (reply, message) = try client.description(share)
-    _ = message
-    let path = try #require(stage.service.buffers.values.first?.publication?.path)
-    let next = try stage.successor(prepare: { (process: SimulatedProcess) in
-      process.inject(.errno(.connectionRefused).first(3), into: .xen(.openStore))
-    })
-    stage.service.relinquish()
-    let buffer = try #require(next.buffers[BufferID(reply.id)])
+    let (path, next, buffer) = try restartWithoutStore(stage, client)
     next.withdraw(buffer)
     #expect(next.buffers.isEmpty)
     let store = try stage.backend.xen.openStore()
