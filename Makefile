@@ -9,19 +9,19 @@ STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .b
 SMALL = -Xswiftc -use-ld=lld $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/small.ld)
 BIN = .build/lab/bin
 # The C client, which needs no Swift: what it is built with, and where.
-VERSION := $(shell sed -n 's/.*zcopyVersion = "\(.*\)"/\1/p' Sources/ZcopyService/Version.swift)
+VERSION := $(shell sed -n 's/.*zcopyVersion = "\(.*\)"/\1/p' Sources/Support/Version.swift)
 CLIENT = .build/client
 CLIENT_CFLAGS = -std=c11 -O2 -g -Wall -Wextra -Wpedantic -Werror $(CFLAGS)
 CLIENT_INCLUDES = -ISources/libxenzcopy/include -ISources/CZcopy/include
 CLIENT_HEADERS = Sources/libxenzcopy/include/xenzcopy.h Sources/CZcopy/include/xen-zcopyd.h
 LIBDIR ?= $(PREFIX)/lib
-SOURCES = $(shell find Sources Benchmarks examples -name '*.swift' -o -name '*.c' -o -name '*.h' -o -name module.modulemap 2>/dev/null) \
+SOURCES = $(shell find Sources Testing Tools Benchmarks examples -name '*.swift' -o -name '*.c' -o -name '*.h' -o -name module.modulemap 2>/dev/null) \
   Package.swift Makefile scripts/small.ld
 # What boots Xen, beside what builds: programs, and Debian's packages of them.
 LAB = qemu-system-x86_64:qemu-system-x86 cpio:cpio xz:xz-utils dpkg-deb:dpkg setpriv:util-linux
 
 .PHONY: all demo test unit allocations test-sanitize fuzz lint smoke contract dma-buf devices daemon systemd matrix soak bench xen-ci kernel-check \
-  static client check-client install install-client deb clean require require-lab help
+  static client check-client check-daemon install install-client deb clean require require-lab help
 
 all: require ## Build the command and the libraries
 	$(SWIFT) build
@@ -32,7 +32,7 @@ demo: require-lab static ## Both directions on real Xen: demo/guest.png is a gue
 	@sed -nE 's/^# (mapped|shared)/\1/p' lab-results/demo/tap
 	@ls -1 demo/*.png
 
-test: require-lab lint unit allocations check-client smoke contract dma-buf devices daemon systemd matrix ## Everything: lint, unit tests, allocations, the C client, and these scenarios on real Xen
+test: require-lab lint unit allocations check-client check-daemon smoke contract dma-buf devices daemon systemd matrix ## Everything: lint, unit tests, allocations, the C client, and these scenarios on real Xen
 
 unit: require ## Build, with warnings as errors, and run the unit tests
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest
@@ -53,7 +53,7 @@ test-sanitize: require fuzz ## The unit tests under AddressSanitizer, and under 
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest --sanitize=thread --scratch-path .build-thread
 
 lint: require ## Check format and comments, and the units as systemd sees them
-	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests $(wildcard Benchmarks/*.swift Benchmarks/Sources)
+	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Testing Tools Tests $(wildcard Benchmarks/*.swift Benchmarks/Sources)
 	scripts/check-units
 
 smoke: require-lab static ## What must always work: sizes, frames, death of either side
@@ -103,8 +103,10 @@ $(BIN)/.stamp: $(SOURCES)
 	install $(addprefix .build-static/release/,xen-zcopy xen-zcopyd xen-zcopy-contract) $(BIN)/
 	$(CC) $(CLIENT_CFLAGS) $(CLIENT_INCLUDES) -static -s -o $(BIN)/backend examples/backend.c examples/import.c \
 	  Sources/libxenzcopy/xenzcopy.c
-	scripts/check-daemon $(BIN)/xen-zcopyd
 	@touch $@
+
+check-daemon: static ## Check that the daemon keeps its budget of bytes and needs no library
+	scripts/check-daemon $(BIN)/xen-zcopyd
 
 client: $(CLIENT)/libxenzcopy.so $(CLIENT)/libxenzcopy.a $(CLIENT)/backend ## Build the C client, and its example, in .build/client
 

@@ -1,4 +1,4 @@
-// swift-tools-version: 6.2
+// swift-tools-version: 6.3
 
 import PackageDescription
 
@@ -21,6 +21,10 @@ let small: [SwiftSetting] =
       ["-Osize", "-Xfrontend", "-disable-reflection-metadata"], .when(configuration: .release))
   ]
 
+/// The same, for enumerations that the command prints by their names.
+let named: [SwiftSetting] =
+  strict + [.unsafeFlags(["-Osize"], .when(configuration: .release))]
+
 /// What allocates in libc, but for what is obsolete; all else there does so by these.
 let allocating = [
   "malloc", "calloc", "realloc", "aligned_alloc", "memalign", "posix_memalign",
@@ -34,8 +38,8 @@ let system = Target.Dependency.product(name: "SystemPackage", package: "swift-sy
 let package = Package(
   name: "xen-zcopy",
   products: [
-    .library(name: "XenGrant", targets: ["XenGrant"]),
     .library(name: "DmaBuf", targets: ["DmaBuf"]),
+    .library(name: "XenGrant", targets: ["XenGrant"]),
     .library(name: "ZcopyBackend", targets: ["ZcopyBackend"]),
     .library(name: "libxenzcopy", targets: ["libxenzcopy"]),
     .executable(name: "xen-zcopy", targets: ["xen-zcopy"]),
@@ -58,116 +62,154 @@ let package = Package(
       exclude: ["libxenzcopy.map", "xenzcopy.pc.in"]),
     // What the daemon's program is when it is started by another name.
     .target(name: "CReceiver", dependencies: ["CZcopy"]),
-    .target(name: "CContract"),
     .target(
       name: "CPNG", dependencies: ["CLibPNG"],
       // For a static executable, after libpng, which needs them.
       linkerSettings: [.linkedLibrary("z"), .linkedLibrary("m")]),
 
-    .target(name: "ZcopyMemory", dependencies: ["CZcopy", system], swiftSettings: small),
     .target(
-      name: "XenGrant", dependencies: ["CXen", "CZcopy", "ZcopyMemory", logging, system],
+      name: "Support", dependencies: ["CZcopy", system],
       swiftSettings: small),
     .target(
-      name: "DmaBuf", dependencies: ["CZcopy", "ZcopyMemory", system], swiftSettings: small),
+      name: "XenGrant", dependencies: ["CXen", "CZcopy", "Support", logging, system],
+      swiftSettings: small),
     .target(
-      name: "ZcopyBackend", dependencies: ["CZcopy", "DmaBuf", "XenGrant", "ZcopyMemory", system],
-      // Small too, but the command prints its enumerations by their names.
-      swiftSettings: strict + [.unsafeFlags(["-Osize"], .when(configuration: .release))]),
+      name: "DmaBuf", dependencies: ["CZcopy", "Support", system],
+      swiftSettings: small),
     .target(
-      name: "ZcopyService",
+      name: "EventLoop", dependencies: ["CZcopy", "DmaBuf", "Support", system],
+      swiftSettings: small),
+    .target(
+      name: "Pixels", dependencies: ["Support"],
+      swiftSettings: named),
+    .target(
+      name: "ZcopyBackend",
+      dependencies: ["CZcopy", "DmaBuf", "EventLoop", "Pixels", "Support", "XenGrant", system],
+      swiftSettings: named),
+    .target(
+      name: "ZcopyServer",
       dependencies: [
-        "CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", "ZcopyMemory", logging, system,
+        "CZcopy", "DmaBuf", "EventLoop", "Pixels", "Support", "XenGrant", "ZcopyBackend", logging,
+        system,
       ],
       swiftSettings: small),
     .target(
-      name: "XenSimulator", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],
+      name: "Picture", dependencies: ["CPNG", "Pixels", system],
       swiftSettings: strict),
+    .executableTarget(
+      name: "xen-zcopy",
+      dependencies: [
+        "CZcopy", "DmaBuf", "EventLoop", "Picture", "Pixels", "Support", "XenGrant", "ZcopyBackend",
+        "ZcopyServer", "libxenzcopy", argumentParser, logging, system,
+      ],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "xen-zcopyd",
+      dependencies: [
+        "CReceiver", "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "ZcopyBackend", "ZcopyServer",
+        logging, system, "Support",
+      ],
+      swiftSettings: strict),
+
+    // What tests and tools share.
+    .target(
+      name: "XenSimulator", dependencies: ["CZcopy", "DmaBuf", "XenGrant", system],
+      path: "Testing/XenSimulator",
+      swiftSettings: strict),
+    .target(name: "CContract", path: "Testing/CContract"),
     .target(
       name: "XenContract", dependencies: ["CContract", "CZcopy", "DmaBuf", "XenGrant", system],
+      path: "Testing/XenContract",
       swiftSettings: strict),
+    // Counts the system calls of what is tested.
+    .target(name: "CSystemCalls", path: "Testing/CSystemCalls"),
+    // Counts allocations, in a program whose linker redirects them.
+    .target(name: "CAllocations", path: "Testing/CAllocations"),
+    .target(
+      name: "ZcopyTestKit", dependencies: ["CZcopy", "DmaBuf", system],
+      path: "Testing/ZcopyTestKit",
+      swiftSettings: strict),
+
+    // Programs that test. They are no products.
     .executableTarget(
       name: "xen-zcopy-contract",
       dependencies: ["CContract", "CZcopy", "DmaBuf", "XenContract", "XenGrant", logging, system],
+      path: "Tools/contract",
       swiftSettings: strict),
     .executableTarget(
       name: "xen-zcopy-soak",
-      dependencies: ["CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", logging, system],
+      dependencies: ["CZcopy", "DmaBuf", "EventLoop", "XenGrant", "ZcopyBackend", logging, system],
+      path: "Tools/soak",
       swiftSettings: strict),
     .executableTarget(
       name: "xen-zcopyd-fuzz",
       dependencies: [
-        "CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyService", logging,
-        system,
+        "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyServer",
+        logging, system, "ZcopyTestKit",
       ],
+      path: "Tools/fuzz",
       swiftSettings: strict),
-    // Counts allocations, in a program that is linked so that they come there.
-    .target(name: "CAllocations"),
     .executableTarget(
       name: "xen-zcopyd-allocations",
       dependencies: [
-        "CAllocations", "CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend",
-        "ZcopyService", logging, system,
+        "CAllocations", "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend",
+        "ZcopyServer", logging, system,
       ],
+      path: "Tools/allocations",
       swiftSettings: strict,
       linkerSettings: [.unsafeFlags(allocating.flatMap { ["-Xlinker", "--wrap=\($0)"] })]),
-    .target(
-      name: "Picture", dependencies: ["CPNG", "ZcopyBackend", system], swiftSettings: strict),
-    .executableTarget(
-      name: "xen-zcopy",
-      dependencies: [
-        "CZcopy", "DmaBuf", "Picture", "XenGrant", "ZcopyBackend", "ZcopyMemory", "ZcopyService",
-        "libxenzcopy", argumentParser, logging, system,
-      ],
-      swiftSettings: strict),
 
-    .executableTarget(
-      name: "xen-zcopyd",
-      dependencies: [
-        "CReceiver", "CZcopy", "DmaBuf", "XenGrant", "ZcopyBackend", "ZcopyService", logging,
-        system,
-      ],
-      swiftSettings: strict),
-
-    // Counts the system calls of what is tested.
-    .target(name: "CSystemCalls", path: "Tests/CSystemCalls"),
-    // What the tests of several modules use.
-    .target(
-      name: "TestSupport", dependencies: ["CZcopy", "DmaBuf", system], path: "Tests/TestSupport",
+    .testTarget(
+      name: "RepositoryTests", dependencies: ["DmaBuf"],
+      path: "Tests/Repository",
       swiftSettings: strict),
     .testTarget(
       name: "libxenzcopyTests", dependencies: ["CSystemCalls", "CZcopy", "libxenzcopy", system],
       swiftSettings: strict),
-
     .testTarget(
-      name: "PictureTests", dependencies: ["Picture", "TestSupport", "ZcopyBackend", system],
+      name: "PixelsTests", dependencies: ["Pixels"],
       swiftSettings: strict),
     .testTarget(
-      name: "DmaBufTests", dependencies: ["CZcopy", "DmaBuf", system], swiftSettings: strict),
+      name: "EventLoopTests",
+      dependencies: [
+        "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", system,
+        "ZcopyTestKit",
+      ],
+      swiftSettings: strict),
+    .testTarget(
+      name: "PictureTests", dependencies: ["Picture", "Pixels", "ZcopyTestKit", system],
+      swiftSettings: strict),
+    .testTarget(
+      name: "DmaBufTests", dependencies: ["CZcopy", "DmaBuf", system, "ZcopyTestKit"],
+      swiftSettings: strict),
     .testTarget(
       name: "ZcopyBackendTests",
-      dependencies: ["CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", system],
+      dependencies: [
+        "CZcopy", "DmaBuf", "EventLoop", "Pixels", "Support", "XenGrant", "XenSimulator",
+        "ZcopyBackend", system, "ZcopyTestKit",
+      ],
       swiftSettings: strict),
     .testTarget(
-      name: "ZcopyServiceTests",
+      name: "ZcopyServerTests",
       dependencies: [
-        "CZcopy", "DmaBuf", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyService",
-        "libxenzcopy", "TestSupport", logging, system,
+        "CZcopy", "DmaBuf", "EventLoop", "Pixels", "XenGrant", "XenSimulator", "ZcopyBackend",
+        "ZcopyServer", "ZcopyTestKit", "libxenzcopy", logging, system,
       ],
       swiftSettings: strict),
     .testTarget(
       name: "xen-zcopydTests",
       dependencies: [
-        "CZcopy", "DmaBuf", "libxenzcopy", "TestSupport", "XenGrant", "xen-zcopyd", system,
+        "CZcopy", "DmaBuf", "libxenzcopy", "XenGrant", "ZcopyTestKit", "xen-zcopyd", system,
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "xen-zcopyd-fuzzTests", dependencies: ["xen-zcopyd-fuzz"], swiftSettings: strict),
+      name: "FuzzTests", dependencies: ["xen-zcopyd-fuzz"],
+      swiftSettings: strict),
     .testTarget(
       name: "xen-zcopyTests",
       dependencies: [
-        "CZcopy", "DmaBuf", "Picture", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyService",
-        "xen-zcopy", argumentParser, logging, system,
+        "CZcopy", "DmaBuf", "EventLoop", "Picture", "Pixels", "XenGrant", "XenSimulator",
+        "ZcopyBackend", "ZcopyServer", "xen-zcopy", argumentParser, logging, system, "ZcopyTestKit",
       ],
       swiftSettings: strict),
     .testTarget(

@@ -11,22 +11,24 @@ public struct DmaBuf: ~Copyable {
   public let identity: UInt64
   /// The size in bytes.
   public let byteCount: Int
-  let linux: Linux
+  let dmaBufs: DmaBufSystem
   private var isOwned = true
 
   /// Takes over a descriptor.
   ///
   /// - Parameters:
   ///   - fileDescriptor: the dma-buf; closed if this throws. Another file is told from one only when it is used.
-  ///   - linux: whose it is.
+  ///   - dmaBufs: whose it is.
   /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
   ///
   /// The C call is `fstat`.
-  public init(adopting fileDescriptor: FileDescriptor, linux: Linux = Linux()) throws(DmaBufError) {
+  public init(adopting fileDescriptor: FileDescriptor, dmaBufs: DmaBufSystem = DmaBufSystem())
+    throws(DmaBufError)
+  {
     do throws(DmaBufError) {
       (identity, byteCount) = try call(.identify, .dmaBuf(fileDescriptor.rawValue)) {
         () throws(Errno) in
-        let (inode, size) = try linux.platform.identify(fileDescriptor.rawValue)
+        let (inode, size) = try dmaBufs.platform.identify(fileDescriptor.rawValue)
         guard let byteCount = Int(exactly: size) else { throw .fileTooLarge }
         return (inode, byteCount)
       }
@@ -35,7 +37,7 @@ public struct DmaBuf: ~Copyable {
       throw error
     }
     self.fileDescriptor = fileDescriptor
-    self.linux = linux
+    self.dmaBufs = dmaBufs
   }
 
   deinit {
@@ -52,7 +54,7 @@ public struct DmaBuf: ~Copyable {
   /// The ioctl is `DMA_BUF_SET_NAME`.
   public borrowing func setName(_ name: String) throws(DmaBufError) {
     try call(.setName, subject) { () throws(Errno) in
-      try linux.platform.setName(Self.shortened(name), of: fileDescriptor.rawValue)
+      try dmaBufs.platform.setName(Self.shortened(name), of: fileDescriptor.rawValue)
     }
   }
 
@@ -77,7 +79,7 @@ public struct DmaBuf: ~Copyable {
   ///
   /// The C call is `mmap`.
   public borrowing func map(writable: Bool) throws(DmaBufError) -> LocalMapping {
-    try LocalMapping(linux, subject, fileDescriptor, byteCount: byteCount, writable: writable)
+    try LocalMapping(dmaBufs, subject, fileDescriptor, byteCount: byteCount, writable: writable)
   }
 
   /// Runs something that has the processor read or write the memory.
@@ -127,7 +129,7 @@ public struct DmaBuf: ~Copyable {
 
   private borrowing func synchronize(_ access: BufferAccess, ends: Bool) throws(DmaBufError) {
     try call(.synchronize, subject) { () throws(Errno) in
-      try linux.platform.synchronize(fileDescriptor.rawValue, access, ends: ends)
+      try dmaBufs.platform.synchronize(fileDescriptor.rawValue, access, ends: ends)
     }
   }
 

@@ -1,2 +1,2 @@
 // Whoever has a mapping has its memory too.
-@_exported public import ZcopyMemory
+@_exported public import Support

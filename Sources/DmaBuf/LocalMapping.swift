@@ -5,26 +5,26 @@ import SystemPackage
 /// The C call is `mmap`.
 @safe
 public struct LocalMapping: ~Copyable {
-  private let linux: Linux
+  private let dmaBufs: DmaBufSystem
   private let address: UnsafeMutableRawPointer
   private let byteCount: Int
 
   init(
-    _ linux: Linux, _ subject: DmaBufError.Subject, _ fileDescriptor: FileDescriptor,
+    _ dmaBufs: DmaBufSystem, _ subject: DmaBufError.Subject, _ fileDescriptor: FileDescriptor,
     from offset: Int = 0, byteCount: Int, writable: Bool
   ) throws(DmaBufError) {
-    self.linux = linux
+    self.dmaBufs = dmaBufs
     self.byteCount = byteCount
     // SAFETY: the address is where the platform has mapped that many bytes, until this value ends.
     unsafe address = try call(.map, subject) { () throws(Errno) in
-      unsafe try linux.platform.map(
+      unsafe try dmaBufs.platform.map(
         fileDescriptor.rawValue, from: offset, byteCount: byteCount, writable: writable)
     }
   }
 
   deinit {
     // SAFETY: the address is the mapping that the platform made, and this is its last use.
-    unsafe linux.platform.unmap(address, byteCount: byteCount)
+    unsafe dmaBufs.platform.unmap(address, byteCount: byteCount)
   }
 
   /// The memory, which whoever else has it may change at any time.

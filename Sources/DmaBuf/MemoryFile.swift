@@ -9,10 +9,10 @@ public struct MemoryFile: ~Copyable {
   public let fileDescriptor: FileDescriptor
   /// The size in bytes that it was made with.
   public let byteCount: Int
-  private let linux: Linux
+  private let dmaBufs: DmaBufSystem
 
-  init(_ linux: Linux, _ fileDescriptor: FileDescriptor, byteCount: Int) {
-    self.linux = linux
+  init(_ dmaBufs: DmaBufSystem, _ fileDescriptor: FileDescriptor, byteCount: Int) {
+    self.dmaBufs = dmaBufs
     self.fileDescriptor = fileDescriptor
     self.byteCount = byteCount
   }
@@ -26,15 +26,17 @@ public struct MemoryFile: ~Copyable {
   ///
   /// - Parameters:
   ///   - fileDescriptor: the memory file; closed if this throws. Another file is told from one only when it is used.
-  ///   - linux: whose it is.
+  ///   - dmaBufs: whose it is.
   /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
   ///
   /// The C call is `fstat`.
-  public init(adopting fileDescriptor: FileDescriptor, linux: Linux = Linux()) throws(DmaBufError) {
+  public init(adopting fileDescriptor: FileDescriptor, dmaBufs: DmaBufSystem = DmaBufSystem())
+    throws(DmaBufError)
+  {
     do throws(DmaBufError) {
       byteCount = try call(.identify, .memoryFile(fileDescriptor.rawValue)) {
         () throws(Errno) in
-        let size = try linux.platform.identify(fileDescriptor.rawValue).byteCount
+        let size = try dmaBufs.platform.identify(fileDescriptor.rawValue).byteCount
         guard let byteCount = Int(exactly: size) else { throw .fileTooLarge }
         return byteCount
       }
@@ -42,7 +44,7 @@ public struct MemoryFile: ~Copyable {
       try? fileDescriptor.close()
       throw error
     }
-    self.linux = linux
+    self.dmaBufs = dmaBufs
     self.fileDescriptor = fileDescriptor
   }
 
@@ -53,7 +55,7 @@ public struct MemoryFile: ~Copyable {
   /// The C call is `fstat`.
   public borrowing func identity() throws(DmaBufError) -> UInt64 {
     try call(.identify, .memoryFile(fileDescriptor.rawValue)) { () throws(Errno) in
-      try linux.platform.identify(fileDescriptor.rawValue).inode
+      try dmaBufs.platform.identify(fileDescriptor.rawValue).inode
     }
   }
 
@@ -69,7 +71,7 @@ public struct MemoryFile: ~Copyable {
   /// The C call is `mmap`.
   public borrowing func map(writable: Bool) throws(DmaBufError) -> LocalMapping {
     try LocalMapping(
-      linux, .memoryFile(fileDescriptor.rawValue), fileDescriptor, byteCount: byteCount,
+      dmaBufs, .memoryFile(fileDescriptor.rawValue), fileDescriptor, byteCount: byteCount,
       writable: writable)
   }
 
@@ -89,7 +91,7 @@ public struct MemoryFile: ~Copyable {
         .map, .invalidArgument, subject: .memoryFile(fileDescriptor.rawValue))
     }
     return try LocalMapping(
-      linux, .memoryFile(fileDescriptor.rawValue), fileDescriptor, from: range.lowerBound,
+      dmaBufs, .memoryFile(fileDescriptor.rawValue), fileDescriptor, from: range.lowerBound,
       byteCount: range.count, writable: writable)
   }
 }

@@ -1,4 +1,4 @@
-import ZcopyBackend
+import Pixels
 
 /// The SMPTE colour bars (EG 1-1990), and a line that moves over them.
 ///

@@ -1,4 +1,4 @@
-public import ZcopyBackend
+public import Pixels
 
 extension PNG {
   /// Reads a picture row by row. Its file is closed with this value.

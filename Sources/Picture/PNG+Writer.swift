@@ -1,4 +1,4 @@
-public import ZcopyBackend
+public import Pixels
 
 extension PNG {
   /// Writes a picture as its rows come.

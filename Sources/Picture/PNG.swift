@@ -1,5 +1,5 @@
+public import Pixels
 import SystemPackage
-public import ZcopyBackend
 
 /// Pictures as PNG files, row by row: memory holds a few rows, never the picture.
 ///

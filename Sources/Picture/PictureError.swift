@@ -1,5 +1,5 @@
+public import Pixels
 public import SystemPackage
-public import ZcopyBackend
 
 /// Why a picture could not be read, written or drawn.
 public enum PictureError: Error, Sendable {

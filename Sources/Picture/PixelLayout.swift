@@ -1,5 +1,5 @@
 import CPNG
-import ZcopyBackend
+import Pixels
 
 /// What the code here needs to know of a pixel format, looked up once for a whole picture.
 enum PixelLayout {

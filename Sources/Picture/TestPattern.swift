@@ -1,4 +1,4 @@
-public import ZcopyBackend
+public import Pixels
 
 /// Bytes that are known at both ends, to put into a shared buffer and to look for in one.
 public enum TestPattern: String, CaseIterable, Sendable {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import ZcopyService
+import Support
 
 /// The command `xen-zcopy`.
 @main

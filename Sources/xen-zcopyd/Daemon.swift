@@ -1,10 +1,11 @@
 import CZcopy
 import DmaBuf
+import EventLoop
 import Logging
 import SystemPackage
 import XenGrant
 import ZcopyBackend
-import ZcopyService
+import ZcopyServer
 
 #if canImport(Glibc)
   import Glibc
@@ -18,7 +19,7 @@ final class Daemon {
   private let journal: Journal
   private let logger: Logger
   private let manager: ServiceManager?
-  private let service: Service
+  private let service: Server
   private let inherited: InheritedDescriptors
   private let before: Predecessor?
   private var file: ConfigurationFile
@@ -46,8 +47,9 @@ final class Daemon {
     let logger = journal.logger
     self.logger = logger
     manager = ServiceManager()
-    service = Service(
-      file.configuration, xen: Xen(SystemPlatform(logger: logger)), linux: Linux(), loop: loop,
+    service = Server(
+      file.configuration, xen: Xen(SystemPlatform(logger: logger)), dmaBufs: DmaBufSystem(),
+      loop: loop,
       logger: logger, isolation: .processes(of: "/proc/self/exe"))
     if let lost { logger.error("what was before this start is lost: \(lost)") }
     if let refusal { logger.error("\(refusal); the configuration stays as it was") }
@@ -58,7 +60,7 @@ final class Daemon {
     try loop.onSignals([SIGTERM, SIGINT, SIGHUP, SIGUSR2]) { [unowned self] in handle($0) }
     try listen()
     if let before { service.resume(before.state, before.files) }
-    for name in Set(inherited.entries.map(\.name)) where name.hasPrefix(Successor.namePrefix) {
+    for name in Set(inherited.entries.map(\.name)) where name.hasPrefix(LiveUpdate.namePrefix) {
       manager?.remove(name: name)
     }
     try startTimers()
@@ -71,8 +73,8 @@ final class Daemon {
 
   private static func predecessor(
     _ inherited: InheritedDescriptors
-  ) -> (Predecessor?, HandOverError?) {
-    do throws(HandOverError) {
+  ) -> (Predecessor?, LiveUpdateError?) {
+    do throws(LiveUpdateError) {
       return (try Predecessor.take(inherited.entries), nil)
     } catch {
       return (nil, error)
@@ -103,7 +105,7 @@ final class Daemon {
       tellIfSocketStays()
       return try service.listen(on: socket)
     }
-    let given = inherited.entries.first { !$0.name.hasPrefix(Successor.namePrefix) }?.descriptor
+    let given = inherited.entries.first { !$0.name.hasPrefix(LiveUpdate.namePrefix) }?.descriptor
     if let given { return try service.listen(on: given) }
     // As systemd does by RuntimeDirectory.
     // SAFETY: the string lives for the call.
@@ -215,7 +217,7 @@ final class Daemon {
   /// Puts the program, which may be another version by now, in this process's place.
   private func upgrade() {
     do {
-      let error = try Successor(of: service, file, socketPath: socketPath).become(program)
+      let error = try LiveUpdate(of: service, file, socketPath: socketPath).become(program)
       logger.error("cannot start \(program) anew: \(error); this process goes on")
     } catch {
       logger.error("cannot start \(program) anew: \(error); this process goes on")
@@ -227,7 +229,7 @@ final class Daemon {
     guard let manager else { return stop() }
     manager.stopping()
     do {
-      let successor = Successor(of: service, file, socketPath: socketPath)
+      let successor = LiveUpdate(of: service, file, socketPath: socketPath)
       guard let leftOut = try successor.store(with: manager) else {
         logger.error("the service manager does not keep file descriptors: everything is released")
         return stop()

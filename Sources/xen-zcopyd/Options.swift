@@ -1,4 +1,4 @@
-import ZcopyService
+import ZcopyServer
 
 /// What the command line says. Few words, so that the daemon needs no library for them.
 struct Options: Equatable {

@@ -1,6 +1,7 @@
 // xen-zcopyd: serves buffers that Xen domains share to programs of this domain.
 import SystemPackage
-import ZcopyService
+import Support
+import ZcopyServer
 
 #if canImport(Glibc)
   import Glibc

@@ -109,15 +109,17 @@ struct DmaBufHolderTests {
 
   @Test("is not who has another file, here and now")
   func real() throws {
-    let file = try Linux().makeMemoryFile(named: "test", byteCount: 4096)
-    let buffer = try Linux().adopt(try file.fileDescriptor.duplicate())
+    let file = try DmaBufSystem().makeMemoryFile(named: "test", byteCount: 4096)
+    let buffer = try DmaBufSystem().adopt(try file.fileDescriptor.duplicate())
     #expect(DmaBufHolder.find(buffer.identity).isEmpty)
   }
 
-  @Test("is this process where dma-bufs can be made", .enabled(if: Linux().udmabufSupport() == nil))
+  @Test(
+    "is this process where dma-bufs can be made",
+    .enabled(if: DmaBufSystem().udmabufSupport() == nil))
   func own() throws {
-    let linux = Linux()
-    let buffer = try linux.makeDmaBuf(of: try linux.makeMemoryFile(named: "a", byteCount: 4096))
+    let dmaBufs = DmaBufSystem()
+    let buffer = try dmaBufs.makeDmaBuf(of: try dmaBufs.makeMemoryFile(named: "a", byteCount: 4096))
     #expect(DmaBufHolder.find(buffer.identity).count == 1)
   }
 

@@ -13,7 +13,7 @@ struct DmaBufTests {
   private func makeBuffer(
     _ size: Int = 4096, _ platform: any DmaBufPlatform = SystemDmaBufs()
   ) throws -> DmaBuf {
-    try DmaBuf(adopting: try makeFile(size), linux: Linux(platform))
+    try DmaBuf(adopting: try makeFile(size), dmaBufs: DmaBufSystem(platform))
   }
 
   // --- Whose it is ---
@@ -41,18 +41,19 @@ struct DmaBufTests {
     let file = try makeFile(4096)
     let (reader, writer) = try FileDescriptor.pipe()
     for other in [file, reader, writer] {
-      #expect(!Linux().mayBeDmaBuf(other))
+      #expect(!DmaBufSystem().mayBeDmaBuf(other))
       try other.close()
-      #expect(!Linux().mayBeDmaBuf(FileDescriptor(rawValue: -1)))
+      #expect(!DmaBufSystem().mayBeDmaBuf(FileDescriptor(rawValue: -1)))
     }
   }
 
   @Test(
-    "is known as one where dma-bufs can be made", .enabled(if: Linux().udmabufSupport() == nil))
+    "is known as one where dma-bufs can be made",
+    .enabled(if: DmaBufSystem().udmabufSupport() == nil))
   func own() throws {
-    let file = try Linux().makeMemoryFile(named: "test", byteCount: 4096)
-    let buffer = try Linux().makeDmaBuf(of: file)
-    #expect(Linux().mayBeDmaBuf(buffer.fileDescriptor))
+    let file = try DmaBufSystem().makeMemoryFile(named: "test", byteCount: 4096)
+    let buffer = try DmaBufSystem().makeDmaBuf(of: file)
+    #expect(DmaBufSystem().mayBeDmaBuf(buffer.fileDescriptor))
   }
 
   @Test("closes its descriptor when it ends")
@@ -94,7 +95,7 @@ struct DmaBufTests {
     defer { try? ends.readEnd.close() }
     let platform = ObservedPlatform(.init(identification: .fileTooLarge))
     let refusal = refusal { () throws(DmaBufError) in
-      try Linux(platform).adopt(ends.writeEnd)
+      try DmaBufSystem(platform).adopt(ends.writeEnd)
     }
     #expect(
       refusal

@@ -47,7 +47,7 @@ struct FenceTests {
   func export() throws {
     let pipe = try Pipe()
     let platform = ObservedPlatform(.init(exported: try pipe.fence().rawValue))
-    let buffer = try DmaBuf(adopting: try pipe.fence(), linux: Linux(platform))
+    let buffer = try DmaBuf(adopting: try pipe.fence(), dmaBufs: DmaBufSystem(platform))
     let fences = try buffer.exportFences(before: .write)
     #expect(try !fences.isSignalled())
     try pipe.signal()
@@ -58,7 +58,7 @@ struct FenceTests {
   func importing() throws {
     let pipe = try Pipe()
     let platform = ObservedPlatform()
-    let buffer = try DmaBuf(adopting: try pipe.fence(), linux: Linux(platform))
+    let buffer = try DmaBuf(adopting: try pipe.fence(), dmaBufs: DmaBufSystem(platform))
     let fence = SyncFile(adopting: try pipe.fence())
     try buffer.importFence(fence, as: .write)
     #expect(platform.imports == [fence.fileDescriptor.rawValue])
@@ -147,8 +147,8 @@ struct SyncFileTests {
         .init(timeline: "crtc", driver: "vkms", status: .signalled, nanoseconds: 7),
         .init(timeline: "render", driver: "gpu", status: .failed(.timedOut), nanoseconds: 8),
       ])
-    let linux = Linux(ObservedPlatform(.init(information: information)))
-    #expect(try SyncFile(adopting: try pipe.fence(), linux: linux).information() == information)
+    let dmaBufs = DmaBufSystem(ObservedPlatform(.init(information: information)))
+    #expect(try SyncFile(adopting: try pipe.fence(), dmaBufs: dmaBufs).information() == information)
   }
 
   @Test("merges with another into a third, whose name is as long as the kernel keeps")
@@ -156,8 +156,8 @@ struct SyncFileTests {
     let pipe = try Pipe()
     let merged = try pipe.fence()
     let platform = ObservedPlatform(.init(merged: merged.rawValue))
-    let one = SyncFile(adopting: try pipe.fence(), linux: Linux(platform))
-    let other = SyncFile(adopting: try pipe.fence(), linux: Linux(platform))
+    let one = SyncFile(adopting: try pipe.fence(), dmaBufs: DmaBufSystem(platform))
+    let other = SyncFile(adopting: try pipe.fence(), dmaBufs: DmaBufSystem(platform))
     let both = try one.merged(with: other, name: String(repeating: "x", count: 40))
     #expect(both.fileDescriptor == merged)
     #expect(platform.names == [String(repeating: "x", count: 31)])

@@ -1,7 +1,7 @@
 import Picture
-import TestSupport
+import Pixels
+import ZcopyTestKit
 import Testing
-import ZcopyBackend
 
 /// None of these may trap. A leaked file descriptor would show too: there are more files here than
 /// a process may have open.

@@ -1,7 +1,7 @@
 import Picture
-import TestSupport
+import Pixels
+import ZcopyTestKit
 import Testing
-import ZcopyBackend
 
 @Suite("Reading a PNG file")
 struct PNGReadTests {

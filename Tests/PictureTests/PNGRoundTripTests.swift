@@ -1,7 +1,7 @@
 import Picture
-import TestSupport
+import Pixels
+import ZcopyTestKit
 import Testing
-import ZcopyBackend
 
 @Suite("A picture written and read")
 struct PNGRoundTripTests {

@@ -1,9 +1,9 @@
 import Glibc
 import Picture
+import Pixels
 import SystemPackage
-import TestSupport
+import ZcopyTestKit
 import Testing
-import ZcopyBackend
 
 @Suite("Writing a PNG file")
 struct PNGWriteTests {

@@ -1,5 +1,5 @@
 import Picture
-import ZcopyBackend
+import Pixels
 
 extension MutableRawSpan {
   /// Copies bytes to the start of the span.

@@ -1,6 +1,6 @@
 import Picture
+import Pixels
 import Testing
-import ZcopyBackend
 
 @Suite("A test pattern")
 struct TestPatternTests {

@@ -28,7 +28,7 @@ struct SimulatedDmaBufBench: DmaBufBench {
 
   init() throws { domain = try machine.addDomain() }
 
-  var linux: Linux { domain.linux }
+  var dmaBufs: DmaBufSystem { domain.dmaBufs }
 
   func openWorker() throws(Errno) -> (any DmaBufWorker)? {
     try SimulatedWorker(machine, domain)

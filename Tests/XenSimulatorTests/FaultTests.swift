@@ -83,19 +83,19 @@ struct FaultTests {
     let (dom0, guest) = (try machine.addDomain(), try machine.addDomain())
     let process = dom0.openProcess()
     func opens(_ process: SimulatedProcess) -> Bool {
-      (try? process.linux.makeMemoryFile(named: "a", byteCount: 1)) != nil
+      (try? process.dmaBufs.makeMemoryFile(named: "a", byteCount: 1)) != nil
     }
     let others = [dom0.openProcess(), guest.openProcess()]
-    process.inject(.errno(.noMemory).always, into: .linux(.makeMemoryFile))
+    process.inject(.errno(.noMemory).always, into: .dmaBufs(.makeMemoryFile))
     #expect(!opens(process))
     #expect(others.map(opens) == [true, true])
     dom0.inject(.errno(.noMemory).always)
     #expect(others.map(opens) == [false, true])
-    machine.inject(.errno(.noMemory).always, into: .linux(.makeMemoryFile))
+    machine.inject(.errno(.noMemory).always, into: .dmaBufs(.makeMemoryFile))
     #expect(others.map(opens) == [false, false])
     machine.clearFaults()
     #expect(opens(process))
-    #expect(machine.calls[.linux(.makeMemoryFile)] == 8)
+    #expect(machine.calls[.dmaBufs(.makeMemoryFile)] == 8)
   }
 
   @Test("Xen refuses one piece of a copy and does the others")
@@ -117,13 +117,13 @@ struct FaultTests {
   @Test("A call is late, and a wait ends too early")
   func time() throws {
     let dom0 = try machine.addDomain()
-    let dmaBuf = try dom0.linux.allocate(byteCount: 4096, fromHeap: "system")
+    let dmaBuf = try dom0.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
     let clock = ContinuousClock()
-    dom0.inject(.delay(.milliseconds(30)), into: .linux(.poll))
+    dom0.inject(.delay(.milliseconds(30)), into: .dmaBufs(.poll))
     let start = clock.now
     #expect(try dmaBuf.isIdle(for: .read))
     #expect(clock.now - start >= .milliseconds(30))
-    dom0.inject(.early, into: .linux(.poll))
+    dom0.inject(.early, into: .dmaBufs(.poll))
     #expect(try !dmaBuf.waitUntilIdle(for: .read, milliseconds: -1))
     #expect(try dmaBuf.isIdle(for: .read))
   }
@@ -144,13 +144,13 @@ struct FaultTests {
   func journal() throws {
     let (dom0, guest) = (try machine.addDomain(), try machine.addDomain())
     let body: () throws -> Void = {
-      let file = try dom0.linux.makeMemoryFile(named: "a", byteCount: 4096)
+      let file = try dom0.dmaBufs.makeMemoryFile(named: "a", byteCount: 4096)
       _ = try guest.xen.openGrantAllocator()
       _ = try file.map(writable: true)
     }
     #expect(
       try machine.calls(during: body)
-        == [.linux(.makeMemoryFile), .xen(.openGrantAllocator), .linux(.map)])
-    #expect(try dom0.calls(during: body) == [.linux(.makeMemoryFile), .linux(.map)])
+        == [.dmaBufs(.makeMemoryFile), .xen(.openGrantAllocator), .dmaBufs(.map)])
+    #expect(try dom0.calls(during: body) == [.dmaBufs(.makeMemoryFile), .dmaBufs(.map)])
   }
 }

@@ -15,7 +15,7 @@ struct FenceTests {
   init() throws { dom0 = try machine.addDomain() }
 
   private func makeDmaBuf() throws -> DmaBuf {
-    try dom0.linux.allocate(byteCount: 4096, fromHeap: "system")
+    try dom0.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
   }
 
   /// Signals a fence after a moment, on a thread of its own: tasks may have to wait for blocking tests.
@@ -134,7 +134,7 @@ struct FenceTests {
   func refusals() throws {
     let platform = dom0.platform
     let dmaBuf = try makeDmaBuf()
-    let file = try dom0.linux.makeMemoryFile(named: "neither", byteCount: 4096)
+    let file = try dom0.dmaBufs.makeMemoryFile(named: "neither", byteCount: 4096)
     let sync = try dmaBuf.exportFences(before: .read)
     let (number, fence) = (file.fileDescriptor.rawValue, sync.fileDescriptor.rawValue)
     let buffer = dmaBuf.fileDescriptor.rawValue

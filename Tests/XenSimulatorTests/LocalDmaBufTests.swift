@@ -21,8 +21,8 @@ struct LocalDmaBufTests {
 
   @Test("A memory file and its dma-buf are the same memory, for a processor, a device and a peer")
   func sameMemory() throws {
-    let file = try dom0.linux.makeMemoryFile(named: "frame", byteCount: 8192)
-    let dmaBuf = try dom0.linux.makeDmaBuf(of: file)
+    let file = try dom0.dmaBufs.makeMemoryFile(named: "frame", byteCount: 8192)
+    let dmaBuf = try dom0.dmaBufs.makeDmaBuf(of: file)
     let seen = try dmaBuf.map(writable: false)
     let written = try file.map(writable: true)
     #expect(try machine.bytes(ofDmaBuf: dmaBuf.fileDescriptor).allSatisfy { $0 == 0 })
@@ -47,8 +47,8 @@ struct LocalDmaBufTests {
       do {
         let dmaBuf: DmaBuf
         do {
-          let file = try dom0.linux.makeMemoryFile(named: "frame", byteCount: 8192)
-          dmaBuf = try dom0.linux.makeDmaBuf(of: file)
+          let file = try dom0.dmaBufs.makeMemoryFile(named: "frame", byteCount: 8192)
+          dmaBuf = try dom0.dmaBufs.makeDmaBuf(of: file)
           let others = try file.map(writable: true)
           #expect(dom0.census.memoryFiles == 1)
           #expect(dom0.census.localMappings == 1)
@@ -75,10 +75,10 @@ struct LocalDmaBufTests {
   @Test("A killed process has nothing mapped, and its calls fail")
   func killed() throws {
     let process = dom0.openProcess()
-    let file = try process.linux.makeMemoryFile(named: "frame", byteCount: 4096)
+    let file = try process.dmaBufs.makeMemoryFile(named: "frame", byteCount: 4096)
     let mapping = try file.map(writable: true)
     let device = try process.xen.openGrantDevice()
-    let dmaBuf = try process.linux.makeDmaBuf(of: file)
+    let dmaBuf = try process.dmaBufs.makeDmaBuf(of: file)
     _ = try device.importDmaBuf(dmaBuf.fileDescriptor, to: guest.id, pages: 1)
     process.kill()
     #expect(dom0.census.localMappings == 0)
@@ -91,11 +91,11 @@ struct LocalDmaBufTests {
 
   @Test("udmabuf refuses what is not whole pages of a sealed memory file, or too much of it")
   func udmabufRules() throws {
-    let file = try dom0.linux.makeMemoryFile(named: "frame", byteCount: 2 << 20)
+    let file = try dom0.dmaBufs.makeMemoryFile(named: "frame", byteCount: 2 << 20)
     let number = file.fileDescriptor.rawValue
     func refusal(_ pieces: [MemoryFilePiece]) -> Errno? {
       do throws(DmaBufError) {
-        _ = try dom0.linux.makeDmaBuf(of: pieces)
+        _ = try dom0.dmaBufs.makeDmaBuf(of: pieces)
         return nil
       } catch {
         return error.errno
@@ -117,7 +117,7 @@ struct LocalDmaBufTests {
     #expect(refusal(Array(repeating: piece(0, 4096), count: 4)) == nil)
     #expect(refusal([piece(1 << 20, 1 << 20)]) == nil)
     #expect(refusal([piece(0, 4096, of: 1_000_000)]) == Errno(rawValue: EBADFD))
-    let dmaBuf = try dom0.linux.allocate(byteCount: 4096, fromHeap: "system")
+    let dmaBuf = try dom0.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
     let plain = try FileDescriptor.open(FilePath("/dev/null"), .readWrite)
     #expect(refusal([piece(0, 4096, of: plain.rawValue)]) == Errno(rawValue: EBADFD))
     try plain.close()
@@ -128,36 +128,36 @@ struct LocalDmaBufTests {
   @Test("A domain may have neither udmabuf nor heaps, no right to udmabuf, or heaps of any name")
   func missing() throws {
     let bare = try machine.addDomain(hasUdmabuf: false, heaps: [])
-    let file = try bare.linux.makeMemoryFile(named: "frame", byteCount: 4096)
-    let error = #expect(throws: DmaBufError.self) { _ = try bare.linux.makeDmaBuf(of: file) }
+    let file = try bare.dmaBufs.makeMemoryFile(named: "frame", byteCount: 4096)
+    let error = #expect(throws: DmaBufError.self) { _ = try bare.dmaBufs.makeDmaBuf(of: file) }
     #expect(error?.errno == .noSuchFileOrDirectory)
-    #expect(bare.linux.udmabufSupport() == .noSuchFileOrDirectory)
-    #expect(bare.linux.udmabufLimit == nil)
-    #expect(bare.linux.heaps == [])
+    #expect(bare.dmaBufs.udmabufSupport() == .noSuchFileOrDirectory)
+    #expect(bare.dmaBufs.udmabufLimit == nil)
+    #expect(bare.dmaBufs.heaps == [])
     let barred = try machine.addDomain(mayOpenUdmabuf: false)
-    let refusal = #expect(throws: DmaBufError.self) { _ = try barred.linux.makeDmaBuf(of: file) }
+    let refusal = #expect(throws: DmaBufError.self) { _ = try barred.dmaBufs.makeDmaBuf(of: file) }
     #expect(refusal?.errno == .permissionDenied)
-    #expect(barred.linux.udmabufSupport() == .permissionDenied)
-    let board = try machine.addDomain(heaps: ["system", "linux,cma"])
-    #expect(board.linux.heaps == ["linux,cma", "system"])
-    #expect(board.linux.udmabufSupport() == nil)
-    #expect(board.linux.udmabufLimit == 64 << 20)
-    #expect(try board.linux.allocate(byteCount: 5000, fromHeap: "linux,cma").byteCount == 8192)
+    #expect(barred.dmaBufs.udmabufSupport() == .permissionDenied)
+    let board = try machine.addDomain(heaps: ["system", "dmaBufs,cma"])
+    #expect(board.dmaBufs.heaps == ["dmaBufs,cma", "system"])
+    #expect(board.dmaBufs.udmabufSupport() == nil)
+    #expect(board.dmaBufs.udmabufLimit == 64 << 20)
+    #expect(try board.dmaBufs.allocate(byteCount: 5000, fromHeap: "dmaBufs,cma").byteCount == 8192)
     let unknown = #expect(throws: DmaBufError.self) {
-      _ = try board.linux.allocate(byteCount: 4096, fromHeap: "reserved")
+      _ = try board.dmaBufs.allocate(byteCount: 4096, fromHeap: "reserved")
     }
     #expect(unknown?.errno == .noSuchFileOrDirectory)
     let none = #expect(throws: DmaBufError.self) {
-      _ = try board.linux.allocate(byteCount: 0, fromHeap: "system")
+      _ = try board.dmaBufs.allocate(byteCount: 0, fromHeap: "system")
     }
     #expect(none?.errno == .invalidArgument)
   }
 
   @Test("Dma-bufs are different, and their names are no longer than the kernel's")
   func identity() throws {
-    let file = try dom0.linux.makeMemoryFile(named: "frame", byteCount: 4096)
-    let one = try dom0.linux.makeDmaBuf(of: file)
-    let other = try dom0.linux.makeDmaBuf(of: file)
+    let file = try dom0.dmaBufs.makeMemoryFile(named: "frame", byteCount: 4096)
+    let one = try dom0.dmaBufs.makeDmaBuf(of: file)
+    let other = try dom0.dmaBufs.makeDmaBuf(of: file)
     #expect(one.identity != other.identity)
     #expect(try machine.name(ofDmaBuf: one.fileDescriptor) == "")
     try one.setName(String(repeating: "a", count: 40))
@@ -204,7 +204,7 @@ struct LocalDmaBufTests {
   @Test("gntdev's dma-bufs can be synchronised and not mapped")
   func exported() throws {
     let pages = try guest.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: true)
-    let dmaBuf = try dom0.linux.adopt(
+    let dmaBuf = try dom0.dmaBufs.adopt(
       try dom0.xen.openGrantDevice().exportDmaBuf(pages.references, of: guest.id))
     let error = #expect(throws: DmaBufError.self) { _ = try dmaBuf.map(writable: false) }
     #expect(error?.errno == .invalidArgument)
@@ -215,7 +215,7 @@ struct LocalDmaBufTests {
 
   @Test("A descriptor of one domain is not open in another")
   func otherDomain() throws {
-    let dmaBuf = try dom0.linux.allocate(byteCount: 4096, fromHeap: "system")
+    let dmaBuf = try dom0.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
     let error = #expect(throws: XenError.self) {
       _ = try guest.xen.openGrantDevice().importDmaBuf(
         dmaBuf.fileDescriptor, to: dom0.id, pages: 1)
@@ -229,7 +229,7 @@ struct LocalDmaBufTests {
     let dom0 = try machine.addDomain(kind: .pv, hasScatteredMemory: true)
     let device = try dom0.xen.openGrantDevice()
     func words(ofHeap pages: Int) throws -> [UInt32] {
-      let dmaBuf = try dom0.linux.allocate(byteCount: pages * 4096, fromHeap: "system")
+      let dmaBuf = try dom0.dmaBufs.allocate(byteCount: pages * 4096, fromHeap: "system")
       let mapping = try dmaBuf.map(writable: true)
       for page in 0..<pages { mapping.memory.storeWord(7, at: page * 4096) }
       let granted = try dom0.xen.openGrantDevice().map(

@@ -49,10 +49,10 @@ struct SimulatorBench: ContractBench {
 
   var owner: any ContractOwner { LocalOwner(ownerRole.xen) }
   var ownerXen: Xen? { ownerRole.xen }
-  var ownerLinux: Linux? { ownerRole.linux }
+  var ownerDmaBufs: DmaBufSystem? { ownerRole.dmaBufs }
   var ownerDomain: DomainID { ownerRole.id }
   var mapper: Xen { mapperRole.xen }
-  var mapperLinux: Linux { mapperRole.linux }
+  var mapperDmaBufs: DmaBufSystem { mapperRole.dmaBufs }
   var mapperDomain: DomainID { mapperRole.id }
 
   func census() -> [String: Int] {
@@ -75,10 +75,10 @@ struct RemoteBench: ContractBench {
   let local: SimulatorBench
 
   var ownerXen: Xen? { nil }
-  var ownerLinux: Linux? { nil }
+  var ownerDmaBufs: DmaBufSystem? { nil }
   var ownerDomain: DomainID { local.ownerDomain }
   var mapper: Xen { local.mapper }
-  var mapperLinux: Linux { local.mapperLinux }
+  var mapperDmaBufs: DmaBufSystem { local.mapperDmaBufs }
   var mapperDomain: DomainID { local.mapperDomain }
   var allocatorLimit: Int? { local.allocatorLimit }
   var deviceLimit: Int? { local.deviceLimit }

@@ -1,4 +1,5 @@
 import DmaBuf
+import Pixels
 import SystemPackage
 import Testing
 import XenGrant
@@ -50,7 +51,7 @@ struct ErrorDescriptionTests {
         .directory(.cycle(reference), .dom0),
       ]
       errors += [
-        LinkError.xen(xen), .noControlPage(.dom0, magic: 0xdead_beef, version: 3),
+        ChannelError.xen(xen), .noControlPage(.dom0, magic: 0xdead_beef, version: 3),
         .unknownState(.dom0, 77),
       ]
       errors += [
@@ -60,7 +61,7 @@ struct ErrorDescriptionTests {
       ]
       let file = FileDescriptor(rawValue: 7)
       errors += [
-        HandOverError.damaged("it ends too early"), .version(2),
+        LiveUpdateError.damaged("it ends too early"), .version(2),
         .descriptors(expected: 2, given: 3), .notOpen(file, .badFileDescriptor),
         .otherFile(file), .notPossible(.cpu, .dom0), .publication(path: path), .xen(xen),
         .memory(memory),

@@ -1,6 +1,6 @@
 import CZcopy
 import SystemPackage
-import TestSupport
+import ZcopyTestKit
 import Testing
 
 #if canImport(Glibc)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * xen-zcopy: what two domains agree on when one shares a buffer with the other.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * xen-zcopyd: what its clients and the daemon say to each other.
  *

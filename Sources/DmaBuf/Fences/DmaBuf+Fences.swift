@@ -25,7 +25,7 @@ extension DmaBuf {
     for access: BufferAccess, milliseconds: Int32
   ) throws(DmaBufError) -> Bool {
     try call(.poll, subject) { () throws(Errno) in
-      try linux.platform.isReady(
+      try dmaBufs.platform.isReady(
         fileDescriptor.rawValue, access.events, milliseconds: milliseconds)
     }
   }
@@ -42,9 +42,9 @@ extension DmaBuf {
     before access: BufferAccess
   ) throws(DmaBufError) -> SyncFile {
     let number = try call(.exportFences, subject) { () throws(Errno) in
-      try linux.platform.exportSyncFile(of: fileDescriptor.rawValue, for: access)
+      try dmaBufs.platform.exportSyncFile(of: fileDescriptor.rawValue, for: access)
     }
-    return SyncFile(adopting: FileDescriptor(rawValue: number), linux: linux)
+    return SyncFile(adopting: FileDescriptor(rawValue: number), dmaBufs: dmaBufs)
   }
 
   /// Makes whoever uses the memory later wait for work that the kernel does not know of by itself.
@@ -62,7 +62,7 @@ extension DmaBuf {
     let number = fence.fileDescriptor.rawValue
     try call(.importFence, .fence(syncFile: number, dmaBuf: fileDescriptor.rawValue)) {
       () throws(Errno) in
-      try linux.platform.importSyncFile(number, into: fileDescriptor.rawValue, as: access)
+      try dmaBufs.platform.importSyncFile(number, into: fileDescriptor.rawValue, as: access)
     }
   }
 }

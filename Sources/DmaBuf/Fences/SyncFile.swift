@@ -11,17 +11,17 @@ public struct SyncFile: ~Copyable {
   /// The descriptor, owned by this value: to pass on, not to close. Readable, for `poll` and an event loop, from when it is
   /// signalled.
   public let fileDescriptor: FileDescriptor
-  private let linux: Linux
+  private let dmaBufs: DmaBufSystem
   private var isOwned = true
 
   /// Takes over a descriptor, for instance what a display driver gave as its out-fence.
   ///
   /// - Parameters:
   ///   - fileDescriptor: the sync file; another file is told from one only when it is used.
-  ///   - linux: whose it is.
-  public init(adopting fileDescriptor: FileDescriptor, linux: Linux = Linux()) {
+  ///   - dmaBufs: whose it is.
+  public init(adopting fileDescriptor: FileDescriptor, dmaBufs: DmaBufSystem = DmaBufSystem()) {
     self.fileDescriptor = fileDescriptor
-    self.linux = linux
+    self.dmaBufs = dmaBufs
   }
 
   deinit {
@@ -37,7 +37,7 @@ public struct SyncFile: ~Copyable {
   /// The ioctl is `SYNC_IOC_FILE_INFO`.
   public borrowing func information() throws(DmaBufError) -> SyncFileInformation {
     try call(.fenceInformation, subject) { () throws(Errno) in
-      try linux.platform.information(ofSyncFile: fileDescriptor.rawValue)
+      try dmaBufs.platform.information(ofSyncFile: fileDescriptor.rawValue)
     }
   }
 
@@ -57,7 +57,7 @@ public struct SyncFile: ~Copyable {
   /// The C call is `poll` with `POLLIN`.
   public borrowing func wait(milliseconds: Int32) throws(DmaBufError) -> Bool {
     try call(.poll, subject) { () throws(Errno) in
-      try linux.platform.isReady(
+      try dmaBufs.platform.isReady(
         fileDescriptor.rawValue, Int16(POLLIN), milliseconds: milliseconds)
     }
   }
@@ -67,7 +67,7 @@ public struct SyncFile: ~Copyable {
   /// - Parameters:
   ///   - descriptors: the sync files' descriptors, which stay their owners'.
   ///   - milliseconds: how long at most; -1 for ever.
-  ///   - linux: whose they are.
+  ///   - dmaBufs: whose they are.
   /// - Returns: the place in `descriptors` of the first whose work is over; nil if the time is over, and at once if there
   ///   are none.
   /// - Throws: `DmaBufError.Call.poll` with EBADF if one is not open, EINVAL if they are more than a process may have
@@ -75,12 +75,12 @@ public struct SyncFile: ~Copyable {
   ///
   /// The C call is `poll` with `POLLIN`.
   public static func waitForAny(
-    of descriptors: [FileDescriptor], milliseconds: Int32, linux: Linux = Linux()
+    of descriptors: [FileDescriptor], milliseconds: Int32, dmaBufs: DmaBufSystem = DmaBufSystem()
   ) throws(DmaBufError) -> Int? {
     guard !descriptors.isEmpty else { return nil }
     return try call(.poll, .syncFiles(descriptors.map(\.rawValue))) { () throws(Errno) in
       let events = Int16(POLLIN)
-      let ready = try linux.platform.poll(
+      let ready = try dmaBufs.platform.poll(
         descriptors.map { ($0.rawValue, events) }, milliseconds: milliseconds)
       for (index, found) in ready.enumerated() {
         if try wasFound(events, in: found) { return index }
@@ -103,9 +103,9 @@ public struct SyncFile: ~Copyable {
   ) throws(DmaBufError) -> SyncFile {
     let numbers = (fileDescriptor.rawValue, other.fileDescriptor.rawValue)
     let number = try call(.mergeFences, .syncFiles([numbers.0, numbers.1])) { () throws(Errno) in
-      try linux.platform.mergeSyncFiles(numbers.0, numbers.1, name: DmaBuf.shortened(name))
+      try dmaBufs.platform.mergeSyncFiles(numbers.0, numbers.1, name: DmaBuf.shortened(name))
     }
-    return SyncFile(adopting: FileDescriptor(rawValue: number), linux: linux)
+    return SyncFile(adopting: FileDescriptor(rawValue: number), dmaBufs: dmaBufs)
   }
 
   /// The descriptor, which the caller closes from now on.

@@ -4,7 +4,7 @@ public import SystemPackage
 ///
 /// Each call does what the call named with it does and fails with the errno that it leaves. Descriptors that are returned
 /// are the caller's, close-on-exec. The types above add ownership, checks and errors that say what was concerned; callers
-/// use those, through ``Linux``.
+/// use those, through ``DmaBufSystem``.
 public protocol DmaBufPlatform: Sendable {
   /// Makes a zeroed memory file that cannot shrink. The C calls are `memfd_create`, `ftruncate` and `F_ADD_SEALS`.
   func makeMemoryFile(_ name: String, byteCount: Int) throws(Errno) -> Int32

@@ -48,9 +48,9 @@ public struct Diagnosis: Sendable {
   ///
   /// - Parameters:
   ///   - xen: this domain's Xen.
-  ///   - linux: this domain's memory for devices.
+  ///   - dmaBufs: this domain's memory for devices.
   ///   - root: goes before each path of /sys and /proc that is read; empty but in tests.
-  public init(of xen: Xen, linux: Linux = Linux(), root: String = "") {
+  public init(of xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem(), root: String = "") {
     var findings: [Finding] = []
     func add(_ name: String, _ verdict: Finding.Verdict, _ text: String) {
       findings.append(Finding(name: name, verdict: verdict, text: text))
@@ -98,9 +98,9 @@ public struct Diagnosis: Sendable {
         "this domain may grant \(limits.grantFrames * 512) pages, and map \(limits.maptrackFrames * 256) of others"
       )
     }
-    let sharing = SharingSupport(xen: xen, linux: linux)
+    let sharing = SharingSupport(xen: xen, dmaBufs: dmaBufs)
     let udmabuf = sharing.udmabufObstacle
-    add("udmabuf", .note, Self.text(udmabuf: udmabuf, limit: linux.udmabufLimit))
+    add("udmabuf", .note, Self.text(udmabuf: udmabuf, limit: dmaBufs.udmabufLimit))
     add(
       "dma-heaps", .note,
       sharing.heaps.isEmpty

@@ -1,4 +1,5 @@
 public import DmaBuf
+public import Pixels
 public import XenGrant
 
 /// Why a buffer cannot be mapped, or not be worked with.

@@ -1,4 +1,5 @@
 public import DmaBuf
+public import Pixels
 public import SystemPackage
 public import XenGrant
 
@@ -8,7 +9,7 @@ public import XenGrant
 /// it has goes with the value; call ``close()`` instead to learn when the kernel has let go of the pages.
 public struct MappedBuffer: ~Copyable {
   /// What was asked for.
-  public let request: MapRequest
+  public let request: MapParameters
   /// The reference of each page, in their order.
   public let references: [GrantReference]
   /// How the pages came here.
@@ -42,14 +43,15 @@ public struct MappedBuffer: ~Copyable {
   /// - Parameters:
   ///   - request: which buffer.
   ///   - xen: this domain's Xen.
-  ///   - linux: where local memory comes from, for the mechanism `copy`.
+  ///   - dmaBufs: where local memory comes from, for the mechanism `copy`.
   ///   - limits: what is accepted at most.
   ///   - mechanisms: what may be used, in the order in which it is tried.
   /// - Throws: `MapError`: the request contradicts itself, the directory is refused, or Xen or the kernel refuses. A
   ///   reference that Xen refuses ends the attempts, since every mechanism needs it; `.noMechanism` tells why each of
   ///   several did not work. Nothing stays behind then.
   public init(
-    _ request: MapRequest, xen: Xen, linux: Linux = Linux(), limits: BufferLimits = BufferLimits(),
+    _ request: MapParameters, xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem(),
+    limits: BufferLimits = BufferLimits(),
     mechanisms: [Mechanism] = Mechanism.automatic
   ) throws(MapError) {
     try request.check()
@@ -64,7 +66,7 @@ public struct MappedBuffer: ~Copyable {
       throw .directory(error, request.domain)
     }
     try self.init(
-      request, references, device, xen: xen, linux: linux, mechanisms: mechanisms,
+      request, references, device, xen: xen, dmaBufs: dmaBufs, mechanisms: mechanisms,
       directorySince: start)
   }
 
@@ -73,10 +75,11 @@ public struct MappedBuffer: ~Copyable {
   /// - Parameters:
   ///   - request: which buffer; its directory is not looked at.
   ///   - references: the reference of each page, in their order.
-  /// - Throws: `MapError`, as ``init(_:xen:linux:limits:mechanisms:)`` does, and `.directory` if the references are not as
+  /// - Throws: `MapError`, as ``init(_:xen:dmaBufs:limits:mechanisms:)`` does, and `.directory` if the references are not as
   ///   many as the buffer has pages, one is 0, or one comes twice.
   public init(
-    _ request: MapRequest, references: [GrantReference], xen: Xen, linux: Linux = Linux(),
+    _ request: MapParameters, references: [GrantReference], xen: Xen,
+    dmaBufs: DmaBufSystem = DmaBufSystem(),
     limits: BufferLimits = BufferLimits(), mechanisms: [Mechanism] = Mechanism.automatic
   ) throws(MapError) {
     try request.check()
@@ -87,13 +90,13 @@ public struct MappedBuffer: ~Copyable {
     }
     let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
     try self.init(
-      request, references, device, xen: xen, linux: linux, mechanisms: mechanisms,
+      request, references, device, xen: xen, dmaBufs: dmaBufs, mechanisms: mechanisms,
       directorySince: nil)
   }
 
   private init(
-    _ request: MapRequest, _ references: [GrantReference], _ device: consuming GrantDevice,
-    xen: Xen, linux: Linux, mechanisms: [Mechanism],
+    _ request: MapParameters, _ references: [GrantReference], _ device: consuming GrantDevice,
+    xen: Xen, dmaBufs: DmaBufSystem, mechanisms: [Mechanism],
     directorySince opening: ContinuousClock.Instant?
   ) throws(MapError) {
     // The clock is read as seldom as can be: where the kernel's is no plain counter, that costs as much as a small map.
@@ -103,7 +106,7 @@ public struct MappedBuffer: ~Copyable {
     var made: Pages?
     for mechanism in mechanisms {
       do throws(MapError) {
-        made = try Pages(mechanism, references, request.domain, device, linux)
+        made = try Pages(mechanism, references, request.domain, device, dmaBufs)
         break
       } catch {
         if error.isSharedByMechanisms { throw error }
@@ -334,7 +337,7 @@ public struct MappedBuffer: ~Copyable {
 
     init(
       _ mechanism: Mechanism, _ references: [GrantReference], _ domain: DomainID,
-      _ device: borrowing GrantDevice, _ linux: Linux
+      _ device: borrowing GrantDevice, _ dmaBufs: DmaBufSystem
     ) throws(MapError) {
       self.mechanism = mechanism
       switch mechanism {
@@ -345,7 +348,7 @@ public struct MappedBuffer: ~Copyable {
         } catch {
           throw .refused(error, device.exportSupport())
         }
-        let dmaBuf = try local { () throws(DmaBufError) in try linux.adopt(descriptor) }
+        let dmaBuf = try local { () throws(DmaBufError) in try dmaBufs.adopt(descriptor) }
         fileDescriptor = descriptor
         identity = dmaBuf.identity
         self.dmaBuf = consume dmaBuf
@@ -353,10 +356,10 @@ public struct MappedBuffer: ~Copyable {
         contents = nil
       case .copy:
         let file = try local { () throws(DmaBufError) in
-          try linux.makeMemoryFile(
+          try dmaBufs.makeMemoryFile(
             named: "zcopy-copy", byteCount: references.count * GrantReference.pageSize)
         }
-        let dmaBuf = try local { () throws(DmaBufError) in try linux.makeDmaBuf(of: file) }
+        let dmaBuf = try local { () throws(DmaBufError) in try dmaBufs.makeDmaBuf(of: file) }
         let copy = try PageCopy.make(references, of: domain, into: file)
         try MappedBuffer.transfer(nil, .fromDomain, copy, dmaBuf, device)
         contents = copy.contents

@@ -1,4 +1,5 @@
 public import DmaBuf
+public import EventLoop
 public import XenGrant
 
 /// Buffers that are closed here and that somebody still holds, asked for from the loop until the kernel has let go.
@@ -105,8 +106,8 @@ public final class ReleaseQueue {
   }
 
   /// What a successor needs to go on asking for a buffer; nil if it is not asked for any more.
-  public func handOver(_ number: UInt64) -> HandOver<ReleasingBufferState>? {
-    waiting[number]?.buffer.handOver()
+  public func saveState(_ number: UInt64) -> LiveUpdate<ReleasingBufferState>? {
+    waiting[number]?.buffer.saveState()
   }
 
   private func ask(_ number: UInt64) {

@@ -17,8 +17,10 @@ public struct BufferPool: ~Copyable {
   /// Shares memory of which buffers are taken.
   ///
   /// - Throws: `ShareError`, see `SharedBuffer`.
-  public init(_ request: ShareRequest, xen: Xen, linux: Linux = Linux()) throws(ShareError) {
-    buffer = try SharedBuffer(request, xen: xen, linux: linux)
+  public init(_ request: ShareParameters, xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem())
+    throws(ShareError)
+  {
+    buffer = try SharedBuffer(request, xen: xen, dmaBufs: dmaBufs)
     free = [0..<buffer.references.count]
   }
 

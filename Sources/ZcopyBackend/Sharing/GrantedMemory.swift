@@ -1,7 +1,7 @@
 import DmaBuf
 import SystemPackage
 import XenGrant
-import ZcopyMemory
+import Support
 
 /// Memory of this domain that is granted page by page: pages of gntalloc, or a dma-buf.
 struct GrantedMemory: ~Copyable {
@@ -22,9 +22,9 @@ struct GrantedMemory: ~Copyable {
   private let view: ProcessorView
 
   /// Gets the memory that is asked for, and grants it.
-  init(_ request: ShareRequest, _ xen: Xen, _ linux: Linux) throws(ShareError) {
+  init(_ request: ShareParameters, _ xen: Xen, _ dmaBufs: DmaBufSystem) throws(ShareError) {
     if case .fileDescriptor(let file) = request.memory {
-      let dmaBuf = try memory { () throws(DmaBufError) in try linux.adopt(try duplicate(file)) }
+      let dmaBuf = try memory { () throws(DmaBufError) in try dmaBufs.adopt(try duplicate(file)) }
       let byteCount = try Self.check(request, dmaBuf.byteCount)
       self = try GrantedMemory(dmaBuf, nil, byteCount, request, xen)
       return
@@ -38,20 +38,20 @@ struct GrantedMemory: ~Copyable {
       self = try GrantedMemory(pages: count, byteCount, request.peer, xen)
     case .udmabuf:
       let file = try memory { () throws(DmaBufError) in
-        try linux.makeMemoryFile(named: "zcopy-share", byteCount: whole)
+        try dmaBufs.makeMemoryFile(named: "zcopy-share", byteCount: whole)
       }
-      let dmaBuf = try memory { () throws(DmaBufError) in try linux.makeDmaBuf(of: file) }
+      let dmaBuf = try memory { () throws(DmaBufError) in try dmaBufs.makeDmaBuf(of: file) }
       self = try GrantedMemory(dmaBuf, file, byteCount, request, xen)
     case .heap(let name):
       let dmaBuf = try memory { () throws(DmaBufError) in
-        try linux.allocate(byteCount: whole, fromHeap: name)
+        try dmaBufs.allocate(byteCount: whole, fromHeap: name)
       }
       self = try GrantedMemory(dmaBuf, nil, byteCount, request, xen)
     }
   }
 
   /// The size of what is shared of a dma-buf that was given.
-  private static func check(_ request: ShareRequest, _ size: Int) throws(ShareError) -> Int {
+  private static func check(_ request: ShareParameters, _ size: Int) throws(ShareError) -> Int {
     guard size > 0 else { throw .impossibleSize(size) }
     guard size % GrantReference.pageSize == 0 else { throw .notWholePages(byteCount: size) }
     let byteCount = request.byteCount ?? size
@@ -72,7 +72,7 @@ struct GrantedMemory: ~Copyable {
 
   private init(
     _ dmaBuf: consuming DmaBuf, _ file: consuming MemoryFile?, _ byteCount: Int,
-    _ request: ShareRequest, _ xen: Xen
+    _ request: ShareParameters, _ xen: Xen
   ) throws(ShareError) {
     let device = try sharing { () throws(XenError) in try xen.openGrantDevice() }
     let own: DomainID? = xen.isPV ? try Self.ownDomain(xen, request.peer) : nil

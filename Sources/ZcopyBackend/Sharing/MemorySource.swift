@@ -17,8 +17,8 @@ public enum MemorySource: Equatable, Sendable {
   ///
   /// The system heap in a translated domain, udmabuf in a PV dom0, where memory that lies together for the kernel does not
   /// for the machine, and gntalloc where gntdev cannot grant a dma-buf.
-  public static func automatic(xen: Xen, linux: Linux) -> MemorySource {
-    let support = SharingSupport(xen: xen, linux: linux)
+  public static func automatic(xen: Xen, dmaBufs: DmaBufSystem) -> MemorySource {
+    let support = SharingSupport(xen: xen, dmaBufs: dmaBufs)
     return support.best
   }
 }
@@ -80,9 +80,9 @@ public struct SharingSupport: Sendable {
   public let heaps: [String]
 
   /// Looks at this domain.
-  public init(xen: Xen, linux: Linux) {
-    udmabufObstacle = linux.udmabufSupport()
-    heaps = linux.heaps
+  public init(xen: Xen, dmaBufs: DmaBufSystem) {
+    udmabufObstacle = dmaBufs.udmabufSupport()
+    heaps = dmaBufs.heaps
     do throws(XenError) {
       _ = try xen.openGrantAllocator()
       hasAllocator = true

@@ -3,7 +3,7 @@ public import SystemPackage
 public import XenGrant
 
 /// What is to be shared: with whom, how much, and where memory and directory come from.
-public struct ShareRequest: Equatable, Sendable {
+public struct ShareParameters: Equatable, Sendable {
   /// Where the references are listed.
   public enum Directory: Equatable, Sendable {
     /// In pages of this domain, which the peer may read.
@@ -57,11 +57,13 @@ public struct SharedBuffer: ~Copyable {
   /// - Parameters:
   ///   - request: what is to be shared.
   ///   - xen: this domain's Xen.
-  ///   - linux: where local memory comes from.
+  ///   - dmaBufs: where local memory comes from.
   /// - Throws: `ShareError`. Nothing stays behind then, nor is the peer told anything; the pages of a directory of the
   ///   peer's that could be written only in part hold references that are no longer granted.
-  public init(_ request: ShareRequest, xen: Xen, linux: Linux = Linux()) throws(ShareError) {
-    let memory = try GrantedMemory(request, xen, linux)
+  public init(_ request: ShareParameters, xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem())
+    throws(ShareError)
+  {
+    let memory = try GrantedMemory(request, xen, dmaBufs)
     switch request.directory {
     case .own:
       let pages = try Self.list(memory.references, for: request.peer, xen)
@@ -81,9 +83,9 @@ public struct SharedBuffer: ~Copyable {
 
   /// Makes zeroed memory of gntalloc.
   ///
-  /// - Throws: `ShareError`, see ``init(_:xen:linux:)``.
+  /// - Throws: `ShareError`, see ``init(_:xen:dmaBufs:)``.
   public init(byteCount: Int, peer: DomainID, xen: Xen) throws(ShareError) {
-    try self.init(ShareRequest(peer: peer, byteCount: byteCount), xen: xen)
+    try self.init(ShareParameters(peer: peer, byteCount: byteCount), xen: xen)
   }
 
   private static func list(
@@ -144,7 +146,7 @@ public struct SharedBuffer: ~Copyable {
     try memory.isIdle(for: access)
   }
 
-  /// Leaves the buffer to a successor that has duplicates of what ``handOver()`` tells: nothing is withdrawn.
+  /// Leaves the buffer to a successor that has duplicates of what ``saveState()`` tells: nothing is withdrawn.
   public consuming func relinquish() {
     memory.relinquish()
     guard let directoryPages else { return }

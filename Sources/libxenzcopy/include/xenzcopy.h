@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * libxenzcopy: buffers of other Xen domains as dma-bufs, by way of the daemon xen-zcopyd.
  *

@@ -1,7 +1,8 @@
 public import ArgumentParser
 public import Picture
+public import Pixels
 public import XenGrant
-public import ZcopyBackend
+import ZcopyBackend
 
 extension PixelFormat: ExpressibleByArgument {
   /// The format of that name.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CZcopy
+import Pixels
 import ZcopyBackend
 
 /// `xen-zcopy describe`.
@@ -40,7 +41,7 @@ struct DescribeCommand: ParsableCommand {
       ("size", "\(buffer.size) bytes in \(buffer.pages) pages"),
       ("offset", buffer.offset == 0 ? "" : "\(buffer.offset)"),
       ("frame size", buffer.frame_size == 0 ? "" : "\(buffer.frame_size)"),
-      ("picture", BufferWords.picture(buffer.picture).map { "\($0)" } ?? ""),
+      ("picture", BufferFormatter.picture(buffer.picture).map { "\($0)" } ?? ""),
       ("frame", buffer.frame == 0 ? "" : "\(buffer.frame)"),
       ("directory", buffer.directory == 0 ? "" : "\(buffer.directory)"),
       ("dma-buf", "inode \(buffer.inode)"), ("made by", "user \(buffer.user)"),
@@ -70,7 +71,7 @@ struct DescribeCommand: ParsableCommand {
     fields["directory_ms"] = .real(Double(buffer.directory_us) / 1000)
     fields["mapping_ms"] = .real(Double(buffer.mapping_us) / 1000)
     fields["picture"] =
-      BufferWords.picture(buffer.picture).map { picture in
+      BufferFormatter.picture(buffer.picture).map { picture in
         .object([
           "width": .number(picture.width), "height": .number(picture.height),
           "stride": .number(picture.stride), "format": .string(picture.format.name),

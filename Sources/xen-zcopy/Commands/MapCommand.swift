@@ -1,6 +1,7 @@
 import ArgumentParser
 import DmaBuf
 import Picture
+import Pixels
 import XenGrant
 import ZcopyBackend
 
@@ -192,9 +193,9 @@ struct MapCommand: ParsableCommand {
   }
 
   /// The buffer as the command line describes it.
-  private func request(_ xen: Xen, _ geometry: PictureGeometry?) throws -> MapRequest? {
+  private func request(_ xen: Xen, _ geometry: PictureGeometry?) throws -> MapParameters? {
     guard let domain, let size else { return nil }
-    let request = MapRequest(
+    let request = MapParameters(
       domain: try domain.resolve(xen), directory: directory ?? GrantReference(rawValue: 0),
       byteCount: size.bytes, offset: offset?.bytes ?? 0, geometry: geometry)
     try request.check()

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CZcopy
 import Picture
+import Pixels
 import XenGrant
 import ZcopyBackend
 

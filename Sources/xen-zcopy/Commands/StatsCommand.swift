@@ -1,6 +1,6 @@
 import ArgumentParser
 import CZcopy
-import ZcopyService
+import ZcopyServer
 
 /// `xen-zcopy stats`.
 struct StatsCommand: ParsableCommand {

@@ -1,6 +1,6 @@
 import CZcopy
 import DmaBuf
-import ZcopyMemory
+import Support
 
 /// One buffer as lists show it.
 struct BufferEntry {
@@ -31,9 +31,9 @@ struct BufferEntry {
     self.init(entry)
   }
 
-  var kind: String { BufferWords.kind(wire.kind) }
-  var state: String { BufferWords.state(wire.state) }
-  var mechanism: String { BufferWords.mechanism(wire.mechanism, kind: wire.kind) }
+  var kind: String { BufferFormatter.kind(wire.kind) }
+  var state: String { BufferFormatter.state(wire.state) }
+  var mechanism: String { BufferFormatter.mechanism(wire.mechanism, kind: wire.kind) }
   var isPersistent: Bool { wire.flags & XEN_ZCOPYD_PERSISTENT != 0 }
   var name: String { fixedText(wire.name) }
 

@@ -1,7 +1,7 @@
 import CZcopy
 import Glibc
 import SystemPackage
-import ZcopyMemory
+import Support
 import libxenzcopy
 
 /// A connection to xen-zcopyd. All that is made through it and is not persistent is over with it.

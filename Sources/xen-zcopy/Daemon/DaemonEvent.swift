@@ -24,7 +24,7 @@ struct DaemonEvent {
 
   /// Writes it as a line, or as an object.
   func report(to output: Output) {
-    let name = BufferWords.event(kind)
+    let name = BufferFormatter.event(kind)
     let hasFrame = kind & (XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED) != 0
     var fields: [String: JSONValue] = [
       "domain": .number(Int(domain)), "id": id.map { .string($0.description) } ?? .null,

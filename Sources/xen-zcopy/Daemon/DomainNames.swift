@@ -1,5 +1,5 @@
 import XenGrant
-import ZcopyMemory
+import Support
 
 /// The names of domains, as far as XenStore tells them to this user.
 ///

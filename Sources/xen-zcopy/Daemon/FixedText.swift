@@ -1,4 +1,4 @@
-import ZcopyMemory
+import Support
 
 /// Text in a field of a message, up to its zero. Control characters, which a terminal might obey, read as `?`.
 func fixedText<Field: BitwiseCopyable>(_ field: Field) -> String {

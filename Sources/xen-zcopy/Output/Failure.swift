@@ -23,7 +23,7 @@ struct Failure: Error, CustomStringConvertible {
     case let error as XenError: self.init(error)
     case let error as DmaBufError, MapError.memory(let error), ShareError.memory(let error):
       self.init(error)
-    case MapError.xen(let error), MapError.refused(let error, .usable), LinkError.xen(let error),
+    case MapError.xen(let error), MapError.refused(let error, .usable), ChannelError.xen(let error),
       PublicationError.unreadable(let error), ShareError.xen(let error):
       self.init(error)
     case MapError.noMechanism(_, let attempts):

@@ -1,4 +1,5 @@
 import Picture
+import Pixels
 import XenGrant
 import ZcopyBackend
 

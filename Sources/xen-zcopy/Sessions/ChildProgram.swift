@@ -1,5 +1,6 @@
 import CZcopy
 import DmaBuf
+import EventLoop
 import Glibc
 import SystemPackage
 import ZcopyBackend

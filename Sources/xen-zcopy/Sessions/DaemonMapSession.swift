@@ -1,29 +1,31 @@
 import CZcopy
 import DmaBuf
+import EventLoop
 import Glibc
+import Pixels
 import SystemPackage
 import XenGrant
 import ZcopyBackend
-import ZcopyService
+import ZcopyServer
 import libxenzcopy
 
 /// One run of `map` with a buffer of xen-zcopyd: what `MapSession` does where the daemon has the grants.
 final class DaemonMapSession: Session {
   /// What is mapped.
   enum Subject {
-    case described(MapRequest)
+    case described(MapParameters)
     case published(path: String)
   }
 
   private let daemon: DaemonConnection
-  private let linux: Linux
+  private let dmaBufs: DmaBufSystem
   private let plan: MapSession.Plan
   private let isPersistent: Bool
   private let output: Output
   private let loop: EventLoop
   private var buffer: DmaBuf?
   private var id: BufferIdentifier?
-  private var request: MapRequest?
+  private var request: MapParameters?
   private var isPublished = false
   private var isCopy = false
   private(set) var program: ChildProgram?
@@ -35,12 +37,12 @@ final class DaemonMapSession: Session {
   /// Blocks the signals, before any library starts a thread.
   init(
     _ plan: MapSession.Plan, isPersistent: Bool = false, daemon: DaemonConnection,
-    linux: Linux = Linux(), output: Output
+    dmaBufs: DmaBufSystem = DmaBufSystem(), output: Output
   ) throws {
     self.plan = plan
     self.isPersistent = isPersistent
     self.daemon = daemon
-    self.linux = linux
+    self.dmaBufs = dmaBufs
     self.output = output
     loop = try EventLoop()
     try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] signal in interrupt(signal) }
@@ -68,13 +70,13 @@ final class DaemonMapSession: Session {
     // Before the buffer is there: the first frame is told right behind it.
     try daemon.subscribe(own: true)
     let (description, file) = try map(subject)
-    let buffer = try linux.adopt(file)
+    let buffer = try dmaBufs.adopt(file)
     let number = buffer.fileDescriptor.rawValue
     self.buffer = consume buffer
     let id = BufferIdentifier(description.id)
     self.id = id
     isCopy = description.mechanism == XEN_ZCOPYD_MECHANISM_COPY
-    request = try MapRequest(description, geometry: geometry)
+    request = try MapParameters(description, geometry: geometry)
     report(description, number)
     try loop.onReadable(daemon.fileDescriptor) {}
     if isPublished {
@@ -129,7 +131,7 @@ final class DaemonMapSession: Session {
   }
 
   private func report(_ buffer: xen_zcopyd_description, _ file: Int32) {
-    let mechanism = BufferWords.mechanism(buffer.mechanism, kind: buffer.kind)
+    let mechanism = BufferFormatter.mechanism(buffer.mechanism, kind: buffer.kind)
     let passedOver = fixedText(buffer.text)
     let times = (
       directory: Duration.microseconds(buffer.directory_us),
@@ -192,12 +194,12 @@ final class DaemonMapSession: Session {
   }
 
   private func use(
-    _ frame: UInt32, _ data: Range<Int>, _ id: BufferIdentifier, _ request: MapRequest
+    _ frame: UInt32, _ data: Range<Int>, _ id: BufferIdentifier, _ request: MapParameters
   ) throws {
     let clock = ContinuousClock()
     let start = clock.now
     if plan.contents.isNeeded {
-      let file = try linux.adoptMemoryFile(try daemon.read(id, byteCount: data.upperBound))
+      let file = try dmaBufs.adoptMemoryFile(try daemon.read(id, byteCount: data.upperBound))
       guard file.byteCount >= data.upperBound else {
         throw Failure("xen-zcopyd gave \(file.byteCount) bytes of buffer \(id), fewer than it has")
       }
@@ -273,7 +275,7 @@ final class DaemonMapSession: Session {
   }
 }
 
-extension MapRequest {
+extension MapParameters {
   /// What the daemon has mapped.
   ///
   /// - Throws: `Failure` if the daemon's description contradicts itself, `MapError` where the picture does not fit.
@@ -287,7 +289,7 @@ extension MapRequest {
     self.init(
       domain: domain, directory: GrantReference(rawValue: buffer.directory), byteCount: byteCount,
       offset: offset, frameByteCount: frame == 0 ? nil : frame,
-      geometry: geometry ?? BufferWords.picture(buffer.picture))
+      geometry: geometry ?? BufferFormatter.picture(buffer.picture))
     try check()
   }
 }

@@ -1,17 +1,18 @@
 import CZcopy
 import DmaBuf
+import EventLoop
 import Glibc
 import SystemPackage
 import XenGrant
 import ZcopyBackend
-import ZcopyService
-import ZcopyMemory
+import ZcopyServer
+import Support
 import libxenzcopy
 
 /// One run of `share` with a buffer of xen-zcopyd: what `ShareSession` does where the daemon makes the grants.
 final class DaemonShareSession: Session {
   private let daemon: DaemonConnection
-  private let linux: Linux
+  private let dmaBufs: DmaBufSystem
   private let plan: ShareSession.Plan
   private let isPersistent: Bool
   private let output: Output
@@ -36,12 +37,12 @@ final class DaemonShareSession: Session {
   /// Blocks the signals, before any library starts a thread.
   init(
     _ plan: ShareSession.Plan, isPersistent: Bool = false, daemon: DaemonConnection,
-    linux: Linux = Linux(), output: Output
+    dmaBufs: DmaBufSystem = DmaBufSystem(), output: Output
   ) throws {
     self.plan = plan
     self.isPersistent = isPersistent
     self.daemon = daemon
-    self.linux = linux
+    self.dmaBufs = dmaBufs
     self.output = output
     loop = try EventLoop()
     try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] signal in
@@ -75,7 +76,7 @@ final class DaemonShareSession: Session {
     if own.lend({ _ in true }) == true { try fill(own) }
     let (description, file) = try share(own.lend { $0.fileDescriptor })
     let shared = clock.now
-    buffer = try linux.adopt(file)
+    buffer = try dmaBufs.adopt(file)
     let id = BufferIdentifier(description.id)
     self.id = id
     byteCount = plan.byteCount ?? Int(clamping: description.size)
@@ -95,12 +96,12 @@ final class DaemonShareSession: Session {
   private func ownMemory() throws -> DmaBuf? {
     if case .empty = plan.source { return nil }
     if case .fileDescriptor(let file) = plan.memory {
-      return try linux.adopt(try file.duplicateClosedOnExec())
+      return try dmaBufs.adopt(try file.duplicateClosedOnExec())
     }
     guard let pages = plan.byteCount.flatMap({ GrantReference.pages(for: $0) }) else { return nil }
     let byteCount = pages * GrantReference.pageSize
     switch plan.memory {
-    case .heap(let name): return try linux.allocate(byteCount: byteCount, fromHeap: name)
+    case .heap(let name): return try dmaBufs.allocate(byteCount: byteCount, fromHeap: name)
     case .udmabuf: return try makeUdmabuf(byteCount)
     case .gntalloc: return nil
     case nil:
@@ -110,13 +111,13 @@ final class DaemonShareSession: Session {
         return own
       }
       memory = .heap("system")
-      return try? linux.allocate(byteCount: byteCount, fromHeap: "system")
+      return try? dmaBufs.allocate(byteCount: byteCount, fromHeap: "system")
     default: return nil
     }
   }
 
   private func makeUdmabuf(_ byteCount: Int) throws(DmaBufError) -> DmaBuf {
-    try linux.makeDmaBuf(of: linux.makeMemoryFile(named: "zcopy-share", byteCount: byteCount))
+    try dmaBufs.makeDmaBuf(of: dmaBufs.makeMemoryFile(named: "zcopy-share", byteCount: byteCount))
   }
 
   private func share(
@@ -157,7 +158,7 @@ final class DaemonShareSession: Session {
     let isGiven = buffer.mechanism == XEN_ZCOPYD_MEMORY_DESCRIPTOR
     let memory =
       (plan.memory ?? (isGiven ? memory : nil)).map { "\($0)" }
-      ?? BufferWords.mechanism(buffer.mechanism, kind: buffer.kind)
+      ?? BufferFormatter.mechanism(buffer.mechanism, kind: buffer.kind)
     let path = fixedText(buffer.text)
     output.report(
       "shared",

@@ -1,4 +1,5 @@
 import DmaBuf
+import EventLoop
 import Glibc
 import Logging
 import Picture
@@ -36,14 +37,14 @@ final class MapSession: Session {
   }
 
   private let xen: Xen
-  private let linux: Linux
+  private let dmaBufs: DmaBufSystem
   private let plan: Plan
   private let output: Output
   private let logger: Logger
   private let loop: EventLoop
   private let releasing: ReleaseQueue
-  private var request: MapRequest?
-  private var link: PeerLink?
+  private var request: MapParameters?
+  private var link: ImporterChannel?
   private var watch: DomainWatch?
   private var buffer: MappedBuffer?
   private var offered: OfferedDirectory?
@@ -60,12 +61,12 @@ final class MapSession: Session {
   ///
   /// The root goes before each path of /sys and /proc that is read; it is empty but in tests.
   init(
-    _ plan: Plan, xen: Xen, linux: Linux = Linux(), output: Output, logger: Logger,
+    _ plan: Plan, xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem(), output: Output, logger: Logger,
     root: String = ""
   ) throws {
     self.plan = plan
     self.xen = xen
-    self.linux = linux
+    self.dmaBufs = dmaBufs
     self.output = output
     self.logger = logger
     loop = try EventLoop()
@@ -74,27 +75,27 @@ final class MapSession: Session {
   }
 
   /// Maps what is described on the command line.
-  func run(_ request: MapRequest, limits: BufferLimits) throws {
-    try serve(request) { [xen, linux, plan] in
+  func run(_ request: MapParameters, limits: BufferLimits) throws {
+    try serve(request) { [xen, dmaBufs, plan] in
       try MappedBuffer(
-        request, xen: xen, linux: linux, limits: limits, mechanisms: plan.mechanisms)
+        request, xen: xen, dmaBufs: dmaBufs, limits: limits, mechanisms: plan.mechanisms)
     }
   }
 
   /// Maps what another domain has published.
-  func run(publishedAt path: String, limits: BufferLimits, change: (inout MapRequest) -> Void)
+  func run(publishedAt path: String, limits: BufferLimits, change: (inout MapParameters) -> Void)
     throws
   {
     let publication = try Publication(reading: path, in: try xen.openStore())
     var request = publication.request
     change(&request)
     try request.check()
-    link = try PeerLink(publication, xen: xen)
+    link = try ImporterChannel(publication, xen: xen)
     try run(request, limits: limits)
   }
 
   /// Offers an empty directory, and maps what the other domain lists there.
-  func runOffering(_ request: MapRequest, limits: BufferLimits) throws {
+  func runOffering(_ request: MapParameters, limits: BufferLimits) throws {
     let directory = try OfferedDirectory(
       byteCount: request.byteCount, peer: request.domain, limits: limits, xen: xen)
     var request = request
@@ -111,9 +112,9 @@ final class MapSession: Session {
       ])
     let references = try awaitReferences(of: request.domain)
     guard let references else { return }
-    try serve(request) { [xen, linux, plan] in
+    try serve(request) { [xen, dmaBufs, plan] in
       try MappedBuffer(
-        request, references: references, xen: xen, linux: linux, limits: limits,
+        request, references: references, xen: xen, dmaBufs: dmaBufs, limits: limits,
         mechanisms: plan.mechanisms)
     }
   }
@@ -140,7 +141,7 @@ final class MapSession: Session {
     return nil
   }
 
-  private func serve(_ request: MapRequest, map: () throws -> MappedBuffer) throws {
+  private func serve(_ request: MapParameters, map: () throws -> MappedBuffer) throws {
     if case .picture(let path) = plan.drawing, request.geometry == nil {
       throw Failure(
         "cannot draw \(path): the buffer was described without a picture; give --width and --height"
@@ -156,7 +157,7 @@ final class MapSession: Session {
     }
   }
 
-  private func start(_ request: MapRequest, _ buffer: consuming MappedBuffer) throws {
+  private func start(_ request: MapParameters, _ buffer: consuming MappedBuffer) throws {
     name(buffer)
     report(buffer)
     // Kept before anything else can fail: what is kept is released, and its owner told.
@@ -358,7 +359,7 @@ final class MapSession: Session {
   func stop(for error: any Error) { finishWith(.done) }
 
   /// Closes the buffer, waits until the kernel has released it, and tells its owner.
-  private func finish(_ request: MapRequest) throws {
+  private func finish(_ request: MapParameters) throws {
     // After a second signal nobody waits any more.
     let isSignal = if case .signal = end { true } else { false }
     try program?.end(with: isSignal ? SIGKILL : SIGTERM, within: plan.releaseTimeout)

@@ -1,7 +1,9 @@
 import DmaBuf
+import EventLoop
 import Glibc
 import Logging
 import Picture
+import Pixels
 import XenGrant
 import ZcopyBackend
 
@@ -16,7 +18,7 @@ final class ShareSession: Session {
     /// Where memory comes from; nil for what serves best in this domain.
     var memory: MemorySource? = .gntalloc
     /// Where the references are listed.
-    var directory = ShareRequest.Directory.own
+    var directory = ShareParameters.Directory.own
     /// The size of a pool of frames in bytes; nil for one frame.
     var poolByteCount: Int?
     /// What is in a frame.
@@ -39,7 +41,7 @@ final class ShareSession: Session {
 
   private let plan: Plan
   private let xen: Xen
-  private let linux: Linux
+  private let dmaBufs: DmaBufSystem
   private let output: Output
   private let loop: EventLoop
   private let quarantine = Quarantine()
@@ -47,7 +49,7 @@ final class ShareSession: Session {
   private var frameByteCount = 0
   /// Frames that were announced, the oldest first, and where they lie. The last is what a new peer finds.
   private var announced: [(frame: UInt32, piece: BufferPool.Piece)] = []
-  private var link: OwnerLink?
+  private var link: ExporterChannel?
   private var watch: DomainWatch?
   private var publication: OwnPublication?
   private(set) var program: ChildProgram?
@@ -57,14 +59,14 @@ final class ShareSession: Session {
   private var isEnding = false
   private var peerIsGone = false
   /// Whether the peer wrote nonsense, after which nothing it says counts, or cannot be heard any more.
-  private var isLinkLost = false
+  private var isChannelLost = false
   var failure: (any Error)?
 
   /// Blocks the signals, before any library starts a thread.
-  init(_ plan: Plan, xen: Xen, linux: Linux = Linux(), output: Output) throws {
+  init(_ plan: Plan, xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem(), output: Output) throws {
     self.plan = plan
     self.xen = xen
-    self.linux = linux
+    self.dmaBufs = dmaBufs
     self.output = output
     loop = try EventLoop()
     try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] signal in
@@ -87,20 +89,20 @@ final class ShareSession: Session {
   private func start() throws {
     let clock = ContinuousClock()
     let start = clock.now
-    let memory = plan.memory ?? MemorySource.automatic(xen: xen, linux: linux)
+    let memory = plan.memory ?? MemorySource.automatic(xen: xen, dmaBufs: dmaBufs)
     // All of a pool's pages are handed out, and its peer must know of all.
     let poolByteCount = plan.poolByteCount.flatMap { GrantReference.pages(for: $0) }
       .map { $0 * GrantReference.pageSize }
     var pool = try BufferPool(
-      ShareRequest(
+      ShareParameters(
         peer: plan.peer, byteCount: poolByteCount ?? plan.byteCount, memory: memory,
         directory: plan.directory),
-      xen: xen, linux: linux)
+      xen: xen, dmaBufs: dmaBufs)
     let shared = clock.now
     frameByteCount = plan.byteCount ?? pool.buffer.byteCount
     let first = try pool.take(byteCount: frameByteCount)
     announced = [(1, first)]
-    let request = MapRequest(
+    let request = MapParameters(
       domain: plan.peer, directory: pool.buffer.directory, byteCount: pool.buffer.byteCount,
       frameByteCount: plan.poolByteCount.map { _ in frameByteCount }, geometry: plan.geometry)
     try request.check()
@@ -114,7 +116,7 @@ final class ShareSession: Session {
   }
 
   private func report(
-    _ request: MapRequest, _ memory: MemorySource, _ sharing: Duration, _ filling: Duration
+    _ request: MapParameters, _ memory: MemorySource, _ sharing: Duration, _ filling: Duration
   ) {
     let pages = pool?.buffer.references.count ?? 0
     let (domain, path) = (plan.peer, publication?.path)
@@ -132,8 +134,9 @@ final class ShareSession: Session {
       ])
   }
 
-  private func publish(_ request: MapRequest, _ name: String, at piece: BufferPool.Piece) throws {
-    var link = try OwnerLink(
+  private func publish(_ request: MapParameters, _ name: String, at piece: BufferPool.Piece) throws
+  {
+    var link = try ExporterChannel(
       peer: plan.peer, xen: xen, allocator: try xen.openGrantAllocator())
     try link.announceFrame(at: UInt32(clamping: piece.page))
     drawn = 1
@@ -297,7 +300,7 @@ final class ShareSession: Session {
 
   func stop(for error: any Error) {
     isEnding = true
-    if error is LinkError { isLinkLost = true }
+    if error is ChannelError { isChannelLost = true }
   }
 
   /// Takes the publication back, asks the peer for the pages, and waits for it.
@@ -325,7 +328,7 @@ final class ShareSession: Session {
       .tryAgain)
   }
 
-  private var isMapped: Bool { link?.isMapped == true && !peerIsGone && !isLinkLost }
+  private var isMapped: Bool { link?.isMapped == true && !peerIsGone && !isChannelLost }
 
   private func end(_ buffer: consuming SharedBuffer) throws {
     try buffer.withdraw()

@@ -1,4 +1,5 @@
 import CZcopy
+import EventLoop
 import Glibc
 import SystemPackage
 import ZcopyBackend

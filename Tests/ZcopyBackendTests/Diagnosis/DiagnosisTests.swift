@@ -19,7 +19,7 @@ struct DiagnosisTests {
   ]
 
   private func diagnosis(_ domain: SimulatedDomain, _ root: String) -> Diagnosis {
-    Diagnosis(of: domain.xen, linux: domain.linux, root: root)
+    Diagnosis(of: domain.xen, dmaBufs: domain.dmaBufs, root: root)
   }
 
   /// What will work, by its name; nil for what depends on where memory lies.
@@ -38,7 +38,7 @@ struct DiagnosisTests {
   @Test("finds all that is there in a PVH dom0")
   func usable() throws {
     let tree = try FileTree(Self.files)
-    let domain = try SimulatedMachine().addDomain(heaps: ["system", "linux,cma"])
+    let domain = try SimulatedMachine().addDomain(heaps: ["system", "dmaBufs,cma"])
     let before = domain.census
     let diagnosis = diagnosis(domain, tree.root)
     #expect(diagnosis.canMap)
@@ -47,7 +47,7 @@ struct DiagnosisTests {
     #expect(
       diagnosis.findings.map(\.name) == [
         "xen", "domain", "gntdev", "gntalloc", "evtchn", "xenstore", "grant-table", "udmabuf",
-        "dma-heaps", "map-dmabuf", "map-copy", "map-cpu", "share-heap:linux,cma",
+        "dma-heaps", "map-dmabuf", "map-copy", "map-cpu", "share-heap:dmaBufs,cma",
         "share-heap:system", "share-udmabuf", "share-gntalloc", "share-fd", "map", "share",
       ])
     #expect(diagnosis.findings.allSatisfy { $0.verdict != .bad })
@@ -64,7 +64,7 @@ struct DiagnosisTests {
       finding("grant-table", diagnosis)?.text
         == "this domain may grant 32768 pages, and map 262144 of others")
     #expect(finding("udmabuf", diagnosis)?.text == "/dev/udmabuf opens; at most 64 MiB a buffer")
-    #expect(finding("dma-heaps", diagnosis)?.text == "linux,cma, system")
+    #expect(finding("dma-heaps", diagnosis)?.text == "dmaBufs,cma, system")
     #expect(finding("map", diagnosis)?.text == "works here, by the mechanism dmabuf")
     #expect(finding("share", diagnosis)?.text == "works here, from heap:system")
     #expect(domain.census == before)
@@ -173,7 +173,7 @@ struct DiagnosisTests {
   func noXen() throws {
     let tree = try FileTree()
     let domain = try SimulatedMachine().addDomain(hasUdmabuf: false, heaps: [])
-    let diagnosis = Diagnosis(of: Xen(NoXen()), linux: domain.linux, root: tree.root)
+    let diagnosis = Diagnosis(of: Xen(NoXen()), dmaBufs: domain.dmaBufs, root: tree.root)
     #expect(!diagnosis.canMap)
     #expect(diagnosis.memory == nil)
     #expect(diagnosis.predictions.allSatisfy { $0.works == false })

@@ -1,6 +1,7 @@
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyTestKit
 
 @testable import ZcopyBackend
 

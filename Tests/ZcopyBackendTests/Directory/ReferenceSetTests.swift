@@ -1,4 +1,5 @@
 import Testing
+import ZcopyTestKit
 
 @testable import ZcopyBackend
 

@@ -56,7 +56,7 @@ struct EveryCallFailsTests {
     for operation in FaultedOperations.all { made.formUnion(try run(operation).calls) }
     let all =
       XenError.Call.allCases.map { SimulatedCall.xen($0) }
-      + DmaBufError.Call.allCases.map { SimulatedCall.linux($0) }
+      + DmaBufError.Call.allCases.map { SimulatedCall.dmaBufs($0) }
     #expect(
       all.filter { !made.contains($0) } == [
         .xen(.unbind), .xen(.list), .xen(.permissions), .xen(.unwatch),

@@ -73,7 +73,7 @@ struct FittingFault: Sendable {
     let errnos =
       switch call {
       case .xen(let call): errnos(of: call)
-      case .linux(let call): errnos(of: call)
+      case .dmaBufs(let call): errnos(of: call)
       }
     let faults = errnos.map {
       FittingFault(

@@ -1,4 +1,5 @@
 import DmaBuf
+import EventLoop
 import SystemPackage
 import XenGrant
 import XenSimulator
@@ -35,7 +36,7 @@ enum FaultedOperations {
         let shared = try pair.share(pages: 2)
         let buffer = try MappedBuffer(
           pair.request(for: shared), references: shared.references, xen: process.xen,
-          linux: process.linux, mechanisms: Mechanism.makingDmaBuf)
+          dmaBufs: process.dmaBufs, mechanisms: Mechanism.makingDmaBuf)
         witness.note(buffer)
         try release(buffer.close(), witness)
       },
@@ -121,8 +122,8 @@ enum FaultedOperations {
         "share from a heap in a PV domain 0", in: .backend, with: { try Pair(kind: .pv) }
       ) { pair, process, witness in
         let buffer = try SharedBuffer(
-          ShareRequest(peer: pair.guest.id, byteCount: 8192, memory: .heap("system")),
-          xen: process.xen, linux: process.linux)
+          ShareParameters(peer: pair.guest.id, byteCount: 8192, memory: .heap("system")),
+          xen: process.xen, dmaBufs: process.dmaBufs)
         try work(with: buffer, witness)
         try buffer.withdraw()
       },
@@ -145,8 +146,8 @@ enum FaultedOperations {
       FaultedOperation("share a pool, and keep it until the peer is done", in: .guest) {
         pair, process, witness in
         var pool = try BufferPool(
-          ShareRequest(peer: pair.backend.id, byteCount: 1 << 20, memory: .udmabuf),
-          xen: process.xen, linux: process.linux)
+          ShareParameters(peer: pair.backend.id, byteCount: 1 << 20, memory: .udmabuf),
+          xen: process.xen, dmaBufs: process.dmaBufs)
         try work(with: pool.buffer, witness)
         let piece = try pool.take(byteCount: 10_000)
         let mapped = try pair.map(
@@ -200,8 +201,8 @@ enum FaultedOperations {
       witness.note("gone: \(try watch.isGone())")
     },
     FaultedOperation("fences from one dma-buf to another", in: .guest) { pair, process, witness in
-      let one = try process.linux.allocate(byteCount: 4096, fromHeap: "system")
-      let other = try process.linux.allocate(byteCount: 4096, fromHeap: "system")
+      let one = try process.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
+      let other = try process.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
       try one.setName("one")
       let fence = try pair.machine.addFence(toDmaBuf: one.fileDescriptor, as: .write)
       let before = try one.exportFences(before: .read)
@@ -217,9 +218,9 @@ enum FaultedOperations {
   // MARK: - XenStore
 
   static func publish(
-    _ owner: borrowing OwnerLink, _ xen: Xen
+    _ owner: borrowing ExporterChannel, _ xen: Xen
   ) throws -> OwnPublication {
-    let request = MapRequest(
+    let request = MapParameters(
       domain: owner.peer, directory: GrantReference(rawValue: 9), byteCount: 4096)
     return try OwnPublication("screen", request: request, link: owner, xen: xen)
   }
@@ -255,11 +256,11 @@ enum FaultedOperations {
 
   private static let questions: [FaultedOperation] = [
     FaultedOperation("ask what can be shared", in: .guest) { _, process, witness in
-      witness.note("\(SharingSupport(xen: process.xen, linux: process.linux))")
+      witness.note("\(SharingSupport(xen: process.xen, dmaBufs: process.dmaBufs))")
     },
     FaultedOperation("ask for a diagnosis", in: .backend) { _, process, witness in
       let diagnosis = Diagnosis(
-        of: process.xen, linux: process.linux, root: "/a/system/without/files")
+        of: process.xen, dmaBufs: process.dmaBufs, root: "/a/system/without/files")
       for finding in diagnosis.findings { witness.note("\(finding)") }
     },
   ]
@@ -271,17 +272,17 @@ extension Pair {
     _ buffer: borrowing SharedBuffer, by mechanisms: [Mechanism], _ process: SimulatedProcess
   ) throws(MapError) -> MappedBuffer {
     try MappedBuffer(
-      request(for: buffer), xen: process.xen, linux: process.linux, mechanisms: mechanisms)
+      request(for: buffer), xen: process.xen, dmaBufs: process.dmaBufs, mechanisms: mechanisms)
   }
 
   /// Shares a buffer from a process of the guest.
   func share(
     byteCount: Int?, from memory: MemorySource,
-    in directory: ShareRequest.Directory = .own, _ process: SimulatedProcess
+    in directory: ShareParameters.Directory = .own, _ process: SimulatedProcess
   ) throws(ShareError) -> SharedBuffer {
     try SharedBuffer(
-      ShareRequest(
+      ShareParameters(
         peer: backend.id, byteCount: byteCount, memory: memory, directory: directory),
-      xen: process.xen, linux: process.linux)
+      xen: process.xen, dmaBufs: process.dmaBufs)
   }
 }

@@ -1,4 +1,5 @@
 import DmaBuf
+import EventLoop
 import SystemPackage
 import Testing
 import XenGrant
@@ -49,7 +50,7 @@ struct FenceTests {
     let work = try pair.machine.addFence(toDmaBuf: try mapped.requireFile(), as: .read)
     pair.machine.resetCalls()
     #expect(try !mapped.isIdle())
-    #expect(pair.machine.calls[.linux(.poll)] == 1)
+    #expect(pair.machine.calls[.dmaBufs(.poll)] == 1)
     #expect(pair.machine.calls.total == 1)
     work.signal()
   }
@@ -79,14 +80,14 @@ struct FenceTests {
     let pair = try Pair()
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
-    pair.backend.inject(.errno(.noMemory), into: .linux(.poll))
+    pair.backend.inject(.errno(.noMemory), into: .dmaBufs(.poll))
     let poll = error { () throws(MapError) in _ = try mapped.isIdle() }
     guard case .memory(let cause)? = poll else {
       Issue.record("\(String(describing: poll))")
       return
     }
     #expect(cause.call == .poll && cause.errno == .noMemory)
-    pair.backend.inject(.errno(.inappropriateIOCTLForDevice), into: .linux(.exportFences))
+    pair.backend.inject(.errno(.inappropriateIOCTLForDevice), into: .dmaBufs(.exportFences))
     let fences = error { () throws(MapError) in _ = try mapped.exportFences() }
     #expect(fences.map { "\($0)" }?.contains("older than Linux 6.0") == true)
   }

@@ -1,5 +1,6 @@
 import DmaBuf
 import Glibc
+import Pixels
 import SystemPackage
 import Testing
 import XenGrant
@@ -236,7 +237,7 @@ struct MappedBufferTests {
     let bad = try allocator.share(pages: 1, with: pair.backend.id, writable: false)
     let list = good.references[1...] + bad.references
     good.write([0] + list.map(\.rawValue), toPage: 0)
-    let request = MapRequest(
+    let request = MapParameters(
       domain: pair.guest.id, directory: good.references[0], byteCount: 3 * 4096)
     let refused = pair.refusal(request)
     let cause = XenError(

@@ -1,4 +1,5 @@
 import DmaBuf
+import Pixels
 import Testing
 import XenGrant
 import XenSimulator
@@ -21,7 +22,7 @@ struct MappingCostTests {
     #expect(calls[.copy] == (pages + 1022) / 1023)
     #expect(calls[.exportDmaBuf] == 1)
     // Its inode is asked for once, for the report.
-    #expect(calls[.linux(.identify)] == 1)
+    #expect(calls[.dmaBufs(.identify)] == 1)
     #expect(calls.total == calls[.copy] + 3)
 
     pair.machine.resetCalls()
@@ -48,16 +49,16 @@ struct MappingCostTests {
     #expect(calls[.openGrantDevice] == 1)
     #expect(calls[.copy] == (pages + 1022) / 1023 + copies(pages))
     for call in [DmaBufError.Call.makeMemoryFile, .makeDmaBuf, .identify, .map] {
-      #expect(calls[.linux(call)] == 1, "\(call)")
+      #expect(calls[.dmaBufs(call)] == 1, "\(call)")
     }
-    #expect(calls[.linux(.synchronize)] == 2)
+    #expect(calls[.dmaBufs(.synchronize)] == 2)
     #expect(calls.total == calls[.copy] + 7)
 
     pair.machine.resetCalls()
     try mapped.refresh()
     calls = pair.machine.calls
     #expect(calls[.copy] == copies(pages))
-    #expect(calls[.linux(.synchronize)] == 2)
+    #expect(calls[.dmaBufs(.synchronize)] == 2)
     #expect(calls.total == calls[.copy] + 2)
 
     pair.machine.resetCalls()
@@ -128,10 +129,10 @@ struct MappingCostTests {
   @Test("are one event for each frame on the owner's side and one on the peer's")
   func frames() throws {
     let pair = try Pair()
-    var owner = try OwnerLink(
+    var owner = try ExporterChannel(
       peer: pair.backend.id, xen: pair.guest.xen,
       allocator: try pair.guest.xen.openGrantAllocator())
-    var peer = try PeerLink(Publication.of(owner, in: pair), xen: pair.backend.xen)
+    var peer = try ImporterChannel(Publication.of(owner, in: pair), xen: pair.backend.xen)
     _ = try peer.changes()
     try peer.announceMapped()
     _ = try owner.changes()
@@ -162,9 +163,9 @@ struct MappingCostTests {
       try mapped.refresh([0..<4 * 4096])
     }
     let calls = pair.machine.calls
-    #expect(calls[.linux(.poll)] == 100)
+    #expect(calls[.dmaBufs(.poll)] == 100)
     #expect(calls[.copy] == 100)
-    #expect(calls[.linux(.synchronize)] == 200)
+    #expect(calls[.dmaBufs(.synchronize)] == 200)
     #expect(calls.total == 400)
   }
 }

@@ -133,11 +133,11 @@ struct MechanismTests {
     let buffer = try pair.share(pages: 3)
     buffer.write(sample(size), at: 0)
     let mapped = try MappedBuffer(
-      pair.request(for: buffer), xen: pair.backend.xen, linux: pair.backend.linux)
+      pair.request(for: buffer), xen: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
     #expect(mapped.mechanism == kernel.mechanism)
     #expect(mapped.passedOver.map { $0.mechanism } == kernel.passedOver)
     #expect(try mapped.mapContents().bytes(0..<size) == sample(size))
-    let diagnosis = Diagnosis(of: pair.backend.xen, linux: pair.backend.linux)
+    let diagnosis = Diagnosis(of: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
     #expect(diagnosis.mechanism == kernel.mechanism)
     _ = consume mapped
     #expect(pair.backend.census == before)
@@ -148,7 +148,7 @@ struct MechanismTests {
     let pair = try kernel.makePair()
     let before = pair.backend.census
     let buffer = try pair.share(pages: 1)
-    let predictions = Diagnosis(of: pair.backend.xen, linux: pair.backend.linux).predictions
+    let predictions = Diagnosis(of: pair.backend.xen, dmaBufs: pair.backend.dmaBufs).predictions
     for mechanism in Mechanism.allCases {
       let works = predictions.first { $0.name == "map-\(mechanism.rawValue)" }?.works
       let refusal = pair.refusal(pair.request(for: buffer), by: [mechanism])

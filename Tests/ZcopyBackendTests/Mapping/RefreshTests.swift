@@ -1,8 +1,10 @@
 import DmaBuf
+import Pixels
 import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyTestKit
 
 @testable import ZcopyBackend
 
@@ -220,7 +222,7 @@ struct RefreshTests {
           XenError(
             .copy, .ioError, domain: stage.pair.guest.id, subject: .reference(second),
             status: .generalError)))
-    stage.pair.backend.inject(.errno(.noMemory), into: .linux(.synchronize))
+    stage.pair.backend.inject(.errno(.noMemory), into: .dmaBufs(.synchronize))
     let local = error { () throws(MapError) in try stage.mapped.refresh() }
     guard case .memory(let cause)? = local else {
       Issue.record("\(String(describing: local))")

@@ -1,4 +1,5 @@
 import DmaBuf
+import EventLoop
 import SystemPackage
 import Testing
 import XenGrant

@@ -1,6 +1,7 @@
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyTestKit
 
 @testable import ZcopyBackend
 
@@ -8,8 +9,8 @@ import XenSimulator
 struct BufferPoolTests {
   private func makePool(_ pair: Pair, pages: Int) throws -> BufferPool {
     try BufferPool(
-      ShareRequest(peer: pair.backend.id, byteCount: pages * 4096), xen: pair.guest.xen,
-      linux: pair.guest.linux)
+      ShareParameters(peer: pair.backend.id, byteCount: pages * 4096), xen: pair.guest.xen,
+      dmaBufs: pair.guest.dmaBufs)
   }
 
   @Test("hands out whole pages, none of them twice, until it is full")

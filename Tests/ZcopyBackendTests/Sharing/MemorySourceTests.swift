@@ -31,7 +31,7 @@ struct SharingKernel: CustomTestStringConvertible, Sendable {
       testDescription: "PVH guest without heaps", heaps: [], best: .udmabuf,
       works: [true, true, false, true]),
     SharingKernel(
-      testDescription: "PVH guest with another heap", heaps: ["linux,cma"], best: .udmabuf,
+      testDescription: "PVH guest with another heap", heaps: ["dmaBufs,cma"], best: .udmabuf,
       works: [true, true, false, true]),
     SharingKernel(
       testDescription: "PVH guest without heaps and udmabuf", hasUdmabuf: false, heaps: [],
@@ -76,8 +76,8 @@ struct MemorySourceTests {
   func best(kernel: SharingKernel) throws {
     let (_, owner, _) = try kernel.make()
     let before = owner.census
-    #expect(MemorySource.automatic(xen: owner.xen, linux: owner.linux) == kernel.best)
-    let support = SharingSupport(xen: owner.xen, linux: owner.linux)
+    #expect(MemorySource.automatic(xen: owner.xen, dmaBufs: owner.dmaBufs) == kernel.best)
+    let support = SharingSupport(xen: owner.xen, dmaBufs: owner.dmaBufs)
     let file = MemorySource.fileDescriptor(.standardInput)
     #expect((Self.sources + [file]).map { support.works($0) } == kernel.works)
     #expect(owner.census == before)
@@ -89,10 +89,10 @@ struct MemorySourceTests {
   func share(kernel: SharingKernel, source: MemorySource) throws {
     let (_, owner, peer) = try kernel.make()
     let before = owner.census
-    let works = SharingSupport(xen: owner.xen, linux: owner.linux).works(source)
-    let request = ShareRequest(peer: peer.id, byteCount: 20 * 4096 - 5, memory: source)
+    let works = SharingSupport(xen: owner.xen, dmaBufs: owner.dmaBufs).works(source)
+    let request = ShareParameters(peer: peer.id, byteCount: 20 * 4096 - 5, memory: source)
     do throws(ShareError) {
-      let buffer = try SharedBuffer(request, xen: owner.xen, linux: owner.linux)
+      let buffer = try SharedBuffer(request, xen: owner.xen, dmaBufs: owner.dmaBufs)
       #expect(works != false)
       #expect(kernel.hasScatteredMemory == false || source != .heap("system"))
       #expect(buffer.source == source)
@@ -123,17 +123,17 @@ struct MemorySourceTests {
     let machine = SimulatedMachine()
     let owner = try machine.addDomain(kind: .pv, heaps: ["system"])
     let peer = try machine.addDomain()
-    let dmaBuf = try owner.linux.allocate(byteCount: 4096, fromHeap: "system")
+    let dmaBuf = try owner.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
     let work = try machine.addFence(toDmaBuf: dmaBuf.fileDescriptor, as: .write)
-    let request = ShareRequest(
+    let request = ShareParameters(
       peer: peer.id, byteCount: 4096, memory: .fileDescriptor(dmaBuf.fileDescriptor))
     let before = owner.census
     #expect(throws: ShareError.busy) {
-      _ = try SharedBuffer(request, xen: owner.xen, linux: owner.linux)
+      _ = try SharedBuffer(request, xen: owner.xen, dmaBufs: owner.dmaBufs)
     }
     #expect(owner.census == before)
     work.signal()
-    _ = try SharedBuffer(request, xen: owner.xen, linux: owner.linux)
+    _ = try SharedBuffer(request, xen: owner.xen, dmaBufs: owner.dmaBufs)
   }
 
   /// The peer sees what the owner writes, and the other way round.
@@ -143,8 +143,8 @@ struct MemorySourceTests {
     do {
       buffer.write(sample(5000), at: 4090)
       let mapped = try MappedBuffer(
-        MapRequest(domain: owner.id, directory: buffer.directory, byteCount: buffer.byteCount),
-        xen: peer.xen, linux: peer.linux)
+        MapParameters(domain: owner.id, directory: buffer.directory, byteCount: buffer.byteCount),
+        xen: peer.xen, dmaBufs: peer.dmaBufs)
       #expect(mapped.mechanism == .dmabuf)
       let contents = try mapped.mapContents(for: .readWrite)
       #expect(contents.bytes(0..<20 * 4096) == buffer.bytes())
@@ -177,7 +177,7 @@ struct MemorySourceTests {
     "has names as on the command line",
     arguments: [
       ("gntalloc", .gntalloc), ("udmabuf", .udmabuf), ("heap:system", .heap("system")),
-      ("heap:linux,cma", .heap("linux,cma")), ("fd:0", .fileDescriptor(.standardInput)),
+      ("heap:dmaBufs,cma", .heap("dmaBufs,cma")), ("fd:0", .fileDescriptor(.standardInput)),
       ("fd:2147483647", .fileDescriptor(FileDescriptor(rawValue: .max))),
     ] as [(String, MemorySource)])
   func names(name: String, source: MemorySource) {
@@ -288,8 +288,8 @@ struct GivenDmaBufTests {
     let third = try pair.machine.addDomain()
     let theirs = try SharedBuffer(byteCount: 4096, peer: pair.guest.id, xen: third.xen)
     let mapped = try MappedBuffer(
-      MapRequest(domain: third.id, directory: theirs.directory, byteCount: 4096),
-      xen: pair.guest.xen, linux: pair.guest.linux, mechanisms: [.dmabuf])
+      MapParameters(domain: third.id, directory: theirs.directory, byteCount: 4096),
+      xen: pair.guest.xen, dmaBufs: pair.guest.dmaBufs, mechanisms: [.dmabuf])
     let file = try mapped.requireFile()
     let buffer = try pair.share(byteCount: nil, from: .fileDescriptor(file))
     do {
@@ -315,14 +315,14 @@ struct GivenDmaBufTests {
       return
     }
     #expect(cause.call == .identify && cause.errno == .badFileDescriptor)
-    let file = try pair.guest.linux.makeMemoryFile(named: "no dma-buf", byteCount: 4096)
+    let file = try pair.guest.dmaBufs.makeMemoryFile(named: "no dma-buf", byteCount: 4096)
     let descriptor = file.fileDescriptor
     guard case .xen(let other)? = refusal(pair, nil, .fileDescriptor(descriptor)) else {
       Issue.record("it was shared")
       return
     }
     #expect(other.call == .importDmaBuf && other.errno == .invalidArgument)
-    let empty = try pair.guest.linux.makeMemoryFile(named: "empty", byteCount: 0)
+    let empty = try pair.guest.dmaBufs.makeMemoryFile(named: "empty", byteCount: 0)
     #expect(refusal(pair, nil, .fileDescriptor(empty.fileDescriptor)) == .impossibleSize(0))
     _ = consume file
     _ = consume empty

@@ -7,14 +7,14 @@ import XenSimulator
 
 /// What a process has left to its successor: its state as it was written down, and duplicates of its descriptors, as systemd's
 /// store has them. Those that nobody takes are closed.
-final class Inheritance<State: HandOverState> {
+final class Inheritance<State: LiveUpdateState> {
   let state: State
   private var descriptors: [FileDescriptor]
 
-  init(_ handOver: HandOver<State>) throws {
-    state = try State(decoding: handOver.state.encoded)
+  init(_ saveState: LiveUpdate<State>) throws {
+    state = try State(decoding: saveState.state.encoded)
     descriptors = []
-    for file in handOver.descriptors {
+    for file in saveState.descriptors {
       let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
       guard number >= 0 else { throw Errno(rawValue: errno) }
       // As an exec leaves it, and systemd.

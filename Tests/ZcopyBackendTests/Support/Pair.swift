@@ -27,11 +27,11 @@ struct Pair {
   /// A buffer of the guest's.
   func share(
     byteCount: Int?, from memory: MemorySource = .gntalloc,
-    in directory: ShareRequest.Directory = .own
+    in directory: ShareParameters.Directory = .own
   ) throws(ShareError) -> SharedBuffer {
     try SharedBuffer(
-      ShareRequest(peer: backend.id, byteCount: byteCount, memory: memory, directory: directory),
-      xen: guest.xen, linux: guest.linux)
+      ShareParameters(peer: backend.id, byteCount: byteCount, memory: memory, directory: directory),
+      xen: guest.xen, dmaBufs: guest.dmaBufs)
   }
 
   /// A buffer of the guest's of whole pages.
@@ -40,8 +40,8 @@ struct Pair {
   }
 
   /// What domain 0 asks for to map it.
-  func request(for buffer: borrowing SharedBuffer) -> MapRequest {
-    MapRequest(domain: guest.id, directory: buffer.directory, byteCount: buffer.byteCount)
+  func request(for buffer: borrowing SharedBuffer) -> MapParameters {
+    MapParameters(domain: guest.id, directory: buffer.directory, byteCount: buffer.byteCount)
   }
 
   /// Maps a buffer in domain 0.
@@ -53,28 +53,28 @@ struct Pair {
 
   /// Maps in domain 0 what is described.
   func map(
-    _ request: MapRequest, by mechanisms: [Mechanism] = [.dmabuf],
+    _ request: MapParameters, by mechanisms: [Mechanism] = [.dmabuf],
     limits: BufferLimits = BufferLimits()
   ) throws(MapError) -> MappedBuffer {
     try MappedBuffer(
-      request, xen: backend.xen, linux: backend.linux, limits: limits, mechanisms: mechanisms)
+      request, xen: backend.xen, dmaBufs: backend.dmaBufs, limits: limits, mechanisms: mechanisms)
   }
 
   /// Maps pages of the guest's in domain 0, by default exactly these.
   func map(
     references: [GrantReference], byteCount: Int? = nil, by mechanisms: [Mechanism]
   ) throws(MapError) -> MappedBuffer {
-    let request = MapRequest(
+    let request = MapParameters(
       domain: guest.id, directory: GrantReference(rawValue: 0),
       byteCount: byteCount ?? references.count * GrantReference.pageSize)
     return try MappedBuffer(
-      request, references: references, xen: backend.xen, linux: backend.linux,
+      request, references: references, xen: backend.xen, dmaBufs: backend.dmaBufs,
       mechanisms: mechanisms)
   }
 
   /// What mapping in domain 0 fails with, or nil.
   func refusal(
-    _ request: MapRequest, by mechanisms: [Mechanism] = [.dmabuf],
+    _ request: MapParameters, by mechanisms: [Mechanism] = [.dmabuf],
     limits: BufferLimits = BufferLimits()
   ) -> MapError? {
     error { () throws(MapError) in _ = try map(request, by: mechanisms, limits: limits) }
@@ -171,27 +171,6 @@ extension SharedMemory {
 /// Bytes that differ from page to page and from row to row.
 func sample(_ byteCount: Int, seed: Int = 0) -> [UInt8] {
   (0..<byteCount).map { UInt8(truncatingIfNeeded: ($0 &* 31) ^ ($0 >> 8) ^ (seed &* 89)) }
-}
-
-/// The same numbers in every run (SplitMix64).
-struct RepeatableNumbers: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ (mixed >> 31)
-  }
-
-  /// A number below the bound, which is above 0; the little unevenness does not matter here.
-  mutating func below(_ bound: Int) -> Int { Int(truncatingIfNeeded: next() >> 33) % bound }
-
-  /// 32 random bits.
-  mutating func word() -> UInt32 { UInt32(truncatingIfNeeded: next()) }
 }
 
 /// What a `MapError` or another typed error was, or nil where nothing was thrown.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Picture
+import Pixels
 import SystemPackage
 import Testing
 import XenGrant

@@ -6,7 +6,7 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
-import ZcopyService
+import ZcopyServer
 
 @testable import xen_zcopy
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import DmaBuf
 import Picture
+import Pixels
 import SystemPackage
 import Testing
 import XenGrant
@@ -23,7 +24,7 @@ struct FailureTests {
     for errno in [Errno.noSuchFileOrDirectory, .permissionDenied, .resourceTemporarilyUnavailable] {
       let error = xen(call, errno)
       for failure in [
-        Failure(error), Failure(MapError.xen(error)), Failure(LinkError.xen(error)),
+        Failure(error), Failure(MapError.xen(error)), Failure(ChannelError.xen(error)),
         Failure(PublicationError.unreadable(error)), Failure(ShareError.xen(error)),
       ] {
         #expect(failure.code == .unavailable)
@@ -92,8 +93,8 @@ struct FailureTests {
       xen(.map, .invalidArgument), xen(.bindInterdomain, .noSuchProcess),
       MapError.directory(.noDirectory, .dom0), MapError.offsetBeyondSize(offset: 2, size: 1),
       MapError.memory(DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(7))),
-      LinkError.unknownState(.dom0, 9),
-      LinkError.noControlPage(.dom0, magic: 0, version: 0), PublicationError.noOwner(path: "/x"),
+      ChannelError.unknownState(.dom0, 9),
+      ChannelError.noControlPage(.dom0, magic: 0, version: 0), PublicationError.noOwner(path: "/x"),
       GeometryError.emptyPicture(width: 0, height: 0), PictureError.notPNG(path: "a.png"),
       DmaBufError(.setName, .notPermitted, subject: .dmaBuf(7)),
     ]

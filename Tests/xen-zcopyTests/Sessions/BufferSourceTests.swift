@@ -1,5 +1,6 @@
 import DmaBuf
 import Picture
+import Pixels
 import SystemPackage
 import Testing
 import XenGrant

@@ -2,12 +2,13 @@ import ArgumentParser
 import CZcopy
 import Glibc
 import Picture
+import Pixels
 import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
-import ZcopyService
+import ZcopyServer
 
 @testable import xen_zcopy
 
@@ -21,12 +22,12 @@ struct DaemonMapSessionTests {
     geometry: PictureGeometry? = nil
   ) throws -> Worker {
     let subject = subject ?? .published(path: stage.path)
-    let (socket, linux) = (daemon.socket, stage.backend.linux)
+    let (socket, dmaBufs) = (daemon.socket, stage.backend.dmaBufs)
     let output = stage.mapOutput.output(json: true)
     return try Worker {
       let daemon = try DaemonConnection(path: socket)
       try DaemonMapSession(
-        plan, isPersistent: isPersistent, daemon: daemon, linux: linux, output: output
+        plan, isPersistent: isPersistent, daemon: daemon, dmaBufs: dmaBufs, output: output
       ).run(subject, geometry: geometry)
     }
   }
@@ -81,7 +82,7 @@ struct DaemonMapSessionTests {
     let stage = try Stage()
     let daemon = try TestDaemon(in: stage.backend)
     let shared = try SharedBuffer(byteCount: 4096, peer: stage.backend.id, xen: stage.guest.xen)
-    let request = MapRequest(
+    let request = MapParameters(
       domain: stage.guest.id, directory: shared.directory, byteCount: 4096,
       geometry: try PictureGeometry(width: 8, height: 4))
     let dump = stage.scratch.path("dump.png")
@@ -104,7 +105,7 @@ struct DaemonMapSessionTests {
     let stage = try Stage()
     let daemon = try TestDaemon(in: stage.backend)
     let shared = try SharedBuffer(byteCount: 8192, peer: stage.backend.id, xen: stage.guest.xen)
-    let request = MapRequest(
+    let request = MapParameters(
       domain: stage.guest.id, directory: shared.directory, byteCount: 8192)
     #expect(
       try map(stage, daemon, stage.mapPlan(), .described(request), isPersistent: true).join()
@@ -171,7 +172,7 @@ struct DaemonMapSessionTests {
   func refused() throws {
     let stage = try Stage()
     let daemon = try TestDaemon(in: stage.backend) { $0.defaults.operations = [] }
-    let request = MapRequest(
+    let request = MapParameters(
       domain: stage.guest.id, directory: GrantReference(rawValue: 8), byteCount: 8192)
     let failure = Failure(
       try #require(map(stage, daemon, stage.mapPlan(), .described(request)).join()))

@@ -15,11 +15,12 @@ struct DaemonShareSessionTests {
   private func share(
     _ stage: Stage, _ daemon: TestDaemon, _ plan: ShareSession.Plan, isPersistent: Bool = false
   ) throws -> Worker {
-    let (socket, linux) = (daemon.socket, stage.guest.linux)
+    let (socket, dmaBufs) = (daemon.socket, stage.guest.dmaBufs)
     let output = stage.shareOutput.output(json: true)
     return try Worker {
       try DaemonShareSession(
-        plan, isPersistent: isPersistent, daemon: try DaemonConnection(path: socket), linux: linux,
+        plan, isPersistent: isPersistent, daemon: try DaemonConnection(path: socket),
+        dmaBufs: dmaBufs,
         output: output
       ).run()
     }
@@ -124,7 +125,7 @@ struct DaemonShareSessionTests {
       isPersistent: true)
     #expect(session.join() == nil)
     let directory = try stage.number("directory", of: "shared", stage.shareOutput)
-    let request = MapRequest(
+    let request = MapParameters(
       domain: stage.guest.id, directory: GrantReference(rawValue: UInt32(directory)),
       byteCount: 8192)
     let mapped = try stage.mapper(stage.mapPlan(verify: .counting)) { session in

@@ -2,6 +2,7 @@ import ArgumentParser
 import DmaBuf
 import Glibc
 import Picture
+import Pixels
 import SystemPackage
 import Testing
 import XenGrant
@@ -83,7 +84,7 @@ struct MechanismSessionTests {
     let stage = try Stage(isReversed: true)
     let map = try stage.mapper(stage.mapPlan()) { session in
       try session.runOffering(
-        MapRequest(
+        MapParameters(
           domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 4096),
         limits: BufferLimits())
     }
@@ -178,7 +179,7 @@ struct MechanismSessionTests {
     canvas.contents = ContentsWriter(path: dump, pattern: nil)
     let share = try stage.share(canvas)
     try stage.awaitPublication()
-    var link = try PeerLink(
+    var link = try ImporterChannel(
       try Publication(reading: stage.path, in: stage.backend.xen.openStore()),
       xen: stage.backend.xen)
     try link.announceMapped()
@@ -317,7 +318,7 @@ struct MechanismSessionTests {
     arguments: [MemorySource.gntalloc, .udmabuf], [4096, 9000, 1024 * 4096 - 7])
   func offered(source: MemorySource, byteCount: Int) throws {
     let stage = try Stage()
-    let request = MapRequest(
+    let request = MapParameters(
       domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: byteCount)
     let map = try stage.mapper(stage.mapPlan(verify: .counting)) {
       try $0.runOffering(request, limits: BufferLimits())
@@ -355,7 +356,7 @@ struct MechanismSessionTests {
   @Test("that offers a directory which nobody fills ends by a signal, with nothing left")
   func nothingOffered() throws {
     let stage = try Stage()
-    let request = MapRequest(
+    let request = MapParameters(
       domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 4096)
     let map = try stage.mapper(stage.mapPlan()) {
       try $0.runOffering(request, limits: BufferLimits())
@@ -421,15 +422,15 @@ struct MechanismSessionTests {
   /// An owner in the test's own hands.
   private final class Owner {
     let buffer: SharedBuffer
-    var link: OwnerLink
+    var link: ExporterChannel
     private let publication: OwnPublication
 
     init(_ stage: Stage, byteCount: Int, frame: Int? = nil) throws {
       let xen = stage.guest.xen
       let buffer = try SharedBuffer(byteCount: byteCount, peer: stage.backend.id, xen: xen)
-      let link = try OwnerLink(
+      let link = try ExporterChannel(
         peer: stage.backend.id, xen: xen, allocator: try xen.openGrantAllocator())
-      let request = MapRequest(
+      let request = MapParameters(
         domain: stage.backend.id, directory: buffer.directory, byteCount: byteCount,
         frameByteCount: frame)
       publication = try OwnPublication("screen", request: request, link: link, xen: xen)
@@ -437,7 +438,7 @@ struct MechanismSessionTests {
       self.link = link
     }
 
-    func changes() throws -> OwnerLink.Changes { try link.changes() }
+    func changes() throws -> ExporterChannel.Changes { try link.changes() }
 
     /// The last frame that the peer says it has used.
     func usedFrame() throws -> UInt32 {
@@ -465,12 +466,12 @@ struct MechanismSessionTests {
     let work = try stage.machine.addFence(toDmaBuf: file, as: .read)
     try owner.link.announceFrame()
     // The session has taken the frame, and then what it must wait for.
-    wait("no fence is waited for") { stage.machine.calls[.linux(.exportFences)] == 1 }
+    wait("no fence is waited for") { stage.machine.calls[.dmaBufs(.exportFences)] == 1 }
     #expect(try owner.usedFrame() == 1)
     try owner.link.announceFrame()
     try wait("the third frame is not taken") { try stage.frames(stage.mapOutput).last == 3 }
     // Both wait for the same work, by one descriptor.
-    #expect(stage.machine.calls[.linux(.exportFences)] == 1)
+    #expect(stage.machine.calls[.dmaBufs(.exportFences)] == 1)
     #expect(try owner.usedFrame() == 1)
     work.signal(error: failure)
     try wait("the last frame is not used") { try owner.usedFrame() == 3 }
@@ -495,7 +496,7 @@ struct MechanismSessionTests {
     let copies = stage.machine.calls[.copy]
     try owner.write(2)
     try owner.link.announceFrame()
-    wait("no fence is waited for") { stage.machine.calls[.linux(.exportFences)] == 1 }
+    wait("no fence is waited for") { stage.machine.calls[.dmaBufs(.exportFences)] == 1 }
     #expect(try stage.machine.bytes(ofDmaBuf: file)[0] == 1)
     #expect(stage.machine.calls[.copy] == copies)
     #expect(try owner.usedFrame() == 1)
@@ -518,13 +519,13 @@ struct MechanismSessionTests {
     let share = try stage.share(plan)
     try stage.awaitPublication()
     let work = try stage.machine.addFence(toDmaBuf: given, as: .read)
-    var link = try PeerLink(
+    var link = try ImporterChannel(
       try Publication(reading: stage.path, in: stage.backend.xen.openStore()),
       xen: stage.backend.xen)
     try link.announceMapped()
     try link.announceUsed(frame: 1)
-    let asked = stage.machine.calls[.linux(.poll)]
-    wait("the device is not asked for") { stage.machine.calls[.linux(.poll)] >= asked + 3 }
+    let asked = stage.machine.calls[.dmaBufs(.poll)]
+    wait("the device is not asked for") { stage.machine.calls[.dmaBufs(.poll)] >= asked + 3 }
     #expect(try link.changes() == [.frame(1)])
     #expect(try stage.machine.bytes(ofDmaBuf: given)[0] == 0)
     work.signal()
@@ -586,7 +587,7 @@ struct MechanismSessionTests {
     plan.releaseTimeout = .zero
     let share = try stage.share(plan)
     try stage.awaitPublication()
-    let link = try PeerLink(
+    let link = try ImporterChannel(
       try Publication(reading: stage.path, in: stage.backend.xen.openStore()),
       xen: stage.backend.xen)
     try link.announceMapped()

@@ -3,6 +3,7 @@ import CZcopy
 import Glibc
 import Logging
 import Picture
+import Pixels
 import Testing
 import XenGrant
 import XenSimulator
@@ -136,7 +137,7 @@ struct SessionTests {
       stage.sharePlan(.pattern(.counting, byteCount: 4096), 4096, frames: 2))
     try stage.awaitPublication()
     usleep(1_100_000)
-    var link = try PeerLink(
+    var link = try ImporterChannel(
       try Publication(reading: stage.path, in: stage.backend.xen.openStore()),
       xen: stage.backend.xen)
     let clock = ContinuousClock()
@@ -256,7 +257,7 @@ struct SessionTests {
       return
     }
     #expect(shared["path"] == .null)
-    let request = MapRequest(
+    let request = MapParameters(
       domain: stage.guest.id, directory: GrantReference(rawValue: UInt32(directory)),
       byteCount: 4096)
     let output = stage.mapOutput.output(json: true)
@@ -397,8 +398,9 @@ struct SessionTests {
     let stage = try Stage()
     let allocator = try stage.guest.xen.openGrantAllocator()
     let buffer = try SharedBuffer(byteCount: 4096, peer: stage.backend.id, xen: stage.guest.xen)
-    var link = try OwnerLink(peer: stage.backend.id, xen: stage.guest.xen, allocator: allocator)
-    let request = MapRequest(
+    var link = try ExporterChannel(
+      peer: stage.backend.id, xen: stage.guest.xen, allocator: allocator)
+    let request = MapParameters(
       domain: stage.backend.id, directory: buffer.directory, byteCount: 4096)
     let own = try OwnPublication("screen", request: request, link: link, xen: stage.guest.xen)
     let map = try stage.map(stage.mapPlan())

@@ -1,6 +1,7 @@
 import Glibc
 import Logging
 import Picture
+import Pixels
 import SystemPackage
 import Testing
 import XenGrant
@@ -52,8 +53,8 @@ struct Stage {
 
   func share(_ plan: ShareSession.Plan, _ xen: Xen? = nil) throws -> Worker {
     let output = shareOutput.output(json: true)
-    let (xen, linux) = (xen ?? guest.xen, guest.linux)
-    return try Worker { try ShareSession(plan, xen: xen, linux: linux, output: output).run() }
+    let (xen, dmaBufs) = (xen ?? guest.xen, guest.dmaBufs)
+    return try Worker { try ShareSession(plan, xen: xen, dmaBufs: dmaBufs, output: output).run() }
   }
 
   func map(
@@ -75,10 +76,10 @@ struct Stage {
   ) throws -> Worker {
     let output = mapOutput.output(json: true)
     let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-    let (xen, linux) = (xen ?? backend.xen, backend.linux)
+    let (xen, dmaBufs) = (xen ?? backend.xen, backend.dmaBufs)
     return try Worker {
       try run(
-        MapSession(plan, xen: xen, linux: linux, output: output, logger: logger, root: root))
+        MapSession(plan, xen: xen, dmaBufs: dmaBufs, output: output, logger: logger, root: root))
     }
   }
 

@@ -1,4 +1,5 @@
 import CZcopy
+import EventLoop
 import Glibc
 import Logging
 import Synchronization
@@ -6,7 +7,7 @@ import SystemPackage
 import Testing
 import XenSimulator
 import ZcopyBackend
-import ZcopyService
+import ZcopyServer
 
 @testable import xen_zcopy
 
@@ -31,15 +32,15 @@ final class TestDaemon {
     configuration.defaults.users = [getuid()]
     configuration.defaults.releaseDeadline = .seconds(60)
     change(&configuration)
-    let (settings, xen, linux, isOver) = (configuration, domain.xen, domain.linux, Flag())
+    let (settings, xen, dmaBufs, isOver) = (configuration, domain.xen, domain.dmaBufs, Flag())
     self.isOver = isOver
     // SAFETY: the string lives for the call.
     let listener = unsafe czcopy_listen(socket, 0o600)
     try #require(listener >= 0)
     worker = try Worker {
       let loop = try EventLoop()
-      let service = Service(
-        settings, xen: xen, linux: linux, loop: loop,
+      let service = Server(
+        settings, xen: xen, dmaBufs: dmaBufs, loop: loop,
         logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, root: "/nonexistent")
       try service.listen(on: FileDescriptor(rawValue: listener))
       while !isOver.value.load(ordering: .acquiring) { try loop.turn(waiting: 5) }

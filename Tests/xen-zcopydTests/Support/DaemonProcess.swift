@@ -1,7 +1,7 @@
 import CZcopy
 import DmaBuf
 import SystemPackage
-import TestSupport
+import ZcopyTestKit
 import Testing
 import XenGrant
 

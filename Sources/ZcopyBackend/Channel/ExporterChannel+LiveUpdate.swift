@@ -1,0 +1,87 @@
+public import SystemPackage
+public import XenGrant
+
+/// The owner's side of a link in plain values.
+///
+/// Descriptors: the event channel device, the control page's grant allocator.
+public struct ExporterChannelState: LiveUpdateState {
+  public static let kind: UInt16 = 4
+  public let descriptorCount = 2
+  /// The domain on the other side.
+  public let peer: DomainID
+  let controlPage: GrantReference
+  let port: EventChannelPort
+  /// Where the control page is on its allocator's list.
+  let index: UInt64
+  let frame: UInt32
+  let last: PeerSnapshot
+
+  fileprivate init(_ link: borrowing ExporterChannel) {
+    peer = link.peer
+    controlPage = link.controlPage
+    port = link.port
+    index = link.page.index
+    frame = link.frame
+    last = link.last
+  }
+
+  public func encode(to encoder: inout StateEncoder) {
+    encoder.write(peer)
+    encoder.write(controlPage.rawValue)
+    encoder.write(port.rawValue)
+    encoder.write(index)
+    encoder.write(frame)
+    encoder.write(last.isAlive)
+    encoder.write(last.state)
+    encoder.write(last.frame)
+  }
+
+  public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    peer = try decoder.domain()
+    controlPage = try decoder.reference()
+    port = try decoder.port()
+    index = try decoder.number()
+    frame = try decoder.number()
+    last = PeerSnapshot(
+      isAlive: try decoder.flag(), state: try decoder.number(), frame: try decoder.number())
+  }
+}
+
+extension ExporterChannel {
+  /// What a successor needs to go on with the link, which goes on here as well.
+  public borrowing func saveState() -> LiveUpdate<ExporterChannelState> {
+    LiveUpdate(ExporterChannelState(self), [events.fileDescriptor, page.deviceDescriptor])
+  }
+
+  /// Goes on with a link that another process has handed over. The peer notices nothing.
+  ///
+  /// ``changes()`` tells what the peer did since the state was taken; frames that were announced after it count.
+  ///
+  /// - Parameters:
+  ///   - state: what ``saveState()`` told there.
+  ///   - descriptors: duplicates of its descriptors, in their order; all are closed if this throws.
+  ///   - xen: this domain's Xen.
+  /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The peer learns then that this side has
+  ///   ended, unless somebody else has duplicates too.
+  public init(
+    resuming state: ExporterChannelState, _ descriptors: [FileDescriptor], xen: Xen
+  ) throws(LiveUpdateError) {
+    var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
+    let channels = try files.next()
+    let events = try handingOver { () throws(XenError) in try xen.adoptEventChannels(channels) }
+    let page = try files.nextPages(state.index, [state.controlPage], of: state.peer, xen)
+    let frame = Self.lastFrame(page, known: state.frame)
+    // It may have been taken there, and not been acknowledged.
+    try handingOver { () throws(XenError) in try events.unmask(state.port) }
+    self.init(
+      resuming: events, state.port, page, state.controlPage, frame: frame, last: state.last)
+  }
+
+  /// The last frame that was announced: the state may be older than the page.
+  ///
+  /// The peer could have written there too. It would be the only one to be misled.
+  private static func lastFrame(_ page: borrowing SharedPages, known: UInt32) -> UInt32 {
+    let written = page.memory.loadWord(at: ControlPage.ownerFrame)
+    return Int32(bitPattern: written &- known) > 0 ? written : known
+  }
+}

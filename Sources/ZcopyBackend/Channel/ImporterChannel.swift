@@ -1,0 +1,155 @@
+import CZcopy
+public import SystemPackage
+public import XenGrant
+
+/// The peer's side of a buffer that another domain shares: learns of frames, and tells when each has been used.
+///
+/// The owner's half of the control page is hostile memory: read once a look, compared with the look before.
+public struct ImporterChannel: ~Copyable {
+  /// What the owner did since the last look.
+  public enum Change: Equatable, Sendable {
+    /// The buffer holds that frame; frames between the last one told and this one were missed.
+    case frame(UInt32)
+    /// The owner wants its pages back.
+    case closing
+    /// Its process ended: the kernel took its mapping of the control page away.
+    case died
+  }
+
+  /// Changes, in their order.
+  public typealias Changes = ChannelChanges<Change>
+
+  /// The domain on the other side.
+  public let owner: DomainID
+  let events: EventChannels
+  let port: EventChannelPort
+  /// The owner's control page, which a successor maps anew.
+  let controlPage: GrantReference
+  let page: GrantMapping
+  private(set) var frame: UInt32 = 0
+  /// The page of the buffer at which the last frame begins, as the owner says; to be checked against the buffer.
+  public private(set) var framePage: UInt32 = 0
+  private(set) var isEnding = false
+
+  /// Connects to the owner's event channel and maps its control page.
+  ///
+  /// - Throws: `ChannelError.xen` if either fails, `.noControlPage` if the page does not begin as one.
+  public init(_ publication: Publication, xen: Xen) throws(ChannelError) {
+    let owner = publication.request.domain
+    let events = try linked { () throws(XenError) in try xen.openEventChannels() }
+    let port = try linked { () throws(XenError) in
+      try events.bindInterdomain(owner, publication.port)
+    }
+    let page = try linked { () throws(XenError) in
+      try Self.mapControlPage(publication.controlPage, of: owner, xen, notifying: port)
+    }
+    try Self.enter(page)
+    self.owner = owner
+    self.events = events
+    self.port = port
+    self.page = page
+    controlPage = publication.controlPage
+  }
+
+  /// A link that a successor goes on with.
+  init(
+    resuming events: consuming EventChannels, _ port: EventChannelPort,
+    _ page: consuming GrantMapping, _ controlPage: GrantReference, frame: UInt32,
+    framePage: UInt32, isEnding: Bool
+  ) {
+    owner = page.domain
+    self.controlPage = controlPage
+    self.port = port
+    self.frame = frame
+    self.framePage = framePage
+    self.isEnding = isEnding
+    self.events = consume events
+    self.page = consume page
+  }
+
+  /// Leaves the link to a successor that has duplicates of what ``saveState()`` tells: the owner is told nothing.
+  ///
+  /// In a PV domain the kernel clears the byte that says that this side is there, until the successor has set it again.
+  public consuming func relinquish() { page.relinquish() }
+
+  /// Checks that the page is a control page, and says that somebody is there.
+  ///
+  /// The state of a peer that was there before goes first: the owner must not take it for this one's.
+  private static func enter(_ page: borrowing GrantMapping) throws(ChannelError) {
+    let now = OwnerSnapshot(page.memory)
+    guard now.magic == XEN_ZCOPY_MAGIC, now.version == XEN_ZCOPY_VERSION else {
+      throw .noControlPage(page.domain, magic: now.magic, version: now.version)
+    }
+    page.memory.storeWord(XEN_ZCOPY_PEER_NONE, at: ControlPage.peerState)
+    page.memory.storeWord(0, at: ControlPage.peerFrame)
+    page.memory.storeByte(1, at: ControlPage.peerAlive)
+  }
+
+  /// Maps the control page so that the kernel tells the owner when the mapping ends.
+  ///
+  /// It is the first mapping of a device of its own: a successor finds it at index 0.
+  static func mapControlPage(
+    _ controlPage: GrantReference, of owner: DomainID, _ xen: Xen,
+    notifying port: EventChannelPort
+  ) throws(XenError) -> GrantMapping {
+    guard
+      let notification = UnmapNotification(clearing: ControlPage.peerAlive, notifying: port)
+    else { throw XenError(.mapNotify, .invalidArgument, domain: owner) }
+    return try xen.openGrantDevice().map(
+      controlPage, of: owner, writable: true, notification: notification)
+  }
+
+  /// Readable when the owner has signalled.
+  public var fileDescriptor: FileDescriptor { events.fileDescriptor }
+
+  /// Tells the owner that its buffer is mapped.
+  ///
+  /// - Throws: `XenError` if the event channel is lost.
+  public func announceMapped() throws(XenError) {
+    page.memory.storeWord(XEN_ZCOPY_PEER_MAPPED, at: ControlPage.peerState)
+    try events.notify(port)
+  }
+
+  /// Tells the owner that nothing reads that frame any more, so that it may draw the next.
+  ///
+  /// - Throws: `XenError` if the event channel is lost.
+  public func announceUsed(frame: UInt32) throws(XenError) {
+    page.memory.storeWord(frame, at: ControlPage.peerFrame)
+    try events.notify(port)
+  }
+
+  /// Tells the owner that the kernel has released its pages.
+  ///
+  /// - Throws: `XenError` if the event channel is lost.
+  public func announceReleased() throws(XenError) {
+    page.memory.storeWord(XEN_ZCOPY_PEER_RELEASED, at: ControlPage.peerState)
+    try events.notify(port)
+  }
+
+  /// Takes pending signals and says what the owner did since the last call. Allocates nothing.
+  ///
+  /// - Throws: `ChannelError.unknownState` if the owner wrote nonsense; `.xen` if the event channel is lost.
+  public mutating func changes() throws(ChannelError) -> Changes {
+    try linked { () throws(XenError) in try events.acknowledgeAll() }
+    let now = OwnerSnapshot(page.memory)
+    var changes = Changes()
+    guard now.isAlive else {
+      defer { isEnding = true }
+      if !isEnding { changes.append(.died) }
+      return changes
+    }
+    if now.frame != frame, now.frame != 0 {
+      frame = now.frame
+      framePage = now.framePage
+      changes.append(.frame(now.frame))
+    }
+    switch now.state {
+    case XEN_ZCOPY_OWNER_LIVE: break
+    case XEN_ZCOPY_OWNER_CLOSING:
+      if !isEnding { changes.append(.closing) }
+      isEnding = true
+    default: throw .unknownState(owner, now.state)
+    }
+    return changes
+  }
+}

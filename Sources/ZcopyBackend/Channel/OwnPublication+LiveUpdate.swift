@@ -1,0 +1,67 @@
+import CZcopy
+import SystemPackage
+public import XenGrant
+
+/// A publication of this domain in plain values. There are no descriptors.
+public struct OwnPublicationState: LiveUpdateState {
+  public static let kind: UInt16 = 6
+  public let descriptorCount = 0
+  /// The absolute path of its node.
+  public let path: String
+  let controlPage: GrantReference
+  let port: EventChannelPort
+
+  fileprivate init(_ publication: OwnPublication) {
+    path = publication.path
+    controlPage = publication.controlPage
+    port = publication.port
+  }
+
+  public func encode(to encoder: inout StateEncoder) {
+    encoder.write(path)
+    encoder.write(controlPage.rawValue)
+    encoder.write(port.rawValue)
+  }
+
+  public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    path = try decoder.text()
+    guard path.hasPrefix("/"), !path.utf8.contains(0) else {
+      throw .damaged("a publication's path is none")
+    }
+    controlPage = try decoder.reference()
+    port = try decoder.port()
+  }
+}
+
+extension OwnPublication {
+  /// What a successor needs to go on with the publication, which goes on here as well.
+  public func saveState() -> LiveUpdate<OwnPublicationState> {
+    LiveUpdate(OwnPublicationState(self), [])
+  }
+
+  /// Goes on with what another process has published, which names this process from now on.
+  ///
+  /// - Parameters:
+  ///   - state: what ``saveState()`` told there.
+  ///   - xen: this domain's Xen.
+  /// - Throws: `LiveUpdateError.publication` if other nodes are there, as when somebody else has published under the name since that
+  ///   process ended, or none; `.xen`.
+  public convenience init(resuming state: OwnPublicationState, xen: Xen) throws(LiveUpdateError) {
+    let store = try handingOver { () throws(XenError) in try xen.openStore() }
+    let isOurs = try handingOver { () throws(XenError) in
+      try store.transaction { (transaction) throws(XenError) in
+        guard
+          try transaction.readIfPresent("\(state.path)/\(XEN_ZCOPY_NODE_CONTROL)")
+            == state.controlPage.description,
+          try transaction.readIfPresent("\(state.path)/\(XEN_ZCOPY_NODE_EVENT_CHANNEL)")
+            == state.port.description
+        else { return false }
+        try transaction.write(
+          "\(state.path)/\(XEN_ZCOPY_NODE_PROCESS)", Publication.ownProcess)
+        return true
+      }
+    }
+    guard isOurs else { throw .publication(path: state.path) }
+    self.init(resuming: state, store)
+  }
+}

@@ -1,0 +1,79 @@
+import DmaBuf
+import SystemPackage
+import XenGrant
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Descriptors that were handed over; those that nobody has taken are closed when the value ends.
+struct InheritedDescriptors: ~Copyable {
+  private var files: ArraySlice<FileDescriptor>
+
+  /// Takes over all of them, and makes them close-on-exec.
+  ///
+  /// - Throws: `LiveUpdateError.descriptors` for another count than is expected or one that comes twice, `.notOpen`. All are closed
+  ///   then.
+  init(_ files: [FileDescriptor], expected: Int) throws(LiveUpdateError) {
+    do throws(LiveUpdateError) {
+      try Self.check(files, expected)
+    } catch {
+      Self.close(files)
+      throw error
+    }
+    self.files = files[...]
+  }
+
+  deinit { Self.close(files) }
+
+  private static func check(_ files: [FileDescriptor], _ count: Int) throws(LiveUpdateError) {
+    guard files.count == count, Set(files.map(\.rawValue)).count == count else {
+      throw .descriptors(expected: count, given: files.count)
+    }
+    for file in files where fcntl(file.rawValue, F_SETFD, FD_CLOEXEC) < 0 {
+      throw .notOpen(file, Errno(rawValue: errno))
+    }
+  }
+
+  private static func close(_ files: some Sequence<FileDescriptor>) {
+    for file in Set(files.map(\.rawValue)) { _ = Glibc.close(file) }
+  }
+
+  /// The next one, which is the caller's.
+  mutating func next() throws(LiveUpdateError) -> FileDescriptor {
+    guard let file = files.popFirst() else { throw .descriptors(expected: 1, given: 0) }
+    return file
+  }
+
+  /// The next one, a dma-buf.
+  ///
+  /// - Throws: `LiveUpdateError.otherFile` if it is not the one of that inode number and size.
+  mutating func nextDmaBuf(
+    _ identity: UInt64, pages: Int, _ dmaBufs: DmaBufSystem
+  ) throws(LiveUpdateError) -> DmaBuf {
+    let file = try next()
+    let dmaBuf = try handingOverMemory { () throws(DmaBufError) in try dmaBufs.adopt(file) }
+    guard dmaBuf.identity == identity,
+      dmaBuf.byteCount / GrantReference.pageSize == pages,
+      dmaBuf.byteCount % GrantReference.pageSize == 0
+    else { throw .otherFile(file) }
+    return dmaBuf
+  }
+
+  /// The next one, a memory file.
+  ///
+  /// - Throws: `LiveUpdateError.otherFile` if it is not the one of that inode number and size.
+  mutating func nextMemoryFile(
+    _ identity: UInt64, pages: Int, _ dmaBufs: DmaBufSystem
+  ) throws(LiveUpdateError) -> MemoryFile {
+    let file = try next()
+    let memory = try handingOverMemory { () throws(DmaBufError) in
+      try dmaBufs.adoptMemoryFile(file)
+    }
+    let found = try handingOverMemory { () throws(DmaBufError) in try memory.identity() }
+    guard found == identity, memory.byteCount == pages * GrantReference.pageSize else {
+      throw .otherFile(file)
+    }
+    return memory
+  }
+}

@@ -1,0 +1,56 @@
+public import SystemPackage
+
+/// What a successor of this process needs to go on with a buffer or a link: plain values, and descriptors.
+///
+/// The living value goes on as before. The successor is the same process after an `exec`, which keeps descriptors that are not
+/// close-on-exec, or a later one that gets duplicates of them, as systemd's store gives them. What a descriptor is of lives as long
+/// as any duplicate of it: a value that is over must be forgotten by the store too.
+///
+/// What the processor had mapped of a buffer ends with the process; nothing of it is handed over.
+public struct LiveUpdate<State: LiveUpdateState>: Equatable, Sendable {
+  /// The plain values.
+  public let state: State
+  /// The descriptors in the order in which they are resumed with, ``LiveUpdateState/descriptorCount`` of them. They stay the living
+  /// value's, and are close-on-exec: to be duplicated.
+  public let descriptors: [FileDescriptor]
+
+  init(_ state: State, _ descriptors: [FileDescriptor]) {
+    self.state = state
+    self.descriptors = descriptors
+  }
+}
+
+/// Plain values that can be written down and read again.
+///
+/// Written are a magic number, the version, the kind, the values, and a check sum, all little-endian. Whatever is not exactly that
+/// is refused.
+public protocol LiveUpdateState: Equatable, Sendable {
+  /// What kind of state it is; no other has the number.
+  static var kind: UInt16 { get }
+  /// How many descriptors belong to it.
+  var descriptorCount: Int { get }
+  /// Writes the values down.
+  func encode(to encoder: inout StateEncoder)
+  /// Reads them again.
+  ///
+  /// - Throws: `LiveUpdateError.damaged` for what no living value has.
+  init(from decoder: inout StateDecoder) throws(LiveUpdateError)
+}
+
+extension LiveUpdateState {
+  /// The state in bytes.
+  public var encoded: [UInt8] {
+    var encoder = StateEncoder()
+    encode(to: &encoder)
+    return encoder.seal(Self.kind)
+  }
+
+  /// The state that was written down in bytes, which may be anything.
+  ///
+  /// - Throws: `LiveUpdateError.damaged` for anything else, `.version` for what another version of this program has written.
+  public init(decoding bytes: [UInt8]) throws(LiveUpdateError) {
+    var decoder = try StateDecoder(opening: bytes, kind: Self.kind)
+    self = try Self(from: &decoder)
+    try decoder.finish()
+  }
+}

@@ -1,0 +1,63 @@
+public import DmaBuf
+public import SystemPackage
+public import XenGrant
+
+/// Why something cannot be handed over, or not be gone on with.
+public enum LiveUpdateError: Error, Equatable, Sendable {
+  /// The bytes are no state; what is wrong with them.
+  case damaged(String)
+  /// Another version of the program has written them.
+  case version(UInt16)
+  /// More or fewer descriptors than belong to the state, or one of them twice.
+  case descriptors(expected: Int, given: Int)
+  /// A descriptor is not open.
+  case notOpen(FileDescriptor, Errno)
+  /// A descriptor is of another file than the one that was handed over.
+  case otherFile(FileDescriptor)
+  /// A mapping by the processor alone ends with its process.
+  case notPossible(Mechanism, DomainID)
+  /// What was published is no longer there, or somebody else's by now.
+  case publication(path: String)
+  /// A call into Xen failed.
+  case xen(XenError)
+  /// Local memory cannot be used.
+  case memory(DmaBufError)
+}
+
+extension LiveUpdateError: CustomStringConvertible {
+  /// One line: what failed, why, and what to do.
+  public var description: String {
+    switch self {
+    case .damaged(let what): "what was handed over is damaged: \(what)"
+    case .version(let version):
+      "what was handed over is of version \(version); this program knows \(StateEncoder.version): end the old one's buffers first"
+    case .descriptors(let expected, let given):
+      "\(given) file descriptors were handed over where \(expected) different ones are needed"
+    case .notOpen(let file, let errno):
+      "file descriptor \(file.rawValue), which was handed over, cannot be used: \(errno) (\(errno.symbol) from fcntl)"
+    case .otherFile(let file):
+      "file descriptor \(file.rawValue) is of another file than the one that was handed over"
+    case .notPossible(let mechanism, let domain):
+      "a buffer of domain \(domain) that is mapped by the mechanism \(mechanism.rawValue) cannot be handed over: it ends with its "
+        + "process"
+    case .publication(let path):
+      "\(path) is no longer this buffer's: it was removed, or somebody else publishes there"
+    case .xen(let error): "\(error)"
+    case .memory(let error): "\(error)"
+    }
+  }
+}
+
+/// Runs calls into Xen, whose errors are the hand-over's.
+func handingOver<Result: ~Copyable>(
+  _ body: () throws(XenError) -> Result
+) throws(LiveUpdateError) -> Result {
+  do throws(XenError) { return try body() } catch { throw .xen(error) }
+}
+
+/// Runs calls for local memory, whose errors are the hand-over's.
+func handingOverMemory<Result: ~Copyable>(
+  _ body: () throws(DmaBufError) -> Result
+) throws(LiveUpdateError) -> Result {
+  do throws(DmaBufError) { return try body() } catch { throw .memory(error) }
+}

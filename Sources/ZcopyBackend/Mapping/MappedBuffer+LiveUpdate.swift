@@ -1,0 +1,143 @@
+public import DmaBuf
+public import SystemPackage
+public import XenGrant
+
+/// A mapped buffer in plain values.
+///
+/// Descriptors of the mechanism `dmabuf`: the grant device, the dma-buf. Of `copy`: the dma-buf, the memory file.
+public struct MappedBufferState: LiveUpdateState {
+  public static let kind: UInt16 = 1
+  public let descriptorCount = 2
+  /// What was asked for.
+  public let request: MapParameters
+  /// The reference of each page, in their order.
+  public let references: [GrantReference]
+  /// How the pages came here: `dmabuf` or `copy`.
+  public let mechanism: Mechanism
+  /// The dma-buf's inode number, which stays the same.
+  public let identity: UInt64
+  /// The descriptor number by which the grant device knows the dma-buf; 0 for `copy`.
+  let number: Int32
+  /// The memory file's inode number; 0 for `dmabuf`.
+  let file: UInt64
+  let directoryTime: UInt64
+  let mappingTime: UInt64
+
+  init(_ buffer: borrowing MappedBuffer, file: UInt64) {
+    request = buffer.request
+    references = buffer.references
+    mechanism = buffer.mechanism
+    identity = buffer.identity ?? 0
+    number = buffer.number ?? 0
+    self.file = file
+    directoryTime = buffer.timings.directory.nanoseconds
+    mappingTime = buffer.timings.mapping.nanoseconds
+  }
+
+  public func encode(to encoder: inout StateEncoder) {
+    encoder.write(request)
+    encoder.write(references)
+    encoder.write(mechanism.rawValue)
+    encoder.write(identity)
+    encoder.write(number)
+    encoder.write(file)
+    encoder.write(directoryTime)
+    encoder.write(mappingTime)
+  }
+
+  public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    request = try decoder.mapRequest()
+    references = try decoder.references(ofPagesFor: request.byteCount)
+    guard let mechanism = Mechanism(rawValue: try decoder.text()), mechanism != .cpu else {
+      throw .damaged("there is no such mechanism")
+    }
+    self.mechanism = mechanism
+    identity = try decoder.number()
+    number = try decoder.descriptor()
+    file = try decoder.number()
+    directoryTime = try decoder.number()
+    mappingTime = try decoder.number()
+  }
+}
+
+extension MappedBuffer {
+  /// What a successor needs to go on with the buffer, which goes on here as well.
+  ///
+  /// - Throws: `LiveUpdateError.notPossible` for the mechanism `cpu`; `.memory` if the memory file cannot be looked at.
+  public borrowing func saveState() throws(LiveUpdateError) -> LiveUpdate<MappedBufferState> {
+    guard let fileDescriptor else { throw .notPossible(mechanism, request.domain) }
+    switch copy {
+    case .some(let copy):
+      let file = try Self.identity(of: copy.file)
+      return LiveUpdate(
+        MappedBufferState(self, file: file), [fileDescriptor, copy.file.fileDescriptor])
+    case .none:
+      return LiveUpdate(
+        MappedBufferState(self, file: 0), [device.fileDescriptor, fileDescriptor])
+    }
+  }
+
+  private static func identity(of file: borrowing MemoryFile) throws(LiveUpdateError) -> UInt64 {
+    do throws(DmaBufError) { return try file.identity() } catch { throw .memory(error) }
+  }
+
+  /// Goes on with a buffer that another process has handed over. Nothing is mapped or copied for it.
+  ///
+  /// What was told of mechanisms that were passed over is not handed over.
+  ///
+  /// - Parameters:
+  ///   - state: what ``saveState()`` told there.
+  ///   - descriptors: duplicates of its descriptors, in their order; all are closed if this throws.
+  ///   - xen: this domain's Xen.
+  ///   - dmaBufs: whose the memory is.
+  /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The buffer is closed then, unless
+  ///   somebody else has duplicates too.
+  public init(
+    resuming state: MappedBufferState, _ descriptors: [FileDescriptor], xen: Xen,
+    dmaBufs: DmaBufSystem = DmaBufSystem()
+  ) throws(LiveUpdateError) {
+    var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
+    let pages = state.references.count
+    if state.mechanism == .dmabuf {
+      let file = try files.next()
+      let device = try handingOver { () throws(XenError) in try xen.adoptGrantDevice(file) }
+      let dmaBuf = try files.nextDmaBuf(state.identity, pages: pages, dmaBufs)
+      // The device must know the dma-buf, or it would be taken for released one day while somebody has it.
+      let isOther = try handingOver { () throws(XenError) in
+        try device.isReleased(dmaBufNumber: state.number)
+      }
+      guard !isOther else { throw .otherFile(file) }
+      fileDescriptor = dmaBuf.fileDescriptor
+      self.device = consume device
+      self.dmaBuf = consume dmaBuf
+      copy = nil
+      contents = nil
+      number = state.number
+    } else {
+      let dmaBuf = try files.nextDmaBuf(state.identity, pages: pages, dmaBufs)
+      let file = try files.nextMemoryFile(state.file, pages: pages, dmaBufs)
+      let copy: PageCopy
+      do throws(DmaBufError) {
+        copy = try PageCopy(state.references, of: state.request.domain, into: file)
+      } catch {
+        throw .memory(error)
+      }
+      device = try handingOver { () throws(XenError) in try xen.openGrantDevice() }
+      fileDescriptor = dmaBuf.fileDescriptor
+      contents = copy.contents
+      self.dmaBuf = consume dmaBuf
+      self.copy = consume copy
+      number = nil
+    }
+    request = state.request
+    references = state.references
+    mechanism = state.mechanism
+    passedOver = []
+    identity = state.identity
+    timings = MapTimings(
+      directory: .nanoseconds(Int64(clamping: state.directoryTime)),
+      mapping: .nanoseconds(Int64(clamping: state.mappingTime)))
+    created = ContinuousClock().now
+    self.xen = xen
+  }
+}

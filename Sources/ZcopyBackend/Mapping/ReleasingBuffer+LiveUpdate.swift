@@ -1,0 +1,75 @@
+public import SystemPackage
+public import XenGrant
+
+/// A buffer that is closed, until the kernel has unmapped its pages, in plain values.
+///
+/// Descriptors: the grant device, where the kernel is asked; else none.
+public struct ReleasingBufferState: LiveUpdateState {
+  public static let kind: UInt16 = 2
+  /// The domain whose memory it is.
+  public let domain: DomainID
+  /// How many pages of it are concerned.
+  public let pages: Int
+  /// The dma-buf's inode number; nil where none holds the domain's pages.
+  public let identity: UInt64?
+  let number: Int32?
+
+  /// One, or none.
+  public var descriptorCount: Int { number == nil ? 0 : 1 }
+
+  init(_ buffer: borrowing ReleasingBuffer) {
+    domain = buffer.domain
+    pages = buffer.pages
+    identity = buffer.identity
+    number = buffer.number
+  }
+
+  public func encode(to encoder: inout StateEncoder) {
+    encoder.write(domain)
+    encoder.write(pages)
+    encoder.write(identity) { $0.write($1) }
+    encoder.write(number) { $0.write($1) }
+  }
+
+  public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    domain = try decoder.domain()
+    pages = try decoder.int()
+    guard pages >= 0 else { throw .damaged("a buffer has \(pages) pages") }
+    identity = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() }
+    number = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.descriptor() }
+  }
+}
+
+extension ReleasingBuffer {
+  /// What a successor needs to go on asking for the buffer.
+  ///
+  /// Contents that were handed out here are this process's, and end with it.
+  public borrowing func saveState() -> LiveUpdate<ReleasingBufferState> {
+    let state = ReleasingBufferState(self)
+    switch device {
+    case .some(let device) where number != nil: return LiveUpdate(state, [device.fileDescriptor])
+    default: return LiveUpdate(state, [])
+    }
+  }
+
+  /// Goes on with a buffer that another process has handed over.
+  ///
+  /// - Parameters:
+  ///   - state: what ``saveState()`` told there.
+  ///   - descriptors: duplicates of its descriptors; all are closed if this throws.
+  ///   - xen: this domain's Xen.
+  /// - Throws: `LiveUpdateError` if the descriptor is of another file, or the device does not open.
+  public init(
+    resuming state: ReleasingBufferState, _ descriptors: [FileDescriptor], xen: Xen
+  ) throws(LiveUpdateError) {
+    var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
+    var device: GrantDevice?
+    if state.number != nil {
+      let file = try files.next()
+      device = try handingOver { () throws(XenError) in try xen.adoptGrantDevice(file) }
+    }
+    self.init(
+      domain: state.domain, pages: state.pages, identity: state.identity, number: state.number,
+      contents: HandedOutContents(), device: device)
+  }
+}

@@ -1,0 +1,226 @@
+public import DmaBuf
+public import SystemPackage
+public import XenGrant
+
+/// A shared buffer in plain values.
+///
+/// Descriptors of a dma-buf: the grant device, the dma-buf, and the memory file if it was made of one; of memory of gntalloc: its
+/// allocator. Then the directory's allocator, if the directory is its own.
+public struct SharedBufferState: LiveUpdateState {
+  public static let kind: UInt16 = 3
+  /// The domain that may map it.
+  public let peer: DomainID
+  /// Bytes that were asked for.
+  public let byteCount: Int
+  /// Where the memory came from; of a dma-buf that was given, the number that its descriptor had.
+  public let source: MemorySource
+  /// The reference of each page, in their order.
+  public let references: [GrantReference]
+  /// The reference of the directory's first page.
+  public let directory: GrantReference
+  let memory: Memory
+  /// The directory's pages where it is the buffer's own.
+  let ownDirectory: Pages?
+
+  /// What the memory is.
+  enum Memory: Equatable, Sendable {
+    /// A dma-buf: its inode number, the descriptor number by which the device knows it, the memory file's inode number.
+    case dmaBuf(identity: UInt64, number: Int32, file: UInt64?)
+    /// Pages of gntalloc from that index on.
+    case pages(at: UInt64)
+  }
+
+  /// Pages of gntalloc.
+  struct Pages: Equatable, Sendable {
+    let index: UInt64
+    let references: [GrantReference]
+  }
+
+  /// As many as its memory and its directory need.
+  public var descriptorCount: Int {
+    let count =
+      switch memory {
+      case .dmaBuf(_, _, file: nil): 2
+      case .dmaBuf: 3
+      case .pages: 1
+      }
+    return count + (ownDirectory == nil ? 0 : 1)
+  }
+
+  public func encode(to encoder: inout StateEncoder) {
+    encoder.write(peer)
+    encoder.write(byteCount)
+    encoder.write(source.description)
+    encoder.write(references)
+    encoder.write(directory.rawValue)
+    switch memory {
+    case .dmaBuf(let identity, let number, let file):
+      encoder.write(true)
+      encoder.write(identity)
+      encoder.write(number)
+      encoder.write(file) { $0.write($1) }
+    case .pages(let index):
+      encoder.write(false)
+      encoder.write(index)
+    }
+    encoder.write(ownDirectory) { encoder, pages in
+      encoder.write(pages.index)
+      encoder.write(pages.references)
+    }
+  }
+
+  public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    peer = try decoder.domain()
+    byteCount = try decoder.int()
+    guard let source = MemorySource(try decoder.text()) else {
+      throw .damaged("there is no such memory")
+    }
+    self.source = source
+    references = try decoder.references(ofPagesFor: byteCount)
+    directory = try decoder.reference()
+    if try decoder.flag() {
+      memory = .dmaBuf(
+        identity: try decoder.number(), number: try decoder.descriptor(),
+        file: try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() })
+    } else {
+      memory = .pages(at: try decoder.number())
+    }
+    let pages = GrantDirectory.pages(for: references.count)
+    ownDirectory = try decoder.optional { (decoder) throws(LiveUpdateError) in
+      let index = try decoder.number(UInt64.self)
+      return Pages(
+        index: index,
+        references: try decoder.references(ofPagesFor: pages * GrantReference.pageSize))
+    }
+    guard ownDirectory == nil || ownDirectory?.references.first == directory else {
+      throw .damaged("the directory begins elsewhere")
+    }
+  }
+}
+
+extension SharedBufferState {
+  fileprivate init(
+    _ buffer: borrowing SharedBuffer, _ memory: Memory, ownDirectory: Pages?
+  ) {
+    peer = buffer.peer
+    byteCount = buffer.byteCount
+    source = buffer.source
+    references = buffer.references
+    directory = buffer.directory
+    self.memory = memory
+    self.ownDirectory = ownDirectory
+  }
+}
+
+extension SharedBuffer {
+  /// What a successor needs to go on with the buffer, which goes on here as well.
+  ///
+  /// - Throws: `LiveUpdateError.memory` if the memory file cannot be looked at.
+  public borrowing func saveState() throws(LiveUpdateError) -> LiveUpdate<SharedBufferState> {
+    var (memory, descriptors) = try self.memory.saveState()
+    switch directoryPages {
+    case .some(let pages):
+      descriptors.append(pages.deviceDescriptor)
+      let directory = SharedBufferState.Pages(index: pages.index, references: pages.references)
+      return LiveUpdate(SharedBufferState(self, memory, ownDirectory: directory), descriptors)
+    case .none:
+      return LiveUpdate(SharedBufferState(self, memory, ownDirectory: nil), descriptors)
+    }
+  }
+
+  /// Goes on with a buffer that another process has handed over. Its peer notices nothing.
+  ///
+  /// - Parameters:
+  ///   - state: what ``saveState()`` told there.
+  ///   - descriptors: duplicates of its descriptors, in their order; all are closed if this throws.
+  ///   - xen: this domain's Xen.
+  ///   - dmaBufs: whose the memory is.
+  /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The buffer is withdrawn then, unless
+  ///   somebody else has duplicates too.
+  public init(
+    resuming state: SharedBufferState, _ descriptors: [FileDescriptor], xen: Xen,
+    dmaBufs: DmaBufSystem = DmaBufSystem()
+  ) throws(LiveUpdateError) {
+    var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
+    let memory = try GrantedMemory(resuming: state, &files, xen, dmaBufs)
+    if let directory = state.ownDirectory {
+      directoryPages = try files.nextPages(
+        directory.index, directory.references, of: state.peer, xen)
+    } else {
+      directoryPages = nil
+    }
+    peer = state.peer
+    byteCount = state.byteCount
+    source = state.source
+    directory = state.directory
+    self.memory = memory
+  }
+}
+
+extension GrantedMemory {
+  /// What it is, and its descriptors.
+  fileprivate borrowing func saveState() throws(LiveUpdateError) -> (
+    SharedBufferState.Memory, [FileDescriptor]
+  ) {
+    switch pages {
+    case .some(let pages): return (.pages(at: pages.index), [pages.deviceDescriptor])
+    case .none: break
+    }
+    var descriptors: [FileDescriptor] = []
+    switch device {
+    case .some(let device): descriptors.append(device.fileDescriptor)
+    case .none: break
+    }
+    var identity: UInt64 = 0
+    switch dmaBuf {
+    case .some(let dmaBuf):
+      identity = dmaBuf.identity
+      descriptors.append(dmaBuf.fileDescriptor)
+    case .none: break
+    }
+    var fileIdentity: UInt64?
+    switch file {
+    case .some(let file):
+      do throws(DmaBufError) { fileIdentity = try file.identity() } catch { throw .memory(error) }
+      descriptors.append(file.fileDescriptor)
+    case .none: break
+    }
+    return (.dmaBuf(identity: identity, number: number ?? 0, file: fileIdentity), descriptors)
+  }
+
+  fileprivate init(
+    resuming state: SharedBufferState, _ files: inout InheritedDescriptors, _ xen: Xen,
+    _ dmaBufs: DmaBufSystem
+  ) throws(LiveUpdateError) {
+    switch state.memory {
+    case .pages(let index):
+      self = GrantedMemory(
+        resuming: try files.nextPages(index, state.references, of: state.peer, xen),
+        byteCount: state.byteCount)
+    case .dmaBuf(let identity, let number, let fileIdentity):
+      let count = state.references.count
+      let file = try files.next()
+      let device = try handingOver { () throws(XenError) in try xen.adoptGrantDevice(file) }
+      let dmaBuf = try files.nextDmaBuf(identity, pages: count, dmaBufs)
+      var memoryFile: MemoryFile?
+      if let fileIdentity {
+        memoryFile = try files.nextMemoryFile(fileIdentity, pages: count, dmaBufs)
+      }
+      self = GrantedMemory(
+        resuming: dmaBuf, memoryFile, byteCount: state.byteCount, references: state.references,
+        number: number, device: device)
+    }
+  }
+}
+
+extension InheritedDescriptors {
+  /// The next one, an allocator, and the pages that it has at an index.
+  mutating func nextPages(
+    _ index: UInt64, _ references: [GrantReference], of peer: DomainID, _ xen: Xen
+  ) throws(LiveUpdateError) -> SharedPages {
+    let file = try next()
+    return try handingOver { () throws(XenError) in
+      try xen.adoptGrantAllocator(file).resume(at: index, references: references, domain: peer)
+    }
+  }
+}

@@ -1,0 +1,148 @@
+import CZcopy
+import Glibc
+public import SystemPackage
+import ZcopyBackend
+import Support
+
+/// The service manager that started this process, told how it is: `sd_notify(3)` without its library.
+///
+/// Nothing waits for long, and nothing fails loudly: what it is not told it finds out otherwise.
+public struct ServiceManager: Sendable {
+  private let socket: String
+  /// How often ``watchdog()`` has to be called at least: half the time after which the manager would end this process; nil if it
+  /// does not watch.
+  public let watchdogInterval: Duration?
+  /// How many descriptors ``store(_:name:)`` keeps; nil if it does not say so, as before systemd 254. `FDSTORE`
+  public let storeCapacity: Int?
+
+  /// The service manager that this process's environment names; nil without one.
+  public init?() {
+    self.init(environment: Environment.value, process: getpid())
+  }
+
+  /// The service manager that an environment names.
+  ///
+  /// - Parameters:
+  ///   - environment: a variable's value.
+  ///   - process: this process's id, for which `WATCHDOG_PID` must be if it is there.
+  /// - Returns: nil without `NOTIFY_SOCKET`, or if that is none of this machine's.
+  init?(environment: (String) -> String?, process: Int32) {
+    guard let socket = environment("NOTIFY_SOCKET"), socket.utf8.count > 1,
+      socket.hasPrefix("/") || socket.hasPrefix("@")
+    else { return nil }
+    self.socket = socket
+    storeCapacity = environment("FDSTORE").flatMap { UInt32(decimal: $0) }.map(Int.init)
+    let watched = environment("WATCHDOG_PID")
+    guard watched == nil || watched == "\(process)",
+      let microseconds = environment("WATCHDOG_USEC").flatMap({ UInt32(decimal: $0) }),
+      microseconds > 1
+    else {
+      watchdogInterval = nil
+      return
+    }
+    watchdogInterval = .microseconds(Int64(microseconds) / 2)
+  }
+
+  /// The daemon takes requests. `READY=1`, which also ends ``reloading()``.
+  @discardableResult
+  public func ready(_ status: String) -> Bool { send("READY=1\nSTATUS=\(oneLine(status))") }
+
+  /// What the daemon is doing, for `systemctl status`. `STATUS=`
+  @discardableResult
+  public func status(_ status: String) -> Bool { send("STATUS=\(oneLine(status))") }
+
+  /// The daemon reads its configuration anew. `RELOADING=1`
+  @discardableResult
+  public func reloading() -> Bool {
+    var time = timespec()
+    // SAFETY: the call writes the structure.
+    _ = unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+    let microseconds = Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1000
+    return send("RELOADING=1\nMONOTONIC_USEC=\(microseconds)")
+  }
+
+  /// The daemon ends. `STOPPING=1`
+  @discardableResult
+  public func stopping() -> Bool { send("STOPPING=1") }
+
+  /// The daemon still works. `WATCHDOG=1`
+  @discardableResult
+  public func watchdog() -> Bool { send("WATCHDOG=1") }
+
+  /// Has the manager keep copies of descriptors, and give them to the next process of this service. `FDSTORE=1`
+  ///
+  /// It does not watch them: one that hangs up stays. The unit's `FileDescriptorStoreMax` says how many it keeps, and one above
+  /// that is dropped without a word.
+  ///
+  /// - Parameters:
+  ///   - descriptors: the caller's, and they stay so.
+  ///   - name: 1 to 255 printable characters of ASCII and no colon; several descriptors may have the same.
+  /// - Returns: whether the message was sent; false also for a name that is none.
+  @discardableResult
+  public func store(_ descriptors: [FileDescriptor], name: String) -> Bool {
+    guard Self.isName(name) else { return false }
+    var rest = descriptors[...]
+    while !rest.isEmpty {
+      let part = rest.prefix(Int(CZCOPY_DESCRIPTORS_MAX))
+      guard send("FDSTORE=1\nFDPOLL=0\nFDNAME=\(name)", Array(part)) else { return false }
+      rest = rest.dropFirst(part.count)
+    }
+    return true
+  }
+
+  /// Has the manager close the descriptors that it keeps under that name. `FDSTOREREMOVE=1`
+  @discardableResult
+  public func remove(name: String) -> Bool {
+    guard Self.isName(name) else { return false }
+    return send("FDSTOREREMOVE=1\nFDNAME=\(name)")
+  }
+
+  /// Waits until the manager has read all that it was sent. `BARRIER=1`
+  ///
+  /// What a process sends just before it ends may otherwise be taken for somebody else's.
+  ///
+  /// - Returns: whether it has, within the timeout.
+  @discardableResult
+  public func barrier(timeout: Duration = .seconds(5)) -> Bool {
+    guard let ends = try? FileDescriptor.pipe() else { return false }
+    defer { try? ends.readEnd.close() }
+    let isSent = send("BARRIER=1", [ends.writeEnd])
+    try? ends.writeEnd.close()
+    // The manager closes its copy when it comes to the message.
+    return isSent && Self.wait(for: ends.readEnd, Int16(POLLIN), timeout)
+  }
+
+  static func isName(_ name: String) -> Bool {
+    (1...255).contains(name.utf8.count)
+      && name.utf8.allSatisfy { (0x20...0x7e).contains($0) && $0 != UInt8(ascii: ":") }
+  }
+
+  private func oneLine(_ text: String) -> String { printable(text, limit: 1000) }
+
+  private func send(_ message: String, _ descriptors: [FileDescriptor] = []) -> Bool {
+    // SAFETY: the string lives for the call.
+    let file = unsafe czcopy_connect(socket, Int32(SOCK_DGRAM.rawValue), 1)
+    guard file >= 0 else { return false }
+    let connection = FileDescriptor(rawValue: file)
+    defer { try? connection.close() }
+    let bytes = Array(message.utf8)
+    let numbers = descriptors.map(\.rawValue)
+    for _ in 0..<10 {
+      // SAFETY: both arrays live for the call, which reads as many elements as it is told.
+      let status = unsafe czcopy_send(file, bytes, bytes.count, numbers, numbers.count)
+      guard status == -EAGAIN else { return status >= 0 }
+      // The manager is busy, and its queue is full.
+      _ = Self.wait(for: connection, Int16(POLLOUT), .milliseconds(100))
+    }
+    return false
+  }
+
+  private static func wait(
+    for descriptor: FileDescriptor, _ events: Int16, _ timeout: Duration
+  ) -> Bool {
+    var entry = pollfd(fd: descriptor.rawValue, events: events, revents: 0)
+    let milliseconds = Int32(clamping: Int64(timeout / .milliseconds(1)))
+    // SAFETY: the call writes the one entry.
+    return unsafe poll(&entry, 1, milliseconds) > 0
+  }
+}

@@ -1,0 +1,73 @@
+import CZcopy
+import EventLoop
+import SystemPackage
+import ZcopyBackend
+
+/// A process that receives and closes what a user sends along.
+final class ReceiverProcess {
+  private final class Life {
+    var wasKilled = false
+  }
+
+  /// This end of the connection to it; nil once it is to end.
+  private(set) var socket: FileDescriptor?
+  private let handle: FileDescriptor
+  private let life = Life()
+
+  /// Starts it.
+  ///
+  /// - Parameters:
+  ///   - program: what is started.
+  ///   - user: for whom, in the list of processes.
+  ///   - onExit: is told once it has ended, after the value too, whether it was killed.
+  /// - Throws: `Errno` if it cannot be started.
+  init(
+    _ program: String, for user: String, _ loop: EventLoop,
+    onExit: @escaping (_ wasKilled: Bool) -> Void
+  ) throws(Errno) {
+    var process: Int32 = -1
+    // SAFETY: the strings live for the call, which writes one number.
+    let number = unsafe czcopy_receiver_start(program, user, &process)
+    guard number >= 0 else { throw Errno(rawValue: -number) }
+    let socket = FileDescriptor(rawValue: number)
+    let handle = czcopy_pidfd(process)
+    guard handle >= 0 else {
+      try? socket.close()
+      throw Errno(rawValue: -handle)
+    }
+    self.socket = socket
+    self.handle = FileDescriptor(rawValue: handle)
+    try loop.onExit(of: process) { [life] in onExit(life.wasKilled) }
+  }
+
+  deinit {
+    hangUp()
+    try? handle.close()
+  }
+
+  /// Lets it end when it has done what it was asked for.
+  func hangUp() {
+    try? socket?.close()
+    socket = nil
+  }
+
+  /// Ends it now, unless it waits for what nothing ends; then as soon as that is over.
+  func kill(_ signal: Int32) {
+    life.wasKilled = true
+    _ = czcopy_signal(handle.rawValue, signal)
+  }
+
+  /// Has it do something.
+  ///
+  /// - Parameter sockets: what goes along; they stay the caller's.
+  /// - Throws: `Errno` with ETOOMANYREFS if too many descriptors are on their way, EPIPE or ECONNRESET if it has ended.
+  func ask(_ request: czcopy_receiver_request, _ sockets: [FileDescriptor]) throws(Errno) {
+    let numbers = sockets.map(\.rawValue)
+    let end = socket?.rawValue ?? -1
+    // SAFETY: the structure and the array are read while they are there.
+    let status = unsafe withUnsafeBytes(of: request) { bytes in
+      unsafe czcopy_send(end, bytes.baseAddress, bytes.count, numbers, numbers.count)
+    }
+    guard status == 0 else { throw Errno(rawValue: -status) }
+  }
+}

@@ -1,0 +1,138 @@
+import CZcopy
+import EventLoop
+import SystemPackage
+import ZcopyBackend
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Receives and closes what clients send along, without any of it in this process: by a ``Receiver`` for each user.
+final class Receivers {
+  /// Whose process does it.
+  enum Key: Hashable {
+    case user(UInt32)
+    /// Those who may not use the service: of such users there may be any number.
+    case refused
+  }
+
+  /// What a process has said.
+  enum Answer {
+    case none
+    case word(UInt32)
+    case message(czcopy_receiver_reply, byteCount: Int, [FileDescriptor])
+    case end
+  }
+
+  private let program: String
+  private let isolation: Isolation
+  private let loop: EventLoop
+  /// Whose connections these are.
+  weak var service: Server?
+  private(set) var receivers: [Key: Receiver] = [:]
+  private var room: [UInt8] = []
+
+  /// - Returns: nil if all is to be done in this process.
+  init?(_ isolation: Isolation, _ loop: EventLoop) {
+    guard let program = isolation.program else { return nil }
+    self.program = program
+    self.isolation = isolation
+    self.loop = loop
+  }
+
+  private func receiver(for key: Key) -> Receiver {
+    if let receiver = receivers[key] { return receiver }
+    let user = if case .user(let number) = key { "\(number)" } else { "-" }
+    let receiver = Receiver(for: user, program, isolation, loop, self)
+    receivers[key] = receiver
+    return receiver
+  }
+
+  /// Receives the next message of a connection, of which the service is told.
+  func receive(from connection: UInt64, _ key: Key) { receiver(for: key).receive(from: connection) }
+
+  /// Ends a connection and closes its socket, which is not the caller's any more.
+  func close(_ socket: FileDescriptor, _ key: Key) {
+    if czcopy_end(socket.rawValue) == 0 {
+      try? socket.close()
+    } else {
+      receiver(for: key).close(socket)
+    }
+  }
+
+  /// Whether so many processes of a user wait for what nothing ends that there is no other for it.
+  func isStuck(_ key: Key) -> Bool { (receivers[key]?.stuck ?? 0) >= Receiver.mostStuck }
+
+  /// Leaves nothing undone for which this process would be needed: waits for messages that are on their way, at most a second.
+  func finish() {
+    let end = ContinuousClock.now + isolation.most
+    for receiver in receivers.values { receiver.finish(by: end) }
+  }
+
+  func forgetUnused() { receivers = receivers.filter { !$1.isUnused } }
+
+  // MARK: - Of a receiver
+
+  func socket(of connection: UInt64) -> FileDescriptor? { service?.connections[connection]?.socket }
+
+  func fail(_ connection: UInt64, _ error: RequestError) {
+    service?.receiverFailed(connection, error)
+  }
+
+  func deliver(
+    _ connection: UInt64, _ reply: czcopy_receiver_reply, _ byteCount: Int,
+    _ files: [FileDescriptor]
+  ) {
+    let descriptors = Descriptors(
+      files, count: Int(reply.count), isShort: reply.is_short != 0)
+    let start = MemoryLayout<czcopy_receiver_reply>.size
+    service?.received(connection, reply.status, room[start..<start + byteCount], descriptors)
+  }
+
+  /// What a process says next.
+  func read(_ socket: FileDescriptor) -> Answer {
+    let start = MemoryLayout<czcopy_receiver_reply>.size
+    if room.isEmpty { room = [UInt8](repeating: 0, count: start + Int(XEN_ZCOPYD_MESSAGE_MAX)) }
+    var numbers = [Int32](repeating: -1, count: Receiver.mostSockets)
+    var count = 0
+    // SAFETY: the shim writes no more bytes than there is room, and at most CZCOPY_DESCRIPTORS_RECEIVED_MAX descriptors.
+    let received = unsafe room.withUnsafeMutableBytes { room in
+      unsafe czcopy_receive(socket.rawValue, room.baseAddress, room.count, &numbers, &count, nil)
+    }
+    let files = numbers.prefix(count).map { FileDescriptor(rawValue: $0) }
+    guard received != -EAGAIN else { return .none }
+    let byteCount = Int(received) - start
+    let bytes = room
+    // SAFETY: in range, and any bits will do for its integers.
+    let reply = unsafe bytes.span.bytes.unsafeLoadUnaligned(as: czcopy_receiver_reply.self)
+    guard byteCount >= 0,
+      reply.task != CZCOPY_RECEIVER_RECEIVE || byteCount == max(0, Int(reply.status))
+    else {
+      for file in files { try? file.close() }
+      return .end
+    }
+    guard reply.task == CZCOPY_RECEIVER_RECEIVE else { return .word(reply.task) }
+    return .message(reply, byteCount: byteCount, files)
+  }
+}
+
+extension RequestError {
+  /// Too many of a user's processes wait.
+  static func stuck(of user: String) -> RequestError {
+    RequestError(
+      XEN_ZCOPYD_E_LIMIT, nil,
+      "\(Receiver.mostStuck) processes (\(CZCOPY_RECEIVER_NAME) \(user)) still close what user \(user) has sent along; end the servers "
+        + "of those files (FUSE), and connect again")
+  }
+
+  static func noReceiver(_ error: Errno) -> RequestError {
+    RequestError(
+      XEN_ZCOPYD_E_RESOURCES, nil,
+      "xen-zcopyd has no process that could receive what came with the request: \(error); try again later"
+    )
+  }
+
+  static let receiverLost = RequestError(
+    XEN_ZCOPYD_E_RESOURCES, nil,
+    "what came with the request was lost with the process that received it: connect again")
+}

@@ -1,0 +1,30 @@
+import CZcopy
+import ZcopyBackend
+
+extension Server {
+  /// Ends all clients and buffers, and takes no new ones.
+  ///
+  /// What others still hold is asked for on from the loop; see ``isOver``.
+  public func stop() {
+    let error = RequestError(XEN_ZCOPYD_E_STOPPING, nil, "xen-zcopyd ends")
+    stopListening()
+    interruptJobs(error)
+    for connection in connections.values {
+      connection.refuse(error)
+      connection.finish(.closed)
+      settle(connection)
+    }
+    for buffer in buffers.values { letGo(of: buffer) }
+  }
+
+  /// Whether nobody holds anything of the service any more.
+  public var isOver: Bool { buffers.isEmpty }
+
+  /// Leaves nothing undone that would keep the process from ending: to be called before it does.
+  public func finish() { receivers?.finish() }
+
+  /// What is left, in words, for the journal.
+  public var summary: String {
+    "\(buffers.count) buffers of \(Set(buffers.values.map(\.domain)).count) domains, \(connections.count) clients"
+  }
+}

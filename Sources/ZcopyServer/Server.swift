@@ -1,0 +1,500 @@
+import CZcopy
+public import DmaBuf
+public import EventLoop
+public import Logging
+public import SystemPackage
+public import XenGrant
+import ZcopyBackend
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// The daemon's work: takes requests from clients, makes and ends buffers, and tells of events.
+///
+/// Everything happens on the loop's thread, and nothing waits. Each client that has something to say is heard for one message a
+/// turn, so that none keeps another from being heard.
+public final class Server {
+  let loop: EventLoop
+  let xen: Xen
+  let dmaBufs: DmaBufSystem
+  let logger: Logger
+  let clock = ContinuousClock()
+  /// Goes before each path of /sys and /proc that is read; empty but in tests.
+  let root: String
+  /// Who receives and closes what clients send along; nil for this process.
+  let receivers: Receivers?
+  var started: ContinuousClock.Instant
+  let releases: ReleaseQueue
+  /// What Xen lets this domain grant and map, asked for once somebody wants to know.
+  lazy var grantLimits = xen.grantLimits()
+  var configuration: Configuration
+  var ledger = Ledger()
+  /// Names of buffers that are still to come.
+  var identifiers = BufferIDSource()
+  var counters = Counters()
+  var droppedClients: UInt32 = 0
+  /// For questions about domains; watches have connections of their own.
+  var store: XenStore?
+  var connections: [UInt64: Connection] = [:]
+  /// What waits for them to read.
+  let backlogs = BacklogTotal()
+  var buffers: [BufferID: Buffer] = [:]
+  /// gntdev's limit of pages, as it was told last.
+  var grantDeviceLimit: Int?
+  /// Domains that have buffers here.
+  var domains: [DomainID: WatchedDomain] = [:]
+  /// Who holds what is asked about.
+  var holderLookup: HolderLookup
+  /// Domains of a predecessor's buffers that could not be watched yet, and which guests they were.
+  var unwatched: [DomainID: ServerState.DomainState] = [:]
+  /// What is published of a predecessor's buffers, and XenStore could not be asked about yet.
+  var unresumed: [BufferID: OwnPublicationState] = [:]
+  /// Buffers that are released, for those who still ask.
+  var released = ReleasedBuffers()
+  var lastConnection: UInt64 = 0
+  /// What is being copied, piece by piece.
+  var jobs = CopyQueue()
+  /// Whether the next piece has its place in the loop.
+  var isCopying = false
+  private var registrations: [UInt64: EventLoop.Registration] = [:]
+  private var listener: FileDescriptor?
+  private var listening: EventLoop.Registration?
+  /// Where messages are received.
+  private var room = [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX))
+
+  /// A service without clients.
+  ///
+  /// - Parameters:
+  ///   - configuration: what is allowed to whom.
+  ///   - xen: this domain's Xen.
+  ///   - dmaBufs: where local memory comes from.
+  ///   - loop: where it works.
+  ///   - logger: what is told the administrator.
+  ///   - root: goes before each path of /sys and /proc that is read; empty but in tests.
+  ///   - isolation: where descriptors that clients send along are received and closed.
+  public init(
+    _ configuration: Configuration, xen: Xen, dmaBufs: DmaBufSystem, loop: EventLoop,
+    logger: Logger,
+    root: String = "", isolation: Isolation = .none
+  ) {
+    self.configuration = configuration
+    self.xen = xen
+    self.dmaBufs = dmaBufs
+    self.loop = loop
+    self.logger = logger
+    self.root = root
+    receivers = Receivers(isolation, loop)
+    releases = ReleaseQueue(loop, root: root)
+    holderLookup = HolderLookup { DmaBufHolder.all(root: root) }
+    started = clock.now
+    receivers?.service = self
+  }
+
+  deinit { try? listener?.close() }
+
+  // MARK: - Connections
+
+  /// Takes clients from a socket that listens, which is the service's from now on.
+  ///
+  /// - Throws: `Errno` if the process has no descriptor left.
+  public func listen(on socket: FileDescriptor) throws(Errno) {
+    listener = socket
+    listening = try loop.onReadable(socket) { [unowned self] in accept(socket) }
+  }
+
+  /// The socket that listens, if there is one.
+  public var listeningSocket: FileDescriptor? { listener }
+
+  /// Takes no clients any more.
+  func stopListening() {
+    if let listening { loop.remove(listening) }
+    listening = nil
+    try? listener?.close()
+    listener = nil
+  }
+
+  private func accept(_ socket: FileDescriptor) {
+    let number = czcopy_accept(socket.rawValue)
+    guard number >= 0 else {
+      switch -number {
+      case EAGAIN, ECONNABORTED: return
+      case let error: return pauseListening(socket, Errno(rawValue: error))
+      }
+    }
+    adopt(FileDescriptor(rawValue: number))
+  }
+
+  /// Without a descriptor or memory left, the socket stays readable, and asking it again would never end.
+  private func pauseListening(_ socket: FileDescriptor, _ error: Errno) {
+    logger.error("no client can connect for a second: \(error)")
+    if let listening { loop.remove(listening) }
+    listening = nil
+    loop.after(.seconds(1)) { [weak self] in
+      guard let self, listening == nil, listener == socket else { return }
+      do throws(Errno) {
+        listening = try loop.onReadable(socket) { [unowned self] in accept(socket) }
+      } catch {
+        pauseListening(socket, error)
+      }
+    }
+  }
+
+  /// Takes a client that is connected already.
+  ///
+  /// - Parameter socket: of type SOCK_SEQPACKET; the service's from now on.
+  public func adopt(_ socket: FileDescriptor) {
+    do throws(Errno) {
+      adopt(socket, try PeerCredentials(of: socket))
+    } catch {
+      try? socket.close()
+    }
+  }
+
+  /// Takes a client of whom is known already who it is.
+  func adopt(_ socket: FileDescriptor, _ credentials: PeerCredentials) {
+    lastConnection += 1
+    let connection = Connection(
+      lastConnection, socket, credentials, receivers: receivers,
+      receiver: receiver(of: credentials),
+      total: backlogs)
+    do throws(RequestError) {
+      try admit(credentials)
+      add(connection)
+    } catch {
+      logger.warning(
+        "client \(credentials) is refused: \(error.text)", metadata: credentials.metadata)
+      connection.refuse(error)
+      connection.disconnect()
+    }
+  }
+
+  /// Whose process receives and closes what a client sends.
+  func receiver(of credentials: PeerCredentials) -> Receivers.Key {
+    configuration.admits(credentials) ? .user(credentials.user) : .refused
+  }
+
+  private func admit(_ credentials: PeerCredentials) throws(RequestError) {
+    guard configuration.admits(credentials) else {
+      throw RequestError(
+        XEN_ZCOPYD_E_PERMISSION, nil,
+        "user \(credentials.user) may not use xen-zcopyd; see `users` and `groups` in its configuration"
+      )
+    }
+    guard connections.count < configuration.maximumClients else {
+      throw RequestError(
+        XEN_ZCOPYD_E_LIMIT, nil, "there are \(connections.count) clients already; raise max-clients"
+      )
+    }
+    guard receivers?.isStuck(.user(credentials.user)) != true else {
+      throw .stuck(of: "\(credentials.user)")
+    }
+    guard credentials.user != 0 else { return }
+    let own = connections.values.count { $0.credentials.user == credentials.user }
+    guard own < configuration.maximumClientsOfUser else {
+      throw RequestError(
+        XEN_ZCOPYD_E_LIMIT, nil,
+        "user \(credentials.user) has \(own) clients already, as many as each user but root may have: a quarter of "
+          + "max-clients")
+    }
+  }
+
+  /// Listens to a client.
+  func add(_ connection: Connection) {
+    connections[connection.number] = connection
+    do throws(Errno) {
+      let number = connection.number
+      let registration = try loop.onReady(connection.socket, for: .readable) {
+        [unowned self] readiness in
+        if readiness.contains(.writable) { flush(number) }
+        if readiness.contains(.readable) { receive(number) }
+      }
+      registrations[number] = registration
+      connection.onBacklog = { [unowned self] _ in listen(number) }
+      connection.onStall = { [unowned self] in pauseSending(number) }
+      connection.onOverflow = { [unowned self] in dropLargest() }
+    } catch {
+      connection.finish(.lost(error))
+      settle(connection)
+    }
+  }
+
+  /// Waits for what a connection can go on with.
+  private func listen(_ number: UInt64, sends: Bool = true) {
+    guard let connection = connections[number], let registration = registrations[number] else {
+      return
+    }
+    var interest: EventLoop.Interest = connection.isReceivedElsewhere ? [] : .readable
+    if sends, connection.hasBacklog { interest.insert(.writable) }
+    // Fails only where it was waited for nothing: the connection is over then.
+    do throws(Errno) {
+      try loop.change(registration, to: interest)
+    } catch {
+      connection.finish(.lost(error))
+    }
+  }
+
+  /// The kernel says of a socket that takes no descriptors that it is ready, and nobody would say when it takes them again.
+  private func pauseSending(_ number: UInt64) {
+    listen(number, sends: false)
+    loop.after(.milliseconds(100)) { [weak self] in self?.listen(number) }
+  }
+
+  /// Drops the client for which most is kept, where more is kept than this process has room for.
+  private func dropLargest() {
+    guard let largest = connections.values.max(by: { $0.backlogBytes < $1.backlogBytes }) else {
+      return
+    }
+    largest.drop()
+    // Not at once: the caller may be going through the connections.
+    loop.after(.zero) { [weak self] in self?.settle(largest) }
+  }
+
+  private func flush(_ number: UInt64) {
+    guard let connection = connections[number] else { return }
+    connection.flush()
+    settle(connection)
+  }
+
+  private func receive(_ number: UInt64) {
+    guard let connection = connections[number] else { return }
+    switch connection.receive(into: &room) {
+    case .nothing: break
+    case .elsewhere: listen(number)
+    case .message(let byteCount, var files):
+      // Not in place: the next message may come before this one is dealt with to the end.
+      let bytes = room[..<byteCount]
+      // SAFETY: bytes have no padding that would be read.
+      unsafe handle(bytes.span.bytes, &files, connection)
+    }
+    settle(connection)
+  }
+
+  /// Goes on with a connection whose message was received elsewhere.
+  ///
+  /// - Parameter status: as `czcopy_receive` says it.
+  func received(
+    _ number: UInt64, _ status: Int32, _ bytes: ArraySlice<UInt8>,
+    _ descriptors: consuming Descriptors
+  ) {
+    guard let connection = connections[number] else { return }
+    connection.isReceivedElsewhere = false
+    if case .message(_, var files) = connection.received(status, descriptors) {
+      // SAFETY: bytes have no padding that would be read.
+      unsafe handle(bytes.span.bytes, &files, connection)
+    }
+    listen(number)
+    settle(connection)
+  }
+
+  /// Ends a connection whose message could not be received elsewhere.
+  func receiverFailed(_ number: UInt64, _ error: RequestError) {
+    guard let connection = connections[number] else { return }
+    connection.refuse(error)
+    connection.finish(.refused(error.text))
+    settle(connection)
+  }
+
+  /// Does what a message asks for, and replies to it.
+  func handle(
+    _ bytes: RawSpan, _ files: inout Descriptors, _ connection: Connection
+  ) {
+    var number: UInt64 = 0
+    var domain: DomainID?
+    do throws(RequestError) {
+      let message = try MessageReader(bytes)
+      number = message.header.request
+      guard number != 0 else { throw .message("its request has the number 0") }
+      let request = try Request(message)
+      domain = self.domain(of: request)
+      guard !files.isShort || request.descriptorCount == 0 else {
+        throw RequestError(
+          XEN_ZCOPYD_E_RESOURCES, domain,
+          "xen-zcopyd has no file descriptor left for what came with the request")
+      }
+      guard files.count == request.descriptorCount, !files.isShort else {
+        throw .message("it has \(files.count) descriptors, and takes \(request.descriptorCount)")
+      }
+      try answer(request, number, &files, connection)
+      count(domain) { $0.requests += 1 }
+    } catch {
+      // What was no request, or one with impossible numbers, was answered too.
+      count(domain) { $0.requests += 1 }
+      refuse(error, number, connection, of: domain)
+    }
+  }
+
+  /// Tells a client why its request is not done.
+  ///
+  /// - Parameter domain: the domain that the request counts for, if one.
+  func refuse(
+    _ error: RequestError, _ number: UInt64, _ connection: Connection, of domain: DomainID?
+  ) {
+    count(domain) {
+      $0.refused += 1
+      $0.limited += error.code == XEN_ZCOPYD_E_LIMIT ? 1 : 0
+    }
+    logger.debug(
+      "refused a request of \(connection.credentials): \(error.text)", metadata: error.metadata)
+    connection.refuse(error, request: number)
+  }
+
+  /// Ends a connection that is over; to be called after whatever may have ended it.
+  func settle(_ connection: Connection) {
+    guard let end = connection.end, connections.removeValue(forKey: connection.number) != nil else {
+      return
+    }
+    switch end {
+    case .closed: break
+    case .refused(let reason):
+      droppedClients = droppedClients.addingWithin(1)
+      logger.warning(
+        "client \(connection.credentials) is dropped: \(reason)",
+        metadata: connection.credentials.metadata)
+    case .slow:
+      droppedClients = droppedClients.addingWithin(1)
+      logger.warning(
+        "client \(connection.credentials) is dropped: it does not read what it is sent",
+        metadata: connection.credentials.metadata)
+    case .lost(let error):
+      logger.notice(
+        "client \(connection.credentials) is lost: \(error)",
+        metadata: connection.credentials.metadata)
+    }
+    if let registration = registrations.removeValue(forKey: connection.number) {
+      loop.remove(registration)
+    }
+    connection.disconnect()
+    forgetWaiting(of: connection.number)
+    releaseAll(of: connection.number)
+  }
+
+  // MARK: - Requests
+
+  private func answer(
+    _ request: Request, _ number: UInt64, _ files: inout Descriptors, _ connection: Connection
+  ) throws(RequestError) {
+    if case .hello(let hello) = request { return try greet(hello, number, connection) }
+    guard connection.isGreeted else { throw .message("the first message must be HELLO") }
+    try admitRequest(request, connection)
+    switch request {
+    case .hello: break
+    case .map(let wish): try map(wish, number, connection)
+    case .mapPublished(let path, let options):
+      try mapPublished(path, options, number, connection)
+    case .unmap(let id): try unmap(id, number, connection)
+    case .share(let wish): try share(wish, &files, number, connection)
+    case .unshare(let id): try unshare(id, number, connection)
+    case .wait(let id, let milliseconds): try wait(id, milliseconds, number, connection)
+    case .refresh(let id, let ranges, let isWriteBack):
+      try refresh(id, ranges, isWriteBack: isWriteBack, number, connection)
+    case .read(let id, let offset, let length):
+      try read(id, offset, length, number, connection)
+    case .describe(let id): try describe(id, number, connection)
+    case .open(let id): try open(id, number, connection)
+    case .list(let domain): list(domain, number, connection)
+    case .subscribe(let subscription):
+      connection.subscription = subscription
+      acknowledge(XEN_ZCOPYD_SUBSCRIBE, number, connection)
+    case .frame(let id, let frame, let page): try self.frame(id, frame, page, number, connection)
+    case .stats: stats(number, connection)
+    }
+  }
+
+  private func greet(
+    _ hello: xen_zcopyd_hello, _ number: UInt64, _ connection: Connection
+  ) throws(RequestError) {
+    guard hello.magic == XEN_ZCOPYD_MAGIC else {
+      throw .message("HELLO begins with 0x\(String(hello.magic, radix: 16))")
+    }
+    guard hello.version == XEN_ZCOPYD_VERSION else {
+      throw RequestError(
+        XEN_ZCOPYD_E_VERSION, nil,
+        "the client speaks version \(hello.version), and this daemon \(XEN_ZCOPYD_VERSION)")
+    }
+    connection.isGreeted = true
+    var reply = xen_zcopyd_hello()
+    reply.header = header(XEN_ZCOPYD_HELLO | XEN_ZCOPYD_REPLY, xen_zcopyd_hello.self, number)
+    reply.magic = XEN_ZCOPYD_MAGIC
+    reply.version = XEN_ZCOPYD_VERSION
+    reply.process = UInt32(bitPattern: getpid())
+    connection.send(reply)
+  }
+
+  /// A reply that says nothing but that it is done.
+  func acknowledge(_ type: UInt32, _ number: UInt64, _ connection: Connection) {
+    connection.send(header(type | XEN_ZCOPYD_REPLY, xen_zcopyd_header.self, number))
+  }
+
+  /// A live or ending buffer that the client may change.
+  func owned(_ id: BufferID, _ connection: Connection) throws(RequestError) -> Buffer {
+    guard let buffer = buffers[id],
+      connection.credentials.mayChange(whatWasMadeBy: buffer.facts.maker)
+    else {
+      throw .unknown(id)
+    }
+    return buffer
+  }
+
+  /// The same, while it is in use, and the rules still let the client do anything with it but end it.
+  func live(_ id: BufferID, _ connection: Connection) throws(RequestError) -> Buffer {
+    let buffer = try owned(id, connection)
+    guard buffer.isLive else {
+      throw RequestError(XEN_ZCOPYD_E_GONE, buffer.domain, "buffer \(id) is over already")
+    }
+    let operation: Operation = buffer.facts.isMapped ? .map : .share
+    guard rules(for: buffer).allows(operation, to: connection.credentials) else {
+      throw .forbidden(operation, buffer.domain, connection.credentials)
+    }
+    return buffer
+  }
+
+  /// Whether a client is told of a buffer.
+  func maySee(_ connection: Connection, _ buffer: Buffer) -> Bool {
+    connection.credentials.mayChange(whatWasMadeBy: buffer.facts.maker)
+      || rules(for: buffer).allows(.list, to: connection.credentials)
+  }
+
+  /// The configuration's rules for a domain, by its number or its name.
+  func rules(for domain: DomainID) -> DomainRules {
+    domains[domain]?.known.rules
+      ?? configuration.rules(
+        for: domain, named: configuration.needsNames ? name(of: domain) : nil)
+  }
+
+  /// The rules for a buffer's domain, which may have ended, and its number be another guest's.
+  func rules(for buffer: Buffer) -> DomainRules {
+    buffer.knownDomain?.rules ?? rules(for: buffer.domain)
+  }
+
+  /// Takes another configuration; buffers that are there stay, even above the new limits.
+  public func reload(_ configuration: Configuration) {
+    self.configuration = configuration
+    let kept = buffers.values.compactMap(\.knownDomain) + released.all.compactMap(\.knownDomain)
+    for domain in domains.values.map(\.known) + kept {
+      domain.rules = configuration.rules(for: domain.number, named: domain.name)
+    }
+  }
+}
+
+extension RequestError {
+  /// No such buffer, or none that the client may know of: both look alike.
+  static func unknown(_ id: BufferID) -> RequestError {
+    RequestError(
+      XEN_ZCOPYD_E_UNKNOWN, nil,
+      "there is no buffer \(id), or it is another user's; see `xen-zcopy list`")
+  }
+
+  /// The rules do not let a user do that.
+  static func forbidden(
+    _ operation: Operation, _ domain: DomainID, _ credentials: PeerCredentials
+  ) -> RequestError {
+    RequestError(
+      XEN_ZCOPYD_E_PERMISSION, domain,
+      "user \(credentials.user) may not \(operation.rawValue) buffers of domain \(domain); see `allow` in the configuration"
+    )
+  }
+
+  /// Fields for the journal.
+  var metadata: Logger.Metadata? { domain.map { ["domain": "\($0)"] } }
+}

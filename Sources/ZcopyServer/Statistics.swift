@@ -1,0 +1,84 @@
+public import CZcopy
+import XenGrant
+import ZcopyBackend
+
+/// What is counted, of one domain or of all together.
+struct Counters: Equatable {
+  var requests: UInt64 = 0
+  var refused: UInt64 = 0
+  var limited: UInt64 = 0
+  var maps: UInt64 = 0
+  var shares: UInt64 = 0
+  var frames: UInt64 = 0
+  var refreshedBytes: UInt64 = 0
+  var late: UInt64 = 0
+}
+
+extension xen_zcopyd_counters {
+  /// What was counted, and what there is now.
+  init(_ counters: Counters, _ buffers: some Sequence<Buffer>) {
+    self.init()
+    requests = counters.requests
+    refused = counters.refused
+    limited = counters.limited
+    maps = counters.maps
+    shares = counters.shares
+    frames = counters.frames
+    refreshed_bytes = counters.refreshedBytes
+    late = counters.late
+    for buffer in buffers { add(buffer) }
+  }
+
+  private mutating func add(_ buffer: Buffer) {
+    let bytes = UInt64(buffer.facts.chargedBytes)
+    if buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED {
+      mapped_bytes += bytes
+      mapped_buffers += 1
+    } else {
+      shared_bytes += bytes
+      shared_buffers += 1
+    }
+    if !buffer.isLive { releasing_bytes += bytes }
+    directory_pages += UInt32(clamping: buffer.facts.directoryPages)
+  }
+}
+
+extension Server {
+  /// What was counted and what there is: of all domains together, then of each.
+  public var statistics: [xen_zcopyd_stats] {
+    var all = xen_zcopyd_stats()
+    all.domain = XEN_ZCOPYD_ANY_DOMAIN
+    all.counters = xen_zcopyd_counters(counters, buffers.values)
+    all.limits = configuration.totals.message
+    all.uptime_ms = started.duration(to: clock.now).wholeMilliseconds
+    all.clients = UInt32(clamping: connections.count)
+    all.dropped_clients = droppedClients
+    all.grant_frames_max = UInt32(clamping: grantLimits?.grantFrames ?? 0)
+    all.maptrack_frames_max = UInt32(clamping: grantLimits?.maptrackFrames ?? 0)
+    let each = domains.sorted { $0.key < $1.key }.map { domain, watched in
+      var statistics = xen_zcopyd_stats()
+      statistics.domain = UInt32(domain.rawValue)
+      statistics.counters = xen_zcopyd_counters(
+        watched.counters, buffers.values.lazy.filter { $0.domain == domain })
+      statistics.limits = watched.known.rules.limits.message
+      return statistics
+    }
+    return [all] + each
+  }
+
+  /// STATS: of all domains together, then of each that the client may ask about.
+  func stats(_ number: UInt64, _ connection: Connection) {
+    let seen = statistics.filter { statistics in
+      guard let domain = UInt16(exactly: statistics.domain).flatMap(DomainID.init(rawValue:)) else {
+        return true
+      }
+      return rules(for: domain).allows(.stats, to: connection.credentials)
+    }
+    for (index, entry) in seen.enumerated() {
+      var message = entry
+      message.header = header(XEN_ZCOPYD_STATS | XEN_ZCOPYD_REPLY, xen_zcopyd_stats.self, number)
+      message.more = index + 1 < seen.count ? 1 : 0
+      connection.send(message)
+    }
+  }
+}

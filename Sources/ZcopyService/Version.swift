@@ -1,2 +1,0 @@
-/// The version of this project, as `--version` shows it.
-public let zcopyVersion = "0.1.0"

@@ -1,0 +1,151 @@
+import CZcopy
+import DmaBuf
+import Logging
+import SystemPackage
+import ZcopyBackend
+import ZcopyServer
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Hands a service over to the process that comes after this one.
+///
+/// A memory file has the plain values. It and the descriptors stay open over an `exec`, and a variable has their numbers; or the
+/// service manager keeps duplicates of them, under names that tell their order.
+struct LiveUpdate: ~Copyable {
+  /// The variable that tells a program after `exec` which descriptors it inherits: the memory file, the listening socket or -1,
+  /// and the others, separated by commas.
+  static let variable = "XEN_ZCOPYD_HANDOVER"
+  /// What the service manager's names for them begin with; a number follows.
+  static let namePrefix = "handover-"
+
+  private let state: ServerState
+  private let files: [FileDescriptor]
+  private let listener: FileDescriptor?
+
+  /// Writes down what a service has.
+  ///
+  /// - Parameters:
+  ///   - configuration: what it goes by.
+  ///   - socketPath: the path of its socket, if it has made that.
+  init(of service: Server, _ configuration: ConfigurationFile, socketPath: String?) {
+    var (state, files) = service.saveState()
+    state.configuration = configuration.text
+    state.socketPath = socketPath
+    self.state = state
+    self.files = files
+    listener = service.listeningSocket
+  }
+
+  private static func write(_ state: ServerState) throws -> MemoryFile {
+    let file = try DmaBufSystem().makeMemoryFile(named: "xen-zcopyd-state", byteCount: 0)
+    try file.fileDescriptor.writeAll(state.encoded)
+    return file
+  }
+
+  /// Puts a program in this process's place, with the same arguments. Returns only if that fails; this process goes on then.
+  ///
+  /// - Throws: what writing the plain values down did.
+  func become(_ program: String) throws -> Errno {
+    let state = try Self.write(state)
+    let inherited = [state.fileDescriptor] + files + (listener.map { [$0] } ?? [])
+    let numbers =
+      [state.fileDescriptor.rawValue, listener?.rawValue ?? -1] + files.map(\.rawValue)
+    for file in inherited { _ = fcntl(file.rawValue, F_SETFD, 0) }
+    Environment.set(Self.variable, numbers.map { "\($0)" }.joined(separator: ","))
+    // SAFETY: the string lives for the call.
+    let error = unsafe czcopy_exec_again(program)
+    _ = Environment.take(Self.variable)
+    for file in inherited { _ = fcntl(file.rawValue, F_SETFD, FD_CLOEXEC) }
+    return Errno(rawValue: -error)
+  }
+
+  /// Leaves everything in the service manager's store. The listening socket, which is its own or is made anew, is not left there.
+  ///
+  /// - Returns: how many open files it has no room for, the last ones; nil if the manager does not take them.
+  /// - Throws: what writing the plain values down did.
+  func store(with manager: ServiceManager) throws -> Int? {
+    var state = state
+    let kept = KeptDescriptors(files)
+    state.places = kept.places
+    let file = try Self.write(state)
+    let all = [file.fileDescriptor] + kept.files
+    let room = manager.storeCapacity.map { min($0, all.count) } ?? all.count
+    guard room > 0 else { return nil }
+    let isStored =
+      all.prefix(room).enumerated().allSatisfy { index, file in
+        manager.store([file], name: "\(Self.namePrefix)\(index)")
+      } && manager.barrier()
+    guard !isStored else { return all.count - room }
+    // What stays there would keep buffers mapped that this process ends now, and the next one would take them for its own.
+    for index in 0..<room { manager.remove(name: "\(Self.namePrefix)\(index)") }
+    return nil
+  }
+}
+
+/// What a process before this one has handed over.
+struct Predecessor {
+  let state: ServerState
+  let files: [FileDescriptor?]
+  /// The socket that listens, if it was handed over too.
+  let listener: FileDescriptor?
+
+  /// Takes what an `exec` has left, or what the service manager kept; nil if there is nothing.
+  ///
+  /// - Throws: `LiveUpdateError` if the plain values cannot be read: everything is closed then.
+  static func take(
+    _ inherited: [InheritedDescriptors.Entry]
+  ) throws(LiveUpdateError) -> Predecessor? {
+    if let value = Environment.take(LiveUpdate.variable) { return try take(fromExec: value) }
+    var files: [Int: FileDescriptor] = [:]
+    for entry in inherited where entry.name.hasPrefix(LiveUpdate.namePrefix) {
+      guard let index = Int(entry.name.dropFirst(LiveUpdate.namePrefix.count)), files[index] == nil
+      else {
+        try? entry.descriptor.close()
+        continue
+      }
+      files[index] = entry.descriptor
+    }
+    guard let last = files.keys.max(), last < 1 << 20 else { return nil }
+    return try Predecessor(files[0], (0..<last).map { files[$0 + 1] }, isFromStore: true)
+  }
+
+  private static func take(fromExec value: String) throws(LiveUpdateError) -> Predecessor? {
+    let numbers = value.split(separator: ",").map { Int32($0) ?? -1 }
+    guard numbers.count >= 2 else { return nil }
+    let files = numbers.map { number in
+      number > 2 && fcntl(number, F_SETFD, FD_CLOEXEC) == 0 ? FileDescriptor(rawValue: number) : nil
+    }
+    return try Predecessor(files[0], Array(files.dropFirst(2)), listener: files[1])
+  }
+
+  private init(
+    _ stateFile: FileDescriptor?, _ files: [FileDescriptor?], listener: FileDescriptor? = nil,
+    isFromStore: Bool = false
+  ) throws(LiveUpdateError) {
+    defer { try? stateFile?.close() }
+    do throws(LiveUpdateError) {
+      state = try ServerState(decoding: stateFile.map(Self.read) ?? [])
+    } catch {
+      for file in files { try? file?.close() }
+      try? listener?.close()
+      throw error
+    }
+    self.files =
+      isFromStore ? KeptDescriptors.descriptors(at: state.places, in: files) : files
+    self.listener = listener
+  }
+
+  private static func read(_ file: FileDescriptor) -> [UInt8] {
+    guard let size = try? file.seek(offset: 0, from: .end), size > 0, size < 1 << 30 else {
+      return []
+    }
+    var bytes = [UInt8](repeating: 0, count: Int(size))
+    // SAFETY: not more is read than there is room.
+    let count = unsafe bytes.withUnsafeMutableBytes { room in
+      (try? unsafe file.read(fromAbsoluteOffset: 0, into: room)) ?? 0
+    }
+    return count == bytes.count ? bytes : []
+  }
+}

@@ -1,0 +1,72 @@
+public import DmaBuf
+public import SystemPackage
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Where the contract about dma-bufs is tried.
+public protocol DmaBufBench: Sendable {
+  /// The kernel, or what stands for it.
+  var dmaBufs: DmaBufSystem { get }
+  /// Whether it is a kernel: `/proc` knows its dma-bufs.
+  var isKernel: Bool { get }
+  /// Opens a device that works on memory for as long as it is told; nil if there is none here.
+  func openWorker() throws(Errno) -> (any DmaBufWorker)?
+  /// What must be the same before and after each check, by name.
+  func census() -> [String: Int]
+}
+
+/// A device with a buffer of two pages, on which it works from `begin` to `end`, and for 10 seconds at most.
+///
+/// Its work ends with the last reference to it.
+public protocol DmaBufWorker: AnyObject {
+  /// What the kernel calls its driver.
+  var driver: String { get }
+  /// A descriptor of its buffer, which the caller closes.
+  func export() throws(Errno) -> FileDescriptor
+  /// Attaches the device to another's dma-buf, until the last reference to it goes.
+  func attach(_ dmaBuf: FileDescriptor) throws(Errno)
+  /// Begins to work: a number for the work.
+  func begin(writing: Bool) throws(Errno) -> UInt32
+  /// Ends that work.
+  func end(_ work: UInt32) throws(Errno)
+  /// Ends that work after a while, and returns at once.
+  func end(_ work: UInt32, after milliseconds: Int32) throws(Errno)
+}
+
+extension DmaBufBench {
+  /// A worker and its buffer, or a skip.
+  func makeWorker() throws -> (any DmaBufWorker) {
+    guard let worker = try openWorker() else { throw Skip(reason: "no device works here") }
+    return worker
+  }
+
+  /// The worker's buffer.
+  func buffer(of worker: any DmaBufWorker) throws -> DmaBuf { try dmaBufs.adopt(worker.export()) }
+
+  /// A memory file of whole pages, each of which begins with its own word, or a skip where none can be a dma-buf.
+  func makeFile(pages: Int, firstWord: Int = 0) throws -> MemoryFile {
+    if let errno = dmaBufs.udmabufSupport() { throw Skip(reason: "no udmabuf: \(errno)") }
+    let file = try dmaBufs.makeMemoryFile(named: "contract", byteCount: pages * pageSize)
+    let mapping = try file.map(writable: true)
+    for page in 0..<pages { mapping.memory.storeWord(word(firstWord + page), at: page * pageSize) }
+    return file
+  }
+
+  /// A dma-buf of a memory file, or a skip.
+  func makeDmaBuf(pages: Int) throws -> DmaBuf {
+    try dmaBufs.makeDmaBuf(of: try makeFile(pages: pages))
+  }
+}
+
+/// Bytes of a page of this kernel.
+let pageSize = Int(getpagesize())
+
+extension MemoryFile {
+  /// A piece of it, by pages.
+  func piece(_ page: Int, pages: Int) -> MemoryFilePiece {
+    MemoryFilePiece(
+      descriptor: fileDescriptor.rawValue, offset: page * pageSize, byteCount: pages * pageSize)
+  }
+}

@@ -1,0 +1,109 @@
+import CZcopy
+import DmaBuf
+import SystemPackage
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Who has a dma-buf, as the kernel tells.
+enum HolderChecks {
+  static let all: [DmaBufCheck] = [
+    DmaBufCheck("a dma-buf is held by its descriptors and mappings, and by nobody without them") {
+      bench in
+      let buffer = try makeDmaBuf(bench)
+      let identity = buffer.identity
+      try expect("who holds it", find(identity), is: [own(descriptors: 1, mappings: 0)])
+      do {
+        let copy = try bench.dmaBufs.adopt(try buffer.fileDescriptor.duplicate())
+        let mapping = try buffer.map(writable: false)
+        try expect("who holds it", find(identity), is: [own(descriptors: 2, mappings: 1)])
+        _ = consume copy
+        try expect("who holds it", find(identity), is: [own(descriptors: 1, mappings: 1)])
+        _ = consume mapping
+      }
+      let mapping = try buffer.map(writable: false)
+      _ = consume buffer
+      try expect("who holds it", find(identity), is: [own(descriptors: 0, mappings: 1)])
+      _ = consume mapping
+      try expect("who holds it", find(identity), is: [])
+    },
+
+    DmaBufCheck("a dma-buf of a heap and of a device is held as any other") { bench in
+      guard bench.isKernel else { throw Skip(reason: "only a kernel can be asked that") }
+      if bench.dmaBufs.heaps.contains("system") {
+        let buffer = try bench.dmaBufs.allocate(byteCount: pageSize, fromHeap: "system")
+        let mapping = try buffer.map(writable: false)
+        try expect("who holds it", find(buffer.identity), is: [own(descriptors: 1, mappings: 1)])
+        _ = consume mapping
+      }
+      let buffer = try bench.buffer(of: try bench.makeWorker())
+      try expect("who holds it", find(buffer.identity), is: [own(descriptors: 1, mappings: 0)])
+    },
+
+    DmaBufCheck("a dma-buf that another process has is held by it, until that ends") { bench in
+      let buffer = try makeDmaBuf(bench)
+      let identity = buffer.identity
+      let child = try startSleep(with: buffer.fileDescriptor)
+      // The new program has its name only once it runs.
+      let theirs = DmaBufHolder.process(
+        id: Int(child), command: "sleep", descriptors: 1, mappings: 0)
+      let ours = own(descriptors: 1, mappings: 0)
+      let deadline = ContinuousClock.now + .milliseconds(patience)
+      while !find(identity).contains(theirs), ContinuousClock.now < deadline { usleep(1000) }
+      let found = Set(find(identity))
+      kill(child, SIGKILL)
+      czcopy_reap(child)
+      try expect("who holds it", found, is: [ours, theirs])
+      try expect("who holds it then", find(identity), is: [ours])
+    },
+
+    DmaBufCheck("a dma-buf is held by a device that it was given to, until that is closed") {
+      bench in
+      let buffer = try makeDmaBuf(bench)
+      guard hasBufferInformation else { throw Skip(reason: "debugfs tells nothing") }
+      do {
+        let worker = try bench.makeWorker()
+        try worker.attach(buffer.fileDescriptor)
+        let devices = find(buffer.identity).filter { if case .device = $0 { true } else { false } }
+        try expect("the count of devices", devices.count, is: 1)
+      }
+      try expect("who holds it", find(buffer.identity), is: [own(descriptors: 1, mappings: 0)])
+    },
+  ]
+
+  private static var hasBufferInformation: Bool {
+    // SAFETY: the path is a C string for the length of the call.
+    unsafe Glibc.access("/sys/kernel/debug/dma_buf/bufinfo", R_OK) == 0
+  }
+
+  private static func makeDmaBuf(_ bench: any DmaBufBench) throws -> DmaBuf {
+    guard bench.isKernel else { throw Skip(reason: "only a kernel can be asked that") }
+    return try bench.makeDmaBuf(pages: 1)
+  }
+
+  private static func find(_ identity: UInt64) -> [DmaBufHolder] { DmaBufHolder.find(identity) }
+
+  /// This process as a holder.
+  private static func own(descriptors: Int, mappings: Int) -> DmaBufHolder {
+    let command = Files.target(of: "/proc/self/exe")?.split(separator: "/").last ?? ""
+    return .process(
+      id: Int(getpid()), command: String(command.utf8.prefix(15)) ?? "", descriptors: descriptors,
+      mappings: mappings)
+  }
+
+  /// Starts a program that has the descriptor, and waits.
+  private static func startSleep(with descriptor: FileDescriptor) throws -> Int32 {
+    // SAFETY: the strings and the list of them live for the call.
+    let child = unsafe "sleep".withCString { name in
+      unsafe "60".withCString { seconds in
+        let arguments = unsafe [
+          UnsafeMutablePointer(mutating: name), UnsafeMutablePointer(mutating: seconds), nil,
+        ]
+        return unsafe czcopy_spawn(arguments, descriptor.rawValue, "CONTRACT", "1")
+      }
+    }
+    guard child > 0 else { throw Errno(rawValue: -child) }
+    return child
+  }
+}

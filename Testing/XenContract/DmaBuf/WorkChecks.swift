@@ -1,0 +1,258 @@
+import DmaBuf
+import SystemPackage
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Fences of buffers on which a device works.
+enum WorkChecks {
+  static let all: [DmaBufCheck] = idleness + syncFiles + imports + access
+
+  private static let idleness: [DmaBufCheck] = [
+    DmaBufCheck("a dma-buf that is written is idle for nobody, until that ends") { bench in
+      let worker = try bench.makeWorker()
+      let buffer = try bench.buffer(of: worker)
+      let work = try worker.begin(writing: true)
+      for access in BufferAccess.allCases {
+        try expect(try !buffer.isIdle(for: access), "it is idle for \(access)")
+      }
+      try worker.end(work)
+      for access in BufferAccess.allCases {
+        try expect(try buffer.isIdle(for: access), "it is not idle for \(access)")
+      }
+    },
+
+    DmaBufCheck("a dma-buf that is read is idle for readers, and not for writers until that ends") {
+      bench in
+      let worker = try bench.makeWorker()
+      let buffer = try bench.buffer(of: worker)
+      let work = try worker.begin(writing: false)
+      try expect(try buffer.isIdle(for: .read), "it is not idle for reading")
+      try expect(try !buffer.isIdle(for: .write), "it is idle for writing")
+      try expect(try !buffer.isIdle(for: .readWrite), "it is idle for both")
+      try worker.end(work)
+      try expect(try buffer.isIdle(for: .write), "it is not idle for writing")
+    },
+
+    DmaBufCheck("an idle dma-buf is waited for as long as was said, and no longer than it works") {
+      bench in
+      let worker = try bench.makeWorker()
+      let buffer = try bench.buffer(of: worker)
+      let work = try worker.begin(writing: true)
+      let inVain = try duration {
+        try expect(
+          try !buffer.waitUntilIdle(for: .read, milliseconds: moment), "it is idle at once")
+      }
+      try expect(inVain >= .milliseconds(moment), "it is waited for only \(inVain)")
+      try worker.end(work, after: moment)
+      let waited = try duration {
+        try expect(
+          try buffer.waitUntilIdle(for: .read, milliseconds: patience), "it is never idle")
+      }
+      try expect(waited < .milliseconds(patience), "it takes \(waited)")
+    },
+
+    DmaBufCheck("what a device works on ends with the device") { bench in
+      let buffer: DmaBuf
+      do {
+        let worker = try bench.makeWorker()
+        buffer = try bench.buffer(of: worker)
+        _ = try worker.begin(writing: true)
+        try expect(try !buffer.isIdle(for: .read), "it is idle")
+      }
+      try expect(
+        try buffer.waitUntilIdle(for: .write, milliseconds: patience), "it is never idle")
+    },
+  ]
+
+  private static let syncFiles: [DmaBufCheck] = [
+    DmaBufCheck("what is exported before reading waits for writers, before writing for all") {
+      bench in
+      let worker = try bench.makeWorker()
+      let buffer = try bench.buffer(of: worker)
+      let work = try worker.begin(writing: false)
+      try expect(
+        try buffer.exportFences(before: .read).isSignalled(), "reading waits for readers")
+      for access in [BufferAccess.write, .readWrite] {
+        try expect(
+          try !buffer.exportFences(before: access).isSignalled(), "\(access) waits for nobody")
+      }
+      try worker.end(work)
+      let writing = try worker.begin(writing: true)
+      for access in BufferAccess.allCases {
+        try expect(
+          try !buffer.exportFences(before: access).isSignalled(), "\(access) waits for nobody")
+      }
+      try worker.end(writing)
+    },
+
+    DmaBufCheck("a sync file is signalled once the work is over, and stays so when more begins") {
+      bench in
+      let worker = try bench.makeWorker()
+      let buffer = try bench.buffer(of: worker)
+      let work = try worker.begin(writing: true)
+      let fences = try buffer.exportFences(before: .read)
+      try expect(try !fences.isSignalled(), "it is signalled too early")
+      try expect(!isReadable(fences.fileDescriptor, within: 0), "it is readable too early")
+      let inVain = try duration {
+        try expect(try !fences.wait(milliseconds: moment), "it is waited for with success")
+      }
+      try expect(inVain >= .milliseconds(moment), "it is waited for only \(inVain)")
+      try worker.end(work, after: moment)
+      try expect(try fences.wait(milliseconds: patience), "it is never signalled")
+      try expect(isReadable(fences.fileDescriptor, within: 0), "it is not readable")
+      let more = try worker.begin(writing: true)
+      try expect(try fences.isSignalled(), "it is no longer signalled")
+      try worker.end(more)
+    },
+
+    DmaBufCheck("a sync file tells whose work it is, how it stands, and when it ended") { bench in
+      let worker = try bench.makeWorker()
+      let buffer = try bench.buffer(of: worker)
+      let work = try worker.begin(writing: true)
+      let fences = try buffer.exportFences(before: .read)
+      let pending = try fences.information()
+      try expect("the status", pending.status, is: .pending)
+      try expect("the drivers", pending.fences.map(\.driver), is: [worker.driver])
+      try expect("the fences' status", pending.fences.map(\.status), is: [.pending])
+      try expect("the time", pending.fences.map(\.nanoseconds), is: [0])
+      try expect(pending.fences.first?.timeline.isEmpty == false, "its timeline has no name")
+      let before = nanoseconds()
+      try worker.end(work)
+      let after = nanoseconds()
+      let over = try fences.information()
+      try expect("the status", over.status, is: .signalled)
+      try expect("the fences' status", over.fences.map(\.status), is: [.signalled])
+      try expect(
+        over.fences.allSatisfy { (before...after).contains($0.nanoseconds) },
+        "it ended at \(over.fences.map(\.nanoseconds)), and was told to from \(before) to \(after)")
+    },
+
+    DmaBufCheck("the first of several sync files that is signalled ends the wait for any") {
+      bench in
+      let one = try bench.makeWorker()
+      let other = try bench.makeWorker()
+      let work = try (one.begin(writing: true), other.begin(writing: true))
+      let first = try bench.buffer(of: one).exportFences(before: .read)
+      let second = try bench.buffer(of: other).exportFences(before: .read)
+      let descriptors = [first.fileDescriptor, second.fileDescriptor]
+      try expect(
+        "which one is signalled",
+        try SyncFile.waitForAny(of: descriptors, milliseconds: moment, dmaBufs: bench.dmaBufs),
+        is: nil)
+      try other.end(work.1, after: moment)
+      try expect(
+        "which one is signalled",
+        try SyncFile.waitForAny(of: descriptors, milliseconds: patience, dmaBufs: bench.dmaBufs),
+        is: 1)
+      try one.end(work.0)
+      try expect(
+        "which one is signalled",
+        try SyncFile.waitForAny(of: descriptors, milliseconds: patience, dmaBufs: bench.dmaBufs),
+        is: 0)
+    },
+
+    DmaBufCheck("a merged sync file is signalled when both are, and has the fences of both") {
+      bench in
+      let one = try bench.makeWorker()
+      let other = try bench.makeWorker()
+      let work = try (one.begin(writing: true), other.begin(writing: true))
+      let first = try bench.buffer(of: one).exportFences(before: .read)
+      let second = try bench.buffer(of: other).exportFences(before: .read)
+      let both = try first.merged(with: second, name: "both")
+      let pending = try both.information()
+      try expect("the name", pending.name, is: "both")
+      try expect("the status", pending.status, is: .pending)
+      try expect("the count of fences", pending.fences.count, is: 2)
+      try one.end(work.0)
+      try expect(try first.isSignalled(), "the first is not signalled")
+      try expect(try !both.isSignalled(), "it is signalled with the first")
+      try expect("the status", try both.information().status, is: .pending)
+      try other.end(work.1)
+      try expect(try both.isSignalled(), "it is not signalled with both")
+      try expect("the status", try both.information().status, is: .signalled)
+      try expect(try second.isSignalled(), "the second is not signalled")
+    },
+  ]
+
+  private static let imports: [DmaBufCheck] = [
+    DmaBufCheck("a dma-buf is busy with what was imported into it: everybody waits for writing") {
+      bench in
+      let worker = try bench.makeWorker()
+      let buffer = try bench.makeDmaBuf(pages: 1)
+      for access in [BufferAccess.write, .readWrite] {
+        let work = try worker.begin(writing: true)
+        do {
+          let fences = try bench.buffer(of: worker).exportFences(before: .read)
+          try buffer.importFence(fences, as: access)
+        }
+        try expect(try !buffer.isIdle(for: .read), "it is idle for reading")
+        try expect(try !buffer.isIdle(for: .write), "it is idle for writing")
+        let copy = try buffer.exportFences(before: .read)
+        try expect(try !copy.isSignalled(), "what it exports is signalled")
+        try worker.end(work)
+        try expect(try buffer.isIdle(for: .readWrite), "it is not idle")
+        try expect(try copy.isSignalled(), "what it exported is not signalled")
+      }
+    },
+
+    DmaBufCheck("a dma-buf is busy with what was imported into it: writers wait for reading") {
+      bench in
+      let worker = try bench.makeWorker()
+      let buffer = try bench.makeDmaBuf(pages: 1)
+      let work = try worker.begin(writing: true)
+      let fences = try bench.buffer(of: worker).exportFences(before: .read)
+      try buffer.importFence(fences, as: .read)
+      try expect(try buffer.isIdle(for: .read), "it is not idle for reading")
+      try expect(try !buffer.isIdle(for: .write), "it is idle for writing")
+      try worker.end(work)
+      try expect(try buffer.isIdle(for: .write), "it is not idle for writing")
+    },
+  ]
+
+  private static let access: [DmaBufCheck] = [
+    DmaBufCheck("the processor waits for what is written, until that ends") { bench in
+      let worker = try bench.makeWorker()
+      let written = try bench.buffer(of: worker)
+      for access in BufferAccess.allCases {
+        let work = try worker.begin(writing: true)
+        try worker.end(work, after: moment)
+        let waited = try duration { try written.withProcessorAccess(access) {} }
+        try expect(try written.isIdle(for: .write), "\(access) does not wait: \(waited)")
+        try expect(waited < .milliseconds(patience), "\(access) takes \(waited)")
+      }
+    },
+
+    DmaBufCheck("the processor waits for what is imported into a dma-buf of a memory file") {
+      bench in
+      let worker = try bench.makeWorker()
+      let buffer = try bench.makeDmaBuf(pages: 1)
+      let work = try worker.begin(writing: true)
+      try buffer.importFence(
+        try bench.buffer(of: worker).exportFences(before: .read), as: .write)
+      try worker.end(work, after: moment)
+      try buffer.withProcessorAccess(.read) {}
+      try expect(try buffer.isIdle(for: .write), "it does not wait")
+    },
+
+    DmaBufCheck("the processor reads what is read, and waits for that only to write") { bench in
+      let worker = try bench.makeWorker()
+      let read = try bench.buffer(of: worker)
+      let work = try worker.begin(writing: false)
+      try read.withProcessorAccess(.read) {}
+      try expect(try !read.isIdle(for: .write), "reading waits for readers")
+      try worker.end(work, after: moment)
+      try read.withProcessorAccess(.write) {}
+      try expect(try read.isIdle(for: .write), "writing does not wait for readers")
+    },
+  ]
+
+  /// The kernel's monotonic clock.
+  private static func nanoseconds() -> UInt64 {
+    var time = timespec()
+    // SAFETY: the call fills in one value.
+    unsafe _ = clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+}

@@ -1,0 +1,45 @@
+/// The same numbers in every run with one seed (SplitMix64).
+public struct RepeatableNumbers: RandomNumberGenerator {
+  private var state: UInt64
+
+  /// The numbers of that seed.
+  public init(seed: UInt64) { state = seed }
+
+  /// The next of them.
+  public mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var mixed = state
+    mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+    return mixed ^ (mixed >> 31)
+  }
+
+  /// Once in so many times.
+  public mutating func oneIn(_ count: UInt64) -> Bool { next() % count == 0 }
+
+  /// A number below the bound, which is above 0.
+  public mutating func below(_ bound: Int) -> Int { Int(truncatingIfNeeded: next() >> 33) % bound }
+
+  /// One of these, of which there is at least one.
+  public mutating func one<Element>(of elements: [Element]) -> Element {
+    elements[below(elements.count)]
+  }
+
+  /// So many bytes.
+  public mutating func bytes(_ count: Int) -> [UInt8] {
+    (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) }
+  }
+
+  /// 32 random bits.
+  public mutating func word() -> UInt32 { UInt32(truncatingIfNeeded: next()) }
+
+  /// 32 bits: small, at the edge of what is allowed, or any.
+  public mutating func edgeWord() -> UInt32 {
+    switch below(4) {
+    case 0: UInt32(below(9))
+    case 1: one(of: [0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 4095, 4096, 4097, 1024, 16000, 65536])
+    case 2: UInt32(1) << UInt32(below(32))
+    default: UInt32(truncatingIfNeeded: next())
+    }
+  }
+}

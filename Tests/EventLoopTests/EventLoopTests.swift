@@ -1,0 +1,527 @@
+import CZcopy
+import EventLoop
+import Glibc
+import SystemPackage
+import Testing
+import ZcopyBackend
+
+@Suite("An event loop")
+struct EventLoopTests {
+  /// What handlers did, in their order.
+  private final class Record {
+    var entries: [String] = []
+    func add(_ entry: String) { entries.append(entry) }
+  }
+
+  /// A pipe that closes with the value.
+  private final class Pipe {
+    let reading: FileDescriptor
+    let writing: FileDescriptor
+
+    init() throws { (reading, writing) = try FileDescriptor.pipe() }
+    deinit {
+      try? reading.close()
+      try? writing.close()
+    }
+
+    func fill() throws { _ = try writing.writeAll([1]) }
+    func drain() throws {
+      var byte: UInt8 = 0
+      // SAFETY: one byte is written.
+      _ = unsafe try withUnsafeMutableBytes(of: &byte) { unsafe try reading.read(into: $0) }
+    }
+  }
+
+  @Test("A delayed call that is taken back is not made, from another one's handler too")
+  func takenBack() throws {
+    let loop = try EventLoop()
+    var calls: [Int] = []
+    let first = loop.after(.zero) { calls.append(1) }
+    var third: EventLoop.Registration?
+    loop.after(.zero) {
+      calls.append(2)
+      if let third { loop.remove(third) }
+    }
+    third = loop.after(.zero) { calls.append(3) }
+    loop.after(.zero) { calls.append(4) }
+    loop.remove(first)
+    #expect(loop.delayedCalls == 3)
+    for _ in 0..<3 { try loop.turn(waiting: 1) }
+    #expect(calls == [2, 4])
+    #expect(loop.delayedCalls == 0)
+  }
+
+  @Test("calls back what is readable, as long as it is")
+  func readable() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let pipe = try Pipe()
+    try loop.onReadable(pipe.reading) { record.add("readable") }
+    try loop.turn(waiting: 0)
+    #expect(record.entries.isEmpty)
+    try pipe.fill()
+    try loop.turn(waiting: 0)
+    try loop.turn(waiting: 0)
+    #expect(record.entries.count == 2)
+    try pipe.drain()
+    try loop.turn(waiting: 0)
+    #expect(record.entries.count == 2)
+  }
+
+  @Test("calls back what has an end to report")
+  func hangUp() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let ends = try FileDescriptor.pipe()
+    try loop.onReadable(ends.readEnd) { record.add("ended") }
+    try ends.writeEnd.close()
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["ended"])
+    try ends.readEnd.close()
+  }
+
+  /// Two connected sockets that never wait, and close with the value.
+  private final class Sockets {
+    let near: FileDescriptor
+    let far: FileDescriptor
+
+    init() throws {
+      var ends: [Int32] = [-1, -1]
+      let kind = Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+      // SAFETY: the kernel writes two numbers.
+      guard unsafe socketpair(AF_UNIX, kind, 0, &ends) == 0 else { throw Errno(rawValue: errno) }
+      (near, far) = (FileDescriptor(rawValue: ends[0]), FileDescriptor(rawValue: ends[1]))
+    }
+    deinit {
+      try? near.close()
+      try? far.close()
+    }
+
+    /// Sends until the near end takes no more.
+    func fill() throws {
+      do {
+        while true { _ = try near.writeAll([UInt8](repeating: 1, count: 4096)) }
+      } catch Errno.resourceTemporarilyUnavailable {}
+    }
+
+    /// Takes all that was sent.
+    func drain() throws {
+      var message = [UInt8](repeating: 0, count: 4096)
+      do {
+        // SAFETY: the kernel writes into the buffer at most as many bytes as it has.
+        while unsafe try message.withUnsafeMutableBytes({ unsafe try far.read(into: $0) }) > 0 {}
+      } catch Errno.resourceTemporarilyUnavailable {}
+    }
+  }
+
+  @Test("calls back for what a descriptor is waited for, which can change")
+  func interest() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let sockets = try Sockets()
+    let registration = try loop.onReady(sockets.near, for: .readable) { ready in
+      if ready.contains(.readable) { record.add("readable") }
+      if ready.contains(.writable) { record.add("writable") }
+    }
+    try loop.turn(waiting: 0)
+    #expect(record.entries == [])
+    // There is room from the beginning, and none once it is full.
+    try loop.change(registration, to: [.readable, .writable])
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["writable"])
+    try sockets.fill()
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["writable"])
+    try sockets.drain()
+    _ = try sockets.far.writeAll([1])
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["writable", "readable", "writable"])
+    try loop.change(registration, to: .readable)
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["writable", "readable", "writable", "readable"])
+  }
+
+  @Test(
+    "calls back the end of what is waited for, whatever for, and not of what is waited for nothing")
+  func endOfInterest() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let sockets = try Sockets()
+    let registration = try loop.onReady(sockets.near, for: []) { ready in
+      record.add(ready == .writable ? "writable" : "readable")
+    }
+    // Both ends: as if the other side had closed its own.
+    #expect(shutdown(sockets.near.rawValue, Int32(SHUT_RDWR)) == 0)
+    try loop.turn(waiting: 0)
+    #expect(record.entries == [])
+    for (interest, told) in [
+      (EventLoop.Interest.writable, "writable"), (.readable, "readable"), ([], ""),
+      (.writable, "writable"),
+    ] {
+      try loop.change(registration, to: interest)
+      try loop.turn(waiting: 0)
+      #expect(record.entries == (told.isEmpty ? [] : [told]), "\(interest)")
+      record.entries = []
+    }
+  }
+
+  @Test("goes by the interest that a handler of the same turn has left")
+  func interestOfOther() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let sockets = [try Sockets(), try Sockets()]
+    var registrations: [EventLoop.Registration] = []
+    for index in 0...1 {
+      registrations.append(
+        try loop.onReady(sockets[index].near, for: .writable) { [unowned loop] _ in
+          record.add("\(index)")
+          try? loop.change(registrations[1 - index], to: .readable)
+        })
+    }
+    try loop.turn(waiting: 0)
+    #expect(record.entries.count == 1)
+  }
+
+  @Test(
+    "refuses to wait for something else on a closed descriptor, and not at all on a removed one")
+  func changeTooLate() throws {
+    let loop = try EventLoop()
+    let pipe = try Pipe()
+    let other = try Pipe()
+    let registration = try loop.onReadable(pipe.reading) {}
+    try replace(pipe.reading, by: other.reading)
+    #expect(throws: Errno.noSuchFileOrDirectory) { try loop.change(registration, to: .writable) }
+    loop.remove(registration)
+    try loop.change(registration, to: .writable)
+  }
+
+  @Test("may be turned by a handler, and then calls nothing back that is over")
+  func nested() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let pipes = try (0..<5).map { _ in try Pipe() }
+    for (index, pipe) in pipes.enumerated() {
+      try loop.onReadable(pipe.reading) { [unowned loop] in
+        // What is over has nothing to read, which would be waited for here for ever.
+        try? pipe.drain()
+        record.add("\(index)")
+        try? loop.turn(waiting: 0)
+      }
+      try pipe.fill()
+    }
+    try loop.turn(waiting: 0)
+    #expect(Set(record.entries).count == 5 && record.entries.count == 5)
+  }
+
+  @Test("calls back more at once than it asks the kernel for")
+  func many() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let pipes = try (0..<40).map { _ in try Pipe() }
+    for (index, pipe) in pipes.enumerated() {
+      try loop.onReadable(pipe.reading) {
+        record.add("\(index)")
+        try? pipe.drain()
+      }
+      try pipe.fill()
+    }
+    for _ in 0..<3 { try loop.turn(waiting: 0) }
+    #expect(Set(record.entries).count == 40)
+    #expect(record.entries.count == 40)
+  }
+
+  @Test("refuses a descriptor that it has, that cannot be waited for, or that is not open")
+  func refused() throws {
+    let loop = try EventLoop()
+    let pipe = try Pipe()
+    let file = try FileDescriptor.open(
+      FilePath("/proc/self/exe"), .readOnly, options: .closeOnExec)
+    defer { try? file.close() }
+    let first = try loop.onReadable(pipe.reading) {}
+    #expect(throws: Errno.fileExists) { try loop.onReadable(pipe.reading) {} }
+    #expect(throws: Errno.notPermitted) { try loop.onReadable(file) {} }
+    #expect(throws: Errno.badFileDescriptor) {
+      try loop.onReadable(FileDescriptor(rawValue: -1)) {}
+    }
+    loop.remove(first)
+    let second = try loop.onReadable(pipe.reading) {}
+    #expect(first != second)
+  }
+
+  @Test("no longer calls back what a handler of the same turn has removed")
+  func removedByOther() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let pipes = [try Pipe(), try Pipe()]
+    var registrations: [EventLoop.Registration] = []
+    for (index, pipe) in pipes.enumerated() {
+      registrations.append(
+        try loop.onReadable(pipe.reading) { [unowned loop] in
+          record.add("\(index)")
+          loop.remove(registrations[1 - index])
+        })
+      try pipe.fill()
+    }
+    try loop.turn(waiting: 0)
+    #expect(record.entries.count == 1)
+    try loop.turn(waiting: 0)
+    #expect(Set(record.entries).count == 1)
+  }
+
+  @Test("takes the removal of a registration inside of its own handler, and twice")
+  func removedByItself() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let pipe = try Pipe()
+    var registration: EventLoop.Registration?
+    registration = try loop.onReadable(pipe.reading) { [unowned loop] in
+      guard let registration else { return }
+      loop.remove(registration)
+      loop.remove(registration)
+      record.add("removed")
+    }
+    try pipe.fill()
+    try loop.turn(waiting: 0)
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["removed"])
+  }
+
+  @Test("does not mistake a new descriptor of an old number for the old one")
+  func numberReusedAfterRemoval() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let pipe = try Pipe()
+    let other = try Pipe()
+    let old = try loop.onReadable(pipe.reading) { record.add("old") }
+    try pipe.fill()
+    loop.remove(old)
+    // One step: in a process with other threads a closed number may be somebody else's at once.
+    try replace(pipe.reading, by: other.reading)
+    let new = try loop.onReadable(pipe.reading) { record.add("new") }
+    try other.fill()
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["new"])
+    // An old registration that is removed late takes nothing of the new one's.
+    loop.remove(old)
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["new", "new"])
+    loop.remove(new)
+  }
+
+  @Test("keeps a new descriptor of an old number when the old one is removed late")
+  func numberReusedBeforeRemoval() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let pipe = try Pipe()
+    let other = try Pipe()
+    let old = try loop.onReadable(pipe.reading) { record.add("old") }
+    try replace(pipe.reading, by: other.reading)
+    try loop.onReadable(pipe.reading) { record.add("new") }
+    loop.remove(old)
+    try other.fill()
+    try loop.turn(waiting: 0)
+    #expect(record.entries == ["new"])
+  }
+
+  /// Closes a descriptor and gives its number to another open file.
+  private func replace(_ descriptor: FileDescriptor, by other: FileDescriptor) throws {
+    _ = try other.duplicate(as: descriptor)
+  }
+
+  @Test("calls back every so often until that is removed")
+  func timer() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    var timer: EventLoop.Registration?
+    timer = try loop.every(.microseconds(100)) { [unowned loop] in
+      record.add("tick")
+      if record.entries.count == 3, let timer { loop.remove(timer) }
+      if record.entries.count == 3 { loop.stop() }
+    }
+    try loop.run()
+    #expect(record.entries.count == 3)
+    try loop.turn(waiting: 2)
+    #expect(record.entries.count == 3)
+  }
+
+  @Test(
+    "takes any interval",
+    arguments: [
+      .zero, .seconds(-1), .nanoseconds(-1), .nanoseconds(1), .seconds(1 << 31), .seconds(1 << 33),
+      .seconds(Int64.max), .seconds(Int64.min),
+    ] as [Duration])
+  func intervals(interval: Duration) throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let timer = try loop.every(interval) { record.add("tick") }
+    if interval <= .nanoseconds(1) {
+      // Nothing is too short to be waited for.
+      while record.entries.isEmpty { try loop.turn(waiting: -1) }
+    } else {
+      try loop.turn(waiting: 0)
+      #expect(record.entries.isEmpty)
+    }
+    loop.remove(timer)
+  }
+
+  @Test("calls back once when a child has ended")
+  func child() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let child = try spawn(["sh", "-c", "exit 7"])
+    try loop.onExit(of: child) { [unowned loop] in
+      record.add("ended with \(czcopy_reap(child))")
+      loop.stop()
+    }
+    try loop.run()
+    #expect(record.entries == ["ended with 7"])
+    try loop.turn(waiting: 0)
+    #expect(record.entries.count == 1)
+  }
+
+  @Test("tells the signal that ended a child")
+  func killedChild() throws {
+    let loop = try EventLoop()
+    let child = try spawn(["sleep", "1000"])
+    try loop.onExit(of: child) { [unowned loop] in loop.stop() }
+    #expect(kill(child, SIGKILL) == 0)
+    try loop.run()
+    #expect(czcopy_reap(child) == 128 + SIGKILL)
+  }
+
+  @Test("refuses to wait for a process that is not there")
+  func noChild() throws {
+    let loop = try EventLoop()
+    #expect(throws: Errno.noSuchProcess) { try loop.onExit(of: .max) {} }
+    #expect(throws: Errno.invalidArgument) { try loop.onExit(of: 0) {} }
+  }
+
+  private func spawn(_ arguments: [String]) throws -> Int32 {
+    // SAFETY: the copies live until the call is over, which keeps none of them.
+    var pointers = unsafe arguments.map { unsafe strdup($0) } + [nil]
+    defer { unsafe pointers.forEach { unsafe free($0) } }
+    let process = unsafe czcopy_spawn(&pointers, 2, "ZCOPY_TEST", "1")
+    guard process > 0 else { throw Errno(rawValue: -process) }
+    return process
+  }
+
+  @Test("calls back once after a time, the sooner first, and not before")
+  func after() throws {
+    let loop = try EventLoop()
+    let clock = ContinuousClock()
+    let start = clock.now
+    var called: [String] = []
+    var times: [Duration] = []
+    for (name, milliseconds) in [("late", 30), ("soon", 5), ("at once", 0), ("before", -1)] {
+      loop.after(.milliseconds(milliseconds)) {
+        called.append(name)
+        times.append(start.duration(to: clock.now))
+      }
+    }
+    #expect(called.isEmpty)
+    while called.count < 4 { try loop.turn(waiting: -1) }
+    #expect(called == ["before", "at once", "soon", "late"])
+    #expect(times[2] >= .milliseconds(5) && times[3] >= .milliseconds(30))
+    try loop.turn(waiting: 0)
+    #expect(called.count == 4)
+  }
+
+  @Test("calls back what a delayed call asks for in a later turn")
+  func afterAfter() throws {
+    let loop = try EventLoop()
+    var calls = 0
+    func again() {
+      calls += 1
+      if calls < 3 { loop.after(.zero) { again() } }
+    }
+    loop.after(.zero) { again() }
+    try loop.turn(waiting: -1)
+    #expect(calls == 1)
+    while calls < 3 { try loop.turn(waiting: -1) }
+    try loop.turn(waiting: 0)
+    #expect(calls == 3)
+  }
+
+  @Test("calls back what is due where a delayed call turns the loop itself, each once and in order")
+  func turnInside() throws {
+    let loop = try EventLoop()
+    var calls: [Int] = []
+    loop.after(.zero) {
+      calls.append(1)
+      loop.after(.zero) { calls.append(4) }
+      do throws(Errno) { try loop.turn(waiting: 0) } catch { Issue.record("\(error)") }
+      #expect(calls == [1, 2, 3, 4])
+    }
+    for number in [2, 3] { loop.after(.zero) { calls.append(number) } }
+    for _ in 0..<3 { try loop.turn(waiting: 1) }
+    #expect(calls == [1, 2, 3, 4])
+    #expect(loop.delayedCalls == 0)
+  }
+
+  @Test("ends its run after the handler that stops it, and can run again")
+  func stop() throws {
+    let loop = try EventLoop()
+    let record = Record()
+    let pipe = try Pipe()
+    try loop.onReadable(pipe.reading) { [unowned loop] in
+      record.add("run")
+      loop.stop()
+      record.add("stopped")
+    }
+    try pipe.fill()
+    try loop.run()
+    #expect(record.entries == ["run", "stopped"])
+    try loop.run()
+    #expect(record.entries.count == 4)
+  }
+
+  @Test("calls back with each of its signals, and no other")
+  func signals() throws {
+    // A thread of its own: the signals stay blocked in it.
+    let result = try onThread {
+      let loop = try EventLoop()
+      let record = Record()
+      try loop.onSignals([SIGUSR1, SIGUSR2, SIGHUP]) { signal in record.add("\(signal)") }
+      try loop.turn(waiting: 0)
+      pthread_kill(pthread_self(), SIGUSR2)
+      try loop.turn(waiting: -1)
+      pthread_kill(pthread_self(), SIGUSR1)
+      try loop.turn(waiting: -1)
+      pthread_kill(pthread_self(), SIGHUP)
+      try loop.turn(waiting: -1)
+      try loop.turn(waiting: 0)
+      return record.entries
+    }
+    #expect(result == ["\(SIGUSR2)", "\(SIGUSR1)", "\(SIGHUP)"])
+  }
+
+  @Test("refuses a number that is no signal's", arguments: [0, -1, 65] as [Int32])
+  func noSignal(number: Int32) throws {
+    let loop = try EventLoop()
+    #expect(throws: Errno.invalidArgument) { try loop.onSignals([number]) { _ in } }
+  }
+
+  /// Runs a body on a new thread and waits for it.
+  private func onThread(_ body: @escaping () throws -> [String]) throws -> [String] {
+    final class Job {
+      let body: () throws -> [String]
+      var result: Result<[String], any Error> = .success([])
+      init(_ body: @escaping () throws -> [String]) { self.body = body }
+    }
+    let job = Job(body)
+    var thread = pthread_t()
+    // SAFETY: the job outlives the thread, which is joined.
+    let argument = unsafe Unmanaged.passUnretained(job).toOpaque()
+    let failed = unsafe pthread_create(
+      &thread, nil,
+      { argument in
+        guard let argument = unsafe argument else { return nil }
+        let job = unsafe Unmanaged<Job>.fromOpaque(argument).takeUnretainedValue()
+        job.result = Result { try job.body() }
+        return nil
+      }, argument)
+    guard failed == 0 else { throw Errno(rawValue: failed) }
+    pthread_join(thread, nil)
+    return try job.result.get()
+  }
+}

@@ -1,0 +1,108 @@
+import DmaBuf
+import Testing
+
+/// What reviews would have to look for otherwise.
+@Suite("The package's sources")
+struct PackageRulesTests {
+  // This file is Tests/Repository/PackageRulesTests.swift.
+  private let root = #filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined()
+
+  private func text(_ path: String) throws -> String {
+    try #require(Files.text(of: "\(root)/\(path)"), "\(path)")
+  }
+
+  /// Each Swift file below Sources, its path from there, with its text.
+  private func sources() throws -> [(path: String, text: String)] {
+    let found = files("\(root)/Sources", "")
+    try #require(found.count > 50)
+    return try found.map { path in (path, try text("Sources/\(path)")) }
+  }
+
+  private func files(_ root: String, _ path: String) -> [String] {
+    Files.names(in: "\(root)/\(path)").sorted().flatMap { name -> [String] in
+      let below = path.isEmpty ? name : "\(path)/\(name)"
+      return name.hasSuffix(".swift") ? [below] : name.contains(".") ? [] : files(root, below)
+    }
+  }
+
+  /// The modules that a file imports.
+  private func imports(_ text: String) -> [Substring] {
+    text.split(separator: "\n").compactMap { line in
+      let words = line.split(separator: " ")
+      guard let index = words.firstIndex(of: "import"), index < words.count - 1,
+        words[..<index].allSatisfy({
+          ["public", "internal", "package", "private"].contains($0) || $0.hasPrefix("@")
+        })
+      else { return nil }
+      return words[words.count - 1]
+    }
+  }
+
+  @Test("import no Foundation in a library, and only FoundationEssentials in the command")
+  func foundation() throws {
+    for (path, text) in try sources() {
+      let foundation = imports(text).filter { $0.hasPrefix("Foundation") }
+      guard !foundation.isEmpty else { continue }
+      #expect(path.hasPrefix("xen-zcopy/"), "\(path)")
+      #expect(foundation == ["FoundationEssentials"], "\(path)")
+    }
+  }
+
+  @Test(
+    "depend one way: nothing of Xen in DmaBuf, no simulator in a library, no product in XenGrant")
+  func direction() throws {
+    let forbidden: [String: Set<Substring>] = [
+      "Support": ["CXen", "DmaBuf", "EventLoop", "Pixels", "XenGrant", "ZcopyBackend"],
+      "Pixels": ["CXen", "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "ZcopyBackend"],
+      "DmaBuf": ["CXen", "EventLoop", "XenGrant", "ZcopyBackend", "Picture"],
+      "EventLoop": ["CXen", "XenGrant", "ZcopyBackend", "ZcopyServer", "Picture"],
+      "XenGrant": ["DmaBuf", "EventLoop", "ZcopyBackend", "Picture"],
+      "Picture": ["CXen", "XenGrant", "ZcopyBackend", "ZcopyServer"],
+      "ZcopyBackend": ["CXen", "Picture", "ArgumentParser", "ZcopyEngine", "ZcopyServer"],
+      "ZcopyEngine": ["CXen", "Picture", "ArgumentParser", "ZcopyServer"],
+      "ZcopyServer": ["CXen", "Picture", "ArgumentParser"],
+      "xen-zcopy": ["CXen"],
+    ]
+    let testing: Set<Substring> = ["XenSimulator", "XenContract", "ZcopyTestKit", "CContract"]
+    for (path, text) in try sources() {
+      let module = String(path.prefix { $0 != "/" })
+      let wrong = forbidden[module, default: []].union(testing).intersection(imports(text))
+      #expect(wrong.isEmpty, "\(path)")
+    }
+  }
+
+  @Test("have one version, which the kernel module's package repeats")
+  func version() throws {
+    let version = try text("Sources/Support/Version.swift").split(separator: "\"")[1]
+    #expect(version.contains("."))
+    #expect(try text("kernel/dkms.conf").contains("PACKAGE_VERSION=\"\(version)\"\n"))
+    #expect(try text("kernel/README.md").contains("dkms install xen-gntdev-dmabuf/\(version)\n"))
+  }
+
+  @Test("have the C client's functions in its header and in the list of what it exports")
+  func exports() throws {
+    func names(_ text: String) -> Set<Substring> {
+      Set(
+        text.split { !$0.isLetter && !$0.isNumber && $0 != "_" }.filter {
+          $0.hasPrefix("xenzcopy_")
+        })
+    }
+    let declared = try text("Sources/libxenzcopy/include/xenzcopy.h").split(separator: "\n")
+      .compactMap { line -> Substring? in
+        // Comments begin with a space or a slash.
+        guard line.first?.isLetter == true, let end = line.firstIndex(of: "(") else { return nil }
+        return line[..<end].split { $0 == " " || $0 == "*" }.last
+      }
+    let map = try text("Sources/libxenzcopy/libxenzcopy.map")
+    #expect(declared.count > 20 && names(map) == Set(declared))
+  }
+
+  @Test("have no forced unwrapping and no forced try")
+  func force() throws {
+    for (path, text) in try sources() {
+      for line in text.split(separator: "\n") where !line.contains("//") {
+        #expect(!line.contains("try!") && !line.contains("as!"), "\(path): \(line)")
+      }
+    }
+  }
+}

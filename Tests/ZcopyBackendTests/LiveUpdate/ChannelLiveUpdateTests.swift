@@ -1,0 +1,243 @@
+import CZcopy
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+
+@Suite("A link that is handed over")
+struct ChannelLiveUpdateTests {
+  /// Tells apart how a process ends.
+  enum End: CaseIterable { case killed, relinquished }
+
+  @Test("by its owner goes on, and the peer sees nothing but frames", arguments: End.allCases)
+  func owner(_ end: End) throws {
+    let pair = try Pair()
+    let (before, others) = (pair.guest.census, pair.backend.census)
+    do {
+      let process = pair.guest.openProcess()
+      let left: Inheritance<ExporterChannelState>
+      var peer: ImporterChannel
+      do {
+        var link = try pair.makeOwner(process.xen)
+        peer = try pair.makePeer(link)
+        try link.announceFrame(at: 3)
+        try peer.announceMapped()
+        #expect(try link.changes() == [.mapped])
+        #expect(try peer.changes() == [.frame(1)])
+        left = try Inheritance(link.saveState())
+        switch end {
+        case .killed: process.kill()
+        case .relinquished: link.relinquish()
+        }
+      }
+      #expect(!isReadable(peer.fileDescriptor))
+      // What it does while nobody is there is told to the successor.
+      try peer.announceUsed(frame: 1)
+      let next = pair.guest.openProcess()
+      var link = try ExporterChannel(resuming: left.state, left.take(), xen: next.xen)
+      #expect(!isReadable(peer.fileDescriptor))
+      #expect(isReadable(link.fileDescriptor))
+      #expect(try link.changes() == [.used(frame: 1)])
+      let isMapped = link.isMapped
+      #expect(isMapped)
+      #expect(try peer.changes() == [])
+      try link.announceFrame(at: 4)
+      #expect(link.frame == 2)
+      #expect(try peer.changes() == [.frame(2)])
+      #expect(peer.framePage == 4)
+      try link.announceClosing()
+      #expect(try peer.changes() == [.closing])
+    }
+    #expect(pair.guest.census == before)
+    #expect(pair.backend.census == others)
+  }
+
+  @Test(
+    "by its peer goes on, and the owner is told nothing",
+    arguments: [DomainKind.pvh, .pv], End.allCases)
+  func peer(_ kind: DomainKind, _ end: End) throws {
+    let pair = try Pair(kind: kind)
+    let (before, others) = (pair.backend.census, pair.guest.census)
+    do {
+      var owner = try pair.makeOwner()
+      let process = pair.backend.openProcess()
+      let left: Inheritance<ImporterChannelState>
+      do {
+        var link = try pair.makePeer(owner, process.xen)
+        try link.announceMapped()
+        #expect(try owner.changes() == [.mapped])
+        try owner.announceFrame()
+        #expect(try link.changes() == [.frame(1)])
+        left = try Inheritance(link.saveState())
+        switch end {
+        case .killed: process.kill()
+        case .relinquished: link.relinquish()
+        }
+      }
+      #expect(!isReadable(owner.fileDescriptor))
+      try owner.announceFrame(at: 5)
+      let next = pair.backend.openProcess()
+      var link = try ImporterChannel(resuming: left.state, left.take(), xen: next.xen)
+      #expect(!isReadable(owner.fileDescriptor))
+      let isMapped = owner.isMapped
+      #expect(isMapped)
+      #expect(try owner.changes() == [])
+      #expect(isReadable(link.fileDescriptor))
+      #expect(try link.changes() == [.frame(2)])
+      #expect(link.framePage == 5)
+      try link.announceUsed(frame: 2)
+      #expect(try owner.changes() == [.used(frame: 2)])
+      // The new mapping tells of the end as the old one did.
+      next.kill()
+      #expect(isReadable(owner.fileDescriptor))
+      #expect(try owner.changes() == [.died])
+    }
+    #expect(pair.backend.census == before)
+    #expect(pair.guest.census == others)
+  }
+
+  @Test("to nobody ends when its last descriptor is closed, and the other side is told then")
+  func nobody() throws {
+    let pair = try Pair()
+    var owner = try pair.makeOwner()
+    let process = pair.backend.openProcess()
+    let left: Inheritance<ImporterChannelState>
+    do {
+      let link = try pair.makePeer(owner, process.xen)
+      try link.announceMapped()
+      #expect(try owner.changes() == [.mapped])
+      left = try Inheritance(link.saveState())
+      process.kill()
+    }
+    #expect(try owner.changes() == [])
+    _ = left.take().map { try? $0.close() }
+    #expect(pair.backend.census.openHandles == 0)
+    #expect(try owner.changes() == [.died])
+  }
+
+  @Test("by an old state tells its frames again, and counts on where its owner was")
+  func oldState() throws {
+    let pair = try Pair()
+    let processes = (pair.guest.openProcess(), pair.backend.openProcess())
+    let ownerLeft: Inheritance<ExporterChannelState>
+    let peerLeft: Inheritance<ImporterChannelState>
+    do {
+      var owner = try pair.makeOwner(processes.0.xen)
+      var peer = try pair.makePeer(owner, processes.1.xen)
+      ownerLeft = try Inheritance(owner.saveState())
+      peerLeft = try Inheritance(peer.saveState())
+      try peer.announceMapped()
+      for _ in 0..<3 { try owner.announceFrame() }
+      #expect(try peer.changes() == [.frame(3)])
+      #expect(try owner.changes() == [.mapped])
+      processes.0.kill()
+      processes.1.kill()
+    }
+    var owner = try ExporterChannel(
+      resuming: ownerLeft.state, ownerLeft.take(), xen: pair.guest.xen)
+    var peer = try ImporterChannel(resuming: peerLeft.state, peerLeft.take(), xen: pair.backend.xen)
+    #expect(try peer.changes() == [.frame(3)])
+    #expect(try owner.changes() == [.mapped])
+    try owner.announceFrame()
+    #expect(owner.frame == 4)
+    #expect(try peer.changes() == [.frame(4)])
+  }
+
+  @Test("with a signal that was taken and not acknowledged hears the next one")
+  func masked() throws {
+    let pair = try Pair()
+    let owner = try pair.makeOwner()
+    let process = pair.backend.openProcess()
+    let left: Inheritance<ImporterChannelState>
+    do {
+      var link = try pair.makePeer(owner, process.xen)
+      _ = try link.changes()
+      try owner.announceClosing()
+      #expect(try link.events.nextPending() == link.port)
+      left = try Inheritance(link.saveState())
+      process.kill()
+    }
+    var link = try ImporterChannel(resuming: left.state, left.take(), xen: pair.backend.xen)
+    try owner.announceClosing()
+    #expect(isReadable(link.fileDescriptor))
+    #expect(try link.changes() == [.closing])
+  }
+
+  @Test("whose owner has ended meanwhile says so, and lets go of its page")
+  func ended() throws {
+    let pair = try Pair()
+    let before = pair.backend.census
+    let process = pair.backend.openProcess()
+    do {
+      let left: Inheritance<ImporterChannelState>
+      do {
+        let owner = try pair.makeOwner()
+        let link = try pair.makePeer(owner)
+        left = try Inheritance(link.saveState())
+        link.relinquish()
+      }
+      // It is still mapped, by the device that was left.
+      #expect(pair.guest.census.deferredPages == 1)
+      var link = try ImporterChannel(resuming: left.state, left.take(), xen: process.xen)
+      #expect(try link.changes() == [.died])
+    }
+    #expect(pair.backend.census == before)
+    #expect(pair.guest.census.deferredPages == 0)
+  }
+
+  @Test("is refused after the owner's whole domain has ended")
+  func destroyed() throws {
+    let pair = try Pair()
+    let left: Inheritance<ImporterChannelState>
+    do {
+      let owner = try pair.makeOwner()
+      let link = try pair.makePeer(owner)
+      left = try Inheritance(link.saveState())
+      link.relinquish()
+    }
+    pair.guest.destroy()
+    let refusal = error { () throws(LiveUpdateError) in
+      _ = try ImporterChannel(resuming: left.state, left.take(), xen: pair.backend.xen)
+    }
+    guard case .xen(let reason) = refusal else {
+      Issue.record("\(String(describing: refusal))")
+      return
+    }
+    #expect(reason.call == .mapNotify)
+    let census = pair.backend.census
+    #expect((census.openHandles, census.activeMaps, census.ports) == (0, 0, 0))
+  }
+
+  @Test("is refused with other descriptors, all of which are closed, and the other side is told")
+  func otherDescriptors() throws {
+    let pair = try Pair()
+    let (before, others) = (pair.backend.census, pair.guest.census)
+    for choose in WrongDescriptors.all where choose.name != "the first of another" {
+      do {
+        var first = try pair.makeOwner()
+        var second = try pair.makeOwner()
+        let process = pair.backend.openProcess()
+        let (left, other): (Inheritance<ImporterChannelState>, Inheritance<ImporterChannelState>)
+        do {
+          let one = try pair.makePeer(first, process.xen)
+          let two = try pair.makePeer(second, process.xen)
+          try one.announceMapped()
+          left = try Inheritance(one.saveState())
+          other = try Inheritance(two.saveState())
+          process.kill()
+        }
+        let refusal = error { () throws(LiveUpdateError) in
+          _ = try ImporterChannel(
+            resuming: left.state, choose.from(left.take(), other.take()), xen: pair.backend.xen)
+        }
+        #expect(refusal != nil, "\(choose.name)")
+        #expect(pair.backend.census == before, "\(choose.name)")
+        #expect(try first.changes() == [.mapped, .died], "\(choose.name)")
+        #expect(try second.changes() == [], "\(choose.name)")
+      }
+      #expect(pair.guest.census == others, "\(choose.name)")
+    }
+  }
+}

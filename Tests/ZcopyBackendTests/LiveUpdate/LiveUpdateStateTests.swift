@@ -1,0 +1,223 @@
+import DmaBuf
+import Pixels
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyTestKit
+
+@testable import ZcopyBackend
+
+@Suite("A state that is handed over")
+struct LiveUpdateStateTests {
+  /// What one living value hands over, of whatever kind.
+  private struct Sample {
+    let name: String
+    let bytes: [UInt8]
+    /// Reads bytes, and writes down what was read.
+    let recode: ([UInt8]) throws -> [UInt8]
+    /// Reads bytes, and goes on with what they say and duplicates of the value's descriptors.
+    let resume: ([UInt8]) throws -> Void
+
+    init<State: LiveUpdateState>(
+      _ saveState: LiveUpdate<State>, _ body: @escaping (State, [FileDescriptor]) throws -> Void
+    ) {
+      name = "\(State.self)"
+      bytes = saveState.state.encoded
+      recode = { try State(decoding: $0).encoded }
+      resume = { bytes in
+        let state = try State(decoding: bytes)
+        let left = try Inheritance(saveState)
+        try body(state, left.take())
+      }
+    }
+  }
+
+  /// Hands samples of each kind to a body, while their values live; nothing may be left after that.
+  private func withSamples(_ body: ([Sample]) throws -> Void) throws {
+    let pair = try Pair()
+    let before = (pair.backend.census, pair.guest.census)
+    do {
+      let shared = try pair.share(pages: 3)
+      var request = pair.request(for: shared)
+      request.geometry = try PictureGeometry(width: 16, height: 16)
+      request.frameByteCount = 4096
+      let mapped = try pair.map(request)
+      let copied = try pair.map(request, by: [.copy])
+      let releasing = try pair.map(request).close()
+      let heap = try pair.share(pages: 2, from: .heap("system"))
+      let file = try pair.share(pages: 2, from: .udmabuf)
+      let owner = try pair.makeOwner()
+      let peer = try pair.makePeer(owner)
+      let published = try FaultedOperations.publish(owner, pair.guest.xen)
+      func resumeMapped(_ state: MappedBufferState, _ files: [FileDescriptor]) throws {
+        _ = try MappedBuffer(
+          resuming: state, files, xen: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
+      }
+      func resumeShared(_ state: SharedBufferState, _ files: [FileDescriptor]) throws {
+        let buffer = try SharedBuffer(
+          resuming: state, files, xen: pair.guest.xen, dmaBufs: pair.guest.dmaBufs)
+        buffer.relinquish()
+      }
+      try body([
+        Sample(try mapped.saveState(), resumeMapped),
+        Sample(try copied.saveState(), resumeMapped),
+        Sample(releasing.saveState()) {
+          _ = try ReleasingBuffer(resuming: $0, $1, xen: pair.backend.xen)
+        },
+        Sample(try shared.saveState(), resumeShared),
+        Sample(try heap.saveState(), resumeShared),
+        Sample(try file.saveState(), resumeShared),
+        Sample(owner.saveState()) {
+          let link = try ExporterChannel(resuming: $0, $1, xen: pair.guest.xen)
+          link.relinquish()
+        },
+        Sample(peer.saveState()) {
+          let link = try ImporterChannel(resuming: $0, $1, xen: pair.backend.xen)
+          link.relinquish()
+        },
+        Sample(published.saveState()) { state, _ in
+          try OwnPublication(resuming: state, xen: pair.guest.xen).relinquish()
+        },
+      ])
+      published.withdraw()
+      #expect(peer.owner == owner.peer || owner.port.rawValue > 0)
+      try heap.withdraw()
+      try file.withdraw()
+      _ = mapped.close()
+      _ = copied.close()
+      #expect(try releasing.isReleased())
+      try shared.withdraw()
+    }
+    #expect(pair.backend.census == before.0)
+    // The guest keeps the nodes above what it published.
+    #expect(pair.guest.census.grantsInUse == before.1.grantsInUse)
+    #expect(pair.guest.census.openHandles == before.1.openHandles)
+    #expect(pair.guest.census.ports == before.1.ports)
+  }
+
+  @Test("is the same after it was written down, and small")
+  func roundTrip() throws {
+    try withSamples { samples in
+      for sample in samples {
+        #expect(try sample.recode(sample.bytes) == sample.bytes, "\(sample.name)")
+        #expect(sample.bytes.count < 256, "\(sample.name)")
+        try sample.resume(sample.bytes)
+      }
+    }
+  }
+
+  @Test("is refused if a byte is another, missing or too much, or it is of another kind")
+  func damage() throws {
+    try withSamples { samples in
+      for sample in samples {
+        func isRefused(_ bytes: [UInt8]) -> Bool {
+          do {
+            _ = try sample.recode(bytes)
+            return false
+          } catch {
+            return error is LiveUpdateError && !"\(error)".contains("\n")
+          }
+        }
+        for index in sample.bytes.indices {
+          var bytes = sample.bytes
+          bytes[index] ^= UInt8(1 << (index % 8))
+          #expect(isRefused(bytes), "\(sample.name): byte \(index)")
+          #expect(isRefused(Array(sample.bytes[..<index])), "\(sample.name): \(index) bytes")
+        }
+        #expect(isRefused(sample.bytes + [0]))
+        let others = samples.filter { $0.name != sample.name }
+        #expect(others.allSatisfy { isRefused($0.bytes) })
+      }
+    }
+  }
+
+  @Test(
+    "that says anything under a right check sum is read or refused, and ends nothing but itself")
+  func nonsense() throws {
+    try withSamples { samples in
+      var numbers = RepeatableNumbers(seed: 4)
+      for sample in samples {
+        for _ in 0..<300 {
+          let bytes = sealed(sample.bytes, &numbers)
+          guard let read = try? sample.recode(bytes) else { continue }
+          #expect(read == bytes, "\(sample.name)")
+          try? sample.resume(bytes)
+        }
+      }
+    }
+  }
+
+  /// A state of which some of the body is replaced, or cut off.
+  private func sealed(_ bytes: [UInt8], _ numbers: inout RepeatableNumbers) -> [UInt8] {
+    var body = Array(bytes[12..<bytes.count - 8])
+    for _ in 0...numbers.below(3) where !body.isEmpty {
+      let index = numbers.below(body.count)
+      switch numbers.below(4) {
+      case 0: body[index] = UInt8(truncatingIfNeeded: numbers.word())
+      case 1: body[index] ^= 1
+      case 2: body[index] = numbers.below(2) == 0 ? 0 : 0xFF
+      default: body.removeSubrange(index...)
+      }
+    }
+    var whole = StateEncoder()
+    for byte in bytes[..<8] { whole.write(byte) }
+    whole.write(UInt32(body.count))
+    for byte in body { whole.write(byte) }
+    whole.write(StateEncoder.checkSum(whole.bytes[...]))
+    return whole.bytes
+  }
+
+  @Test("of another version says so")
+  func version() throws {
+    try withSamples { samples in
+      let sample = samples[0]
+      var bytes = sample.bytes
+      bytes[4] = 9
+      do {
+        _ = try sample.recode(bytes)
+        Issue.record("it was read")
+      } catch {
+        #expect(error as? LiveUpdateError == .version(9))
+      }
+    }
+  }
+
+  @Test("has numbers, texts and lists of a keeper's own, too")
+  func primitives() throws {
+    struct Own: LiveUpdateState {
+      static let kind: UInt16 = 0x8000
+      let descriptorCount = 0
+      var name = "größer"
+      var time = Int.min
+      var flags = [true, false]
+      var numbers: [UInt32] = [0, .max]
+      var nothing: UInt64?
+      var something: UInt64? = .max
+
+      func encode(to encoder: inout StateEncoder) {
+        encoder.write(name)
+        encoder.write(time)
+        for flag in flags { encoder.write(flag) }
+        encoder.write(numbers)
+        encoder.write(nothing) { $0.write($1) }
+        encoder.write(something) { $0.write($1) }
+      }
+
+      init() {}
+
+      init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+        name = try decoder.text()
+        time = try decoder.int()
+        flags = [try decoder.flag(), try decoder.flag()]
+        numbers = try decoder.numbers()
+        nothing = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() }
+        something = try decoder.optional { (decoder) throws(LiveUpdateError) in
+          try decoder.number()
+        }
+      }
+    }
+    let read = try Own(decoding: Own().encoded)
+    #expect(read == Own())
+  }
+}

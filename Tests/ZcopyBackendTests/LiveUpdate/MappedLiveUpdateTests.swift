@@ -1,0 +1,157 @@
+import DmaBuf
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+
+@Suite("A mapped buffer that is handed over")
+struct MappedLiveUpdateTests {
+  /// What a process of domain 0 leaves that had mapped a buffer and was killed.
+  private func leave(
+    _ pair: Pair, _ shared: borrowing SharedBuffer, by mechanism: Mechanism
+  ) throws -> Inheritance<MappedBufferState> {
+    let process = pair.backend.openProcess()
+    let buffer = try pair.map(shared, by: [mechanism], process)
+    _ = try buffer.mapContents()
+    let left = try Inheritance(try buffer.saveState())
+    process.kill()
+    return left
+  }
+
+  @Test(
+    "is the same memory in another process, and leaves nothing",
+    arguments: [Mechanism.dmabuf, .copy])
+  func goesOn(_ mechanism: Mechanism) throws {
+    let pair = try Pair()
+    let shared = try pair.share(pages: 3)
+    shared.write([1, 2, 3], at: 4000)
+    let before = pair.backend.census
+    do {
+      let left = try leave(pair, shared, by: mechanism)
+      let next = pair.backend.openProcess()
+      let calls = try next.calls {
+        let buffer = try MappedBuffer(
+          resuming: left.state, left.take(), xen: next.xen, dmaBufs: next.dmaBufs)
+        #expect(buffer.mechanism == mechanism)
+        #expect(buffer.request == pair.request(for: shared))
+        #expect(buffer.references == shared.references)
+        #expect(try buffer.mapContents().bytes(4000..<4003) == [1, 2, 3])
+        let file = try buffer.requireFile()
+        #expect(try pair.machine.bytes(ofDmaBuf: file)[4000..<4003] == [1, 2, 3])
+        shared.write([4, 5, 6], at: 4000)
+        try buffer.refresh()
+        #expect(try pair.machine.bytes(ofDmaBuf: file)[4000..<4003] == [4, 5, 6])
+        #expect(try buffer.close().isReleased())
+      }
+      #expect(!calls.contains(.xen(.exportDmaBuf)))
+    }
+    #expect(pair.backend.census == before)
+    #expect(pair.guest.census.deferredPages == 0)
+    try shared.withdraw()
+  }
+
+  @Test("keeps the guest's pages mapped in between, those of the dma-buf and no others")
+  func inBetween() throws {
+    let pair = try Pair()
+    let shared = try pair.share(pages: 3)
+    let left = try leave(pair, shared, by: .dmabuf)
+    #expect(pair.backend.census.activeMaps == 3)
+    _ = left.take().map { try? $0.close() }
+    #expect(pair.backend.census.activeMaps == 0)
+    #expect(pair.backend.census.openHandles == 0)
+  }
+
+  @Test(
+    "is released when its last descriptor is, wherever it is; its device knows it by its first number"
+  )
+  func release() throws {
+    let pair = try Pair()
+    let shared = try pair.share(pages: 2)
+    let left = try leave(pair, shared, by: .dmabuf)
+    let next = pair.backend.openProcess()
+    let buffer = try MappedBuffer(
+      resuming: left.state, left.take(), xen: next.xen, dmaBufs: next.dmaBufs)
+    #expect(try buffer.requireFile().rawValue != left.state.number)
+    let device = try buffer.requireFile().duplicate()
+    let releasing = buffer.close()
+    #expect(try !releasing.isReleased())
+    let again = try Inheritance(releasing.saveState())
+    #expect(again.state.identity == left.state.identity)
+    next.kill()
+    let last = pair.backend.openProcess()
+    let resumed = try ReleasingBuffer(resuming: again.state, again.take(), xen: last.xen)
+    #expect(resumed.domain == pair.guest.id)
+    #expect(resumed.pages == 2)
+    #expect(try !resumed.isReleased())
+    try device.close()
+    #expect(try resumed.isReleased())
+  }
+
+  @Test("can be handed over again and again", arguments: [Mechanism.dmabuf, .copy])
+  func again(_ mechanism: Mechanism) throws {
+    let pair = try Pair()
+    let shared = try pair.share(pages: 2)
+    let before = pair.backend.census
+    var left = try leave(pair, shared, by: mechanism)
+    for _ in 0..<4 {
+      let process = pair.backend.openProcess()
+      let buffer = try MappedBuffer(
+        resuming: left.state, left.take(), xen: process.xen, dmaBufs: process.dmaBufs)
+      let next = try Inheritance(try buffer.saveState())
+      #expect(next.state == left.state)
+      left = next
+      process.kill()
+    }
+    _ = left.take().map { try? $0.close() }
+    #expect(pair.backend.census == before)
+  }
+
+  @Test("goes on here as before, until it is closed")
+  func borrowing() throws {
+    let pair = try Pair()
+    let shared = try pair.share(pages: 1)
+    let buffer = try pair.map(shared)
+    let left = try Inheritance(try buffer.saveState())
+    shared.write([7], at: 0)
+    #expect(try buffer.mapContents().bytes(0..<1) == [7])
+    let releasing = buffer.close()
+    #expect(try !releasing.isReleased())
+    _ = left.take().map { try? $0.close() }
+    #expect(try releasing.isReleased())
+  }
+
+  @Test("is none where only the processor has it mapped")
+  func cpu() throws {
+    let pair = try Pair()
+    let shared = try pair.share(pages: 1)
+    let buffer = try pair.map(shared, by: .cpu)
+    let refusal = error { () throws(LiveUpdateError) in _ = try buffer.saveState() }
+    #expect(refusal == .notPossible(.cpu, pair.guest.id))
+  }
+
+  @Test(
+    "is refused with other descriptors, all of which are closed",
+    arguments: [Mechanism.dmabuf, .copy])
+  func otherDescriptors(_ mechanism: Mechanism) throws {
+    let pair = try Pair()
+    let one = try pair.share(pages: 2)
+    let other = try pair.share(pages: 2)
+    let before = pair.backend.census
+    for choose in WrongDescriptors.all {
+      do {
+        let (left, others) = (
+          try leave(pair, one, by: mechanism), try leave(pair, other, by: mechanism)
+        )
+        let refusal = error { () throws(LiveUpdateError) in
+          let files = choose.from(left.take(), others.take())
+          _ = try MappedBuffer(
+            resuming: left.state, files, xen: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
+        }
+        #expect(refusal != nil, "\(choose.name)")
+      }
+      #expect(pair.backend.census == before, "\(choose.name)")
+    }
+  }
+}

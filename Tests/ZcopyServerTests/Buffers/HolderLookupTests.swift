@@ -1,0 +1,87 @@
+import CZcopy
+import DmaBuf
+import Testing
+import XenGrant
+
+@testable import ZcopyServer
+
+@Suite("Who holds dma-bufs")
+struct HolderLookupTests {
+  private final class Time {
+    var now = ContinuousClock.now
+    var walks = 0
+  }
+
+  private static func lookup(
+    _ time: Time, taking milliseconds: Int, _ holders: [UInt64: [DmaBufHolder]] = [:]
+  ) -> HolderLookup {
+    HolderLookup(now: { time.now }) {
+      time.walks += 1
+      time.now += .milliseconds(milliseconds)
+      return holders
+    }
+  }
+
+  @Test("is looked up once for all of them, and again after twenty times as long as that took")
+  func walks() {
+    let time = Time()
+    let made = time.now - .seconds(1)
+    var lookup = Self.lookup(time, taking: 100, [7: [.device("screen")]])
+    for identity in 0..<64 as Range<UInt64> {
+      #expect(
+        lookup.holders(of: identity, madeAt: made) == (identity == 7 ? [.device("screen")] : []))
+    }
+    time.now += .milliseconds(1899)
+    _ = lookup.holders(of: 7, madeAt: made)
+    #expect(time.walks == 1)
+    time.now += .milliseconds(1)
+    _ = lookup.holders(of: 7, madeAt: made)
+    #expect(time.walks == 2)
+  }
+
+  @Test("is kept for half a second where looking is quick")
+  func quick() {
+    let time = Time()
+    let made = time.now - .seconds(1)
+    var lookup = Self.lookup(time, taking: 0)
+    for (later, walks) in [(0, 1), (499, 1), (1, 2), (499, 2), (1, 3)] {
+      time.now += .milliseconds(later)
+      #expect(lookup.holders(of: 1, madeAt: made) == [])
+      #expect(time.walks == walks)
+    }
+  }
+
+  @Test("is not told of one that was made after the last look, until it is time for the next")
+  func newer() {
+    let time = Time()
+    var lookup = Self.lookup(time, taking: 10)
+    #expect(lookup.holders(of: 1, madeAt: time.now) == [])
+    #expect(lookup.holders(of: 2, madeAt: time.now) == nil)
+    let made = time.now
+    time.now += .milliseconds(500)
+    #expect(lookup.holders(of: 2, madeAt: made) == [])
+  }
+
+  @Test("is looked up once for many buffers that are described, or late at once")
+  func service() throws {
+    var configuration = Configuration.forTests
+    configuration.defaults.releaseDeadline = .milliseconds(5)
+    let stage = try Stage(configuration)
+    let time = Time()
+    stage.service.holderLookup = Self.lookup(time, taking: 0)
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 1)
+    var messages: [TestClient.Message] = []
+    for _ in 0..<32 {
+      let (id, message) = try stage.map(shared, for: client)
+      messages.append(message)
+      _ = try client.description(TestClient.about(id, XEN_ZCOPYD_DESCRIBE))
+    }
+    #expect(time.walks == 1)
+    for id in try client.list().map(\.id) {
+      try client.done(TestClient.about(id, XEN_ZCOPYD_UNMAP))
+    }
+    for _ in 0..<32 { #expect(try client.event().event == XEN_ZCOPYD_EVENT_LATE) }
+    #expect(time.walks == 1)
+  }
+}

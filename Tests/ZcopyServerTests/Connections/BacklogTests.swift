@@ -1,0 +1,62 @@
+import CZcopy
+import SystemPackage
+import Testing
+
+@testable import ZcopyServer
+
+@Suite("What a client has not taken yet")
+struct BacklogTests {
+  private static func event(_ kind: UInt32, _ byte: UInt8) -> Backlog.Message {
+    Backlog.Message(
+      bytes: [byte], file: nil,
+      event: Backlog.EventKey(kind: kind, buffer: BufferID(high: 1, low: 2)))
+  }
+
+  private static func message(_ byte: UInt8) -> Backlog.Message {
+    Backlog.Message(bytes: [byte], file: nil)
+  }
+
+  @Test("is taken in the order in which it came")
+  func order() {
+    var backlog = Backlog()
+    for byte in 0..<200 { backlog.append(Self.message(UInt8(byte))) }
+    for byte in 0..<200 {
+      #expect(backlog.count == 200 - byte)
+      #expect(backlog.bytes == 200 - byte)
+      #expect(backlog.first?.bytes == [UInt8(byte)])
+      backlog.removeFirst()
+    }
+    #expect(backlog.isEmpty && backlog.first == nil)
+    backlog.removeFirst()
+    #expect(backlog.isEmpty)
+  }
+
+  @Test("has one event of a kind, the last, where that happened")
+  func replaces() {
+    var backlog = Backlog()
+    backlog.append(Self.event(1, 1))
+    backlog.append(Self.event(2, 2))
+    backlog.append(Self.message(3))
+    backlog.append(Self.event(1, 4))
+    #expect(backlog.messages.map(\.bytes) == [[2], [3], [4]])
+    #expect(backlog.count == 3 && backlog.bytes == 3)
+    backlog.removeFirst()
+    #expect(!backlog.has(Backlog.EventKey(kind: 2, buffer: BufferID(high: 1, low: 2))))
+    // One that was sent has no place that another could take.
+    backlog.append(Self.event(2, 5))
+    #expect(backlog.messages.map(\.bytes) == [[3], [4], [5]])
+  }
+
+  @Test("stays small, and right, when two kinds take each other's place without end")
+  func endless() {
+    var backlog = Backlog()
+    for byte in 0..<10 { backlog.append(Self.message(UInt8(byte))) }
+    for round in 0..<10_000 { backlog.append(Self.event(UInt32(round % 2), UInt8(round % 200))) }
+    #expect(backlog.count == 12)
+    #expect(backlog.messages.map(\.bytes).suffix(2) == [[198], [199]])
+    for _ in 0..<11 { backlog.removeFirst() }
+    #expect(backlog.messages.map(\.bytes) == [[199]])
+    backlog.append(Self.event(1, 7))
+    #expect(backlog.messages.map(\.bytes) == [[7]])
+  }
+}

@@ -1,0 +1,203 @@
+import CZcopy
+import DmaBuf
+import EventLoop
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import ZcopyServer
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+@Suite("Copying")
+struct ServerCopyingTests {
+  @Test("READ takes memory for the pages of its range only")
+  func sparse() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 300)
+    let (id, _) = try stage.map(shared, for: client)
+    for (offset, length, pages) in [(4095, 2, 2), (8192, 4096, 1), (0, 0, 300)] {
+      let file = try client.ask(
+        TestClient.read(id, offset: UInt64(offset), length: UInt64(length))
+      ).takeFile()
+      defer { try? file.close() }
+      var status = stat()
+      // SAFETY: the call writes the structure.
+      try #require(unsafe fstat(file.rawValue, &status) == 0)
+      #expect(status.st_size == 300 * 4096)
+      #expect(status.st_blocks * 512 == pages * 4096)
+    }
+  }
+
+  @Test("READ in pieces lets others be heard in between")
+  func readInPieces() throws {
+    let stage = try Stage()
+    let (client, other) = (try stage.connect(), try stage.connect())
+    let shared = try stage.share(pages: 5000)
+    let (id, _) = try stage.map(shared, for: client)
+    let number = client.send(TestClient.read(id))
+    let question = other.send(TestClient.list())
+    for _ in 0..<2 { try stage.loop.turn(waiting: 0) }
+    #expect(other.hasReply(to: question))
+    #expect(stage.service.jobs.count == 1)
+    #expect(try client.next { $0.request == number }.files.count == 1)
+    #expect(stage.service.jobs.isEmpty)
+  }
+
+  @Test("READ is refused to a user whose clients do not receive what was read before")
+  func unreceived() throws {
+    var configuration = Configuration.forTests
+    configuration.defaults.users = [1]
+    let stage = try Stage(configuration)
+    let user = PeerCredentials(process: 1, user: 1, groups: [])
+    let (client, second) = (try stage.connect(as: user), try stage.connect(as: user))
+    let root = try stage.connect(as: PeerCredentials(process: 1, user: 0, groups: []))
+    let shared = try stage.share(pages: 10_000)
+    let (id, _) = try stage.map(shared, for: client)
+    func read(_ client: TestClient) throws -> UInt64 {
+      let number = client.send(TestClient.read(id))
+      for _ in 0..<20 { try stage.loop.turn(waiting: 1) }
+      return number
+    }
+    let first = try read(client)
+    let refused = try read(second)
+    let error = try second.error(in: second.next { $0.request == refused })
+    #expect(error.code == XEN_ZCOPYD_E_LIMIT)
+    #expect(error.text.contains("receive these first"))
+    // Another user's are not theirs.
+    let other = try read(root)
+    #expect(try root.next { $0.request == other }.files.count == 1)
+    // What comes after it and is not received is no reason.
+    #expect(try client.next { $0.request == first }.files.count == 1)
+    let event = client.send(TestClient.list())
+    try stage.settle()
+    let again = try read(second)
+    #expect(try second.next { $0.request == again }.files.count == 1)
+    #expect(client.hasReply(to: event))
+  }
+
+  @Test("many READs of little may wait for their replies")
+  func manyReads() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 4)
+    let (id, _) = try stage.map(shared, for: client)
+    let numbers = (0..<40).map { _ in client.send(TestClient.read(id)) }
+    for number in numbers {
+      #expect(try client.next { $0.request == number }.files.count == 1)
+    }
+  }
+
+  @Test("however many jobs there are, a turn copies one piece, and each connection has its turns")
+  func fairness() throws {
+    let stage = try Stage()
+    let (one, two) = (try stage.connect(), try stage.connect())
+    let clients = [one, two]
+    let first = try stage.share(pages: 1500)
+    let second = try stage.share(pages: 1500)
+    let ids = [
+      try stage.map(first, for: one, by: XEN_ZCOPYD_MECHANISM_COPY).0,
+      try stage.map(second, for: two, by: XEN_ZCOPYD_MECHANISM_COPY).0,
+    ]
+    for (client, id) in zip(clients, ids) {
+      for _ in 0..<12 { client.send(TestClient.refresh(id)) }
+    }
+    var copied = stage.service.counters.refreshedBytes
+    var isOver = false
+    for _ in 0..<500 where !isOver {
+      try stage.loop.turn(waiting: 0)
+      let now = stage.service.counters.refreshedBytes
+      #expect(now - copied <= UInt64(CopyJob.pieceByteCount))
+      copied = now
+      let replies = clients.map(\.replies)
+      // Who sent first is heard first.
+      #expect(abs(replies[0] - replies[1]) <= 2, "\(replies)")
+      isOver = replies == [12, 12]
+    }
+    #expect(isOver)
+  }
+
+  @Test("jobs that wait for the same device share one fence, which goes with the last of them")
+  func fences() throws {
+    let stage = try Stage()
+    let (client, other) = (try stage.connect(), try stage.connect())
+    let shared = try stage.share(pages: 1)
+    let (id, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
+    let file = try message.takeFile()
+    defer { try? file.close() }
+    let before = stage.backend.census.syncFiles
+    let fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
+    for _ in 0..<10 { for whose in [client, other] { whose.send(TestClient.refresh(id)) } }
+    try stage.settle()
+    #expect(stage.service.jobs.count == 20)
+    let one = stage.backend.census.syncFiles
+    #expect(one - before <= 2)
+    other.close()
+    try stage.settle()
+    #expect(stage.service.jobs.count == 10)
+    // Persistent, so that the buffer outlives its client.
+    try #require(stage.service.buffers[BufferID(id)]).connection = nil
+    client.close()
+    try stage.settle()
+    #expect(stage.service.jobs.isEmpty)
+    #expect(stage.backend.census.syncFiles == one - 1)
+    fence.signal()
+  }
+
+  @Test("a job that waits for a device is refused as soon as its buffer is over")
+  func over() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 1)
+    let (id, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
+    let file = try message.takeFile()
+    let fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
+    let refresh = client.send(TestClient.refresh(id))
+    try stage.settle()
+    try client.done(TestClient.about(id, XEN_ZCOPYD_UNMAP))
+    let error = try client.error(in: client.next { $0.request == refresh })
+    #expect(error.code == XEN_ZCOPYD_E_UNKNOWN)
+    fence.signal()
+    try file.close()
+    try stage.expectNothingLeft()
+  }
+
+  @Test(
+    "a reply whose descriptor cannot be sent is refused, nothing stays of it, and the client does")
+  func tooManyOnTheirWay() async {
+    await #expect(processExitsWith: .success) {
+      let stage = try Stage()
+      stage.service.configuration.defaults.users = [nobody]
+      // The kernel lets no user but root have more descriptors on their way than it may have open.
+      try #require(getuid() != 0 || setuid(nobody) == 0)
+      var limit = rlimit(rlim_cur: 100, rlim_max: 100)
+      // SAFETY: the limit is read for the call.
+      try #require(unsafe setrlimit(__rlimit_resource_t(7), &limit) == 0)
+      let who = PeerCredentials(process: 1, user: nobody, groups: [])
+      let (lazy, client) = (try stage.connect(as: who), try stage.connect(as: who))
+      let shared = try stage.share(pages: 1)
+      let (id, message) = try stage.map(shared, for: lazy)
+      for _ in 0..<102 {
+        lazy.send(TestClient.about(id, XEN_ZCOPYD_OPEN))
+        try stage.loop.turn(waiting: 0)
+      }
+      let refusal = try client.refusal(
+        TestClient.map(stage.guest.id, shared.directory, size: 4096))
+      #expect(refusal.code == XEN_ZCOPYD_E_RESOURCES)
+      #expect(refusal.text.contains("on their way"))
+      try stage.wait("the buffer stays") { stage.service.buffers.count == 1 }
+      #expect(try client.list().count == 1)
+      #expect(client.hasNothing)
+      lazy.close()
+      _ = message
+    }
+  }
+}
+
+/// A user that is nobody.
+private let nobody: uid_t = 65534

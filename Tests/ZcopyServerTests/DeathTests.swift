@@ -1,0 +1,194 @@
+import CZcopy
+import DmaBuf
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import ZcopyServer
+
+/// Each end of somebody, in each state of a buffer: nothing is left, and the right events come.
+@Suite("Death")
+struct DeathTests {
+  typealias Kind = BufferActors.Kind
+
+  /// How far a buffer is, or what is being done with it.
+  enum Phase: CaseIterable {
+    case live, waiting, busy, refreshing, reading, releasing, late
+  }
+
+  /// Who ends. At a restart it is the daemon's process, in whose place another goes on.
+  enum End: CaseIterable {
+    case client, guest, guestProcess, clientThenGuest, guestThenClient, daemon, restart
+
+    var isGuests: Bool { [.guest, .clientThenGuest, .guestThenClient].contains(self) }
+  }
+
+  static let cases = Kind.allCases.flatMap { kind in
+    Phase.allCases.flatMap { phase in End.allCases.map { (kind, phase, $0) } }
+  }
+
+  @Test("leaves nothing behind, in any state of any buffer", arguments: cases)
+  func leavesNothing(_ kind: Kind, _ phase: Phase, _ end: End) throws {
+    var configuration = Configuration.forTests
+    if phase == .late { configuration.defaults.releaseDeadline = .milliseconds(1) }
+    let stage = try Stage(configuration)
+    let (client, witness) = (try stage.connect(), try stage.connect())
+    try witness.done(TestClient.subscribe())
+    // Of more than one piece: a READ is not done as soon as it is begun.
+    let pages = phase == .reading ? CopyJob.pieceByteCount / 4096 + 1 : 1
+    let actors = try BufferActors(kind, stage, client, pages: pages)
+    let fence = try reach(phase, actors, stage)
+    let hadBuffer = actors.buffer(in: stage.service) != nil
+    switch end {
+    case .client: actors.endClient()
+    case .guest: actors.destroyGuest(stage)
+    case .guestProcess: actors.killGuest()
+    case .clientThenGuest:
+      actors.endClient()
+      try stage.settle()
+      actors.destroyGuest(stage)
+    case .guestThenClient:
+      actors.destroyGuest(stage)
+      try stage.settle()
+      actors.endClient()
+    case .daemon: return try killDaemon(actors, fence, stage)
+    case .restart: try restart(actors, phase, fence, stage)
+    }
+    try stage.settle()
+    fence?.signal()
+    if end.isGuests {
+      let event = try witness.event(XEN_ZCOPYD_EVENT_DOMAIN_GONE)
+      #expect(event.domain == UInt32(stage.guest.id.rawValue))
+    }
+    if end == .guest {
+      // The client goes on, and lets go of what is left, if there is anything.
+      actors.message.closeFiles()
+      if hadBuffer {
+        let event = try client.event(XEN_ZCOPYD_EVENT_DOMAIN_GONE)
+        #expect(event.domain == UInt32(stage.guest.id.rawValue))
+      }
+      #expect(BufferID(try client.event(XEN_ZCOPYD_EVENT_RELEASED).id) == BufferID(actors.id))
+      #expect(try client.list().isEmpty)
+    } else {
+      try endTheRest(actors, end, stage)
+    }
+    try stage.expectNothingLeft()
+    try stage.settle()
+    let events = try witness.takeEvents().filter { BufferID($0.id) == BufferID(actors.id) }
+    #expect(events.count { $0.event == XEN_ZCOPYD_EVENT_RELEASED } == 1)
+    #expect(events.last?.event == XEN_ZCOPYD_EVENT_RELEASED)
+    if phase == .late, kind.isHeld {
+      #expect(events.count { $0.event == XEN_ZCOPYD_EVENT_LATE } == 1)
+    }
+    // And the service goes on.
+    #expect(try witness.list().isEmpty)
+  }
+
+  /// Brings a buffer there, as far as its kind goes.
+  ///
+  /// - Returns: what a device that is at work with it has to do still.
+  private func reach(
+    _ phase: Phase, _ actors: BufferActors, _ stage: Stage
+  ) throws -> SimulatedFence? {
+    let (client, kind, id) = (actors.client, actors.kind, actors.id)
+    var buffer: Buffer? { actors.buffer(in: stage.service) }
+    switch phase {
+    case .live: break
+    case .waiting:
+      client.send(TestClient.wait(id))
+      try stage.wait("nobody waits") { buffer?.waiting.count == 1 }
+    case .busy, .refreshing:
+      let file = try #require(actors.file)
+      let fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
+      client.send(TestClient.frame(id, 1))
+      if phase == .refreshing { client.send(TestClient.refresh(id)) }
+      try stage.settle()
+      #expect(buffer?.isAskingDevices == (kind == .published))
+      #expect(buffer?.usedFrame == (kind == .published ? 1 : nil))
+      let isParked = stage.service.jobs.isWaited(for: BufferID(id))
+      #expect(isParked == (phase == .refreshing && kind == .copied))
+      return fence
+    case .reading:
+      client.send(TestClient.read(id))
+      guard kind.isMapped else { return nil }
+      try stage.wait("nothing is read") { !stage.service.jobs.isEmpty }
+    case .releasing, .late:
+      client.send(TestClient.about(id, actors.ending))
+      let state = phase == .late ? XEN_ZCOPYD_STATE_LATE : XEN_ZCOPYD_STATE_RELEASING
+      try stage.wait("it goes on") { kind.isHeld ? buffer?.state == state : buffer == nil }
+    }
+    return nil
+  }
+
+  /// Lets go of all that others still have.
+  private func endTheRest(_ actors: BufferActors, _ end: End, _ stage: Stage) throws {
+    actors.endClient()
+    try stage.settle()
+    actors.killGuest()
+    // A share without a link is only known to be over once its domain has ended.
+    if actors.kind == .shared, !end.isGuests { return actors.destroyGuest(stage) }
+    guard !end.isGuests else { return }
+    try stage.wait("the guest has something left: \(stage.guest.census)") {
+      let census = stage.guest.census
+      return census.grantsInUse == 0 && census.deferredPages == 0 && census.activeMaps == 0
+    }
+  }
+
+  /// The kernel tells the guest, and takes everything back.
+  private func killDaemon(
+    _ actors: BufferActors, _ fence: SimulatedFence?, _ stage: Stage
+  ) throws {
+    try stage.killDaemon()
+    #expect(actors.client.hasEnded)
+    if let hasSeen = try actors.hasSeenDaemonEnd() { #expect(hasSeen) }
+    fence?.signal()
+    try endTheRest(actors, .daemon, stage)
+    try stage.expectNothingLeft()
+    #expect(try stage.connect().list().isEmpty)
+  }
+
+  /// Nothing is lost by it: what was being copied is refused, and all else goes on.
+  private func restart(
+    _ actors: BufferActors, _ phase: Phase, _ fence: SimulatedFence?, _ stage: Stage
+  ) throws {
+    let before = actors.buffer(in: stage.service)?.state
+    let copying = stage.service.jobs.all.map(\.request.number)
+    try stage.restart()
+    try stage.settle()
+    let buffer = actors.buffer(in: stage.service)
+    #expect(buffer?.state == before)
+    #expect(buffer?.waiting.count ?? 0 == (phase == .waiting ? 1 : 0))
+    // Who asks now what became of it is answered still.
+    if before == nil { try actors.client.done(TestClient.wait(actors.id)) }
+    for number in copying {
+      let reply = try actors.client.next { $0.request == number }
+      #expect(try actors.client.error(in: reply).code == XEN_ZCOPYD_E_BUSY)
+    }
+    if let hasSeen = try actors.hasSeenDaemonEnd() { #expect(!hasSeen) }
+    guard let fence else { return }
+    #expect(buffer?.isAskingDevices == (actors.kind == .published))
+    fence.signal()
+    try stage.settle()
+    guard actors.kind == .published else { return }
+    #expect(try actors.owner?.changes() == [.used(frame: 1)])
+  }
+
+  @Test("a XenStore that does not answer for once ends no buffer")
+  func silentStore() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let owner = try GuestOwner(stage)
+    _ = try client.description(TestClient.mapPublished(owner.path))
+    stage.backend.inject(.errno(.ioError).first(3), into: .xen(.read))
+    try stage.machine.addDomain().destroy()
+    try stage.settle()
+    #expect(try client.list().map(\.state) == [XEN_ZCOPYD_STATE_LIVE])
+    stage.machine.clearFaults()
+    try stage.machine.addDomain().destroy()
+    try stage.settle()
+    #expect(try client.list().map(\.state) == [XEN_ZCOPYD_STATE_LIVE])
+    #expect(client.hasNothing)
+  }
+}

@@ -1,0 +1,352 @@
+import CZcopy
+import DmaBuf
+import EventLoop
+import Logging
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import ZcopyServer
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+struct ServerLiveUpdateTests {
+  @Test(
+    "a buffer whose last holder went while nobody served is over at once, and who waits is told")
+  func releasedMeanwhile() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 2)
+    let (id, message) = try stage.map(shared, for: client)
+    _ = try client.ask(TestClient.about(id, XEN_ZCOPYD_UNMAP))
+    client.send(TestClient.wait(id))
+    try stage.wait("nobody waits") {
+      stage.service.buffers.values.contains { !$0.waiting.isEmpty }
+    }
+    let next = try stage.successor() { try message.takeFile().close() }
+    #expect(next.buffers.isEmpty)
+    #expect(next.ledger.usage == .none)
+    #expect(next.released[BufferID(id)] != nil)
+    #expect(next.connections.values.map(\.pendingRequests) == [0])
+  }
+
+  @Test("a buffer that is held goes on, and counts once")
+  func goesOn() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 2)
+    let (live, kept) = try stage.map(shared, for: client)
+    let (over, held) = try stage.map(shared, for: client)
+    _ = (kept, held)
+    _ = try client.ask(TestClient.about(over, XEN_ZCOPYD_UNMAP))
+    let next = try stage.successor()
+    #expect(next.buffers[BufferID(live)]?.state == XEN_ZCOPYD_STATE_LIVE)
+    #expect(next.buffers[BufferID(over)]?.state == XEN_ZCOPYD_STATE_RELEASING)
+    #expect(next.ledger.usage == stage.service.ledger.usage)
+  }
+
+  @Test(
+    "a buffer that is over is told as late when its deadline is, however often the daemon restarts",
+    arguments: [BufferActors.Kind.mapped, .sharedMapped])
+  func deadlineGoesOn(_ kind: BufferActors.Kind) throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let actors = try BufferActors(kind, stage, client)
+    try client.done(TestClient.about(actors.id, actors.ending))
+    let next = try stage.successor(keep: { state, descriptors in
+      let deadline = stage.service.configuration.defaults.releaseDeadline.wholeMilliseconds
+      for index in state.buffers.indices { state.buffers[index].stateAge += deadline }
+      return try descriptors.map(duplicate)
+    })
+    try stage.wait("it is not late") {
+      try next.loop.turn(waiting: 5)
+      return actors.buffer(in: next)?.state == XEN_ZCOPYD_STATE_LATE
+    }
+    #expect(next.domains[stage.guest.id]?.counters.late == 1)
+  }
+
+  /// A client that does not read, until something is left to be sent to it.
+  private func lazyClient(_ stage: Stage) throws -> (TestClient, Connection) {
+    let client = try stage.connect()
+    let connection = try #require(stage.service.connections[stage.service.lastConnection])
+    var count = 0
+    while connection.backlog.isEmpty {
+      connection.send([UInt8](repeating: 0, count: 1000))
+      count += 1
+      try #require(count < 10_000)
+    }
+    return (client, connection)
+  }
+
+  @Test("a message that waits holds no descriptor that another program would inherit")
+  func closedOnExec() throws {
+    let stage = try Stage()
+    let (client, connection) = try lazyClient(stage)
+    try connection.send(xen_zcopyd_header(), file: client.socket)
+    let file = try #require(connection.backlog.last?.file)
+    #expect(fcntl(file.rawValue, F_GETFD) == FD_CLOEXEC)
+  }
+
+  @Test("an event that waits gives way to the next of its kind in the successor, too")
+  func eventsGiveWay() throws {
+    let stage = try Stage()
+    let (client, connection) = try lazyClient(stage)
+    var event = xen_zcopyd_event()
+    event.header = header(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self, 0)
+    event.event = XEN_ZCOPYD_EVENT_FRAME
+    connection.send(event: event)
+    let count = connection.backlog.count
+    let next = try stage.successor()
+    let resumed = try #require(next.connections.values.first)
+    for frame in UInt32(1)...5 {
+      event.frame = frame
+      resumed.send(event: event)
+    }
+    #expect(resumed.backlog.count == count)
+    #expect(resumed.backlog.last?.bytes == bytes(event))
+    _ = client
+  }
+
+  private func bytes(_ event: xen_zcopyd_event) -> [UInt8] {
+    var bytes: [UInt8] = []
+    append(event, to: &bytes)
+    return bytes
+  }
+
+  @Test(
+    "a dma-buf that two guests have, and a reply that waits, goes through a store that keeps it once"
+  )
+  func throughStore() throws {
+    let stage = try Stage()
+    let other = try stage.machine.addDomain()
+    let (client, connection) = try lazyClient(stage)
+    let memory = try stage.backend.dmaBufs.allocate(byteCount: 8192, fromHeap: "system")
+    for domain in [stage.guest.id, other.id] {
+      client.send(
+        TestClient.share(domain, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR),
+        files: [memory.fileDescriptor])
+    }
+    try stage.wait("both are shared") { stage.service.buffers.count == 2 }
+    try #require(connection.backlog.count { $0.file != nil } == 2)
+    let next = try stage.successor(keep: { state, descriptors in
+      let kept = KeptDescriptors(descriptors)
+      state.places = kept.places
+      #expect(kept.files.count == descriptors.count - 3)
+      return KeptDescriptors.descriptors(at: kept.places, in: try kept.files.map(duplicate))
+    })
+    #expect(next.buffers.values.map(\.state) == [XEN_ZCOPYD_STATE_LIVE, XEN_ZCOPYD_STATE_LIVE])
+    #expect(next.connections.values.first?.backlog.count { $0.file != nil } == 2)
+  }
+
+  @Test("a reply whose descriptor is lost is a refusal, and what it made goes")
+  func lostReply() throws {
+    let stage = try Stage()
+    let shared = try stage.share(pages: 1)
+    let reader = try stage.connect()
+    let (id, message) = try stage.map(shared, for: reader)
+    _ = message
+    let (client, connection) = try lazyClient(stage)
+    let mapping = client.send(
+      TestClient.map(stage.guest.id, shared.directory, size: shared.byteCount))
+    let opening = client.send(TestClient.about(id, XEN_ZCOPYD_OPEN))
+    try stage.wait("both wait") { connection.backlog.count { $0.file != nil } == 2 }
+    let next = try stage.successor(keep: { _, descriptors in
+      try descriptors.dropLast(2).map(duplicate) + [nil, nil]
+    })
+    let resumed = try #require(next.connections.values.first { $0.number == connection.number })
+    let replies = resumed.backlog.suffix(2).map {
+      ConnectionState.Message(bytes: $0.bytes, hasFile: $0.file != nil)
+    }
+    #expect(replies.map(\.request) == [mapping, opening])
+    #expect(replies.map(\.hasFile) == [false, false])
+    for reply in replies {
+      let told = TestClient.Message(reply.bytes, [])
+      #expect(try client.error(in: told).code == XEN_ZCOPYD_E_RESOURCES)
+    }
+    #expect(next.buffers[BufferID(id)]?.isLive == true)
+    #expect(next.buffers.values.filter { $0.id != BufferID(id) }.allSatisfy { !$0.isLive })
+  }
+
+  @Test(
+    "a buffer of which a descriptor is lost is over: who waits is told, and nothing of it stays")
+  func lostDescriptor() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let (reply, message) = try client.description(
+      TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
+    _ = message
+    let path = try #require(stage.service.buffers.values.first?.publication?.path)
+    let waiting = client.send(TestClient.wait(reply.id))
+    try stage.wait("nobody waits") {
+      stage.service.buffers.values.contains { !$0.waiting.isEmpty }
+    }
+    let next = try stage.successor(keep: { _, descriptors in
+      try [nil] + descriptors.dropFirst().map(duplicate)
+    })
+    #expect(next.buffers.isEmpty)
+    #expect(next.ledger.usage == .none)
+    let event = try client.event(XEN_ZCOPYD_EVENT_RELEASED)
+    #expect(event.frame == XEN_ZCOPYD_E_FAILED)
+    #expect(
+      try client.error(in: client.next { $0.request == waiting }).code == XEN_ZCOPYD_E_FAILED)
+    #expect(try stage.backend.xen.openStore().readIfPresent("\(path)/control-page") == nil)
+    stage.service.relinquish()
+  }
+
+  @Test("a buffer that cannot be handed over is over, who waits is told, and the others go on")
+  func notSaved() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 1)
+    let (copied, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
+    let (mapped, held) = try stage.map(shared, for: client)
+    _ = held
+    let waiting = client.send(TestClient.wait(copied))
+    try stage.wait("nobody waits") {
+      stage.service.buffers.values.contains { !$0.waiting.isEmpty }
+    }
+    stage.backend.inject(.errno(.ioError).first(1), into: .dmaBufs(.identify))
+    try stage.restart()
+    let event = try client.event(XEN_ZCOPYD_EVENT_RELEASED)
+    #expect(BufferID(event.id) == BufferID(copied) && event.frame == XEN_ZCOPYD_E_FAILED)
+    #expect(
+      try client.error(in: client.next { $0.request == waiting }).code == XEN_ZCOPYD_E_FAILED)
+    #expect(try client.list().map { BufferID($0.id) } == [BufferID(mapped)])
+    #expect(stage.service.ledger.usage(of: stage.guest.id).buffers == 1)
+    message.closeFiles()
+    // The successor knows it, too.
+    #expect(try client.refusal(TestClient.wait(copied)).code == XEN_ZCOPYD_E_FAILED)
+    let described = try client.description(TestClient.about(copied, XEN_ZCOPYD_DESCRIBE)).0
+    #expect(described.state == XEN_ZCOPYD_STATE_RELEASED)
+    #expect(try text(described.text, "text").contains("nobody can tell"))
+  }
+
+  @Test("a buffer that a guest maps stays its while XenStore does not answer, and is watched again")
+  func storeFails() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let shared = try stage.share(pages: 1)
+    let (mapped, held) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
+    let (own, file) = try client.description(TestClient.share(stage.guest.id, size: 4096))
+    _ = (held, file)
+    let next = try stage.successor(prepare: { (process: SimulatedProcess) in
+      process.inject(.errno(.connectionRefused).first(2), into: .xen(.openStore))
+    })
+    #expect(next.domains.isEmpty)
+    #expect(next.buffers.count == 2)
+    #expect(next.buffers.values.map(\.isLive) == [true, true])
+    #expect(next.saveState().state.domains.map(\.domain) == [stage.guest.id])
+    try stage.wait("it is watched") {
+      try next.loop.turn(waiting: 5)
+      return next.domains[stage.guest.id] != nil
+    }
+    #expect(next.unwatched.isEmpty)
+    #expect(next.domains[stage.guest.id]?.counters.shares == 1)
+    #expect(next.buffers[BufferID(mapped)]?.isLive == true)
+    #expect(next.buffers[BufferID(own.id)]?.isLive == true)
+  }
+
+  /// Publishes a buffer, and starts anew while XenStore does not answer.
+  private func restartWithoutStore(
+    _ stage: Stage, _ client: TestClient, before: (_ path: String) throws -> Void = { _ in }
+  ) throws -> (path: String, next: Server, buffer: Buffer) {
+    let share = TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") }
+    let (reply, message) = try client.description(share)
+    _ = message
+    let path = try #require(stage.service.buffers.values.first?.publication?.path)
+    try before(path)
+    let next = try stage.successor(prepare: { (process: SimulatedProcess) in
+      process.inject(.errno(.connectionRefused).first(3), into: .xen(.openStore))
+    })
+    stage.service.relinquish()
+    return (path, next, try #require(next.buffers[BufferID(reply.id)]))
+  }
+
+  @Test(
+    "a published buffer stays while XenStore does not answer, and its nodes are taken over then")
+  func storeFailsPublished() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    var peer: GuestPeer?
+    let (path, next, buffer) = try restartWithoutStore(stage, client) { path in
+      peer = try GuestPeer(stage, path)
+    }
+    #expect(buffer.isLive)
+    #expect(buffer.publication == nil)
+    #expect(next.saveState().state.buffers.first?.publication?.path == path)
+    try stage.wait("it is taken over") {
+      try next.loop.turn(waiting: 5)
+      return buffer.publication != nil
+    }
+    #expect(next.unresumed.isEmpty)
+    #expect(buffer.isLive)
+    #expect(try peer?.changes().contains(.closing) == false)
+  }
+
+  @Test("a published buffer that ends while XenStore does not answer leaves no nodes once it does")
+  func storeFailsEnding() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let (path, next, buffer) = try restartWithoutStore(stage, client)
+    next.withdraw(buffer)
+    #expect(next.buffers.isEmpty)
+    let store = try stage.backend.xen.openStore()
+    #expect(try store.readIfPresent("\(path)/control-page") != nil)
+    try stage.wait("the nodes are gone") {
+      try next.loop.turn(waiting: 5)
+      return try store.readIfPresent("\(path)/control-page") == nil
+    }
+    #expect(next.unresumed.isEmpty)
+  }
+
+  @Test("a buffer whose domain ended while nobody served is over")
+  func domainEnded() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let (reply, message) = try client.description(TestClient.share(stage.guest.id, size: 4096))
+    _ = (reply, message)
+    let next = try stage.successor(meanwhile: { stage.guest.destroy() })
+    #expect(next.buffers.isEmpty)
+    #expect(next.unwatched.isEmpty)
+  }
+
+  @Test(
+    "a shared buffer whose publication is lost is asked back, and its grants stay while it is mapped"
+  )
+  func lostPublication() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    try client.done(TestClient.subscribe())
+    let (reply, message) = try client.description(
+      TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
+    _ = message
+    let path = try #require(stage.service.buffers.values.first?.publication?.path)
+    let peer = try GuestPeer(stage, path)
+    #expect(try client.event(XEN_ZCOPYD_EVENT_PEER_MAPPED).event == XEN_ZCOPYD_EVENT_PEER_MAPPED)
+    let next = try stage.successor(meanwhile: { try stage.backend.xen.openStore().remove(path) })
+    #expect(next.buffers[BufferID(reply.id)]?.state == XEN_ZCOPYD_STATE_RELEASING)
+    #expect(try peer.changes().contains(.closing))
+    try peer.release()
+    try stage.wait("it is over") {
+      try next.loop.turn(waiting: 5)
+      return next.buffers.isEmpty
+    }
+  }
+
+  @Test("numbers that no service has are refused, whatever their check sum")
+  func impossibleNumbers() {
+    var state = ServerState()
+    state.lastConnection = .max
+    #expect(throws: LiveUpdateError.self) { try ServerState(decoding: state.encoded) }
+  }
+
+  @Test("counters near the end of what numbers hold begin anew")
+  func impossibleCounters() {
+    #expect(Counters([UInt64](repeating: .max, count: 8)) == Counters())
+    #expect(Counters([1, 2, 3, 4, 5, 6, 7, 8]).late == 8)
+  }
+}

@@ -1,0 +1,283 @@
+import CZcopy
+import DmaBuf
+import EventLoop
+import SystemPackage
+import ZcopyTestKit
+import Testing
+import XenGrant
+import XenSimulator
+
+@testable import ZcopyBackend
+@testable import ZcopyServer
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+@Suite("What clients send along, in a process of their user's", .enabled(if: canStartReceivers))
+struct ReceivingTests {
+  @Test("takes none for what has no descriptors, nor to end the connection")
+  func withoutDescriptors() throws {
+    let scene = try Scene(users: [1001])
+    let client = try scene.connect(1001)
+    #expect(try client.list().isEmpty)
+    client.send(TestClient.list())
+    client.close()
+    try scene.stage.wait("it is still there") { scene.stage.service.connections.isEmpty }
+    #expect(scene.receivers.isEmpty)
+    let empty = try scene.connect(1001)
+    empty.send([])
+    #expect(try empty.ending()?.text.contains("it is empty") == true)
+    let long = try scene.connect(1001)
+    long.send([UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX) + 1))
+    #expect(try long.ending()?.text.contains("bytes") == true)
+    #expect(scene.receivers.isEmpty)
+  }
+
+  @Test("comes on to the service where it is a dma-buf, and in the order in which it was sent")
+  func dmaBuf() throws {
+    let scene = try Scene(users: [1002])
+    let client = try scene.connect(1002)
+    let file = try scene.stage.machine.makeForeignDmaBuf(pages: 3, in: scene.stage.backend)
+    let first = client.send(TestClient.list())
+    let share = client.send(
+      TestClient.share(scene.stage.guest.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR),
+      files: [file])
+    let last = client.send(TestClient.list())
+    let order = try (0..<3).map { _ in try client.next() }
+    #expect(try order.map { try $0.header.request } == [first, share, last])
+    let reply = try order[1].load(xen_zcopyd_description.self)
+    #expect(reply.size == 3 * 4096)
+    // The second time the process is there already.
+    let (again, _) = try client.description(
+      TestClient.share(scene.stage.guest.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR),
+      files: [file])
+    for id in [reply.id, again.id] { try client.done(TestClient.about(id, XEN_ZCOPYD_UNSHARE)) }
+    order.forEach { $0.closeFiles() }
+    try file.close()
+    try scene.stage.expectNothingLeft()
+    try scene.expectNoProcess(of: 1002)
+  }
+
+  @Test("is refused where it is none, and counted as it was sent")
+  func others() throws {
+    let scene = try Scene(users: [1003])
+    let client = try scene.connect(1003)
+    let (reader, writer) = try FileDescriptor.pipe()
+    let share = TestClient.share(
+      scene.stage.guest.id, size: 4096, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR)
+    let refusal = try client.refusal(share, files: [writer])
+    #expect(refusal.code == XEN_ZCOPYD_E_INVALID && refusal.text.contains("no dma-buf"))
+    // That connection goes on; these end.
+    #expect(try client.list().isEmpty)
+    client.send(share, files: [writer, writer])
+    #expect(try client.ending()?.text.contains("it has 2 descriptors, and takes 1") == true)
+    let other = try scene.connect(1003)
+    other.send(TestClient.list(), files: [writer, writer, writer])
+    #expect(try other.ending()?.text.contains("it has 3 descriptors, and takes 0") == true)
+    let empty = try scene.connect(1003)
+    empty.send([], [writer])
+    #expect(try empty.ending()?.text.contains("it is empty") == true)
+    try writer.close()
+    try scene.expectEnd(of: reader)
+    try reader.close()
+    try scene.expectNoProcess(of: 1003)
+  }
+
+  @Test("holds up nobody while it is closed, and is cut short where that takes long")
+  func lingering() throws {
+    let scene = try Scene(users: [1004, 1005])
+    let (client, same, other) = (
+      try scene.connect(1004), try scene.connect(1004), try scene.connect(1005)
+    )
+    let lingering = try LingeringSocket()
+    let (end, sent) = try FileDescriptor.pipe()
+    defer { try? end.close() }
+    lingering.send(with: TestClient.list(), from: client, beside: [sent])
+    #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
+    let first = try #require(receiverProcesses(of: 1004).first)
+    #expect(try same.list().isEmpty)
+    // Another user's goes on at once, and this one's as soon as that process was killed.
+    let refusal = try other.refusal(scene.share, files: [sent])
+    #expect(refusal.text.contains("no dma-buf"))
+    #expect(receiverProcesses(of: 1004).first == first)
+    #expect(try same.refusal(scene.share, files: [sent]).text.contains("no dma-buf"))
+    #expect(!receiverProcesses(of: 1004).contains(first))
+    // SAFETY: the string lives for the call.
+    try scene.stage.wait("it is a zombie") { unsafe access("/proc/\(first)", F_OK) != 0 }
+    try sent.close()
+    try scene.expectEnd(of: end)
+    try scene.expectNoProcess(of: 1004, 1005)
+    withExtendedLifetime(lingering) {}
+  }
+
+  @Test("that was not received when the connection ended holds up nobody either")
+  func unreceived() throws {
+    let scene = try Scene(users: [1006])
+    let client = try scene.connect(1006)
+    let (end, sent) = try FileDescriptor.pipe()
+    defer { try? end.close() }
+    let lingering = try LingeringSocket()
+    client.send([1, 2, 3])
+    lingering.send(with: TestClient.list(), from: client, beside: [sent])
+    try sent.close()
+    _ = try client.ending()
+    try scene.expectEnd(of: end)
+    // Who may not connect at all leaves it to no process of his own.
+    let (refusedEnd, refusedSent) = try FileDescriptor.pipe()
+    defer { try? refusedEnd.close() }
+    var ends: [Int32] = [-1, -1]
+    // SAFETY: the call writes two numbers.
+    try #require(unsafe socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends) == 0)
+    // SAFETY: the arrays are read while they are there.
+    try #require(unsafe czcopy_send(ends[0], [UInt8(1)], 1, [refusedSent.rawValue], 1) == 0)
+    try refusedSent.close()
+    scene.stage.service.adopt(
+      FileDescriptor(rawValue: ends[1]), PeerCredentials(process: 1, user: 1099, groups: []))
+    close(ends[0])
+    try scene.expectEnd(of: refusedEnd)
+    #expect(receiverProcesses(of: 1099).isEmpty)
+    try scene.expectNoProcess(of: 1006)
+    withExtendedLifetime(lingering) {}
+  }
+
+  @Test("is taken from no user of whom four processes do not end, and from others it is")
+  func bound() throws {
+    // A process that survives what ends it, as one does that waits for a server of FUSE.
+    let scene = try Scene(users: [1007, 1008]) {
+      $0.killing = SIGURG; $0.most = .milliseconds(500)
+    }
+    var sockets: [LingeringSocket] = []
+    let waiting = try scene.connect(1007)
+    for _ in 0..<Receiver.mostStuck {
+      let client = try scene.connect(1007)
+      let lingering = try LingeringSocket()
+      lingering.send(with: TestClient.list(), from: client)
+      #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
+      sockets.append(lingering)
+      let count = sockets.count
+      try scene.stage.wait("it is not given up") { scene.receivers[.user(1007)]?.stuck == count }
+    }
+    let refused = try TestClient(
+      scene.stage.service, scene.stage.loop,
+      as: PeerCredentials(process: 1, user: 1007, groups: []), greets: false)
+    let refusal = try #require(try refused.ending())
+    #expect(refusal.code == XEN_ZCOPYD_E_LIMIT)
+    #expect(refusal.text.contains("user 1007") && refusal.text.contains("FUSE"))
+    // Who is there already goes on, as long as it sends none.
+    #expect(try waiting.list().isEmpty)
+    let (end, sent) = try FileDescriptor.pipe()
+    defer { try? end.close() }
+    waiting.send(scene.share, files: [sent])
+    #expect(try waiting.ending()?.code == XEN_ZCOPYD_E_LIMIT)
+    #expect(try scene.connect(1008).refusal(scene.share, files: [sent]).text.contains("no dma-buf"))
+    #expect(receiverProcesses(of: 1007).count == Receiver.mostStuck)
+    // Once they end, the user is served again, and what waited is closed.
+    sockets = []
+    try scene.stage.wait("they do not end") { (scene.receivers[.user(1007)]?.stuck ?? 0) == 0 }
+    try sent.close()
+    #expect(try scene.connect(1007).list().isEmpty)
+    try scene.expectEnd(of: end)
+    try scene.expectNoProcess(of: 1007, 1008)
+  }
+
+  @Test("does not keep a service from handing over: what is not answered ends with a reason")
+  func saveState() throws {
+    try saveState(of: 1009)
+    // Nor do processes outlive the service, though they may stay idle for longer.
+    let start = ContinuousClock.now
+    while !receiverProcesses(of: 1009).isEmpty {
+      try #require(start.duration(to: .now) < .seconds(20), "processes are left")
+      usleep(5000)
+    }
+  }
+
+  private func saveState(of user: UInt32) throws {
+    let scene = try Scene(users: [user]) { $0.idle = .seconds(600) }
+    let (client, other) = (try scene.connect(user), try scene.connect(user))
+    let (end, sent) = try FileDescriptor.pipe()
+    defer { try? end.close() }
+    // What is on its way is waited for.
+    let request = client.send(scene.share, files: [sent])
+    try scene.stage.wait("it is not on its way") {
+      scene.receivers[.user(user)]?.isReceiving == true
+    }
+    #expect(scene.stage.service.saveState().state.connections.count == 2)
+    #expect(client.hasReply(to: request))
+    // And not for ever.
+    _ = try client.refusal(scene.share, files: [sent])
+    try scene.stage.wait("it is not idle") {
+      scene.receivers[.user(user)]?.isIdle == true && receiverProcesses(of: user).count == 1
+    }
+    kill(try #require(receiverProcesses(of: user).first), SIGSTOP)
+    other.send(scene.share, files: [sent])
+    try scene.stage.wait("it is not on its way") {
+      scene.receivers[.user(user)]?.isReceiving == true
+    }
+    try expectLoss(of: other, scene)
+    #expect(try client.list().isEmpty)
+    try sent.close()
+    try scene.expectEnd(of: end)
+  }
+
+  private func expectLoss(of other: TestClient, _ scene: Scene) throws {
+    // To close a socket whose message was not read would keep the client from reading why.
+    let connections = Array(scene.stage.service.connections.values)
+    #expect(scene.stage.service.saveState().state.connections.count == 1)
+    #expect(try other.ending()?.text.contains("connect again") == true)
+    withExtendedLifetime(connections) {}
+  }
+}
+
+/// A service that receives by the built daemon, which lies beside the test bundle, and clients of several users.
+private final class Scene {
+  let stage: Stage
+  let share: (UInt32, xen_zcopyd_share)
+
+  init(users: Set<UInt32>, change: (inout Isolation) -> Void = { _ in }) throws {
+    var configuration = Configuration.forTests
+    configuration.defaults.users = users
+    var isolation = Isolation.processes(of: daemonProgram)
+    isolation.takesMemoryFiles = true
+    isolation.mostOfStart = .seconds(60)
+    isolation.idle = .milliseconds(200)
+    change(&isolation)
+    stage = try Stage(configuration, isolation: isolation)
+    share = TestClient.share(stage.guest.id, size: 4096, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR)
+  }
+
+  func connect(_ user: UInt32) throws -> TestClient {
+    try stage.connect(as: PeerCredentials(process: 1, user: user, groups: []))
+  }
+
+  var receivers: [Receivers.Key: Receiver] { stage.service.receivers?.receivers ?? [:] }
+
+  /// Waits until nobody has the other end of a pipe any more.
+  func expectEnd(of reader: FileDescriptor) throws {
+    try stage.wait("somebody has it open") {
+      var entry = pollfd(fd: reader.rawValue, events: Int16(POLLIN), revents: 0)
+      // SAFETY: poll writes one entry.
+      return unsafe poll(&entry, 1, 0) == 1 && entry.revents & Int16(POLLHUP) != 0
+    }
+  }
+
+  /// Waits until all processes have nothing to do any more, and so have ended.
+  func expectNoProcess(of users: UInt32...) throws {
+    try stage.wait("processes are left") {
+      receivers.isEmpty && users.allSatisfy { receiverProcesses(of: $0).isEmpty }
+    }
+  }
+}
+
+extension LingeringSocket {
+  /// Sends it along with a request.
+  fileprivate func send(
+    with message: (UInt32, some BitwiseCopyable), from client: TestClient,
+    beside files: [FileDescriptor] = []
+  ) {
+    pass { client.send(message, files: [$0] + files) }
+  }
+}
+
+// SAFETY: the string lives for the call.
+private let canStartReceivers = unsafe access(daemonProgram, X_OK) == 0

@@ -1,0 +1,88 @@
+import CZcopy
+import DmaBuf
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import ZcopyServer
+
+@Suite("A domain's number that is used again")
+struct ReusedNumberTests {
+  @Test(
+    "a copy is not refreshed or read from the guest that gets the old one's number, seen at once or later",
+    arguments: [true, false])
+  func reusedByCopy(isSeenAtOnce: Bool) throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let owner = try GuestOwner(stage)
+    owner.fill(with: [1])
+    let (reply, message) = try client.description(
+      TestClient.map(stage.guest.id, owner.directory, size: 4096) {
+        $0.mechanism = XEN_ZCOPYD_MECHANISM_COPY
+      })
+    stage.guest.destroy()
+    if !isSeenAtOnce { try stage.settle() }
+    let next = try stage.machine.addDomain(gntallocLimit: 64, reusing: stage.guest.id)
+    let other = try GuestOwner(stage, of: next)
+    other.fill(with: [2])
+    // The same references, which now name the new guest's pages.
+    #expect(other.directory == owner.directory)
+    let refresh = client.send(TestClient.refresh(reply.id))
+    let read = client.send(TestClient.read(reply.id))
+    for number in [refresh, read] {
+      let error = try client.error(in: client.next { $0.request == number })
+      #expect([XEN_ZCOPYD_E_UNKNOWN, XEN_ZCOPYD_E_GONE].contains(error.code))
+    }
+    let file = try message.takeFile()
+    #expect(try stage.machine.bytes(ofDmaBuf: file).first == 1)
+    try file.close()
+    #expect(try client.event(XEN_ZCOPYD_EVENT_DOMAIN_GONE).domain == reply.domain)
+    // The new guest begins with nothing, and its own buffer is its own.
+    let (mine, _) = try client.description(
+      TestClient.map(next.id, other.directory, size: 4096))
+    try stage.settle()
+    #expect(
+      try client.list().filter { $0.state == XEN_ZCOPYD_STATE_LIVE }.map { BufferID($0.id) }
+        == [BufferID(mine.id)])
+  }
+
+  @Test(
+    "a buffer of a new guest lives, though the end of the old one is seen only after it was mapped",
+    arguments: [BufferActors.Kind.copied, .shared, .sharedPublished])
+  func newGuestsBuffer(_ kind: BufferActors.Kind) throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let actors = try BufferActors(kind, stage, client)
+    stage.guest.destroy()
+    let next = try stage.machine.addDomain(gntallocLimit: 64, reusing: stage.guest.id)
+    let owner = try GuestOwner(stage, of: next)
+    let number = client.send(TestClient.mapPublished(owner.path))
+    let mapped = try client.next { $0.request == number }.load(xen_zcopyd_description.self)
+    #expect(mapped.state == XEN_ZCOPYD_STATE_LIVE)
+    actors.message.closeFiles()
+    try stage.wait("the old buffer stays") { try client.list().count == 1 }
+    #expect(try client.list().map(\.state) == [XEN_ZCOPYD_STATE_LIVE])
+    // What was granted to the old guest is not granted to the new one.
+    #expect(stage.backend.census.grantsInUse == 0)
+    #expect(stage.service.ledger.usage(of: next.id).buffers == 1)
+  }
+
+  @Test("Xen does not give a number away while pages of the old guest are mapped")
+  func notWhileMapped() throws {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let owner = try GuestOwner(stage)
+    let (_, message) = try client.description(TestClient.mapPublished(owner.path))
+    stage.guest.destroy()
+    #expect(throws: Errno.fileExists) {
+      try stage.machine.addDomain(reusing: stage.guest.id)
+    }
+    #expect(try client.event().event == XEN_ZCOPYD_EVENT_DOMAIN_GONE)
+    try message.takeFile().close()
+    #expect(try client.event().event == XEN_ZCOPYD_EVENT_RELEASED)
+    try stage.machine.addDomain(reusing: stage.guest.id)
+    try stage.expectNothingLeft()
+  }
+}

@@ -1,0 +1,120 @@
+import CZcopy
+import DmaBuf
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import ZcopyServer
+
+/// Each call that a request makes fails in turn.
+@Suite("A call that fails")
+struct ServerFaultTests {
+  enum Kind: CaseIterable {
+    case map, mapCopy, mapPublished, shareUdmabuf, shareHeap, shareDescriptor, sharePeersDirectory
+    case sharePublished, refresh, writeBack, read, readCopy
+  }
+
+  @Test(
+    "refuses the request, or is got over; nothing is left, and the service goes on",
+    arguments: Kind.allCases)
+  func everyCall(_ kind: Kind) throws {
+    var index = 0
+    while try fails(kind, at: index) {
+      index += 1
+      try #require(index < 200, "it never goes through")
+    }
+    // All of them make some.
+    #expect(index > 0)
+  }
+
+  /// One run, in which that call of the request fails.
+  ///
+  /// - Returns: whether the request made as many.
+  private func fails(_ kind: Kind, at index: Int) throws -> Bool {
+    let stage = try Stage()
+    let client = try stage.connect()
+    let owner = try GuestOwner(stage)
+    let directory = try OfferedDirectory(
+      byteCount: 4096, peer: stage.backend.id, limits: BufferLimits(), xen: stage.guest.xen)
+    let file = try stage.machine.makeForeignDmaBuf(pages: 1, in: stage.backend)
+    var before: TestClient.Message?
+    var id = xen_zcopyd_id()
+    if [.refresh, .writeBack, .read, .readCopy].contains(kind) {
+      let (reply, message) = try client.description(
+        TestClient.map(stage.guest.id, owner.directory, size: 4096) {
+          $0.mechanism =
+            kind == .read ? XEN_ZCOPYD_MECHANISM_DMABUF : XEN_ZCOPYD_MECHANISM_COPY
+        })
+      (id, before) = (reply.id, message)
+    }
+    stage.backend.inject(.errno(.noMemory).once(after: index))
+    var number: UInt64 = 0
+    var isAnswered = false
+    let calls = try stage.backend.calls {
+      number = send(kind, client, stage, owner, directory.reference, file, id)
+      try stage.wait("there is no reply") {
+        isAnswered = try client.has { $0.request == number }
+        return isAnswered
+      }
+    }
+    stage.machine.clearFaults()
+    let reply = try client.next { $0.request == number }
+    if try reply.header.type == XEN_ZCOPYD_ERROR {
+      let error = try client.error(in: reply)
+      #expect(!error.text.contains("\n"))
+      #expect(!error.text.isEmpty)
+      #expect(
+        ![XEN_ZCOPYD_E_MESSAGE, XEN_ZCOPYD_E_PERMISSION, XEN_ZCOPYD_E_GONE].contains(error.code),
+        "\(kind) at \(index): \(error)")
+    }
+    reply.closeFiles()
+    before?.closeFiles()
+    try file.close()
+    // Whatever came of it, all of it ends with its client.
+    for entry in try client.list() {
+      let ending = entry.kind == XEN_ZCOPYD_KIND_MAPPED ? XEN_ZCOPYD_UNMAP : XEN_ZCOPYD_UNSHARE
+      try client.done(TestClient.about(entry.id, ending))
+    }
+    try stage.expectNothingLeft()
+    let again = try client.description(TestClient.mapPublished(owner.path))
+    #expect(again.0.state == XEN_ZCOPYD_STATE_LIVE)
+    return calls.count > index
+  }
+
+  private func send(
+    _ kind: Kind, _ client: TestClient, _ stage: Stage, _ owner: GuestOwner,
+    _ offered: GrantReference, _ file: FileDescriptor, _ id: xen_zcopyd_id
+  ) -> UInt64 {
+    let guest = stage.guest.id
+    switch kind {
+    case .map, .mapCopy:
+      return client.send(
+        TestClient.map(guest, owner.directory, size: 4096) {
+          if kind == .mapCopy { $0.mechanism = XEN_ZCOPYD_MECHANISM_COPY }
+        })
+    case .mapPublished: return client.send(TestClient.mapPublished(owner.path))
+    case .shareUdmabuf: return client.send(TestClient.share(guest, size: 4096))
+    case .shareHeap:
+      return client.send(
+        TestClient.share(guest, size: 4096, memory: XEN_ZCOPYD_MEMORY_HEAP) {
+          setText(&$0.heap, "system")
+        })
+    case .shareDescriptor:
+      return client.send(
+        TestClient.share(guest, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR), files: [file])
+    case .sharePeersDirectory:
+      return client.send(
+        TestClient.share(guest, size: 4096) {
+          $0.flags = XEN_ZCOPYD_PEERS_DIRECTORY
+          $0.directory = offered.rawValue
+        })
+    case .sharePublished:
+      return client.send(TestClient.share(guest, size: 4096) { setText(&$0.publish, "picture") })
+    case .refresh: return client.send(TestClient.refresh(id))
+    case .writeBack: return client.send(TestClient.refresh(id, flags: XEN_ZCOPYD_WRITE_BACK))
+    case .read, .readCopy: return client.send(TestClient.read(id))
+    }
+  }
+}

@@ -1,0 +1,90 @@
+import CZcopy
+import DmaBuf
+import SystemPackage
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import ZcopyServer
+
+/// A buffer, and those who have to do with it.
+struct BufferActors {
+  /// What kind of buffer it is.
+  enum Kind: CaseIterable {
+    case mapped, copied, published, shared, sharedPublished, sharedMapped
+
+    /// Whether it is the guest's memory.
+    var isMapped: Bool { [.mapped, .copied, .published].contains(self) }
+
+    /// Whether somebody has it when it is ended: a client its dma-buf, or a peer its pages.
+    var isHeld: Bool { [.mapped, .published, .sharedMapped].contains(self) }
+  }
+
+  let client: TestClient
+  let kind: Kind
+  let id: xen_zcopyd_id
+  let message: TestClient.Message
+  private(set) var owner: GuestOwner?
+  private(set) var peer: GuestPeer?
+
+  /// - Parameter pages: how many it has, if it is the guest's.
+  init(_ kind: Kind, _ stage: Stage, _ client: TestClient, pages: Int = 1) throws {
+    self.kind = kind
+    self.client = client
+    let reply: (xen_zcopyd_description, TestClient.Message)
+    switch kind {
+    case .mapped, .copied, .published:
+      let guest = try GuestOwner(stage, pages: pages)
+      owner = guest
+      reply =
+        kind == .published
+        ? try client.description(TestClient.mapPublished(guest.path))
+        : try client.description(
+          TestClient.map(stage.guest.id, guest.directory, size: pages * 4096) {
+            $0.mechanism =
+              kind == .copied ? XEN_ZCOPYD_MECHANISM_COPY : XEN_ZCOPYD_MECHANISM_DMABUF
+          })
+    case .shared: reply = try client.description(TestClient.share(stage.guest.id, size: 4096))
+    case .sharedPublished, .sharedMapped:
+      reply = try client.description(
+        TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
+      if kind == .sharedMapped {
+        let path = try text(reply.0.text, "text")
+        peer = try GuestPeer(stage, path)
+        try stage.settle()
+      }
+    }
+    id = reply.0.id
+    message = reply.1
+  }
+
+  var file: FileDescriptor? { message.files.first }
+
+  /// What ends it.
+  var ending: UInt32 { kind.isMapped ? XEN_ZCOPYD_UNMAP : XEN_ZCOPYD_UNSHARE }
+
+  /// The buffer as a service has it, while it has it.
+  func buffer(in service: Server) -> Buffer? { service.buffers[BufferID(id)] }
+
+  /// As by `kill -9`: its descriptors go.
+  func endClient() {
+    client.close()
+    message.closeFiles()
+  }
+
+  func killGuest() {
+    owner?.process.kill()
+    peer?.kill()
+  }
+
+  func destroyGuest(_ stage: Stage) {
+    stage.guest.destroy()
+    peer?.kill()
+  }
+
+  /// Whether the guest has been told that the process on the other side has ended; nil where nobody tells it.
+  func hasSeenDaemonEnd() throws -> Bool? {
+    if kind == .published { return try owner?.changes().contains(.died) }
+    return try peer?.changes().contains(.died)
+  }
+}

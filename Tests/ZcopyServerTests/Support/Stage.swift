@@ -1,0 +1,174 @@
+import CZcopy
+import DmaBuf
+import EventLoop
+import Logging
+import SystemPackage
+import Testing
+import XenGrant
+import XenSimulator
+import ZcopyBackend
+
+@testable import ZcopyServer
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// A service in domain 0 of a simulated machine, and a guest.
+final class Stage {
+  let machine = SimulatedMachine()
+  let backend: SimulatedDomain
+  let guest: SimulatedDomain
+  /// Of the service's process, as the service.
+  private(set) var loop: EventLoop
+  private(set) var service: Server
+  private var process: SimulatedProcess
+  private var clients: [() -> TestClient?] = []
+
+  init(
+    _ configuration: Configuration = .forTests, kind: DomainKind = .pvh, hasDmaBuf: Bool = true,
+    logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+    isolation: Isolation = .none
+  ) throws {
+    backend = try machine.addDomain(kind: kind, hasDmaBuf: hasDmaBuf)
+    guest = try machine.addDomain(gntallocLimit: 1 << 20)
+    process = backend.openProcess()
+    loop = try EventLoop()
+    service = Server(
+      configuration, xen: process.xen, dmaBufs: process.dmaBufs, loop: loop, logger: logger,
+      root: "/nonexistent", isolation: isolation)
+  }
+
+  /// A client that has said HELLO.
+  ///
+  /// - Parameter credentials: who it is; whoever runs the tests unless it is said.
+  func connect(as credentials: PeerCredentials? = nil, greets: Bool = true) throws -> TestClient {
+    let client = try TestClient(service, loop, as: credentials, greets: greets)
+    clients.append { [weak client] in client }
+    return client
+  }
+
+  /// A client of a buffer of the guest's that it has mapped.
+  func map(
+    _ shared: borrowing SharedBuffer, for client: TestClient,
+    by mechanism: UInt32 = XEN_ZCOPYD_MECHANISM_DMABUF, flags: UInt32 = 0
+  ) throws -> (xen_zcopyd_id, TestClient.Message) {
+    let (description, message) = try client.description(
+      TestClient.map(guest.id, shared.directory, size: shared.byteCount) {
+        $0.mechanism = mechanism
+        $0.flags = flags
+      })
+    #expect(description.mechanism == mechanism)
+    return (description.id, message)
+  }
+
+  /// Lets everything happen that is to be done now.
+  func settle() throws { for _ in 0..<30 { try loop.turn(waiting: 1) } }
+
+  /// Turns the loop until neither domain has anything of a buffer, and the service has none.
+  /// What the guest itself shares is not looked at.
+  func expectNothingLeft(_ sourceLocation: SourceLocation = #_sourceLocation) throws {
+    try wait("something is left: \(leftovers)") { leftovers.isEmpty }
+    #expect(leftovers.isEmpty, sourceLocation: sourceLocation)
+  }
+
+  /// What the service and domain 0 hold of buffers, in words.
+  var leftovers: [String] {
+    var census = Mirror(reflecting: backend.census).children.compactMap { child -> String? in
+      // Connections to XenStore and watches stay with the domains that are watched.
+      guard let label = child.label, let count = child.value as? Int, count != 0,
+        !["openHandles", "watches", "storeNodes", "ports"].contains(label)
+      else { return nil }
+      return "\(label): \(count)"
+    }
+    // Each domain that is watched has a connection to XenStore and an event channel device, and the service one for questions.
+    let handles =
+      backend.census.openHandles - 2 * service.domains.count - (service.store == nil ? 0 : 1)
+    if handles != 0 { census.append("handles: \(handles)") }
+    if backend.census.ports != 0 { census.append("ports: \(backend.census.ports)") }
+    if !service.buffers.isEmpty { census.append("buffers: \(service.buffers.count)") }
+    if service.ledger.usage != .none { census.append("ledger: \(service.ledger.usage)") }
+    if !service.jobs.isEmpty { census.append("jobs: \(service.jobs.count)") }
+    return census
+  }
+
+  /// A buffer of the guest's for domain 0.
+  func share(pages: Int) throws -> SharedBuffer {
+    try SharedBuffer(
+      byteCount: pages * GrantReference.pageSize, peer: backend.id, xen: guest.xen)
+  }
+
+  /// The service of another process, which goes on with what this one has handed over.
+  ///
+  /// - Parameters:
+  ///   - meanwhile: what happens while nobody serves.
+  ///   - prepare: what happens to its process before it goes on.
+  ///   - keep: what becomes of the descriptors on the way.
+  func successor(
+    meanwhile: () throws -> Void = {}, prepare: (SimulatedProcess) -> Void = { _ in },
+    keep: (inout ServerState, [FileDescriptor]) throws -> [FileDescriptor?] = {
+      try $1.map(duplicate)
+    }
+  ) throws -> Server {
+    var (state, descriptors) = service.saveState()
+    #expect(state.descriptorCount == descriptors.count)
+    let kept = try keep(&state, descriptors)
+    try meanwhile()
+    let process = backend.openProcess()
+    prepare(process)
+    let next = Server(
+      .forTests, xen: process.xen, dmaBufs: process.dmaBufs, loop: try EventLoop(),
+      logger: service.logger, root: "/nonexistent")
+    next.resume(try ServerState(decoding: state.encoded), kept)
+    return next
+  }
+
+  /// Ends the service's process as by `kill -9`, and starts another, which knows nothing of what was.
+  func killDaemon() throws {
+    process.kill()
+    process = backend.openProcess()
+    let (configuration, logger) = (service.configuration, service.logger)
+    // With the values go the real descriptors: clients' sockets, dma-bufs, memory files.
+    loop = try EventLoop()
+    service = Server(
+      configuration, xen: process.xen, dmaBufs: process.dmaBufs, loop: loop, logger: logger,
+      root: "/nonexistent")
+    for client in clients { client()?.loop = loop }
+  }
+
+  /// Puts another process, which goes on with all of it, in the place of the service's, as SIGUSR2 does.
+  func restart() throws {
+    let (state, descriptors) = service.saveState()
+    let kept = try descriptors.map(duplicate)
+    try killDaemon()
+    service.resume(try ServerState(decoding: state.encoded), kept)
+  }
+
+  /// Turns the loop until this holds.
+  func wait(_ what: Comment, until isSo: () throws -> Bool) throws {
+    let start = ContinuousClock.now
+    while try !isSo() {
+      try #require(start.duration(to: .now) < .seconds(20), what)
+      try loop.turn(waiting: 5)
+    }
+  }
+}
+
+/// The same open file once more, the caller's.
+func duplicate(_ file: FileDescriptor) throws -> FileDescriptor {
+  let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
+  try #require(number >= 0)
+  return FileDescriptor(rawValue: number)
+}
+
+extension Configuration {
+  /// Everybody who runs tests may do everything.
+  static var forTests: Configuration {
+    var configuration = Configuration(accounts: AccountNames())
+    configuration.defaults.users = [getuid()]
+    // Of one user a quarter.
+    configuration.maximumClients = 1024
+    configuration.defaults.releaseDeadline = .seconds(60)
+    return configuration
+  }
+}

@@ -1,0 +1,62 @@
+import EventLoop
+import SystemPackage
+import ZcopyBackend
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Counts what the daemon allocates as frames come and go: `xen-zcopyd-allocations [FRAMES]`. Fails if that is anything.
+@main
+enum Program {
+  /// Frames before anything counts: what is made once, as the runtime's tables of types, is made by then.
+  private static let warmUp: UInt32 = 100
+
+  static func main() {
+    let arguments = CommandLine.arguments.dropFirst()
+    let frames = arguments.first.map { UInt32($0) } ?? 10_000
+    guard arguments.count <= 1, let frames, frames > 0, frames < .max - warmUp else {
+      fail("usage: xen-zcopyd-allocations [FRAMES]")
+    }
+    if let failure = CounterCheck.failure() { fail("the counter does not count: \(failure)") }
+    do {
+      let counts = try count(frames)
+      for (scene, count) in zip(Scene.allCases, counts) {
+        print("\(count) allocations in \(frames) times: \(scene.rawValue)")
+      }
+      guard counts.contains(where: { $0 > 0 }) else { return }
+    } catch {
+      fail("\(error)")
+    }
+    let addresses = Allocations.first.map { "0x" + String($0, radix: 16) }
+    // scripts/check-allocations has names in their place.
+    print("through \(addresses.joined(separator: " "))")
+    fail("the daemon allocates as frames come and go, the first time through these functions")
+  }
+
+  /// Allocations of each scene, in the order of them all; they take turns.
+  private static func count(_ frames: UInt32) throws -> [UInt64] {
+    let stage = try Stage()
+    // The service makes it in memory: what it allocates in the loop is seen.
+    guard try stage.allocationsOfList() > 0 else {
+      throw Failure("the counter does not count what the daemon allocates")
+    }
+    Allocations.forgetFirst()
+    var counts = [UInt64](repeating: 0, count: Scene.allCases.count)
+    for frame in 1...(warmUp + frames) {
+      for (index, scene) in Scene.allCases.enumerated() {
+        try scene.prepare(frame, stage)
+        let count = try Allocations.counted { try stage.loop.turn(waiting: 0) }
+        try scene.check(frame, stage)
+        if frame > warmUp { counts[index] += count }
+      }
+      if frame == warmUp { Allocations.forgetFirst() }
+    }
+    return counts
+  }
+
+  private static func fail(_ text: String) -> Never {
+    print("xen-zcopyd-allocations: \(text)")
+    exit(1)
+  }
+}

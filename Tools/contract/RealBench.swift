@@ -1,0 +1,51 @@
+import DmaBuf
+import XenContract
+import XenGrant
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Real Xen: a domain with itself, or with an owner in another.
+struct RealBench: ContractBench {
+  let owner: any ContractOwner
+  let ownerXen: Xen?
+  let ownerDmaBufs: DmaBufSystem?
+  let ownerDomain: DomainID
+  let mapper: Xen
+  let mapperDmaBufs = DmaBufSystem()
+  let mapperDomain: DomainID
+  let allocatorLimit: Int?
+  let deviceLimit: Int?
+
+  /// The domain in which this process runs, with itself.
+  init(_ xen: Xen) throws(XenError) {
+    try self.init(xen, LocalOwner(xen), owner: nil)
+  }
+
+  /// The domain in which this process runs, with another where the owner is.
+  init(_ xen: Xen, owner: RemoteOwner, in domain: DomainID) throws(XenError) {
+    try self.init(xen, owner, owner: domain)
+  }
+
+  private init(
+    _ xen: Xen, _ owner: any ContractOwner, owner ownerDomain: DomainID?
+  ) throws(XenError) {
+    mapper = xen
+    mapperDomain = try xen.openStore().ownDomain()
+    self.owner = owner
+    self.ownerDomain = ownerDomain ?? mapperDomain
+    ownerXen = ownerDomain == nil ? xen : nil
+    ownerDmaBufs = ownerDomain == nil ? DmaBufSystem() : nil
+    allocatorLimit = Files.number(in: "/sys/module/xen_gntalloc/parameters/limit")
+    deviceLimit = Files.number(in: "/sys/module/xen_gntdev/parameters/limit")
+  }
+
+  func census() -> [String: Int] {
+    let maps = Files.text(of: "/proc/self/maps") ?? ""
+    return [
+      "open descriptors": (0..<Int32(4096)).count { fcntl($0, F_GETFD) >= 0 },
+      "mappings of Xen's devices": maps.split(separator: "\n").count { $0.contains("/dev/xen/") },
+    ]
+  }
+}

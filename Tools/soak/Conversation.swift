@@ -1,0 +1,111 @@
+import CZcopy
+import SystemPackage
+import XenGrant
+import ZcopyBackend
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// The two sides of a soak, telling each other a number by turns.
+///
+/// Over a link as any two domains have, with one number in each direction: what an owner says of a frame is where it
+/// begins, what a peer says is which it has used. A count in the upper byte makes each word another than the one before.
+class Conversation {
+  /// Numbers are smaller than this.
+  static let limit: UInt32 = 1 << 24
+  static let patience = 120
+  private var said: UInt8 = 0
+  private var heard: UInt8 = 0
+
+  final func say(_ number: UInt32) throws {
+    guard number < Self.limit else { throw Stop("\(number) is too much to say") }
+    said = said % 255 + 1
+    try send(UInt32(said) << 24 | number)
+  }
+
+  /// What the other side says next.
+  ///
+  /// - Parameter seconds: for how long it may say nothing.
+  final func hear(within seconds: Int = patience) throws -> UInt32 {
+    let end = ContinuousClock().now + .seconds(seconds)
+    while ContinuousClock().now < end {
+      if let word = try receive() {
+        heard = heard % 255 + 1
+        guard word >> 24 == UInt32(heard) else { throw Stop("the other side is out of step") }
+        return word % Self.limit
+      }
+      var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+      // SAFETY: the shim writes one entry and keeps no pointer.
+      _ = unsafe czcopy_poll(&entry, 1, 1000)
+    }
+    throw Stop("the other side has said nothing for \(seconds) s")
+  }
+
+  fileprivate var descriptor: Int32 { -1 }
+
+  fileprivate func send(_ word: UInt32) throws {}
+
+  fileprivate func receive() throws -> UInt32? { nil }
+}
+
+/// The side whose link it is, and who is found in XenStore.
+final class GuestConversation: Conversation {
+  private var link: ExporterChannel
+  private let publication: OwnPublication
+  private static let name = "soak"
+
+  /// Where domain 0 finds it.
+  static func path(in guest: DomainID) -> String {
+    "\(XenStore.home(of: guest))/\(Publication.path(for: name) ?? "")"
+  }
+
+  init(_ xen: Xen) throws {
+    link = try ExporterChannel(peer: .dom0, xen: xen, allocator: try xen.openGrantAllocator())
+    // There is no buffer; what stands there for one is never looked at.
+    let request = MapParameters(domain: .dom0, directory: GrantReference(rawValue: 1), byteCount: 1)
+    publication = try OwnPublication(Self.name, request: request, link: link, xen: xen)
+  }
+
+  override fileprivate var descriptor: Int32 { link.fileDescriptor.rawValue }
+
+  override fileprivate func send(_ word: UInt32) throws { try link.announceFrame(at: word) }
+
+  override fileprivate func receive() throws -> UInt32? {
+    for change in try link.changes() {
+      switch change {
+      case .used(frame: let word): return word
+      case .mapped: continue
+      case .released, .died: throw Stop("domain 0 has left")
+      }
+    }
+    return nil
+  }
+}
+
+/// The side that connects.
+final class Dom0Conversation: Conversation {
+  private var link: ImporterChannel
+
+  init(_ xen: Xen, with guest: DomainID) throws {
+    let publication = try Publication(
+      reading: GuestConversation.path(in: guest), in: try xen.openStore())
+    link = try ImporterChannel(publication, xen: xen)
+    super.init()
+    try link.announceMapped()
+  }
+
+  override fileprivate var descriptor: Int32 { link.fileDescriptor.rawValue }
+
+  override fileprivate func send(_ word: UInt32) throws { try link.announceUsed(frame: word) }
+
+  override fileprivate func receive() throws -> UInt32? {
+    for change in try link.changes() {
+      switch change {
+      case .frame: return link.framePage
+      case .closing, .died: throw Stop("the guest has left")
+      }
+    }
+    return nil
+  }
+}

@@ -1,0 +1,44 @@
+import DmaBuf
+import XenGrant
+import ZcopyBackend
+
+/// Where memory comes from, by names that go on a command line.
+enum Memory: String, CaseIterable {
+  case gntalloc, udmabuf, heap
+  /// A dma-buf that was there before.
+  case given
+}
+
+/// What works in this domain.
+struct Means {
+  let memories: [Memory]
+  let mechanisms: [Mechanism]
+
+  init(_ xen: Xen) throws {
+    let dmaBufs = DmaBufSystem()
+    let support = SharingSupport(xen: xen, dmaBufs: dmaBufs)
+    let heap = support.works(.heap("system")) ?? false
+    memories = Memory.allCases.filter { memory in
+      switch memory {
+      case .gntalloc: support.hasAllocator
+      case .udmabuf: support.works(.udmabuf) ?? false
+      case .heap, .given: heap
+      }
+    }
+    let exports = try xen.openGrantDevice().exportSupport() == .usable
+    mechanisms = Mechanism.allCases.filter { mechanism in
+      switch mechanism {
+      case .dmabuf: exports
+      case .copy: support.udmabufObstacle == nil
+      case .cpu: true
+      }
+    }
+    guard !memories.isEmpty else { throw Stop("no memory can be shared here") }
+  }
+
+  func memory(_ cycle: Plan.Cycle) -> Memory { memories[cycle.choices.owner % memories.count] }
+
+  func mechanism(_ cycle: Plan.Cycle) -> Mechanism {
+    mechanisms[cycle.choices.peer % mechanisms.count]
+  }
+}
