@@ -13,7 +13,7 @@ struct Stop: Error, CustomStringConvertible {
 /// What all comparisons need.
 struct Bench {
   let xen: Xen
-  let linux = Linux()
+  let dmaBufs = DmaBufSystem()
   /// The guest: owner of what is mapped, peer of what is shared.
   let guest: DomainID
   let rounds: Int

@@ -7,10 +7,10 @@ extension Bench {
   mutating func refresh(_ buffer: GuestBuffer) throws {
     let side = 64
     let geometry = try PictureGeometry(width: 1920, height: 1080, format: .xr24)
-    let request = MapRequest(
+    let request = MapParameters(
       domain: guest, directory: buffer.directory, byteCount: buffer.byteCount, geometry: geometry)
     let copy = try MappedBuffer(
-      request, xen: xen, linux: linux, limits: limits, mechanisms: [.copy])
+      request, xen: xen, dmaBufs: dmaBufs, limits: limits, mechanisms: [.copy])
     let references = copy.references.map(\.rawValue)
     let own = UnsafeMutableRawPointer.allocate(byteCount: buffer.byteCount, alignment: 4096)
     own.initializeMemory(as: UInt8.self, repeating: 1, count: buffer.byteCount)

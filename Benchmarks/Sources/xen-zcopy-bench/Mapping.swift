@@ -7,7 +7,7 @@ extension Bench {
   mutating func map(_ buffer: GuestBuffer) throws {
     let (xen, guest, limits) = (xen, guest, limits)
     let (directory, pages) = (buffer.directory.rawValue, UInt32(buffer.pages))
-    let request = MapRequest(
+    let request = MapParameters(
       domain: guest, directory: buffer.directory, byteCount: buffer.byteCount)
     var references = [UInt32](repeating: 0, count: buffer.pages)
     let domain = UInt32(guest.rawValue)

@@ -11,7 +11,7 @@ extension Bench {
   mutating func mapThroughDaemon(_ buffer: GuestBuffer) throws {
     let client = try Client()
     let (xen, limits) = (xen, limits)
-    let request = MapRequest(
+    let request = MapParameters(
       domain: guest, directory: buffer.directory, byteCount: buffer.byteCount)
     let figures = try race(
       rounds: rounds,
@@ -58,7 +58,7 @@ private struct Client: ~Copyable {
 
   deinit { xenzcopy_close(handle) }
 
-  func map(_ request: MapRequest) throws -> (Int32, xen_zcopyd_id) {
+  func map(_ request: MapParameters) throws -> (Int32, xen_zcopyd_id) {
     var wish = xen_zcopyd_map()
     wish.domain = UInt32(request.domain.rawValue)
     wish.directory = request.directory.rawValue

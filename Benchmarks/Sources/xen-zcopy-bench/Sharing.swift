@@ -7,7 +7,7 @@ extension Bench {
   /// Shares a buffer of each kind of memory and withdraws it.
   mutating func share(pages: Int) throws {
     let whole = pages * GrantReference.pageSize
-    let given = try linux.allocate(byteCount: whole, fromHeap: "system")
+    let given = try dmaBufs.allocate(byteCount: whole, fromHeap: "system")
     let sources: [(String, MemorySource, floor_source)] = [
       ("gntalloc", .gntalloc, FLOOR_GNTALLOC), ("udmabuf", .udmabuf, FLOOR_UDMABUF),
       ("heap:system", .heap("system"), FLOOR_SYSTEM_HEAP),
@@ -23,7 +23,7 @@ extension Bench {
   private func figures(
     sharing source: MemorySource, _ plain: floor_source, _ descriptor: Int32, pages: Int
   ) throws -> [[Double]] {
-    let request = ShareRequest(
+    let request = ShareParameters(
       peer: guest, byteCount: pages * GrantReference.pageSize, memory: source)
     var references = [UInt32](repeating: 0, count: pages)
     return try race(
@@ -41,10 +41,10 @@ extension Bench {
       })
   }
 
-  private func shareOnce(_ request: ShareRequest) throws -> [Double] {
+  private func shareOnce(_ request: ShareParameters) throws -> [Double] {
     var buffer: SharedBuffer?
     let sharing = try microseconds {
-      buffer = try SharedBuffer(request, xen: xen, linux: linux)
+      buffer = try SharedBuffer(request, xen: xen, dmaBufs: dmaBufs)
     }
     return [sharing, try microseconds { try buffer.take()?.withdraw() }]
   }
@@ -52,10 +52,10 @@ extension Bench {
   /// Takes a buffer out of a pool and gives it back, which is over before a clock has measured it: many times.
   mutating func pool(pages: Int) throws {
     let byteCount = pages * GrantReference.pageSize
-    let alone = ShareRequest(peer: guest, byteCount: byteCount, memory: .heap("system"))
+    let alone = ShareParameters(peer: guest, byteCount: byteCount, memory: .heap("system"))
     var several = alone
     several.byteCount = 4 * byteCount
-    var pool = try BufferPool(several, xen: xen, linux: linux)
+    var pool = try BufferPool(several, xen: xen, dmaBufs: dmaBufs)
     let times = 1000
     let figures = try race(
       rounds: rounds,
