@@ -99,8 +99,9 @@ $(BIN)/.stamp: $(SOURCES)
 	$(STATIC) --product xen-zcopy
 	$(STATIC) --product xen-zcopyd
 	$(STATIC) --product xen-zcopy-contract
+	$(STATIC) --product zcopy-example
 	@mkdir -p $(BIN)
-	install $(addprefix .build-static/release/,xen-zcopy xen-zcopyd xen-zcopy-contract) $(BIN)/
+	install $(addprefix .build-static/release/,xen-zcopy xen-zcopyd xen-zcopy-contract zcopy-example) $(BIN)/
 	$(CC) $(CLIENT_CFLAGS) $(CLIENT_INCLUDES) -static -s -o $(BIN)/backend examples/backend.c examples/import.c \
 	  Sources/libxenzcopy/xenzcopy.c
 	@touch $@

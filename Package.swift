@@ -41,6 +41,7 @@ let package = Package(
     .library(name: "DmaBuf", targets: ["DmaBuf"]),
     .library(name: "XenGrant", targets: ["XenGrant"]),
     .library(name: "ZcopyBackend", targets: ["ZcopyBackend"]),
+    .library(name: "ZcopyEngine", targets: ["ZcopyEngine"]),
     .library(name: "libxenzcopy", targets: ["libxenzcopy"]),
     .executable(name: "xen-zcopy", targets: ["xen-zcopy"]),
     .executable(name: "xen-zcopyd", targets: ["xen-zcopyd"]),
@@ -87,8 +88,16 @@ let package = Package(
       dependencies: ["CZcopy", "DmaBuf", "EventLoop", "Pixels", "Support", "XenGrant", system],
       swiftSettings: named),
     .target(
+      name: "ZcopyEngine",
+      dependencies: [
+        "CZcopy", "DmaBuf", "EventLoop", "Pixels", "Support", "XenGrant", "ZcopyBackend", logging,
+        system,
+      ],
+      swiftSettings: small),
+    .target(
       name: "ZcopyServer",
       dependencies: [
+        "ZcopyEngine",
         "CZcopy", "DmaBuf", "EventLoop", "Pixels", "Support", "XenGrant", "ZcopyBackend", logging,
         system,
       ],
@@ -100,13 +109,14 @@ let package = Package(
       name: "xen-zcopy",
       dependencies: [
         "CZcopy", "DmaBuf", "EventLoop", "Picture", "Pixels", "Support", "XenGrant", "ZcopyBackend",
-        "ZcopyServer", "libxenzcopy", argumentParser, logging, system,
+        "ZcopyEngine", "ZcopyServer", "libxenzcopy", argumentParser, logging, system,
       ],
       swiftSettings: strict),
     .executableTarget(
       name: "xen-zcopyd",
       dependencies: [
-        "CReceiver", "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "ZcopyBackend", "ZcopyServer",
+        "CReceiver", "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "ZcopyBackend", "ZcopyEngine",
+        "ZcopyServer",
         logging, system, "Support",
       ],
       swiftSettings: strict),
@@ -144,7 +154,8 @@ let package = Package(
     .executableTarget(
       name: "xen-zcopyd-fuzz",
       dependencies: [
-        "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyServer",
+        "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyEngine",
+        "ZcopyServer",
         logging, system, "ZcopyTestKit",
       ],
       path: "Tools/fuzz",
@@ -153,11 +164,16 @@ let package = Package(
       name: "xen-zcopyd-allocations",
       dependencies: [
         "CAllocations", "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend",
-        "ZcopyServer", logging, system,
+        "ZcopyEngine", "ZcopyServer", logging, system,
       ],
       path: "Tools/allocations",
       swiftSettings: strict,
       linkerSettings: [.unsafeFlags(allocating.flatMap { ["-Xlinker", "--wrap=\($0)"] })]),
+
+    // A backend that uses the engine as a library.
+    .executableTarget(
+      name: "zcopy-example", dependencies: ["EventLoop", "XenGrant", "ZcopyEngine", system],
+      path: "examples/swift", swiftSettings: strict),
 
     .testTarget(
       name: "RepositoryTests", dependencies: ["DmaBuf"],
@@ -190,10 +206,17 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(
+      name: "ZcopyEngineTests",
+      dependencies: [
+        "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyEngine",
+        "ZcopyTestKit", logging, system,
+      ],
+      swiftSettings: strict),
+    .testTarget(
       name: "ZcopyServerTests",
       dependencies: [
         "CZcopy", "DmaBuf", "EventLoop", "Pixels", "XenGrant", "XenSimulator", "ZcopyBackend",
-        "ZcopyServer", "ZcopyTestKit", "libxenzcopy", logging, system,
+        "ZcopyEngine", "ZcopyServer", "ZcopyTestKit", "libxenzcopy", logging, system,
       ],
       swiftSettings: strict),
     .testTarget(
@@ -209,7 +232,8 @@ let package = Package(
       name: "xen-zcopyTests",
       dependencies: [
         "CZcopy", "DmaBuf", "EventLoop", "Picture", "Pixels", "XenGrant", "XenSimulator",
-        "ZcopyBackend", "ZcopyServer", "xen-zcopy", argumentParser, logging, system, "ZcopyTestKit",
+        "ZcopyBackend", "ZcopyEngine", "ZcopyServer", "xen-zcopy", argumentParser, logging, system,
+        "ZcopyTestKit",
       ],
       swiftSettings: strict),
     .testTarget(

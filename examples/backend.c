@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /*
  * A small display backend that knows nothing of Xen: a frontend of domain DOMAIN has told it, by displif for instance,
  * the reference of a grant directory and the size of a picture. It gets a dma-buf from xen-zcopyd, hands it to a device,

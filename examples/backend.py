@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Maps a frontend's buffer, shows what is mapped, and gives it back: backend.py DOMAIN DIRECTORY SIZE"""
 
 import os

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Hands a dma-buf to a device, as a backend does that shows it. */
 #ifndef IMPORT_H
 #define IMPORT_H

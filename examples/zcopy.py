@@ -1,4 +1,5 @@
-"""A client of xen-zcopyd with nothing but Python's standard library. docs/protocol.md has every message."""
+# SPDX-License-Identifier: MIT
+"""A client of xen-zcopyd with nothing but Python's standard library. docs/protocol-daemon.md has every message."""
 
 import errno
 import os

@@ -1,5 +1,5 @@
 import CZcopy
-import ZcopyBackend
+import ZcopyEngine
 
 extension Server {
   /// Ends all clients and buffers, and takes no new ones.
@@ -8,23 +8,23 @@ extension Server {
   public func stop() {
     let error = RequestError(XEN_ZCOPYD_E_STOPPING, nil, "xen-zcopyd ends")
     stopListening()
-    interruptJobs(error)
+    engine.interruptCopies(EngineError(.stopping, nil, error.text))
     for connection in connections.values {
       connection.refuse(error)
       connection.finish(.closed)
       settle(connection)
     }
-    for buffer in buffers.values { letGo(of: buffer) }
+    engine.closeAll()
   }
 
   /// Whether nobody holds anything of the service any more.
-  public var isOver: Bool { buffers.isEmpty }
+  public var isOver: Bool { engine.isEmpty }
 
   /// Leaves nothing undone that would keep the process from ending: to be called before it does.
   public func finish() { receivers?.finish() }
 
   /// What is left, in words, for the journal.
   public var summary: String {
-    "\(buffers.count) buffers of \(Set(buffers.values.map(\.domain)).count) domains, \(connections.count) clients"
+    "\(engine.buffers.count) buffers of \(Set(engine.buffers.values.map(\.domain)).count) domains, \(connections.count) clients"
   }
 }

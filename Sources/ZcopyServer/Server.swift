@@ -5,6 +5,7 @@ public import Logging
 public import SystemPackage
 public import XenGrant
 import ZcopyBackend
+import ZcopyEngine
 
 #if canImport(Glibc)
   import Glibc
@@ -16,47 +17,21 @@ import ZcopyBackend
 /// turn, so that none keeps another from being heard.
 public final class Server {
   let loop: EventLoop
-  let xen: Xen
-  let dmaBufs: DmaBufSystem
   let logger: Logger
   let clock = ContinuousClock()
-  /// Goes before each path of /sys and /proc that is read; empty but in tests.
-  let root: String
+  /// The buffers.
+  let engine: Engine
   /// Who receives and closes what clients send along; nil for this process.
   let receivers: Receivers?
   var started: ContinuousClock.Instant
-  let releases: ReleaseQueue
-  /// What Xen lets this domain grant and map, asked for once somebody wants to know.
-  lazy var grantLimits = xen.grantLimits()
+  /// What Xen lets this domain grant and map, read when a client asks for it first.
+  lazy var grantLimits = engine.xen.grantLimits()
   var configuration: Configuration
-  var ledger = Ledger()
-  /// Names of buffers that are still to come.
-  var identifiers = BufferIDSource()
-  var counters = Counters()
   var droppedClients: UInt32 = 0
-  /// For questions about domains; watches have connections of their own.
-  var store: XenStore?
   var connections: [UInt64: Connection] = [:]
   /// What waits for them to read.
   let backlogs = BacklogTotal()
-  var buffers: [BufferID: Buffer] = [:]
-  /// gntdev's limit of pages, as it was told last.
-  var grantDeviceLimit: Int?
-  /// Domains that have buffers here.
-  var domains: [DomainID: WatchedDomain] = [:]
-  /// Who holds what is asked about.
-  var holderLookup: HolderLookup
-  /// Domains of a predecessor's buffers that could not be watched yet, and which guests they were.
-  var unwatched: [DomainID: ServerState.DomainState] = [:]
-  /// What is published of a predecessor's buffers, and XenStore could not be asked about yet.
-  var unresumed: [BufferID: OwnPublicationState] = [:]
-  /// Buffers that are released, for those who still ask.
-  var released = ReleasedBuffers()
   var lastConnection: UInt64 = 0
-  /// What is being copied, piece by piece.
-  var jobs = CopyQueue()
-  /// Whether the next piece has its place in the loop.
-  var isCopying = false
   private var registrations: [UInt64: EventLoop.Registration] = [:]
   private var listener: FileDescriptor?
   private var listening: EventLoop.Registration?
@@ -79,15 +54,17 @@ public final class Server {
     root: String = "", isolation: Isolation = .none
   ) {
     self.configuration = configuration
-    self.xen = xen
-    self.dmaBufs = dmaBufs
     self.loop = loop
     self.logger = logger
-    self.root = root
     receivers = Receivers(isolation, loop)
-    releases = ReleaseQueue(loop, root: root)
-    holderLookup = HolderLookup { DmaBufHolder.all(root: root) }
+    engine = Engine(
+      policy: configuration.policy, xen: xen, dmaBufs: dmaBufs, loop: loop, logger: logger,
+      root: root)
     started = clock.now
+    engine.onEvent = { [unowned self] buffer, event in send(event, of: buffer) }
+    engine.onDomainEnd = { [unowned self] domain, record in
+      sendDomainEnd(domain, record.map(rules(for:)) ?? rules(for: domain))
+    }
     receivers?.service = self
   }
 
@@ -316,10 +293,10 @@ public final class Server {
         throw .message("it has \(files.count) descriptors, and takes \(request.descriptorCount)")
       }
       try answer(request, number, &files, connection)
-      count(domain) { $0.requests += 1 }
+      engine.count(domain) { $0.requests += 1 }
     } catch {
       // What was no request, or one with impossible numbers, was answered too.
-      count(domain) { $0.requests += 1 }
+      engine.count(domain) { $0.requests += 1 }
       refuse(error, number, connection, of: domain)
     }
   }
@@ -330,7 +307,7 @@ public final class Server {
   func refuse(
     _ error: RequestError, _ number: UInt64, _ connection: Connection, of domain: DomainID?
   ) {
-    count(domain) {
+    engine.count(domain) {
       $0.refused += 1
       $0.limited += error.code == XEN_ZCOPYD_E_LIMIT ? 1 : 0
     }
@@ -365,8 +342,8 @@ public final class Server {
       loop.remove(registration)
     }
     connection.disconnect()
-    forgetWaiting(of: connection.number)
-    releaseAll(of: connection.number)
+    forgetWaits(of: connection)
+    engine.closeAll(of: connection.holder)
   }
 
   // MARK: - Requests
@@ -428,8 +405,8 @@ public final class Server {
 
   /// A live or ending buffer that the client may change.
   func owned(_ id: BufferID, _ connection: Connection) throws(RequestError) -> Buffer {
-    guard let buffer = buffers[id],
-      connection.credentials.mayChange(whatWasMadeBy: buffer.facts.maker)
+    guard let buffer = engine[id],
+      connection.credentials.mayChange(buffer.description.maker)
     else {
       throw .unknown(id)
     }
@@ -442,7 +419,7 @@ public final class Server {
     guard buffer.isLive else {
       throw RequestError(XEN_ZCOPYD_E_GONE, buffer.domain, "buffer \(id) is over already")
     }
-    let operation: Operation = buffer.facts.isMapped ? .map : .share
+    let operation: Operation = buffer.description.isMapped ? .map : .share
     guard rules(for: buffer).allows(operation, to: connection.credentials) else {
       throw .forbidden(operation, buffer.domain, connection.credentials)
     }
@@ -451,29 +428,30 @@ public final class Server {
 
   /// Whether a client is told of a buffer.
   func maySee(_ connection: Connection, _ buffer: Buffer) -> Bool {
-    connection.credentials.mayChange(whatWasMadeBy: buffer.facts.maker)
+    connection.credentials.mayChange(buffer.description.maker)
       || rules(for: buffer).allows(.list, to: connection.credentials)
   }
 
   /// The configuration's rules for a domain, by its number or its name.
   func rules(for domain: DomainID) -> DomainRules {
-    domains[domain]?.known.rules
-      ?? configuration.rules(
-        for: domain, named: configuration.needsNames ? name(of: domain) : nil)
+    if let record = engine.domains[domain]?.record { return rules(for: record) }
+    return configuration.rules(
+      for: domain, named: configuration.needsNames ? engine.name(of: domain) : nil)
   }
 
-  /// The rules for a buffer's domain, which may have ended, and its number be another guest's.
+  /// The rules for a buffer's domain, which may have ended, and whose number may be another guest's.
   func rules(for buffer: Buffer) -> DomainRules {
-    buffer.knownDomain?.rules ?? rules(for: buffer.domain)
+    buffer.domainRecord.map(rules(for:)) ?? rules(for: buffer.domain)
   }
 
-  /// Takes another configuration; buffers that are there stay, even above the new limits.
+  func rules(for record: DomainRecord) -> DomainRules {
+    configuration.rules(for: record.number, named: record.name)
+  }
+
+  /// Takes another configuration; existing buffers stay, even above the new limits.
   public func reload(_ configuration: Configuration) {
     self.configuration = configuration
-    let kept = buffers.values.compactMap(\.knownDomain) + released.all.compactMap(\.knownDomain)
-    for domain in domains.values.map(\.known) + kept {
-      domain.rules = configuration.rules(for: domain.number, named: domain.name)
-    }
+    engine.setPolicy(configuration.policy)
   }
 }
 

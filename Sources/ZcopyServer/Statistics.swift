@@ -1,18 +1,7 @@
 public import CZcopy
 import XenGrant
-import ZcopyBackend
-
-/// What is counted, of one domain or of all together.
-struct Counters: Equatable {
-  var requests: UInt64 = 0
-  var refused: UInt64 = 0
-  var limited: UInt64 = 0
-  var maps: UInt64 = 0
-  var shares: UInt64 = 0
-  var frames: UInt64 = 0
-  var refreshedBytes: UInt64 = 0
-  var late: UInt64 = 0
-}
+import Support
+import ZcopyEngine
 
 extension xen_zcopyd_counters {
   /// What was counted, and what there is now.
@@ -30,8 +19,8 @@ extension xen_zcopyd_counters {
   }
 
   private mutating func add(_ buffer: Buffer) {
-    let bytes = UInt64(buffer.facts.chargedBytes)
-    if buffer.facts.kind == XEN_ZCOPYD_KIND_MAPPED {
+    let bytes = UInt64(buffer.description.chargedBytes)
+    if buffer.description.isMapped {
       mapped_bytes += bytes
       mapped_buffers += 1
     } else {
@@ -39,7 +28,7 @@ extension xen_zcopyd_counters {
       shared_buffers += 1
     }
     if !buffer.isLive { releasing_bytes += bytes }
-    directory_pages += UInt32(clamping: buffer.facts.directoryPages)
+    directory_pages += UInt32(clamping: buffer.description.directoryPages)
   }
 }
 
@@ -48,19 +37,19 @@ extension Server {
   public var statistics: [xen_zcopyd_stats] {
     var all = xen_zcopyd_stats()
     all.domain = XEN_ZCOPYD_ANY_DOMAIN
-    all.counters = xen_zcopyd_counters(counters, buffers.values)
+    all.counters = xen_zcopyd_counters(engine.counters, engine.buffers.values)
     all.limits = configuration.totals.message
     all.uptime_ms = started.duration(to: clock.now).wholeMilliseconds
     all.clients = UInt32(clamping: connections.count)
     all.dropped_clients = droppedClients
     all.grant_frames_max = UInt32(clamping: grantLimits?.grantFrames ?? 0)
     all.maptrack_frames_max = UInt32(clamping: grantLimits?.maptrackFrames ?? 0)
-    let each = domains.sorted { $0.key < $1.key }.map { domain, watched in
+    let each = engine.domains.sorted { $0.key < $1.key }.map { domain, watched in
       var statistics = xen_zcopyd_stats()
       statistics.domain = UInt32(domain.rawValue)
       statistics.counters = xen_zcopyd_counters(
-        watched.counters, buffers.values.lazy.filter { $0.domain == domain })
-      statistics.limits = watched.known.rules.limits.message
+        watched.counters, engine.buffers(of: domain))
+      statistics.limits = watched.record.policy.limits.message
       return statistics
     }
     return [all] + each

@@ -2,6 +2,7 @@ import CZcopy
 import DmaBuf
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend
@@ -98,26 +99,26 @@ struct DeathTests {
     case .live: break
     case .waiting:
       client.send(TestClient.wait(id))
-      try stage.wait("nobody waits") { buffer?.waiting.count == 1 }
+      try stage.wait("nobody waits") { buffer?.waiters.count == 1 }
     case .busy, .refreshing:
       let file = try #require(actors.file)
       let fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
       client.send(TestClient.frame(id, 1))
       if phase == .refreshing { client.send(TestClient.refresh(id)) }
       try stage.settle()
-      #expect(buffer?.isAskingDevices == (kind == .published))
+      #expect((buffer?.frameWait != nil) == (kind == .published))
       #expect(buffer?.usedFrame == (kind == .published ? 1 : nil))
-      let isParked = stage.service.jobs.isWaited(for: BufferID(id))
+      let isParked = stage.service.engine.jobs.isWaited(for: BufferID(id))
       #expect(isParked == (phase == .refreshing && kind == .copied))
       return fence
     case .reading:
       client.send(TestClient.read(id))
       guard kind.isMapped else { return nil }
-      try stage.wait("nothing is read") { !stage.service.jobs.isEmpty }
+      try stage.wait("nothing is read") { !stage.service.engine.jobs.isEmpty }
     case .releasing, .late:
       client.send(TestClient.about(id, actors.ending))
-      let state = phase == .late ? XEN_ZCOPYD_STATE_LATE : XEN_ZCOPYD_STATE_RELEASING
-      try stage.wait("it goes on") { kind.isHeld ? buffer?.state == state : buffer == nil }
+      let state = phase == .late ? BufferPhase.late : .releasing
+      try stage.wait("it goes on") { kind.isHeld ? buffer?.phase == state : buffer == nil }
     }
     return nil
   }
@@ -153,13 +154,13 @@ struct DeathTests {
   private func restart(
     _ actors: BufferActors, _ phase: Phase, _ fence: SimulatedFence?, _ stage: Stage
   ) throws {
-    let before = actors.buffer(in: stage.service)?.state
-    let copying = stage.service.jobs.all.map(\.request.number)
+    let before = actors.buffer(in: stage.service)?.phase
+    let copying = stage.service.engine.jobs.all.map(\.tag)
     try stage.restart()
     try stage.settle()
     let buffer = actors.buffer(in: stage.service)
-    #expect(buffer?.state == before)
-    #expect(buffer?.waiting.count ?? 0 == (phase == .waiting ? 1 : 0))
+    #expect(buffer?.phase == before)
+    #expect(buffer?.waiters.count ?? 0 == (phase == .waiting ? 1 : 0))
     // Who asks now what became of it is answered still.
     if before == nil { try actors.client.done(TestClient.wait(actors.id)) }
     for number in copying {
@@ -168,7 +169,7 @@ struct DeathTests {
     }
     if let hasSeen = try actors.hasSeenDaemonEnd() { #expect(!hasSeen) }
     guard let fence else { return }
-    #expect(buffer?.isAskingDevices == (actors.kind == .published))
+    #expect((buffer?.frameWait != nil) == (actors.kind == .published))
     fence.signal()
     try stage.settle()
     guard actors.kind == .published else { return }

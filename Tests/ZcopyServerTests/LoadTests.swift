@@ -3,6 +3,7 @@ import DmaBuf
 import EventLoop
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend
@@ -43,7 +44,7 @@ struct LoadTests {
     await #expect(processExitsWith: .success) {
       let before = try #require(Self.residentBytes)
       let (stage, owners, clients) = try Self.full()
-      #expect(stage.service.buffers.count == 1000)
+      #expect(stage.service.engine.buffers.count == 1000)
       #expect(try clients[0].list().count == 1000)
       #expect(try #require(Self.residentBytes) - before < 16 << 20)
       withExtendedLifetime(owners) {}
@@ -101,7 +102,7 @@ struct LoadTests {
       for _ in 0..<turns { try stage.loop.turn(waiting: 0) }
       for (client, number) in zip(others, numbers) { #expect(client.hasReply(to: number)) }
     }
-    #expect(stage.service.counters.requests < 200 + 4 * 64 + 1)
+    #expect(stage.service.engine.counters.requests < 200 + 4 * 64 + 1)
   }
 
   @Test("in each round all who ask are served as often, but for one")

@@ -2,6 +2,7 @@ import CZcopy
 import DmaBuf
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend
@@ -66,7 +67,7 @@ struct ReusedNumberTests {
     #expect(try client.list().map(\.state) == [XEN_ZCOPYD_STATE_LIVE])
     // What was granted to the old guest is not granted to the new one.
     #expect(stage.backend.census.grantsInUse == 0)
-    #expect(stage.service.ledger.usage(of: next.id).buffers == 1)
+    #expect(stage.service.engine.ledger.usage(of: next.id).buffers == 1)
   }
 
   @Test("Xen does not give a number away while pages of the old guest are mapped")

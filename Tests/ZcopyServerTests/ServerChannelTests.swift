@@ -4,6 +4,7 @@ import EventLoop
 import Logging
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend

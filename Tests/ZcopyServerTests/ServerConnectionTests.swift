@@ -2,6 +2,7 @@ import CZcopy
 import EventLoop
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend
@@ -188,7 +189,7 @@ struct ServerConnectionTests {
     let (id, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
     _ = message
     let number = client.send(TestClient.refresh(id))
-    try stage.wait("it is at work") { !stage.service.jobs.isEmpty }
+    try stage.wait("it is at work") { !stage.service.engine.jobs.isEmpty }
     stage.service.stop()
     #expect(
       try client.error(in: client.next { $0.request == number }).code == XEN_ZCOPYD_E_STOPPING)
@@ -396,7 +397,7 @@ struct ServerConnectionTests {
         TestClient.share(stage.guest.id, size: 4096) { setText(&$0.name, name) })
       #expect(shares.code == XEN_ZCOPYD_E_INVALID)
     }
-    #expect(stage.service.buffers.isEmpty)
+    #expect(stage.service.engine.buffers.isEmpty)
   }
 }
 

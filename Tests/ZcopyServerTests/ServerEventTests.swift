@@ -3,6 +3,7 @@ import EventLoop
 import Logging
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend
@@ -200,10 +201,10 @@ struct ServerEventTests {
       }
       let refusal = try client.refusal(TestClient.wait(id))
       #expect(refusal.code == XEN_ZCOPYD_E_LIMIT)
-      #expect(stage.service.buffers.values.first?.waiting.count == 64)
+      #expect(stage.service.engine.buffers.values.first?.waiters.count == 64)
       client.close()
       try stage.wait("the connection goes on") { stage.service.connections.count == 1 }
-      #expect(stage.service.buffers.values.first?.waiting.isEmpty == true)
+      #expect(stage.service.engine.buffers.values.first?.waiters.isEmpty == true)
       #expect(stage.loop.delayedCalls == 0)
     }
   }
@@ -414,7 +415,7 @@ struct ServerEventTests {
     func refused(_ send: (TestClient) -> UInt64) throws -> Bool {
       let user = UInt32.random(in: 1...2)
       let client = try stage.connect(as: PeerCredentials(process: 1, user: user, groups: []))
-      stage.service.ledger = Ledger()
+      stage.service.engine.ledger = Ledger()
       let numbers = [send(client), send(client)]
       _ = try client.next { $0.request == numbers[0] }
       return try client.next { $0.request == numbers[1] }.header.type == XEN_ZCOPYD_ERROR
@@ -435,7 +436,7 @@ struct ServerEventTests {
     let client = try stage.connect()
     let nobody = try #require(DomainID(rawValue: 999))
     for _ in 0..<2 {
-      let before = stage.service.store != nil
+      let before = stage.service.engine.store != nil
       let calls = try stage.backend.calls { () throws in
         let refusal = try client.refusal(
           TestClient.map(nobody, GrantReference(rawValue: 8), size: 4096))

@@ -3,6 +3,7 @@ import DmaBuf
 import EventLoop
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend
@@ -240,9 +241,9 @@ struct ServerMappingTests {
     try stage.loop.turn(waiting: 0)
     try stage.loop.turn(waiting: 0)
     #expect(try other.next().header.request == question)
-    #expect(stage.service.jobs.count == 1)
+    #expect(stage.service.engine.jobs.count == 1)
     _ = try client.next { $0.request == number }
-    #expect(stage.service.jobs.isEmpty)
+    #expect(stage.service.engine.jobs.isEmpty)
   }
 
   @Test("REFRESH waits for a device that is at work, and others do not wait for that")

@@ -2,6 +2,7 @@ import CZcopy
 import DmaBuf
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend

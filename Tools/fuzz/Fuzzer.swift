@@ -1,3 +1,4 @@
+import ZcopyEngine
 import CZcopy
 import DmaBuf
 import EventLoop

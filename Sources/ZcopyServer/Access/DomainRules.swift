@@ -1,4 +1,5 @@
 public import ZcopyBackend
+public import ZcopyEngine
 
 /// What the configuration says for one domain: who may do what with it, how much, and how.
 public struct DomainRules: Equatable, Sendable {
@@ -8,27 +9,15 @@ public struct DomainRules: Equatable, Sendable {
   public var groups: Set<UInt32>
   /// What they may do, root as well.
   public var operations: Set<Operation>
-  /// What may be in use for this domain.
-  public var limits: ResourceLimits
-  /// The largest single buffer, in bytes.
-  public var bytesPerBuffer: Int
-  /// How its memory may be mapped, in the order in which it is tried.
-  public var mechanisms: [Mechanism]
-  /// Where memory that is shared with it comes from unless a client says; nil for what serves best.
-  public var memory: MemorySource?
-  /// How long a buffer may still be held after its end before that is told as late.
-  public var releaseDeadline: Duration
+  /// How much may exist for the domain, and how its memory is mapped and shared.
+  public var policy: DomainPolicy
 
   /// The rules that stand where nothing is configured: root and these groups may do all, within safe limits.
   public init(groups: Set<UInt32> = []) {
     users = []
     self.groups = groups
     operations = Set(Operation.allCases)
-    limits = .oneDomain
-    bytesPerBuffer = 64 << 20
-    mechanisms = Mechanism.makingDmaBuf
-    memory = nil
-    releaseDeadline = .seconds(10)
+    policy = DomainPolicy()
   }
 
   /// Whether this client is one of those that the rules are for, whatever it wants to do.
@@ -39,5 +28,37 @@ public struct DomainRules: Equatable, Sendable {
   /// Whether this client may do that with the domain.
   public func allows(_ operation: Operation, to peer: PeerCredentials) -> Bool {
     operations.contains(operation) && admits(peer)
+  }
+}
+
+extension DomainRules {
+  /// What may be in use for the domain.
+  public var limits: ResourceLimits {
+    get { policy.limits }
+    set { policy.limits = newValue }
+  }
+
+  /// The largest single buffer, in bytes.
+  public var bytesPerBuffer: Int {
+    get { policy.bytesPerBuffer }
+    set { policy.bytesPerBuffer = newValue }
+  }
+
+  /// How its memory may be mapped, in the order in which that is tried.
+  public var mechanisms: [Mechanism] {
+    get { policy.mechanisms }
+    set { policy.mechanisms = newValue }
+  }
+
+  /// Where memory that is shared with it comes from unless a client names it.
+  public var memory: MemorySource? {
+    get { policy.memory }
+    set { policy.memory = newValue }
+  }
+
+  /// How long a closed buffer may still be held before it is reported as late.
+  public var releaseDeadline: Duration {
+    get { policy.releaseDeadline }
+    set { policy.releaseDeadline = newValue }
   }
 }

@@ -1,6 +1,7 @@
 import CZcopy
 public import Logging
 public import XenGrant
+public import ZcopyEngine
 
 /// What the daemon's configuration says. As it is made, without a file, it is safe for a dom0 as Xen comes.
 public struct Configuration: Equatable, Sendable {
@@ -56,6 +57,15 @@ public struct Configuration: Equatable, Sendable {
   /// Whether names of domains have to be known to tell their rules.
   public var needsNames: Bool {
     domains.keys.contains { if case .name = $0 { true } else { false } }
+  }
+}
+
+extension Configuration {
+  /// What the engine asks before it makes a buffer.
+  var policy: EnginePolicy {
+    EnginePolicy(totals: totals, needsNames: needsNames) { domain, name in
+      rules(for: domain, named: name).policy
+    }
   }
 }
 

@@ -1,3 +1,4 @@
+import ZcopyEngine
 import Logging
 import ZcopyBackend
 

@@ -1,4 +1,5 @@
 import SystemPackage
+import ZcopyEngine
 
 /// What a client has not taken yet, the oldest first.
 ///

@@ -2,6 +2,7 @@ import CZcopy
 import Logging
 import SystemPackage
 import XenGrant
+import ZcopyEngine
 import Support
 
 #if canImport(Glibc)
@@ -30,6 +31,8 @@ final class Connection {
   var subscription = Subscription.initial
   /// Requests whose replies are still to come.
   var pendingRequests = 0
+  /// How many WAITs are still to be answered, for each buffer that has some.
+  var waits: [BufferID: Int] = [:]
   /// Why it ends, once it does; nothing is read from it or sent to it after that.
   private(set) var end: End?
   /// Called when something is left to be sent, and when nothing is any more.
@@ -84,6 +87,9 @@ final class Connection {
     forgetBacklog()
     if let receivers { receivers.close(socket, receiver) } else { try? socket.close() }
   }
+
+  /// The connection as the engine's holder of buffers.
+  var holder: HolderID { HolderID(rawValue: number) }
 
   /// Lets the client see the end of the connection, however long it takes to close the socket.
   func disconnect() { _ = shutdown(socket.rawValue, Int32(SHUT_RDWR)) }

@@ -1,10 +1,12 @@
 import Logging
+import ZcopyEngine
 
 extension PeerCredentials {
-  /// Whether this client may end, wait for and look into what another has made: its user's own, and for root everything.
-  func mayChange(whatWasMadeBy maker: PeerCredentials) -> Bool {
-    user == 0 || user == maker.user
-  }
+  /// Whether this client may end, wait for and look into a buffer of that maker: its user's own, and for root everything.
+  func mayChange(_ maker: BufferMaker) -> Bool { user == 0 || user == maker.user }
+
+  /// This client, as a buffer's maker.
+  var maker: BufferMaker { BufferMaker(process: process, user: user) }
 }
 
 extension PeerCredentials: CustomStringConvertible {

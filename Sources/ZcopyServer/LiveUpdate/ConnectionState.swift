@@ -1,4 +1,5 @@
 import CZcopy
+import ZcopyEngine
 import SystemPackage
 import XenGrant
 import ZcopyBackend

@@ -1,6 +1,7 @@
 package import CZcopy
 package import Pixels
 import SystemPackage
+import ZcopyEngine
 import XenGrant
 import ZcopyBackend
 import Support
@@ -187,7 +188,9 @@ extension Request.MapMessage {
       : message.elements(UInt32.self, count: count, after: size).map {
         GrantReference(rawValue: $0)
       }
-    do throws(MapError) { try request.check() } catch { throw RequestError(error, request.domain) }
+    do throws(MapError) { try request.check() } catch {
+      throw RequestError(EngineError(error, request.domain))
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 import CZcopy
 import DmaBuf
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 
 @testable import ZcopyServer
@@ -68,7 +69,7 @@ struct HolderLookupTests {
     configuration.defaults.releaseDeadline = .milliseconds(5)
     let stage = try Stage(configuration)
     let time = Time()
-    stage.service.holderLookup = Self.lookup(time, taking: 0)
+    stage.service.engine.holderLookup = Self.lookup(time, taking: 0)
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     var messages: [TestClient.Message] = []

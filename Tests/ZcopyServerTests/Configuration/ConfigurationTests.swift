@@ -2,6 +2,7 @@ import Logging
 import SystemPackage
 import ZcopyTestKit
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import ZcopyBackend
 

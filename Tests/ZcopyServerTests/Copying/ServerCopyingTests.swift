@@ -3,6 +3,7 @@ import DmaBuf
 import EventLoop
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend
@@ -44,9 +45,9 @@ struct ServerCopyingTests {
     let question = other.send(TestClient.list())
     for _ in 0..<2 { try stage.loop.turn(waiting: 0) }
     #expect(other.hasReply(to: question))
-    #expect(stage.service.jobs.count == 1)
+    #expect(stage.service.engine.jobs.count == 1)
     #expect(try client.next { $0.request == number }.files.count == 1)
-    #expect(stage.service.jobs.isEmpty)
+    #expect(stage.service.engine.jobs.isEmpty)
   }
 
   @Test("READ is refused to a user whose clients do not receive what was read before")
@@ -107,11 +108,11 @@ struct ServerCopyingTests {
     for (client, id) in zip(clients, ids) {
       for _ in 0..<12 { client.send(TestClient.refresh(id)) }
     }
-    var copied = stage.service.counters.refreshedBytes
+    var copied = stage.service.engine.counters.refreshedBytes
     var isOver = false
     for _ in 0..<500 where !isOver {
       try stage.loop.turn(waiting: 0)
-      let now = stage.service.counters.refreshedBytes
+      let now = stage.service.engine.counters.refreshedBytes
       #expect(now - copied <= UInt64(CopyJob.pieceByteCount))
       copied = now
       let replies = clients.map(\.replies)
@@ -134,17 +135,18 @@ struct ServerCopyingTests {
     let fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
     for _ in 0..<10 { for whose in [client, other] { whose.send(TestClient.refresh(id)) } }
     try stage.settle()
-    #expect(stage.service.jobs.count == 20)
+    #expect(stage.service.engine.jobs.count == 20)
     let one = stage.backend.census.syncFiles
     #expect(one - before <= 2)
     other.close()
     try stage.settle()
-    #expect(stage.service.jobs.count == 10)
+    #expect(stage.service.engine.jobs.count == 10)
     // Persistent, so that the buffer outlives its client.
-    try #require(stage.service.buffers[BufferID(id)]).connection = nil
+    let engine = stage.service.engine
+    engine.setHolder(of: try #require(engine[BufferID(id)]), to: nil)
     client.close()
     try stage.settle()
-    #expect(stage.service.jobs.isEmpty)
+    #expect(stage.service.engine.jobs.isEmpty)
     #expect(stage.backend.census.syncFiles == one - 1)
     fence.signal()
   }
@@ -190,7 +192,7 @@ struct ServerCopyingTests {
         TestClient.map(stage.guest.id, shared.directory, size: 4096))
       #expect(refusal.code == XEN_ZCOPYD_E_RESOURCES)
       #expect(refusal.text.contains("on their way"))
-      try stage.wait("the buffer stays") { stage.service.buffers.count == 1 }
+      try stage.wait("the buffer stays") { stage.service.engine.buffers.count == 1 }
       #expect(try client.list().count == 1)
       #expect(client.hasNothing)
       lazy.close()

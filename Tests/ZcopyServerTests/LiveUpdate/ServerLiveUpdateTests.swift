@@ -4,6 +4,7 @@ import EventLoop
 import Logging
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend
@@ -25,12 +26,12 @@ struct ServerLiveUpdateTests {
     _ = try client.ask(TestClient.about(id, XEN_ZCOPYD_UNMAP))
     client.send(TestClient.wait(id))
     try stage.wait("nobody waits") {
-      stage.service.buffers.values.contains { !$0.waiting.isEmpty }
+      stage.service.engine.buffers.values.contains { !$0.waiters.isEmpty }
     }
     let next = try stage.successor() { try message.takeFile().close() }
-    #expect(next.buffers.isEmpty)
-    #expect(next.ledger.usage == .none)
-    #expect(next.released[BufferID(id)] != nil)
+    #expect(next.engine.buffers.isEmpty)
+    #expect(next.engine.ledger.usage == .none)
+    #expect(next.engine.released[BufferID(id)] != nil)
     #expect(next.connections.values.map(\.pendingRequests) == [0])
   }
 
@@ -44,9 +45,9 @@ struct ServerLiveUpdateTests {
     _ = (kept, held)
     _ = try client.ask(TestClient.about(over, XEN_ZCOPYD_UNMAP))
     let next = try stage.successor()
-    #expect(next.buffers[BufferID(live)]?.state == XEN_ZCOPYD_STATE_LIVE)
-    #expect(next.buffers[BufferID(over)]?.state == XEN_ZCOPYD_STATE_RELEASING)
-    #expect(next.ledger.usage == stage.service.ledger.usage)
+    #expect(next.engine.buffers[BufferID(live)]?.phase == .live)
+    #expect(next.engine.buffers[BufferID(over)]?.phase == .releasing)
+    #expect(next.engine.ledger.usage == stage.service.engine.ledger.usage)
   }
 
   @Test(
@@ -59,14 +60,14 @@ struct ServerLiveUpdateTests {
     try client.done(TestClient.about(actors.id, actors.ending))
     let next = try stage.successor(keep: { state, descriptors in
       let deadline = stage.service.configuration.defaults.releaseDeadline.wholeMilliseconds
-      for index in state.buffers.indices { state.buffers[index].stateAge += deadline }
+      for index in state.engine.buffers.indices { state.engine.buffers[index].stateAge += deadline }
       return try descriptors.map(duplicate)
     })
     try stage.wait("it is not late") {
       try next.loop.turn(waiting: 5)
-      return actors.buffer(in: next)?.state == XEN_ZCOPYD_STATE_LATE
+      return actors.buffer(in: next)?.phase == .late
     }
-    #expect(next.domains[stage.guest.id]?.counters.late == 1)
+    #expect(next.engine.domains[stage.guest.id]?.counters.late == 1)
   }
 
   /// A client that does not read, until something is left to be sent to it.
@@ -130,7 +131,7 @@ struct ServerLiveUpdateTests {
         TestClient.share(domain, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR),
         files: [memory.fileDescriptor])
     }
-    try stage.wait("both are shared") { stage.service.buffers.count == 2 }
+    try stage.wait("both are shared") { stage.service.engine.buffers.count == 2 }
     try #require(connection.backlog.count { $0.file != nil } == 2)
     let next = try stage.successor(keep: { state, descriptors in
       let kept = KeptDescriptors(descriptors)
@@ -138,7 +139,7 @@ struct ServerLiveUpdateTests {
       #expect(kept.files.count == descriptors.count - 3)
       return KeptDescriptors.descriptors(at: kept.places, in: try kept.files.map(duplicate))
     })
-    #expect(next.buffers.values.map(\.state) == [XEN_ZCOPYD_STATE_LIVE, XEN_ZCOPYD_STATE_LIVE])
+    #expect(next.engine.buffers.values.map(\.phase) == [.live, .live])
     #expect(next.connections.values.first?.backlog.count { $0.file != nil } == 2)
   }
 
@@ -167,8 +168,8 @@ struct ServerLiveUpdateTests {
       let told = TestClient.Message(reply.bytes, [])
       #expect(try client.error(in: told).code == XEN_ZCOPYD_E_RESOURCES)
     }
-    #expect(next.buffers[BufferID(id)]?.isLive == true)
-    #expect(next.buffers.values.filter { $0.id != BufferID(id) }.allSatisfy { !$0.isLive })
+    #expect(next.engine.buffers[BufferID(id)]?.isLive == true)
+    #expect(next.engine.buffers.values.filter { $0.id != BufferID(id) }.allSatisfy { !$0.isLive })
   }
 
   @Test(
@@ -179,16 +180,16 @@ struct ServerLiveUpdateTests {
     let (reply, message) = try client.description(
       TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
     _ = message
-    let path = try #require(stage.service.buffers.values.first?.publication?.path)
+    let path = try #require(stage.service.engine.buffers.values.first?.publication?.path)
     let waiting = client.send(TestClient.wait(reply.id))
     try stage.wait("nobody waits") {
-      stage.service.buffers.values.contains { !$0.waiting.isEmpty }
+      stage.service.engine.buffers.values.contains { !$0.waiters.isEmpty }
     }
     let next = try stage.successor(keep: { _, descriptors in
       try [nil] + descriptors.dropFirst().map(duplicate)
     })
-    #expect(next.buffers.isEmpty)
-    #expect(next.ledger.usage == .none)
+    #expect(next.engine.buffers.isEmpty)
+    #expect(next.engine.ledger.usage == .none)
     let event = try client.event(XEN_ZCOPYD_EVENT_RELEASED)
     #expect(event.frame == XEN_ZCOPYD_E_FAILED)
     #expect(
@@ -207,7 +208,7 @@ struct ServerLiveUpdateTests {
     _ = held
     let waiting = client.send(TestClient.wait(copied))
     try stage.wait("nobody waits") {
-      stage.service.buffers.values.contains { !$0.waiting.isEmpty }
+      stage.service.engine.buffers.values.contains { !$0.waiters.isEmpty }
     }
     stage.backend.inject(.errno(.ioError).first(1), into: .dmaBufs(.identify))
     try stage.restart()
@@ -216,7 +217,7 @@ struct ServerLiveUpdateTests {
     #expect(
       try client.error(in: client.next { $0.request == waiting }).code == XEN_ZCOPYD_E_FAILED)
     #expect(try client.list().map { BufferID($0.id) } == [BufferID(mapped)])
-    #expect(stage.service.ledger.usage(of: stage.guest.id).buffers == 1)
+    #expect(stage.service.engine.ledger.usage(of: stage.guest.id).buffers == 1)
     message.closeFiles()
     // The successor knows it, too.
     #expect(try client.refusal(TestClient.wait(copied)).code == XEN_ZCOPYD_E_FAILED)
@@ -236,18 +237,18 @@ struct ServerLiveUpdateTests {
     let next = try stage.successor(prepare: { (process: SimulatedProcess) in
       process.inject(.errno(.connectionRefused).first(2), into: .xen(.openStore))
     })
-    #expect(next.domains.isEmpty)
-    #expect(next.buffers.count == 2)
-    #expect(next.buffers.values.map(\.isLive) == [true, true])
-    #expect(next.saveState().state.domains.map(\.domain) == [stage.guest.id])
+    #expect(next.engine.domains.isEmpty)
+    #expect(next.engine.buffers.count == 2)
+    #expect(next.engine.buffers.values.map(\.isLive) == [true, true])
+    #expect(next.saveState().state.engine.domains.map(\.domain) == [stage.guest.id])
     try stage.wait("it is watched") {
       try next.loop.turn(waiting: 5)
-      return next.domains[stage.guest.id] != nil
+      return next.engine.domains[stage.guest.id] != nil
     }
-    #expect(next.unwatched.isEmpty)
-    #expect(next.domains[stage.guest.id]?.counters.shares == 1)
-    #expect(next.buffers[BufferID(mapped)]?.isLive == true)
-    #expect(next.buffers[BufferID(own.id)]?.isLive == true)
+    #expect(next.engine.unwatched.isEmpty)
+    #expect(next.engine.domains[stage.guest.id]?.counters.shares == 1)
+    #expect(next.engine.buffers[BufferID(mapped)]?.isLive == true)
+    #expect(next.engine.buffers[BufferID(own.id)]?.isLive == true)
   }
 
   /// Publishes a buffer, and starts anew while XenStore does not answer.
@@ -257,13 +258,13 @@ struct ServerLiveUpdateTests {
     let share = TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") }
     let (reply, message) = try client.description(share)
     _ = message
-    let path = try #require(stage.service.buffers.values.first?.publication?.path)
+    let path = try #require(stage.service.engine.buffers.values.first?.publication?.path)
     try before(path)
     let next = try stage.successor(prepare: { (process: SimulatedProcess) in
       process.inject(.errno(.connectionRefused).first(3), into: .xen(.openStore))
     })
     stage.service.relinquish()
-    return (path, next, try #require(next.buffers[BufferID(reply.id)]))
+    return (path, next, try #require(next.engine.buffers[BufferID(reply.id)]))
   }
 
   @Test(
@@ -277,12 +278,12 @@ struct ServerLiveUpdateTests {
     }
     #expect(buffer.isLive)
     #expect(buffer.publication == nil)
-    #expect(next.saveState().state.buffers.first?.publication?.path == path)
+    #expect(next.saveState().state.engine.buffers.first?.publication?.path == path)
     try stage.wait("it is taken over") {
       try next.loop.turn(waiting: 5)
       return buffer.publication != nil
     }
-    #expect(next.unresumed.isEmpty)
+    #expect(next.engine.unresumed.isEmpty)
     #expect(buffer.isLive)
     #expect(try peer?.changes().contains(.closing) == false)
   }
@@ -292,15 +293,15 @@ struct ServerLiveUpdateTests {
     let stage = try Stage()
     let client = try stage.connect()
     let (path, next, buffer) = try restartWithoutStore(stage, client)
-    next.withdraw(buffer)
-    #expect(next.buffers.isEmpty)
+    next.engine.withdraw(buffer)
+    #expect(next.engine.buffers.isEmpty)
     let store = try stage.backend.xen.openStore()
     #expect(try store.readIfPresent("\(path)/control-page") != nil)
     try stage.wait("the nodes are gone") {
       try next.loop.turn(waiting: 5)
       return try store.readIfPresent("\(path)/control-page") == nil
     }
-    #expect(next.unresumed.isEmpty)
+    #expect(next.engine.unresumed.isEmpty)
   }
 
   @Test("a buffer whose domain ended while nobody served is over")
@@ -310,8 +311,8 @@ struct ServerLiveUpdateTests {
     let (reply, message) = try client.description(TestClient.share(stage.guest.id, size: 4096))
     _ = (reply, message)
     let next = try stage.successor(meanwhile: { stage.guest.destroy() })
-    #expect(next.buffers.isEmpty)
-    #expect(next.unwatched.isEmpty)
+    #expect(next.engine.buffers.isEmpty)
+    #expect(next.engine.unwatched.isEmpty)
   }
 
   @Test(
@@ -324,16 +325,16 @@ struct ServerLiveUpdateTests {
     let (reply, message) = try client.description(
       TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
     _ = message
-    let path = try #require(stage.service.buffers.values.first?.publication?.path)
+    let path = try #require(stage.service.engine.buffers.values.first?.publication?.path)
     let peer = try GuestPeer(stage, path)
     #expect(try client.event(XEN_ZCOPYD_EVENT_PEER_MAPPED).event == XEN_ZCOPYD_EVENT_PEER_MAPPED)
     let next = try stage.successor(meanwhile: { try stage.backend.xen.openStore().remove(path) })
-    #expect(next.buffers[BufferID(reply.id)]?.state == XEN_ZCOPYD_STATE_RELEASING)
+    #expect(next.engine.buffers[BufferID(reply.id)]?.phase == .releasing)
     #expect(try peer.changes().contains(.closing))
     try peer.release()
     try stage.wait("it is over") {
       try next.loop.turn(waiting: 5)
-      return next.buffers.isEmpty
+      return next.engine.buffers.isEmpty
     }
   }
 

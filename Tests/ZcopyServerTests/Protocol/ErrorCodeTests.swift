@@ -4,6 +4,7 @@ import SystemPackage
 import Testing
 import XenGrant
 import ZcopyBackend
+import ZcopyEngine
 
 @testable import ZcopyServer
 
@@ -27,24 +28,29 @@ struct ErrorCodeTests {
       (.read, .ioError, XEN_ZCOPYD_E_FAILED),
     ])
   func calls(_ call: XenError.Call, _ errno: Errno, _ code: UInt32) {
-    #expect(RequestError(XenError(call, errno, domain: Self.domain), Self.domain).code == code)
+    #expect(
+      RequestError(EngineError(XenError(call, errno, domain: Self.domain), Self.domain)).code
+        == code)
   }
 
   @Test("what a client contradicts, a domain offers or a limit forbids has a code of its own")
   func others() {
     #expect(
-      RequestError(MapError.rangeOutside(0..<9, size: 8), Self.domain).code == XEN_ZCOPYD_E_INVALID)
+      RequestError(EngineError(MapError.rangeOutside(0..<9, size: 8), Self.domain)).code
+        == XEN_ZCOPYD_E_INVALID)
     #expect(
-      RequestError(ShareError.impossibleSize(0), Self.domain).code == XEN_ZCOPYD_E_INVALID)
+      RequestError(EngineError(ShareError.impossibleSize(0), Self.domain)).code
+        == XEN_ZCOPYD_E_INVALID)
     #expect(
-      RequestError(PublicationError.version(path: "/x", "3"), Self.domain).code
+      RequestError(EngineError(PublicationError.version(path: "/x", "3"), Self.domain)).code
         == XEN_ZCOPYD_E_REFUSED)
     #expect(
-      RequestError(ChannelError.unknownState(Self.domain, 9), Self.domain).code
+      RequestError(EngineError(ChannelError.unknownState(Self.domain, 9), Self.domain)).code
         == XEN_ZCOPYD_E_REFUSED)
     #expect(
       RequestError(
-        PublicationError.unreadable(XenError(.openStore, .connectionRefused)), Self.domain
+        EngineError(
+          PublicationError.unreadable(XenError(.openStore, .connectionRefused)), Self.domain)
       ).code == XEN_ZCOPYD_E_UNAVAILABLE)
     #expect(RequestError.message("x").endsConnection)
     #expect(!RequestError.invalid("x").endsConnection)

@@ -1,8 +1,8 @@
 import Glibc
 import Testing
 
-/// Whoever writes a client reads docs/protocol.md; whoever changes the protocol changes xen-zcopyd.h.
-@Suite("docs/protocol.md and xen-zcopyd.h")
+/// Whoever writes a client reads docs/protocol-daemon.md; whoever changes the protocol changes xen-zcopyd.h.
+@Suite("docs/protocol-daemon.md and xen-zcopyd.h")
 struct ProtocolDocumentTests {
   private let header: Header
   private let document: [Substring]
@@ -11,7 +11,7 @@ struct ProtocolDocumentTests {
     // This file is Tests/ZcopyServerTests/Protocol/ProtocolDocumentTests.swift.
     let root = #filePath.split(separator: "/").dropLast(4).map { "/\($0)" }.joined()
     header = try Header(try text("\(root)/Sources/CZcopy/include/xen-zcopyd.h"))
-    document = try text("\(root)/docs/protocol.md").split(separator: "\n")
+    document = try text("\(root)/docs/protocol-daemon.md").split(separator: "\n")
     try #require(header.constants.count > 70 && header.structures.count > 20)
   }
 

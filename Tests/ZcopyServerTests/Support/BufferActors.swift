@@ -2,6 +2,7 @@ import CZcopy
 import DmaBuf
 import SystemPackage
 import XenGrant
+@testable import ZcopyEngine
 import XenSimulator
 import ZcopyBackend
 
@@ -64,7 +65,7 @@ struct BufferActors {
   var ending: UInt32 { kind.isMapped ? XEN_ZCOPYD_UNMAP : XEN_ZCOPYD_UNSHARE }
 
   /// The buffer as a service has it, while it has it.
-  func buffer(in service: Server) -> Buffer? { service.buffers[BufferID(id)] }
+  func buffer(in service: Server) -> Buffer? { service.engine.buffers[BufferID(id)] }
 
   /// As by `kill -9`: its descriptors go.
   func endClient() {

@@ -1,6 +1,7 @@
 import CZcopy
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend

@@ -4,6 +4,7 @@ import EventLoop
 import Logging
 import SystemPackage
 import Testing
+@testable import ZcopyEngine
 import XenGrant
 import XenSimulator
 import ZcopyBackend
@@ -83,12 +84,15 @@ final class Stage {
     }
     // Each domain that is watched has a connection to XenStore and an event channel device, and the service one for questions.
     let handles =
-      backend.census.openHandles - 2 * service.domains.count - (service.store == nil ? 0 : 1)
+      backend.census.openHandles - 2 * service.engine.domains.count
+      - (service.engine.store == nil ? 0 : 1)
     if handles != 0 { census.append("handles: \(handles)") }
     if backend.census.ports != 0 { census.append("ports: \(backend.census.ports)") }
-    if !service.buffers.isEmpty { census.append("buffers: \(service.buffers.count)") }
-    if service.ledger.usage != .none { census.append("ledger: \(service.ledger.usage)") }
-    if !service.jobs.isEmpty { census.append("jobs: \(service.jobs.count)") }
+    if !service.engine.buffers.isEmpty { census.append("buffers: \(service.engine.buffers.count)") }
+    if service.engine.ledger.usage != .none {
+      census.append("ledger: \(service.engine.ledger.usage)")
+    }
+    if !service.engine.jobs.isEmpty { census.append("jobs: \(service.engine.jobs.count)") }
     return census
   }
 

@@ -1,7 +1,7 @@
 # The daemon: a display backend in C that knows nothing of Xen gets a guest's buffers from it. Its upgrade and its restart lose
 # nothing, and no guest notices; a death of the backend, the guest or the daemon leaves nothing.
 . /host/lib/dom0.sh
-plan 37
+plan 38
 
 size=8294400
 said() { wait_for 20 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
@@ -171,6 +171,16 @@ starts
 started_again() { [ "$(grep -c '^ready' /results/daemon.log)" = 4 ]; }
 check "the next daemon takes the socket over" wait_for 10 started_again
 check "and serves" logged again xen-zcopy map --from "$screen" --verify smpte
+
+# --- A backend in Swift, without the daemon ---------------------------------------
+
+guest_start front video xen-zcopy share --domain 0 --size 8294400 --pattern counting --publish video --frames 10 --fps 10
+guest_says front video 30 "published at"
+follows() {
+  logged example zcopy-example "/local/domain/$domid/data/zcopy/video" 10 &&
+    grep -q "^frame 10 " /results/example.log && grep -q "^returned after" /results/example.log
+}
+check "a backend that uses the engine as a library follows a guest's frames and gives the buffer back" follows
 
 start_backend
 said /results/backend.log "^mapped"

@@ -1,0 +1,30 @@
+/// The last buffers that were released, for those who ask after that.
+package struct ReleasedBuffers {
+  /// How many are remembered.
+  package static let capacity = 1024
+
+  package init() {}
+
+  private var buffers: [BufferID: Buffer] = [:]
+  /// In the order in which they were released, as a ring.
+  private var order: [BufferID] = []
+  private var next = 0
+
+  /// Remembers a buffer, and forgets the oldest if there are too many.
+  package mutating func add(_ buffer: Buffer) {
+    if order.count < Self.capacity {
+      order.append(buffer.id)
+    } else {
+      buffers[order[next]] = nil
+      order[next] = buffer.id
+      next = (next + 1) % Self.capacity
+    }
+    buffers[buffer.id] = buffer
+  }
+
+  /// All of them, the oldest first.
+  package var all: [Buffer] { (order[next...] + order[..<next]).compactMap { buffers[$0] } }
+
+  /// A buffer that was released not long ago.
+  package subscript(id: BufferID) -> Buffer? { buffers[id] }
+}

@@ -1,0 +1,313 @@
+import EventLoop
+import Logging
+package import SystemPackage
+import XenGrant
+import ZcopyBackend
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+extension Engine {
+  // MARK: - The predecessor
+
+  /// What another engine needs to continue with all buffers.
+  ///
+  /// The engine still works after this, in case that no successor starts; nothing may be asked of it until then. Copies are
+  /// interrupted by the caller before. A buffer that cannot be saved ends, and its waits are answered.
+  ///
+  /// - Returns: plain values, and the descriptors that belong to them, which stay the engine's and are close-on-exec.
+  package func saveState() -> (state: EngineState, descriptors: [FileDescriptor]) {
+    let now = clock.now
+    var state = EngineState()
+    var files: [FileDescriptor] = []
+    for buffer in buffers.values.sorted(by: { $0.description.created < $1.description.created }) {
+      do throws(LiveUpdateError) {
+        let (own, descriptors) = try saveState(buffer, now)
+        state.buffers.append(own)
+        files += descriptors
+      } catch {
+        leaveOut(buffer, error)
+      }
+    }
+    state.released = released.all.map { ReleasedState($0, now) }
+    state.domains = Array(unwatched.values)
+    state.domains += domains.map { domain, watched in
+      EngineState.DomainState(
+        domain: domain, identity: watched.virtualMachine, counters: watched.counters.numbers)
+    }
+    state.counters = counters.numbers
+    state.time = bootTime()
+    return (state, files)
+  }
+
+  /// Leaves everything to the successor: nothing is withdrawn from XenStore when this engine ends.
+  package func relinquish() {
+    for buffer in buffers.values { buffer.publication?.relinquish() }
+  }
+
+  private func saveState(
+    _ buffer: Buffer, _ now: ContinuousClock.Instant
+  ) throws(LiveUpdateError) -> (BufferState, [FileDescriptor]) {
+    var (contents, files) = try contents(of: buffer)
+    let importerChannel = buffer.importerChannel?.saveState()
+    let exporterChannel = buffer.exporterChannel?.saveState()
+    files += (importerChannel?.descriptors ?? []) + (exporterChannel?.descriptors ?? [])
+    return (
+      BufferState(
+        id: buffer.id, facts: BufferFactsState(buffer.description),
+        holder: buffer.holder?.rawValue, state: buffer.phase.number,
+        age: buffer.description.created.duration(to: now).wholeMilliseconds,
+        stateAge: buffer.phaseStart.duration(to: now).wholeMilliseconds, frame: buffer.frame,
+        usedFrame: buffer.usedFrame, contents: contents,
+        importerChannel: importerChannel?.state, exporterChannel: exporterChannel?.state,
+        publication: buffer.publication?.saveState().state ?? unresumed[buffer.id]), files
+    )
+  }
+
+  /// Ends a buffer that cannot be saved: it would end with this process in any case, without a report.
+  private func leaveOut(_ buffer: Buffer, _ error: LiveUpdateError) {
+    logger.error("\(error)", metadata: buffer.metadata)
+    if let registration = buffer.channelRegistration.take() { loop.remove(registration) }
+    buffer.mapped = nil
+    buffer.shared = nil
+    end(buffer, .unknownRelease(buffer, "\(error)"))
+  }
+
+  private func contents(
+    of buffer: Buffer
+  ) throws(LiveUpdateError) -> (BufferState.Contents, [FileDescriptor]) {
+    if let mapped = try buffer.mapped?.saveState() {
+      return (.mapped(mapped.state), mapped.descriptors)
+    }
+    if let shared = try buffer.shared?.saveState() {
+      return (.shared(shared.state), shared.descriptors)
+    }
+    guard let releasing = buffer.release.flatMap({ releases.saveState($0) }) else {
+      throw .damaged("buffer \(buffer.id) is made of nothing")
+    }
+    return (.releasing(releasing.state), releasing.descriptors)
+  }
+
+  // MARK: - The successor
+
+  /// Continues with the buffers of another engine.
+  ///
+  /// What cannot be resumed is logged and ended.
+  ///
+  /// - Parameters:
+  ///   - state: what ``saveState()`` returned there.
+  ///   - descriptors: duplicates of its descriptors in their order, nil for those that are lost; all of them belong to the
+  ///     engine from now on.
+  ///   - inserted: called with each buffer once it is known here and before anything is asked of it.
+  ///   - lost: buffers whose makers never learned of them.
+  package func resume(
+    _ state: EngineState, _ descriptors: [FileDescriptor?], lost: [BufferID],
+    inserted: (Buffer) -> Void
+  ) {
+    var rest = descriptors[...]
+    func next(_ count: Int) -> [FileDescriptor?] {
+      let files = Array(rest.prefix(count))
+      rest = rest.dropFirst(count)
+      return files + Array(repeating: nil, count: count - files.count)
+    }
+    let downtime = state.downtime
+    counters = Counters(state.counters)
+    let then = clock.now - .milliseconds(Int64(clamping: downtime))
+    for buffer in state.released { released.add(buffer.buffer(then)) }
+    let domains = Set(state.buffers.map(\.facts.domain))
+    for domain in domains {
+      unwatched[domain] =
+        state.domains.first { $0.domain == domain }
+        ?? EngineState.DomainState(domain: domain, identity: nil, counters: [])
+    }
+    var damaged: Set<BufferID> = []
+    for buffer in state.buffers
+    where !resume(buffer, next(buffer.descriptorCount), downtime, inserted) {
+      damaged.insert(buffer.id)
+    }
+    for file in rest { try? file?.close() }
+    for domain in domains { watchAgain(domain) }
+    for state in state.buffers {
+      guard let buffer = buffers[state.id] else { continue }
+      do throws(EngineError) {
+        try resumeChannels(buffer, usedFrame: state.usedFrame)
+      } catch {
+        logger.error("\(error.text)", metadata: buffer.metadata)
+      }
+      if damaged.contains(buffer.id) { abandon(buffer) }
+    }
+    for id in lost { buffers[id].map(abandon) }
+  }
+
+  /// Closes the buffers of holders that do not exist any more.
+  package func closeOrphans(_ exists: (HolderID) -> Bool) {
+    for holder in holders.filter({ !exists($0) }) { closeAll(of: holder) }
+  }
+
+  /// - Returns: whether all of it is restored. What is restored of a damaged buffer is ended in order: by this function where
+  ///   it is another domain's memory, else by the caller, who first reads whether the peer maps it.
+  private func resume(
+    _ state: BufferState, _ files: [FileDescriptor?], _ downtime: UInt64,
+    _ inserted: (Buffer) -> Void
+  ) -> Bool {
+    let domain = state.facts.domain
+    let created = clock.now - .milliseconds(Int64(clamping: state.age &+ downtime))
+    let buffer = Buffer(state.id, state.facts.facts(created: created), holder: nil)
+    buffer.holder = state.holder.map { HolderID(rawValue: $0) }
+    buffer.resume(
+      BufferPhase(number: state.state) ?? .live,
+      since: clock.now - .milliseconds(Int64(clamping: state.stateAge &+ downtime)))
+    buffer.frame = state.frame
+    // Before anything is asked of it: it may be released at once, and then all of this is undone.
+    insert(buffer)
+    ledger.count(
+      buffer.description.usage, for: domain, limits: policy(for: domain).limits,
+      totals: policy.totals)
+    inserted(buffer)
+    do throws(LiveUpdateError) {
+      let all = files.compactMap(\.self)
+      guard all.count == files.count else {
+        for file in all { try? file.close() }
+        throw .descriptors(expected: files.count, given: all.count)
+      }
+      try resume(buffer, state, all)
+      return true
+    } catch {
+      logger.error("\(error)", metadata: buffer.metadata)
+      giveUp(buffer, state, error)
+      return false
+    }
+  }
+
+  /// Ends a buffer of which a part is lost, and answers its waits.
+  private func giveUp(_ buffer: Buffer, _ state: BufferState, _ error: LiveUpdateError) {
+    if buffer.publication == nil, unresumed[buffer.id] == nil, let publication = state.publication {
+      // Nodes that are still the buffer's are removed with it.
+      buffer.publication = try? self.publication(publication, of: buffer)
+    }
+    // A closed buffer is still asked for, and only its owner gets no notification.
+    if buffer.release != nil || buffers[buffer.id] == nil { return }
+    if buffer.mapped != nil {
+      release(buffer)
+    } else if buffer.shared == nil {
+      end(buffer, .unknownRelease(buffer, "\(error)"))
+    }
+  }
+
+  /// Watches a domain of a predecessor's buffers, at once or as soon as XenStore answers. Until then no buffer ends: the
+  /// domain most likely exists and maps them.
+  private func watchAgain(_ domain: DomainID, isFirst: Bool = true) {
+    guard hasBuffers(of: domain) else {
+      unwatched[domain] = nil
+      return
+    }
+    do throws(EngineError) {
+      try watch(domain)
+    } catch {
+      guard error.kind != .gone else {
+        logger.notice("\(error.text)", metadata: ["domain": "\(domain)"])
+        return domainEnded(domain)
+      }
+      if isFirst {
+        logger.error(
+          "\(error.text); tried again each second, and no buffer of the domain ends until then",
+          metadata: ["domain": "\(domain)"])
+      }
+      loop.after(.seconds(1)) { [weak self] in self?.watchAgain(domain, isFirst: false) }
+    }
+  }
+
+  private func resume(
+    _ buffer: Buffer, _ state: BufferState, _ files: [FileDescriptor]
+  ) throws(LiveUpdateError) {
+    var rest = files[...]
+    func next(_ count: Int) -> [FileDescriptor] {
+      defer { rest = rest.dropFirst(count) }
+      return Array(rest.prefix(count))
+    }
+    var releasing: ReleasingBuffer?
+    do throws(LiveUpdateError) {
+      switch state.contents {
+      case .mapped(let state):
+        buffer.mapped = try MappedBuffer(
+          resuming: state, next(state.descriptorCount), xen: xen, dmaBufs: dmaBufs)
+      case .shared(let state):
+        buffer.shared = try SharedBuffer(
+          resuming: state, next(state.descriptorCount), xen: xen, dmaBufs: dmaBufs)
+      case .releasing(let state):
+        releasing = try ReleasingBuffer(resuming: state, next(state.descriptorCount), xen: xen)
+      }
+      if let state = state.importerChannel {
+        buffer.importerChannel = try ImporterChannel(
+          resuming: state, next(state.descriptorCount), xen: xen)
+      }
+      if let state = state.exporterChannel {
+        buffer.exporterChannel = try ExporterChannel(
+          resuming: state, next(state.descriptorCount), xen: xen)
+      }
+      if let state = state.publication {
+        buffer.publication = try publication(state, of: buffer)
+      }
+    } catch {
+      for file in rest { try? file.close() }
+      if let releasing = releasing.take() { watchRelease(of: buffer, releasing) }
+      throw error
+    }
+    // With its channel: it may be released at once, which is announced to its owner.
+    if let releasing = releasing.take() { watchRelease(of: buffer, releasing) }
+  }
+
+  /// Resumes what a predecessor has published, at once or as soon as XenStore answers.
+  ///
+  /// - Returns: nil while XenStore does not answer, which says nothing about the buffer.
+  /// - Throws: `LiveUpdateError.publication` if it is not there any more.
+  private func publication(
+    _ state: OwnPublicationState, of buffer: Buffer
+  ) throws(LiveUpdateError) -> OwnPublication? {
+    do throws(LiveUpdateError) {
+      return try OwnPublication(resuming: state, xen: xen)
+    } catch {
+      guard case .xen = error else { throw error }
+      logger.error(
+        "\(error); tried again each second, and the buffer stays", metadata: buffer.metadata)
+      unresumed[buffer.id] = state
+      publishLater(buffer.id)
+      return nil
+    }
+  }
+
+  private func publishLater(_ id: BufferID) {
+    loop.after(.seconds(1)) { [weak self] in self?.publishAgain(id) }
+  }
+
+  private func publishAgain(_ id: BufferID) {
+    guard let state = unresumed[id] else { return }
+    let buffer = buffers[id]
+    do throws(LiveUpdateError) {
+      let publication = try OwnPublication(resuming: state, xen: xen)
+      unresumed[id] = nil
+      // The nodes of a buffer that has ended by now are removed with the value.
+      if let buffer, buffer.isLive { buffer.publication = publication }
+    } catch {
+      if case .xen = error { return publishLater(id) }
+      unresumed[id] = nil
+      guard let buffer else { return }
+      logger.error("\(error)", metadata: buffer.metadata)
+      abandon(buffer)
+    }
+  }
+}
+
+extension EngineState {
+  /// Milliseconds since the state was saved.
+  package var downtime: UInt64 { bootTime() &- min(time, bootTime()) }
+}
+
+/// Milliseconds of the boot clock, which all processes share.
+private func bootTime() -> UInt64 {
+  var time = timespec()
+  // SAFETY: the call writes the structure.
+  guard unsafe clock_gettime(CLOCK_BOOTTIME, &time) == 0 else { return 0 }
+  return UInt64(clamping: time.tv_sec) &* 1000 &+ UInt64(clamping: time.tv_nsec) / 1_000_000
+}

@@ -1,0 +1,326 @@
+import CZcopy
+import DmaBuf
+import EventLoop
+import Logging
+import Support
+import SystemPackage
+import XenGrant
+import ZcopyBackend
+import ZcopyEngine
+
+/// The requests that make, end and await buffers.
+extension Server {
+  /// MAP.
+  func map(
+    _ message: Request.MapMessage, _ number: UInt64, _ connection: Connection
+  ) throws(RequestError) {
+    try authorize(.map, message.request.domain, connection)
+    let buffer = try lift(
+      RequestError.init,
+      try engine.makeMapped(
+        message.request, message.references, message.options.choices, connection.holder,
+        connection.credentials.maker))
+    try announce(XEN_ZCOPYD_MAP, buffer, number, connection, text: buffer.description.passedOver)
+  }
+
+  /// MAP_PUBLISHED.
+  func mapPublished(
+    _ path: String, _ options: Request.MapOptions, _ number: UInt64, _ connection: Connection
+  ) throws(RequestError) {
+    guard let domain = Publication.domain(of: path) else {
+      throw .invalid("give a publication as /local/domain/N/data/zcopy/NAME")
+    }
+    try authorize(.map, domain, connection)
+    let buffer = try lift(
+      RequestError.init,
+      try engine.makeMapped(
+        publishedAt: path, options.choices, connection.holder, connection.credentials.maker))
+    try announce(
+      XEN_ZCOPYD_MAP_PUBLISHED, buffer, number, connection, text: buffer.description.passedOver)
+  }
+
+  /// SHARE.
+  ///
+  /// - Parameter files: the dma-buf that came with it, if one.
+  func share(
+    _ message: Request.ShareMessage, _ files: inout Descriptors, _ number: UInt64,
+    _ connection: Connection
+  ) throws(RequestError) {
+    let file = files.take()
+    defer { try? file?.close() }
+    let domain = message.domain
+    try authorize(.share, domain, connection)
+    // Even fstat() on a file that is no dma-buf may block (FUSE), so the type is checked first.
+    if files.count > 0, file.map(engine.dmaBufs.mayBeDmaBuf) != true {
+      throw RequestError(
+        XEN_ZCOPYD_E_INVALID, domain, "the descriptor that came with SHARE is no dma-buf's")
+    }
+    let choices = try message.choices(file)
+    let buffer = try lift(
+      RequestError.init,
+      try engine.makeShared(domain, choices, connection.holder, connection.credentials.maker))
+    try announce(XEN_ZCOPYD_SHARE, buffer, number, connection, text: buffer.publication?.path ?? "")
+  }
+
+  /// Answers a client that a buffer was made, which counts from then on, and whose events are reported.
+  ///
+  /// - Throws: `RequestError` with E_RESOURCES if the descriptor cannot be sent: the buffer does not stay.
+  private func announce(
+    _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String
+  ) throws(RequestError) {
+    do throws(RequestError) {
+      try reply(type, buffer, number, connection, text: text)
+    } catch {
+      engine.discard(buffer)
+      throw error
+    }
+    engine.activate(buffer)
+  }
+
+  /// Sends a client the description of a buffer, with the dma-buf's descriptor.
+  ///
+  /// - Parameter now: the time, or nil for a buffer that was made just now: then no clock has to be read.
+  /// - Throws: `RequestError` with E_RESOURCES if no descriptor can be sent.
+  private func reply(
+    _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String,
+    now: ContinuousClock.Instant? = nil
+  ) throws(RequestError) {
+    try connection.send(
+      buffer.message(type, number, text: text, now: now ?? buffer.description.created),
+      file: buffer.fileDescriptor)
+  }
+
+  /// OPEN.
+  func open(_ id: BufferID, _ number: UInt64, _ connection: Connection) throws(RequestError) {
+    let buffer = try live(id, connection)
+    try reply(
+      XEN_ZCOPYD_OPEN, buffer, number, connection, text: buffer.description.passedOver,
+      now: clock.now)
+  }
+
+  /// UNMAP.
+  func unmap(
+    _ id: BufferID, _ number: UInt64, _ connection: Connection
+  ) throws(RequestError) {
+    let buffer = try owned(id, connection)
+    guard buffer.description.isMapped else {
+      throw .invalid("buffer \(id) is shared, not mapped: end it with unshare")
+    }
+    acknowledge(XEN_ZCOPYD_UNMAP, number, connection)
+    engine.close(buffer)
+  }
+
+  /// UNSHARE.
+  func unshare(
+    _ id: BufferID, _ number: UInt64, _ connection: Connection
+  ) throws(RequestError) {
+    let buffer = try owned(id, connection)
+    guard !buffer.description.isMapped else {
+      throw .invalid("buffer \(id) is mapped, not shared: end it with unmap")
+    }
+    acknowledge(XEN_ZCOPYD_UNSHARE, number, connection)
+    engine.close(buffer)
+  }
+
+  /// FRAME.
+  func frame(
+    _ id: BufferID, _ frame: UInt32, _ page: UInt32, _ number: UInt64, _ connection: Connection
+  ) throws(RequestError) {
+    let buffer = try live(id, connection)
+    var reply = xen_zcopyd_frame()
+    reply.header = header(XEN_ZCOPYD_FRAME | XEN_ZCOPYD_REPLY, xen_zcopyd_frame.self, number)
+    reply.id = id.wire
+    reply.page = page
+    do throws(EngineError) {
+      if buffer.description.isMapped {
+        try engine.frameUsed(buffer, frame)
+        reply.frame = frame
+      } else {
+        reply.frame = try engine.announceFrame(buffer, at: page)
+      }
+    } catch {
+      throw RequestError(error)
+    }
+    connection.send(reply)
+  }
+
+  // MARK: - Waiting
+
+  /// WAIT.
+  func wait(
+    _ id: BufferID, _ milliseconds: UInt32, _ number: UInt64, _ connection: Connection
+  ) throws(RequestError) {
+    if let buffer = engine.released[id],
+      connection.credentials.mayChange(buffer.description.maker)
+    {
+      return answerWait(
+        for: buffer, buffer.failure.map { .failed($0) } ?? .released, number, connection)
+    }
+    let buffer = try owned(id, connection)
+    try begin(connection)
+    wait(
+      for: buffer, PendingRequest(connection: connection.number, number: number),
+      within: milliseconds == .max ? nil : .milliseconds(Int64(milliseconds)))
+  }
+
+  /// Answers a request when a buffer is released, or when that time has passed.
+  func wait(for buffer: Buffer, _ request: PendingRequest, within duration: Duration?) {
+    connections[request.connection]?.waits[buffer.id, default: 0] += 1
+    engine.whenReleased(
+      buffer, within: duration, for: HolderID(rawValue: request.connection), tag: request.number
+    ) { [weak self, unowned buffer] outcome in
+      guard let self else { return }
+      finish(request) { number, connection in
+        connection.waits[buffer.id] = connection.waits[buffer.id].flatMap { $0 > 1 ? $0 - 1 : nil }
+        answerWait(for: buffer, outcome, number, connection)
+      }
+    }
+  }
+
+  private func answerWait(
+    for buffer: Buffer, _ outcome: ReleaseOutcome, _ number: UInt64, _ connection: Connection
+  ) {
+    switch outcome {
+    case .released: acknowledge(XEN_ZCOPYD_WAIT, number, connection)
+    case .failed(let error), .timedOut(let error):
+      refuse(RequestError(error), number, connection, of: buffer.domain)
+    }
+  }
+
+  // MARK: - Contents
+
+  /// REFRESH.
+  func refresh(
+    _ id: BufferID, _ ranges: [Range<Int>]?, isWriteBack: Bool, _ number: UInt64,
+    _ connection: Connection
+  ) throws(RequestError) {
+    let buffer = try live(id, connection)
+    guard buffer.description.isMapped else {
+      throw RequestError(
+        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
+        "buffer \(id) is this domain's own memory: there is nothing to refresh")
+    }
+    let size = buffer.description.chargedBytes
+    let wanted = ranges ?? [0..<size]
+    if let outside = wanted.first(where: { $0.upperBound > size }) {
+      throw RequestError(EngineError(MapError.rangeOutside(outside, size: size), buffer.domain))
+    }
+    guard buffer.description.origin == .mapped(by: .copy) else {
+      return acknowledge(XEN_ZCOPYD_REFRESH, number, connection)
+    }
+    try begin(connection)
+    copy(isWriteBack ? .writeBack : .refresh, buffer, wanted, number, connection) {
+      [unowned self] _, number, connection in
+      acknowledge(XEN_ZCOPYD_REFRESH, number, connection)
+    }
+  }
+
+  /// READ.
+  func read(
+    _ id: BufferID, _ offset: UInt64, _ length: UInt64, _ number: UInt64, _ connection: Connection
+  ) throws(RequestError) {
+    if let domain = engine[id]?.domain {
+      try lift(RequestError.init, try engine.checkBeforeUse(domain))
+    }
+    let buffer = try live(id, connection)
+    guard buffer.description.isMapped else {
+      throw RequestError(
+        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
+        "buffer \(id) is this domain's own memory: map its dma-buf")
+    }
+    let size = buffer.description.byteCount
+    guard offset <= size, length <= UInt64(size) - offset else {
+      throw .invalid("buffer \(id) has \(size) bytes: \(length) at \(offset) lie outside of it")
+    }
+    let start = Int(offset)
+    let range = start..<(length == 0 ? size : start + Int(length))
+    // A page for each end that is not at one.
+    let bytes = min(range.count + 2 * GrantReference.pageSize, buffer.description.chargedBytes)
+    try checkUnread(bytes, connection)
+    try begin(connection)
+    connection.reserve(bytes)
+    copy(.read, buffer, [range], number, connection, reserved: bytes) {
+      (job, number, connection) throws(RequestError) in
+      try connection.send(
+        header(XEN_ZCOPYD_READ | XEN_ZCOPYD_REPLY, xen_zcopyd_header.self, number),
+        file: job.target?.file.fileDescriptor, reserved: bytes)
+    }
+  }
+
+  /// What was read and is not received is memory of this process, which only its receiver can free.
+  private func checkUnread(_ bytes: Int, _ connection: Connection) throws(RequestError) {
+    let user = connection.credentials.user
+    let unread = connections.values.reduce(0) { sum, other in
+      other.credentials.user == user ? sum + other.unreceivedBytes() : sum
+    }
+    guard unread == 0 || unread + bytes <= Int(XEN_ZCOPYD_READ_MAX) else {
+      throw RequestError(
+        XEN_ZCOPYD_E_LIMIT, nil,
+        "clients of user \(user) have \(ByteSize(bytes: unread)) in replies to READ that they have not received, of at "
+          + "most \(ByteSize(bytes: Int(XEN_ZCOPYD_READ_MAX))): receive these first")
+    }
+  }
+
+  /// Copies, and answers the request when that is done or has failed.
+  private func copy(
+    _ kind: CopyJob.Kind, _ buffer: Buffer, _ ranges: [Range<Int>], _ number: UInt64,
+    _ connection: Connection, reserved: Int = 0,
+    _ answer: @escaping (CopyJob, UInt64, Connection) throws(RequestError) -> Void
+  ) {
+    let request = PendingRequest(connection: connection.number, number: number)
+    let domain = buffer.domain
+    engine.copy(kind, of: buffer, ranges, for: connection.holder, tag: number) {
+      [weak self] job, error in
+      guard let self else { return }
+      finish(request) { number, connection in
+        do throws(RequestError) {
+          if let error {
+            // A buffer that was closed meanwhile looks like one that never was.
+            throw error.kind == .gone && error.domain == nil
+              ? .unknown(job.buffer) : RequestError(error)
+          }
+          try answer(job, number, connection)
+        } catch {
+          connection.unreserve(reserved)
+          refuse(error, number, connection, of: domain)
+        }
+      }
+    }
+  }
+
+  /// Forgets what a connection that has ended waited for: nothing of it may stay until a buffer is released.
+  func forgetWaits(of connection: Connection) {
+    for id in connection.waits.keys { engine.cancelWaits(of: connection.holder, for: id) }
+    engine.cancelCopies(of: connection.holder)
+  }
+}
+
+extension Request.MapOptions {
+  fileprivate var choices: MapChoices {
+    MapChoices(mechanism: mechanism, isPersistent: isPersistent, name: name)
+  }
+}
+
+extension Request.ShareMessage {
+  fileprivate func choices(_ file: FileDescriptor?) throws(RequestError) -> ShareChoices {
+    let source: MemorySource? =
+      switch memory {
+      case .automatic: nil
+      case .udmabuf: .udmabuf
+      case .heap(let name): .heap(name)
+      case .descriptor: file.map { .fileDescriptor($0) }
+      }
+    if memory == .descriptor || byteCount == nil, file == nil {
+      throw .message("SHARE has no descriptor")
+    }
+    var choices = ShareChoices(byteCount: byteCount, memory: source)
+    choices.directory = directory
+    choices.offset = offset
+    choices.frameByteCount = frameByteCount
+    choices.geometry = geometry
+    choices.isPersistent = isPersistent
+    choices.name = name
+    choices.publish = publish
+    return choices
+  }
+}
