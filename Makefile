@@ -53,7 +53,7 @@ test-sanitize: require fuzz ## The unit tests under AddressSanitizer, and under 
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest --sanitize=thread --scratch-path .build-thread
 
 lint: require ## Check format and comments, and the units as systemd sees them
-	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Testing Tools Tests $(wildcard Benchmarks/*.swift Benchmarks/Sources)
+	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Testing Tools Tests examples/swift $(wildcard Benchmarks/*.swift Benchmarks/Sources)
 	scripts/check-units
 
 smoke: require-lab static ## What must always work: sizes, frames, death of either side

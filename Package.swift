@@ -172,7 +172,8 @@ let package = Package(
 
     // A backend that uses the engine as a library.
     .executableTarget(
-      name: "zcopy-example", dependencies: ["EventLoop", "XenGrant", "ZcopyEngine", system],
+      name: "zcopy-example",
+      dependencies: ["EventLoop", "XenGrant", "ZcopyEngine", logging, system],
       path: "examples/swift", swiftSettings: strict),
 
     .testTarget(

@@ -23,7 +23,7 @@ struct InputFile: ~Copyable {
 /// A file that appears under its name whole or not at all.
 ///
 /// It is written under another name in the same directory, then renamed. What is no regular file
-/// (a device, a pipe) is written straight away: a rename would put a file in its place.
+/// (a device, a pipe) is written straight away: a rename would put a file in its place. `-` stands for standard output.
 struct OutputFile: ~Copyable {
   let descriptor: FileDescriptor
   private let path: String
@@ -35,6 +35,17 @@ struct OutputFile: ~Copyable {
   /// - Throws: `PictureError.file` if it cannot be opened.
   init(path: String) throws(PictureError) {
     self.path = path
+    if path == "-" {
+      self.target = path
+      self.temporary = nil
+      // Not by /dev/stdout, which cannot be opened where it is a socket, as sshd may have it.
+      let copy = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0)
+      guard copy >= 0 else {
+        throw .file(path: path, action: .write, step: "dup", errno: currentErrno())
+      }
+      self.descriptor = FileDescriptor(rawValue: copy)
+      return
+    }
     let place = Place(path)
     self.target = place.target
     do throws(Errno) {

@@ -8,7 +8,7 @@ import ZcopyBackend
 /// Buffers that are shared with other domains, and what happens to them: maps, shares, copies, reports events, releases.
 ///
 ///     let loop = try EventLoop()
-///     let engine = Engine(xen: Xen(), loop: loop)
+///     let engine = Engine(xen: Xen(SystemPlatform(logger: logger)), loop: loop)
 ///     engine.onEvent = { buffer, event in
 ///       if case .frame(let number, _) = event { try? engine.frameUsed(buffer, number) }
 ///     }

@@ -4,6 +4,7 @@
 //
 //     zcopy-example /local/domain/1/data/zcopy/video 10
 import EventLoop
+import Logging
 import SystemPackage
 import XenGrant
 import ZcopyEngine
@@ -13,19 +14,19 @@ import ZcopyEngine
 #endif
 
 func fail(_ error: any Error) -> Never {
-  try? FileDescriptor.standardError.writeAll("zcopy-example: \(error)\n".utf8)
+  _ = try? FileDescriptor.standardError.writeAll("zcopy-example: \(error)\n".utf8)
   exit(1)
 }
 
 guard CommandLine.arguments.count == 3, let most = UInt32(CommandLine.arguments[2]), most > 0 else {
-  try? FileDescriptor.standardError.writeAll(
+  _ = try? FileDescriptor.standardError.writeAll(
     "usage: zcopy-example /local/domain/N/data/zcopy/NAME FRAMES\n".utf8)
   exit(64)
 }
 
 do {
   let loop = try EventLoop()
-  let engine = Engine(xen: Xen(), loop: loop)
+  let engine = Engine(xen: Xen(SystemPlatform(logger: Logger(label: "example"))), loop: loop)
   var frames: UInt32 = 0
   var isReturned = false
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import DmaBuf
 import Picture
 import Pixels
+import SystemPackage
 import XenGrant
 import ZcopyBackend
 
@@ -61,7 +62,8 @@ struct MapCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Write the contents to a file, as a picture if it ends in .png, else raw.", valueName: "file"),
+      "Write the contents to a file, as a picture if it ends in .png, else raw. - is standard output.",
+      valueName: "file"),
     completion: .file())
   var dump: String?
 
@@ -145,6 +147,13 @@ struct MapCommand: ParsableCommand {
     return mechanism == .only(.cpu) ? "--mechanism cpu" : nil
   }
 
+  /// Where reports go: not between the contents.
+  private var output: Output {
+    var output = common.output
+    if dump == "-" { output.file = .standardError }
+    return output
+  }
+
   func run() throws {
     try withFailures {
       let xen = Xen(SystemPlatform(logger: common.logger))
@@ -163,7 +172,7 @@ struct MapCommand: ParsableCommand {
   /// Maps through the daemon.
   private func run(_ plan: MapSession.Plan, _ xen: Xen, _ daemon: DaemonConnection) throws {
     let session = try DaemonMapSession(
-      plan, isPersistent: route.persistent, daemon: daemon, output: common.output)
+      plan, isPersistent: route.persistent, daemon: daemon, output: output)
     let geometry = try picture.geometry()
     if let from {
       try session.run(.published(path: from), geometry: geometry)
@@ -174,7 +183,7 @@ struct MapCommand: ParsableCommand {
 
   /// Maps here.
   private func run(_ plan: MapSession.Plan, _ xen: Xen) throws {
-    let session = try MapSession(plan, xen: xen, output: common.output, logger: common.logger)
+    let session = try MapSession(plan, xen: xen, output: output, logger: common.logger)
     let limits = BufferLimits(
       bytesPerBuffer: maxSize?.bytes ?? BufferLimits().bytesPerBuffer,
       pagesPerRequest: GrantDeviceLimit.current() ?? GrantDeviceLimit.kernelDefault)

@@ -2,6 +2,7 @@ import ArgumentParser
 import CZcopy
 import Picture
 import Pixels
+import SystemPackage
 import XenGrant
 import ZcopyBackend
 
@@ -152,6 +153,13 @@ struct ShareCommand: ParsableCommand {
     }
   }
 
+  /// Where reports go: not between the contents.
+  private var output: Output {
+    var output = common.output
+    if dump == "-" { output.file = .standardError }
+    return output
+  }
+
   func run() throws {
     try withFailures {
       let xen = Xen(SystemPlatform(logger: common.logger))
@@ -169,7 +177,7 @@ struct ShareCommand: ParsableCommand {
         program: exec, releaseTimeout: .seconds(releaseTimeout))
       let daemon = try route.daemon(unless: needsDirect, for: "share a buffer")
       guard let daemon, try share(plan, daemon) else {
-        return try ShareSession(plan, xen: xen, output: common.output).run()
+        return try ShareSession(plan, xen: xen, output: output).run()
       }
     }
   }
@@ -187,7 +195,7 @@ struct ShareCommand: ParsableCommand {
   /// - Returns: false if it has nothing to do with this buffer: a domain without dma-bufs still has gntalloc.
   private func share(_ plan: ShareSession.Plan, _ daemon: DaemonConnection) throws -> Bool {
     let session = try DaemonShareSession(
-      plan, isPersistent: route.persistent, daemon: daemon, output: common.output)
+      plan, isPersistent: route.persistent, daemon: daemon, output: output)
     do {
       try session.run()
       return true

@@ -5,7 +5,7 @@ import ZcopyBackend
 
 /// Where the contents of a mapped buffer go, and what they are compared with.
 struct ContentsWriter {
-  /// A file for the contents: PNG or raw, by its ending.
+  /// A file for the contents: PNG or raw, by its ending. `-` is standard output: PNG if the buffer is a picture, else raw.
   let path: String?
   /// A pattern that the contents must be.
   let pattern: TestPattern?
@@ -13,9 +13,15 @@ struct ContentsWriter {
   /// Whether the buffer must be mapped for the processor at all.
   var isNeeded: Bool { path != nil || pattern != nil }
 
+  /// Whether the contents go to standard output, where no report may come between them.
+  var usesStandardOutput: Bool { path == "-" }
+
   /// What is done with them, for a report; nil for nothing.
   var summary: String? {
-    let parts = [path.map { "written to \($0)" }, pattern.map { "is the pattern \($0.rawValue)" }]
+    let parts = [
+      path.map { "written to \($0 == "-" ? "standard output" : $0)" },
+      pattern.map { "is the pattern \($0.rawValue)" },
+    ]
     return isNeeded ? parts.compactMap { $0 }.joined(separator: ", ") : nil
   }
 
@@ -40,7 +46,7 @@ struct ContentsWriter {
     _ memory: borrowing SharedMemory, _ data: Range<Int>, _ geometry: PictureGeometry?,
     to path: String
   ) throws {
-    guard path.lowercased().hasSuffix(".png") else {
+    guard path.lowercased().hasSuffix(".png") || (usesStandardOutput && geometry != nil) else {
       try RawFile.write(to: path, byteCount: data.count) { offset, bytes in
         memory.read(from: data.lowerBound + offset, into: &bytes)
       }
