@@ -6,7 +6,7 @@ FUZZ_MESSAGES ?= 1000000
 # Fully static executables: they run in any dom0 and in any guest, with nothing else installed there.
 # Small: nothing in them that is not used, or is there twice, or finds the way of exceptions, which nothing throws.
 STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .build-static $(SMALL)
-SMALL = -Xswiftc -use-ld=lld $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/small.ld)
+SMALL = -Xswiftc -Osize -Xswiftc -use-ld=lld $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/small.ld)
 BIN = .build/lab/bin
 # The C client, which needs no Swift: what it is built with, and where.
 VERSION := $(shell sed -n 's/.*zcopyVersion = "\(.*\)"/\1/p' Sources/Support/Version.swift)

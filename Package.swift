@@ -82,7 +82,7 @@ let package = Package(
       swiftSettings: small),
     .target(
       name: "Pixels", dependencies: ["Support"],
-      swiftSettings: named),
+      swiftSettings: small),
     .target(
       name: "ZcopyBackend",
       dependencies: ["CZcopy", "DmaBuf", "EventLoop", "Pixels", "Support", "XenGrant", system],
