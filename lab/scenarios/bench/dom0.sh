@@ -11,4 +11,4 @@ for pages in 1 256 2025 8100; do
   guest_says owner "share-$pages" 30 directory || bail_out "the guest shares nothing"
   buffers="$buffers $(guest_output owner "share-$pages" | sed -n 's/.*directory \([0-9]*\);.*/\1/p'):$pages"
 done
-xen-zcopy-bench 31 "$domid" $buffers >&3
+xen-zcopy-bench 15 "$domid" $buffers >&3

@@ -6,6 +6,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// The processor's counter, which no kernel is asked for. In the lab's `bench` it goes on by two with each instruction.
+static inline uint64_t floor_counter(void) {
+#ifdef __x86_64__
+    return __builtin_ia32_rdtsc();
+#else
+    uint64_t ticks;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+    return ticks;
+#endif
+}
+
 // References in a page of a directory, after the reference of the next page.
 enum { FLOOR_PER_PAGE = 1023 };
 
