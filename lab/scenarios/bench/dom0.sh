@@ -2,6 +2,7 @@
 # compares the medians.
 . /host/lib/dom0.sh
 
+note "dom0's clock: $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
 xen-zcopyd >/results/daemon.log 2>&1 &
 wait_for 10 test -S /run/xen-zcopyd/socket || bail_out "no daemon"
 guest_create owner || bail_out "no guest"

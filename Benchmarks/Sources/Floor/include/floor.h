@@ -17,6 +17,10 @@ static inline uint64_t floor_counter(void) {
 #endif
 }
 
+// Keeps for the next buffer what is freed, as in a program that has had larger ones. Else it depends on where the heap
+// happens to end whether each round gives pages back to the kernel, and faults them in again.
+void floor_keep_heap(void);
+
 // References in a page of a directory, after the reference of the next page.
 enum { FLOOR_PER_PAGE = 1023 };
 
