@@ -88,7 +88,7 @@ xen-ci: require-lab static ## The smoke scenario as Xen's own CI would run it, b
 kernel-check: require-lab ## Build xen-gntdev for the kernels of Debian 12 and 13, as dkms does there
 	kernel/check
 
-bench: require-lab static ## Compare with plain C on real Xen: medians and ratios
+bench: require-lab static ## Compare with plain C on real Xen: instructions and ratios of two boots, and which limits are not met
 	cd Benchmarks && $(STATIC) --scratch-path ../.build-bench
 	install -D .build-bench/release/xen-zcopy-bench $(BIN)/xen-zcopy-bench
 	lab/run bench

@@ -39,6 +39,9 @@ struct GuestBuffer {
 
   var byteCount: Int { pages * GrantReference.pageSize }
 
+  /// Whether its pages, and not the handful of calls, are most of what it costs.
+  var isLarge: Bool { pages >= 256 }
+
   /// A buffer as the command line says it: `DIRECTORY:PAGES`.
   init?(_ text: String) {
     let parts = text.split(separator: ":").compactMap { UInt32($0) }

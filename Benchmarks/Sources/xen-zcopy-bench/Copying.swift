@@ -1,4 +1,5 @@
 import Floor
+import Pixels
 import XenGrant
 import ZcopyBackend
 
@@ -25,11 +26,11 @@ extension Bench {
 
       let whole = try race(
         rounds: rounds,
-        { [try microseconds { try copy.refresh() }] },
-        { [try microseconds { try floor("copy", floor_copy_all(&plain)) }] },
-        { [microseconds { floor_copy_local(&plain, own) }] })
+        { [try instructions { try copy.refresh() }] },
+        { [try instructions { try floor("copy", floor_copy_all(&plain)) }] },
+        { [instructions { floor_copy_local(&plain, own) }] })
       let what = "refresh a copy of 1920x1080"
-      report.compare(what, whole[0][0], to: whole[1][0], limit: 1.05)
+      report.compare(what, whole[0][0], to: whole[1][0], limit: Limits.large)
       report.compare(what, whole[0][0], to: whole[2][0], of: "memcpy")
 
       let rectangle = PictureRectangle(x: 640, y: 480, width: side, height: side)
@@ -41,19 +42,19 @@ extension Bench {
       }
       let part = try race(
         rounds: rounds,
-        { [try microseconds { try copy.refresh([rectangle]) }] },
+        { [try instructions { try copy.refresh([rectangle]) }] },
         {
           [
-            try microseconds {
+            try instructions {
               try floor("begin", floor_copy_sync(&plain, 0))
               try copyRows()
               try floor("end", floor_copy_sync(&plain, 1))
             }
           ]
         },
-        { [try microseconds { try copyRows() }] })
+        { [try instructions { try copyRows() }] })
       let small = "refresh \(side)x\(side) of it"
-      report.compare(small, part[0][0], to: part[1][0], limit: 1.05)
+      report.compare(small, part[0][0], to: part[1][0], limit: Limits.smallRefresh)
       // Nothing that a device may read can be had so.
       report.compare(small, part[0][0], to: part[2][0], of: "plain C into mere memory")
       report.compare(small, part[0][0], to: whole[0][0], of: "all of it")

@@ -16,10 +16,10 @@ extension Bench {
       rounds: rounds,
       {
         var buffer: MappedBuffer?
-        let opening = try microseconds {
+        let opening = try instructions {
           buffer = try MappedBuffer(request, xen: xen, limits: limits, mechanisms: [.dmabuf])
         }
-        let closing = try microseconds {
+        let closing = try instructions {
           guard let releasing = buffer.take()?.close() else { return }
           while try !releasing.isReleased() {}
         }
@@ -27,15 +27,17 @@ extension Bench {
       },
       {
         var map = floor_map()
-        let opening = try microseconds {
+        let opening = try instructions {
           try floor("map", floor_map_open(&map, domain, directory, pages, &references))
         }
-        return [opening, try microseconds { try floor("close", floor_map_close(&map)) }]
+        return [opening, try instructions { try floor("close", floor_map_close(&map)) }]
       })
-    // A small buffer's map is a handful of calls, whose noise is larger than the limit.
-    let limit = pages >= 256 ? 1.05 : nil
-    report.compare("map \(pages) pages", map[0][0], to: map[1][0], limit: limit)
-    report.compare("close and release \(pages) pages", map[0][1], to: map[1][1], limit: limit)
+    report.compare(
+      "map \(pages) pages", map[0][0], to: map[1][0],
+      limit: buffer.isLarge ? Limits.large : Limits.mapOfOnePage)
+    report.compare(
+      "close and release \(pages) pages", map[0][1], to: map[1][1],
+      limit: buffer.isLarge ? Limits.large : nil)
 
     let device = try xen.openGrantDevice()
     let plain = floor_device_open()
@@ -44,7 +46,7 @@ extension Bench {
       rounds: rounds,
       {
         [
-          try microseconds {
+          try instructions {
             _ = try GrantDirectory.read(
               buffer.directory, of: guest, byteCount: request.byteCount, limits: limits,
               with: device)
@@ -53,7 +55,7 @@ extension Bench {
       },
       {
         [
-          try microseconds {
+          try instructions {
             try floor(
               "walk", floor_walk_by_mapping(plain, domain, directory, pages, &references))
           }
@@ -61,18 +63,16 @@ extension Bench {
       },
       {
         [
-          try microseconds {
+          try instructions {
             try floor("copy", floor_walk_by_copy(plain, domain, directory, pages, &references))
           }
         ]
       })
-    // One page costs one call either way, and plain C's own copy is at 0.3 of it and above.
     report.compare(
-      "walk the directory of \(pages) pages", walk[0][0], to: walk[1][0],
-      of: "mapping and unmapping its pages in plain C",
-      limit: buffer.pages > GrantDirectory.referencesPerPage ? 0.3 : nil)
-    report.note(
-      "plain C by grant copy, unchecked: \(Report.rounded(walk[2][0])) us, "
-        + "ratio \(Report.rounded(walk[2][0] / walk[1][0])) to mapping and unmapping")
+      "walk the directory of \(pages) pages", walk[0][0], to: walk[2][0],
+      of: "plain C, unchecked,", limit: Limits.walk)
+    report.compare(
+      "walk the directory of \(pages) pages by copying", walk[0][0], to: walk[1][0],
+      of: "mapping and unmapping its pages in plain C")
   }
 }

@@ -10,8 +10,8 @@ struct Report {
   ///
   /// - Parameters:
   ///   - what: what is done.
-  ///   - ours: how long this project's way took, in microseconds.
-  ///   - other: how long the other way took.
+  ///   - ours: what this project's way cost, in instructions.
+  ///   - other: what the other way cost.
   ///   - name: whose that is.
   ///   - limit: what the ratio may be at most, if it is a goal.
   mutating func compare(
@@ -23,8 +23,8 @@ struct Report {
     let bound = limit.map { "at most \($0)" } ?? "no limit"
     count += 1
     print(
-      "\(verdict ? "ok" : "not ok") \(count) - \(what): \(Self.rounded(ours)) us, "
-        + "\(name) \(Self.rounded(other)) us, ratio \(Self.rounded(ratio)), \(bound)")
+      "\(verdict ? "ok" : "not ok") \(count) - \(what): \(Int(ours)) instructions, "
+        + "\(name) \(Int(other)), ratio \(Self.rounded(ratio)), \(bound)")
     // Each line at once: who reads this watches it grow.
     fflush(nil)
   }
@@ -35,8 +35,9 @@ struct Report {
   /// Says how much there was.
   func end() { print("1..\(count)") }
 
-  /// Three figures are enough, and no more can be trusted.
-  static func rounded(_ value: Double) -> String {
-    value >= 100 ? "\(Int(value.rounded()))" : "\((value * 1000).rounded() / 1000)"
+  /// Small ones with as many digits as the others.
+  private static func rounded(_ ratio: Double) -> String {
+    let unit = ratio < 0.1 ? 1e6 : 1e4
+    return "\((ratio * unit).rounded() / unit)"
   }
 }

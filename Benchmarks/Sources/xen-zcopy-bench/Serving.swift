@@ -17,8 +17,8 @@ extension Bench {
       rounds: rounds,
       {
         var mapped: (descriptor: Int32, id: xen_zcopyd_id)?
-        let opening = try microseconds { mapped = try client.map(request) }
-        let closing = try microseconds {
+        let opening = try instructions { mapped = try client.map(request) }
+        let closing = try instructions {
           guard let mapped else { return }
           try client.close(mapped.descriptor, mapped.id)
         }
@@ -26,19 +26,22 @@ extension Bench {
       },
       {
         var mapped: MappedBuffer?
-        let opening = try microseconds {
+        let opening = try instructions {
           mapped = try MappedBuffer(request, xen: xen, limits: limits, mechanisms: [.dmabuf])
         }
-        let closing = try microseconds {
+        let closing = try instructions {
           guard let releasing = mapped.take()?.close() else { return }
           while try !releasing.isReleased() {}
         }
         return [opening, closing, opening + closing]
       })
+    let one = [Limits.mapOfOnePageThroughDaemon, Limits.releaseOfOnePageThroughDaemon, nil]
+    let large = [Limits.largeThroughDaemon, Limits.largeThroughDaemon, nil]
+    let most = buffer.pages == 1 ? one : buffer.pages >= pictures[0] ? large : [nil, nil, nil]
     for (index, step) in ["map", "unmap and release", "both for"].enumerated() {
       report.compare(
         "\(step) \(buffer.pages) pages through xen-zcopyd", figures[0][index],
-        to: figures[1][index], of: "directly")
+        to: figures[1][index], of: "directly", limit: most[index])
     }
   }
 }

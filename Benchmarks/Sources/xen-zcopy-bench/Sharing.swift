@@ -15,8 +15,10 @@ extension Bench {
     ]
     for (name, source, plain) in sources {
       let share = try figures(sharing: source, plain, given.fileDescriptor.rawValue, pages: pages)
-      report.compare("share \(pages) pages of \(name)", share[0][0], to: share[1][0], limit: 1.05)
-      report.compare("withdraw \(pages) pages of \(name)", share[0][1], to: share[1][1])
+      report.compare(
+        "share \(pages) pages of \(name)", share[0][0], to: share[1][0], limit: Limits.large)
+      report.compare(
+        "withdraw \(pages) pages of \(name)", share[0][1], to: share[1][1], limit: Limits.large)
     }
   }
 
@@ -31,25 +33,25 @@ extension Bench {
       { try shareOnce(request) },
       {
         var share = floor_share()
-        let sharing = try microseconds {
+        let sharing = try instructions {
           try floor(
             "share",
             floor_share_open(
               &share, plain, descriptor, UInt32(guest.rawValue), UInt32(pages), &references))
         }
-        return [sharing, try microseconds { try floor("withdraw", floor_share_close(&share)) }]
+        return [sharing, try instructions { try floor("withdraw", floor_share_close(&share)) }]
       })
   }
 
   private func shareOnce(_ request: ShareParameters) throws -> [Double] {
     var buffer: SharedBuffer?
-    let sharing = try microseconds {
+    let sharing = try instructions {
       buffer = try SharedBuffer(request, xen: xen, dmaBufs: dmaBufs)
     }
-    return [sharing, try microseconds { try buffer.take()?.withdraw() }]
+    return [sharing, try instructions { try buffer.take()?.withdraw() }]
   }
 
-  /// Takes a buffer out of a pool and gives it back, which is over before a clock has measured it: many times.
+  /// Takes a buffer out of a pool and gives it back, which costs so little that the least is not seen: many times.
   mutating func pool(pages: Int) throws {
     let byteCount = pages * GrantReference.pageSize
     let alone = ShareParameters(peer: guest, byteCount: byteCount, memory: .heap("system"))
@@ -60,7 +62,7 @@ extension Bench {
     let figures = try race(
       rounds: rounds,
       {
-        let all = try microseconds {
+        let all = try instructions {
           for _ in 0..<times { pool.giveBack(try pool.take(byteCount: byteCount)) }
         }
         return [all / Double(times)]
@@ -69,6 +71,6 @@ extension Bench {
     let name = "sharing and withdrawing one"
     report.compare(
       "a buffer of \(pages) pages out of a pool", figures[0][0], to: figures[1][0], of: name)
-    report.note("a pool is \(Int(figures[1][0] / figures[0][0])) times quicker than \(name)")
+    report.note("a pool is \(Int(figures[1][0] / figures[0][0])) times cheaper than \(name)")
   }
 }

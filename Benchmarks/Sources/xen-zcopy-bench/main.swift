@@ -2,6 +2,7 @@
 // which must run; prints medians and ratios as TAP. Arguments: rounds, the guest's domain, then DIRECTORY:PAGES for each
 // buffer that the guest shares.
 
+import Floor
 import Logging
 import XenGrant
 
@@ -28,6 +29,8 @@ func run() throws {
   if let picture = buffers.first(where: { $0.pages == pictures[0] }) { try bench.refresh(picture) }
   bench.report.end()
 }
+
+floor_keep_heap()
 
 do {
   try run()
