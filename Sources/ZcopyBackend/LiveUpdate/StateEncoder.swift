@@ -3,7 +3,7 @@ public struct StateEncoder {
   /// Stands at the beginning of all that is written: `XZHO`.
   static let magic: UInt32 = 0x4F48_5A58
   /// Changes whenever any state changes.
-  static let version: UInt16 = 3
+  static let version: UInt16 = 4
 
   private(set) var bytes: [UInt8] = []
 
