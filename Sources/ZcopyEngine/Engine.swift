@@ -204,8 +204,8 @@ public final class Engine {
       // Its references were given to no domain.
       withdraw(buffer)
     } else {
-      // The peer may have read the publication by now.
-      askForRelease(buffer)
+      // The peer may have mapped what was published by now.
+      abandon(buffer)
     }
   }
 
