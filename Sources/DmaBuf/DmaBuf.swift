@@ -7,18 +7,20 @@ public import SystemPackage
 public struct DmaBuf: ~Copyable {
   /// The descriptor, owned by this value: to pass on, to poll, not to close.
   public let fileDescriptor: FileDescriptor
-  /// Whom the kernel means: unique among the dma-bufs that exist, and never 0. Shown in `/proc/*/fdinfo` as `ino`.
+  /// The kernel's inode number: unique among the dma-bufs that exist, and never 0. Shown in
+  /// `/proc/*/fdinfo` as `ino`.
   public let identity: UInt64
   /// The size in bytes.
   public let byteCount: Int
   let dmaBufs: DmaBufSystem
   private var isOwned = true
 
-  /// Takes over a descriptor.
+  /// Adopts a descriptor.
   ///
   /// - Parameters:
-  ///   - fileDescriptor: the dma-buf; closed if this throws. Another file is told from one only when it is used.
-  ///   - dmaBufs: whose it is.
+  ///   - fileDescriptor: the dma-buf; closed if this throws. The type is not checked: a file of
+  ///     another type fails at its first use.
+  ///   - dmaBufs: the system to which it belongs.
   /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
   ///
   /// The C call is `fstat`.
@@ -42,7 +44,7 @@ public struct DmaBuf: ~Copyable {
 
   deinit {
     guard isOwned else { return }
-    // close reports nothing that could still be mended: the descriptor is gone in any case.
+    // An error of close cannot be handled: the descriptor is closed in any case.
     try? fileDescriptor.close()
   }
 
@@ -70,12 +72,13 @@ public struct DmaBuf: ~Copyable {
 
   /// Maps all of it into this process.
   ///
-  /// What is written there reaches devices, and what they wrote is seen, only between the beginning and the end of
-  /// ``withProcessorAccess(_:_:)``.
+  /// Only between the beginning and the end of ``withProcessorAccess(_:_:)`` do writes to the
+  /// mapping reach devices, and does the mapping show what devices wrote.
   ///
   /// - Parameter writable: whether the mapping may be written.
-  /// - Throws: `DmaBufError.Call.map` with EINVAL if its exporter lets no processor have it (gntdev) or it is no dma-buf,
-  ///   EACCES if its descriptor is not open for that, ENOMEM if this process has no room for it.
+  /// - Throws: `DmaBufError.Call.map` with EINVAL if its exporter lets no processor have it
+  ///   (gntdev) or it is no dma-buf, EACCES if its descriptor is not open for that, ENOMEM if this
+  ///   process has no room for it.
   ///
   /// The C call is `mmap`.
   public borrowing func map(writable: Bool) throws(DmaBufError) -> LocalMapping {
@@ -91,9 +94,9 @@ public struct DmaBuf: ~Copyable {
   ///   - access: what `body` does.
   ///   - body: reads or writes a mapping of the dma-buf.
   /// - Returns: what `body` returns.
-  /// - Throws: what `body` throws, after the access has ended; `DmaBufError.Call.synchronize` with ENOTTY for a file that
-  ///   is no dma-buf, or with the errno of its exporter: `body` has not run if the beginning failed, and it has if the
-  ///   end did.
+  /// - Throws: what `body` throws, after the access has ended; `DmaBufError.Call.synchronize` with
+  ///   ENOTTY for a file that is no dma-buf, or with the errno of its exporter: `body` has not run
+  ///   if the beginning failed, and it has if the end did.
   ///
   /// The ioctl is `DMA_BUF_IOCTL_SYNC`, with `DMA_BUF_SYNC_START` and `DMA_BUF_SYNC_END`.
   public borrowing func withProcessorAccess<Result: ~Copyable>(
@@ -102,11 +105,12 @@ public struct DmaBuf: ~Copyable {
     try withProcessorAccess(access, failingAs: { $0 as any Error }, body)
   }
 
-  /// The same for a body whose errors have one type, as which this call's own are told too.
+  /// The same for a body with one error type. Errors of this call itself are converted to that
+  /// type.
   ///
   /// - Parameters:
   ///   - access: what `body` does.
-  ///   - failure: makes such an error of one of this call's.
+  ///   - failure: converts an error of this call.
   ///   - body: reads or writes a mapping of the dma-buf.
   /// - Returns: what `body` returns.
   /// - Throws: what `body` throws, or what `failure` makes of a `DmaBufError`.
@@ -119,7 +123,7 @@ public struct DmaBuf: ~Copyable {
     do throws(Failure) {
       result = try body()
     } catch {
-      // The first failure is the one to tell.
+      // The first failure is the one to report.
       try? synchronize(access, ends: true)
       throw error
     }

@@ -41,7 +41,8 @@ public struct DmaBufError: Error, Hashable, Sendable {
     case syncFiles([Int32])
     /// A sync file that should have become a fence of a dma-buf.
     case fence(syncFile: Int32, dmaBuf: Int32)
-    /// Pieces of memory files, and the most bytes that a dma-buf of such may have, if the kernel tells.
+    /// Pieces of memory files, and the maximum size in bytes of a dma-buf made from memory files;
+    /// nil if the kernel does not report it.
     case pieces(count: Int, byteCount: Int, limit: Int?)
     /// A heap, what was wanted of it, and which heaps there are.
     case heap(String, byteCount: Int, among: [String])
@@ -49,7 +50,7 @@ public struct DmaBufError: Error, Hashable, Sendable {
 }
 
 extension DmaBufError.Subject {
-  /// Pieces, of which only so much is kept as an error tells.
+  /// Pieces. Only what the error reports is kept.
   static func pieces(_ pieces: [MemoryFilePiece], limit: Int?) -> Self {
     // A sum that no memory has is as good as any other, and does not trap.
     .pieces(count: pieces.count, byteCount: pieces.reduce(0) { $0 &+ $1.byteCount }, limit: limit)
@@ -86,7 +87,7 @@ extension DmaBufError: CustomStringConvertible {
     }
   }
 
-  /// For what is asked of a file of the wrong kind, or with a wrong size.
+  /// Advice for a call on a file of the wrong type or with a wrong size.
   private var kindAdvice: String? {
     switch (call, errno) {
     case (.makeMemoryFile, .invalidArgument):

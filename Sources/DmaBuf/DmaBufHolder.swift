@@ -1,16 +1,18 @@
-/// Who has a dma-buf: a process by its descriptors and mappings, or a device that has imported it.
+/// A holder of a dma-buf: a process with its descriptors and mappings, or a device that has
+/// imported it.
 ///
-/// For messages and for debugging: as long as anybody has it, its memory stays what it is.
+/// For messages and for debugging. The memory is not freed as long as it has a holder.
 public enum DmaBufHolder: Hashable, Sendable {
   /// A process, which has so many descriptors and so many mappings of it.
   case process(id: Int, command: String, descriptors: Int, mappings: Int)
   /// A device, by the kernel's name for it.
   case device(String)
 
-  /// Finds out who has a dma-buf now.
+  /// Finds the current holders of a dma-buf.
   ///
-  /// Reads `/proc` of each process, which takes milliseconds. What this process may not see is left out: without root,
-  /// processes of other users; without debugfs, devices. A descriptor on its way through a socket belongs to nobody.
+  /// Reads `/proc` of each process, which takes milliseconds. Holders that this process may not see
+  /// are left out: without root, processes of other users; without debugfs, devices. A descriptor
+  /// in transit through a socket belongs to no process.
   ///
   /// - Parameters:
   ///   - identity: the dma-buf's ``DmaBuf/identity``.
@@ -20,7 +22,7 @@ public enum DmaBufHolder: Hashable, Sendable {
     all(root: root)[identity] ?? []
   }
 
-  /// Finds out who has which dma-buf now: for all of them it takes as long as for one.
+  /// Finds the current holders of all dma-bufs. This takes as long as for one.
   ///
   /// - Parameter root: the directory below which `proc` and `sys` are.
   /// - Returns: by ``DmaBuf/identity`` what ``find(_:root:)`` finds.
@@ -41,7 +43,7 @@ public enum DmaBufHolder: Hashable, Sendable {
   ) {
     var counts: [UInt64: (descriptors: Int, mappings: Int)] = [:]
     for descriptor in Files.names(in: "\(path)/fd") {
-      // The link is cheap to read, and few files are dma-bufs.
+      // Reading the symbolic link is cheap, and few files are dma-bufs.
       guard Files.target(of: "\(path)/fd/\(descriptor)")?.hasPrefix(fileName) == true,
         let identity = inode(Files.text(of: "\(path)/fdinfo/\(descriptor)") ?? "")
       else { continue }
@@ -59,7 +61,8 @@ public enum DmaBufHolder: Hashable, Sendable {
     }
   }
 
-  /// The inode number in the text of a `fdinfo`. What the dma-buf's own name says comes later.
+  /// The inode number in the text of a `fdinfo`. The first match counts: the dma-buf's own name
+  /// follows later.
   private static func inode(_ text: String) -> UInt64? {
     let line = text.utf8.split(separator: UInt8(ascii: "\n")).first { $0.starts(with: "ino:".utf8) }
     return line.flatMap { UInt64(Substring($0.dropFirst(4).drop(while: isBlank))) }
@@ -78,8 +81,8 @@ public enum DmaBufHolder: Hashable, Sendable {
 
   /// The devices that debugfs's `bufinfo` lists for each dma-buf.
   ///
-  /// A buffer's line begins with its size and has the inode sixth, between tabs; the devices follow, one a line, between
-  /// `Attached Devices:` and `Total N devices attached`.
+  /// A buffer's line begins with its size and has the inode sixth, between tabs; the devices
+  /// follow, one a line, between `Attached Devices:` and `Total N devices attached`.
   private static func addDevices(_ text: String, to holders: inout [UInt64: [DmaBufHolder]]) {
     var identity: UInt64?
     var isList = false

@@ -1,8 +1,9 @@
 public import SystemPackage
 
-/// The way to this kernel's memory for devices: makes memory files and dma-bufs, and takes over those of others.
+/// Access to this kernel's memory for devices: makes memory files and dma-bufs, and adopts those of
+/// other processes.
 ///
-/// A value is cheap to copy and holds nothing open. What it makes goes on using it.
+/// A value is cheap to copy and holds nothing open. The objects that it makes continue to use it.
 public struct DmaBufSystem: Sendable {
   let platform: any DmaBufPlatform
 
@@ -72,20 +73,22 @@ public struct DmaBufSystem: Sendable {
     return try adopt(FileDescriptor(rawValue: number))
   }
 
-  /// Whether a descriptor that somebody else has sent may be a dma-buf's.
+  /// Whether a descriptor that another process has sent may be a dma-buf's.
   ///
-  /// Other calls may wait for whoever serves another kind of file, as the server of a file of FUSE.
+  /// Check this first: on another type of file, other calls may block until its server answers
+  /// (FUSE).
   ///
-  /// - Returns: false if it certainly is none.
+  /// - Returns: false if it certainly is not a dma-buf.
   ///
   /// Reads `/proc/self/fdinfo`.
   public func mayBeDmaBuf(_ fileDescriptor: FileDescriptor) -> Bool {
     platform.mayBeDmaBuf(fileDescriptor.rawValue)
   }
 
-  /// Takes over a dma-buf that somebody else has made.
+  /// Adopts a dma-buf that another process or driver has made.
   ///
-  /// - Parameter fileDescriptor: the dma-buf; closed if this throws. Another file is told from one only when it is used.
+  /// - Parameter fileDescriptor: the dma-buf; closed if this throws. The type is not checked: a
+  ///   file of another type fails at its first use.
   /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
   ///
   /// The C call is `fstat`.
@@ -93,9 +96,10 @@ public struct DmaBufSystem: Sendable {
     try DmaBuf(adopting: fileDescriptor, dmaBufs: self)
   }
 
-  /// Takes over a memory file that another process has handed over.
+  /// Adopts a memory file that another process has passed to this one.
   ///
-  /// - Parameter fileDescriptor: the memory file; closed if this throws. Another file is told from one only when it is used.
+  /// - Parameter fileDescriptor: the memory file; closed if this throws. The type is not checked: a
+  ///   file of another type fails at its first use.
   /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
   ///
   /// The C call is `fstat`.
@@ -106,19 +110,20 @@ public struct DmaBufSystem: Sendable {
   /// The names of the heaps, in their order; none where the kernel has no heaps.
   public var heaps: [String] { platform.heapNames().sorted() }
 
-  /// Asks, with no effect, whether dma-bufs can be made of memory files.
+  /// Checks without side effects whether dma-bufs can be made of memory files.
   ///
   /// - Returns: nil if so; else why `/dev/udmabuf` cannot be opened: ENOENT without the module udmabuf, EACCES without
   ///   the right to it.
   public func udmabufSupport() -> Errno? { platform.probeUdmabuf() }
 
-  /// The most bytes that one dma-buf of memory files may have, if the kernel tells: 64 MiB where nobody has changed it.
+  /// The maximum size in bytes of one dma-buf made from memory files; nil if the kernel does not
+  /// report it. The default is 64 MiB.
   ///
-  /// The kernel's word for it is `/sys/module/udmabuf/parameters/size_limit_mb`.
+  /// The kernel parameter is `/sys/module/udmabuf/parameters/size_limit_mb`.
   public var udmabufLimit: Int? { platform.udmabufLimit() }
 }
 
-/// Runs a platform call and tells its circumstances with its errno.
+/// Runs a platform call and adds its circumstances to the errno that it reports.
 func call<Result: ~Copyable>(
   _ call: DmaBufError.Call, _ subject: @autoclosure () -> DmaBufError.Subject,
   _ body: () throws(Errno) -> Result

@@ -1,2 +1,2 @@
-// Whoever has a mapping has its memory too.
+// A client that has a mapping also needs the type of its memory.
 @_exported public import Support

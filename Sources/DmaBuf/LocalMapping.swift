@@ -27,7 +27,7 @@ public struct LocalMapping: ~Copyable {
     unsafe dmaBufs.platform.unmap(address, byteCount: byteCount)
   }
 
-  /// The memory, which whoever else has it may change at any time.
+  /// The memory. Other holders may change it at any time.
   public var memory: SharedMemory {
     @_lifetime(borrow self)
     get {

@@ -1,6 +1,6 @@
 public import SystemPackage
 
-/// A file in memory, without a place in any directory, of whose pages dma-bufs can be made.
+/// A file in memory without a name in any directory. Dma-bufs can be made from its pages.
 ///
 /// The descriptor closes with the value. The memory lives on as long as any copy of the descriptor, any mapping and any
 /// dma-buf that was made of it.
@@ -18,15 +18,16 @@ public struct MemoryFile: ~Copyable {
   }
 
   deinit {
-    // close reports nothing that could still be mended: the descriptor is gone in any case.
+    // An error of close cannot be handled: the descriptor is closed in any case.
     try? fileDescriptor.close()
   }
 
-  /// Takes over a memory file's descriptor.
+  /// Adopts a memory file's descriptor.
   ///
   /// - Parameters:
-  ///   - fileDescriptor: the memory file; closed if this throws. Another file is told from one only when it is used.
-  ///   - dmaBufs: whose it is.
+  ///   - fileDescriptor: the memory file; closed if this throws. The type is not checked: a file of
+  ///     another type fails at its first use.
+  ///   - dmaBufs: the system to which it belongs.
   /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
   ///
   /// The C call is `fstat`.
@@ -48,7 +49,7 @@ public struct MemoryFile: ~Copyable {
     self.fileDescriptor = fileDescriptor
   }
 
-  /// Whom the kernel means: its inode number, unique among the memory files that exist.
+  /// The inode number, unique among the memory files that exist.
   ///
   /// - Throws: `DmaBufError.Call.identify`.
   ///
@@ -61,9 +62,9 @@ public struct MemoryFile: ~Copyable {
 
   /// Maps all of it into this process, and has memory for all of it from then on.
   ///
-  /// Where a dma-buf was made of it, this is the cheaper mapping of the two: the kernel maps a dma-buf of memory files only
-  /// page by page, when each is touched. Access is bracketed by the dma-buf's ``DmaBuf/withProcessorAccess(_:_:)`` all
-  /// the same.
+  /// Where a dma-buf was made of it, this is the cheaper mapping of the two: the kernel maps a
+  /// dma-buf of memory files only page by page, when each is touched. Access is bracketed by the
+  /// dma-buf's ``DmaBuf/withProcessorAccess(_:_:)`` all the same.
   ///
   /// - Parameter writable: whether the mapping may be written.
   /// - Throws: `DmaBufError.Call.map` with EINVAL for a file of 0 bytes, ENOMEM if this process has no room for it.
@@ -80,8 +81,8 @@ public struct MemoryFile: ~Copyable {
   /// - Parameters:
   ///   - range: bytes of the file, from the beginning of a page on.
   ///   - writable: whether the mapping may be written.
-  /// - Throws: `DmaBufError.Call.map` with EINVAL for an empty range, one that lies outside of the file or one that begins
-  ///   elsewhere, ENOMEM if this process has no room for it.
+  /// - Throws: `DmaBufError.Call.map` with EINVAL for an empty range, one that lies outside of the
+  ///   file or one that begins elsewhere, ENOMEM if this process has no room for it.
   ///
   /// The C call is `mmap`.
   public borrowing func map(_ range: Range<Int>, writable: Bool) throws(DmaBufError) -> LocalMapping

@@ -1,12 +1,13 @@
-/// Calls that are to be made once, each at its time: a binary heap, the first one on top.
+/// Calls to make once, each at its time: a binary heap with the first one on top.
 ///
-/// A call that is taken back leaves only its place in the heap, until that comes up or such places are the larger part.
+/// A cancelled call leaves its entry in the heap until that entry is due or such entries are the
+/// majority.
 struct DelayedCalls {
   private struct Place {
     let due: ContinuousClock.Instant
     let number: UInt64
 
-    /// Calls of one moment come in the order of their numbers.
+    /// Calls due at the same moment are ordered by their numbers.
     func isBefore(_ other: Place) -> Bool {
       due < other.due || (due == other.due && number < other.number)
     }
@@ -37,7 +38,7 @@ struct DelayedCalls {
     rise(from: heap.count - 1)
   }
 
-  /// Takes a call back; nothing happens if there is none of that number.
+  /// Cancels a call; nothing happens if there is none of that number.
   mutating func remove(_ number: UInt64) {
     guard calls.removeValue(forKey: number) != nil else { return }
     // Rarely enough that it costs each call that is taken back the same few steps.

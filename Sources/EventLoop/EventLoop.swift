@@ -6,7 +6,7 @@ public import SystemPackage
 ///
 /// Not thread safe: everything happens on the thread that runs it. Registered descriptors stay their owners'.
 public final class EventLoop {
-  /// What is called when something has happened.
+  /// The handler of an event.
   public typealias Handler = () -> Void
 
   /// What a descriptor is waited for, and what it is ready for.
@@ -40,10 +40,11 @@ public final class EventLoop {
   private var entries: [UInt64: Entry] = [:]
   private var nextNumber: UInt64 = 1
   private var isStopped = false
-  /// What the kernel told at the last wait, in a buffer for all waits, and which of it is still to be told.
+  /// The events of the last wait, in a buffer for all waits, and the range of those not delivered
+  /// yet.
   private var ready = [czcopy_ready](repeating: czcopy_ready(), count: Int(CZCOPY_READY_CAPACITY))
   private var untold = 0..<0
-  /// What is called once, and when.
+  /// The delayed calls.
   private var delayed = DelayedCalls()
   private let clock = ContinuousClock()
 
@@ -69,15 +70,16 @@ public final class EventLoop {
     try onReady(descriptor, for: .readable) { _ in handler() }
   }
 
-  /// Calls the handler whenever the descriptor is ready for what it is waited for, until it is removed.
+  /// Calls the handler whenever the descriptor is ready for its interest, until it is removed.
   ///
-  /// A descriptor is registered once: who reads from a socket, and at times waits until it takes more, has one handler for
-  /// both and changes the interest by ``change(_:to:)``.
+  /// A descriptor is registered once. Code that reads from a socket, and at times waits until it
+  /// can write, has one handler for both and changes the interest by ``change(_:to:)``.
   ///
   /// - Parameters:
-  ///   - descriptor: what is waited for.
-  ///   - interest: for what. A descriptor at its end or in error is ready for all of it.
-  ///   - handler: is told for what of it the descriptor is ready.
+  ///   - descriptor: the descriptor to wait for.
+  ///   - interest: the events to wait for. A descriptor at its end or in error is ready for all of
+  ///     them.
+  ///   - handler: receives the events for which the descriptor is ready.
   /// - Throws: `Errno` with EEXIST if it is registered already, EPERM if it cannot be waited for.
   @discardableResult
   public func onReady(
@@ -95,7 +97,7 @@ public final class EventLoop {
     let number = registration.number
     guard let entry = entries[number], entry.interest != interest else { return }
     let descriptor = entry.descriptor.rawValue
-    // epoll tells of an end and of errors as long as it has the descriptor, also of one that is waited for nothing.
+    // epoll reports hangup and errors of each registered descriptor, even with an empty interest.
     let result =
       if interest.isEmpty {
         czcopy_epoll_remove(epoll.rawValue, descriptor)
@@ -112,7 +114,8 @@ public final class EventLoop {
     let number = nextNumber
     nextNumber += 1
     if !entry.interest.isEmpty {
-      // The number, not the descriptor, comes back with an event: a descriptor that was closed and reused is not mistaken.
+      // An event carries the number, not the descriptor, so that a closed and reused descriptor is
+      // not mistaken for this one.
       _ = try valid(
         czcopy_epoll_add(
           epoll.rawValue, entry.descriptor.rawValue, number, entry.interest.rawValue))
@@ -137,7 +140,8 @@ public final class EventLoop {
 
   /// Calls the handler once, after that time.
   ///
-  /// Costs no descriptor, and cannot fail. Calls of one moment are made in the order in which they were asked for.
+  /// Costs no descriptor, and cannot fail. Calls due at the same moment are made in the order in
+  /// which they were requested.
   ///
   /// - Returns: what ``remove(_:)`` takes, if the call is not wanted any more.
   @discardableResult
@@ -179,7 +183,7 @@ public final class EventLoop {
   func once(_ descriptor: FileDescriptor, _ handler: @escaping Handler) throws(Errno)
     -> Registration
   {
-    // The number that it will get: the handler must know it, to end it.
+    // The number that it will have: the handler must know it, to end it.
     let registration = Registration(number: nextNumber)
     return try own(descriptor) { [unowned self] in
       remove(registration)
@@ -215,7 +219,8 @@ public final class EventLoop {
     let wait = timeout(milliseconds)
     // SAFETY: the shim writes at most as many as the buffer was made for.
     untold = 0..<Int(try valid(unsafe czcopy_epoll_wait(epoll.rawValue, &ready, wait)))
-    // A handler that takes a turn itself leaves nothing of this one to tell: epoll tells again what is still ready.
+    // A handler may run a turn itself. The rest of this turn is dropped then: epoll reports again
+    // what is still ready.
     while let index = untold.popFirst() {
       guard let entry = entries[ready[index].number] else { continue }
       let readiness = entry.interest.intersection(Interest(rawValue: ready[index].readiness))
@@ -239,7 +244,7 @@ public final class EventLoop {
   private func callDelayed() {
     guard delayed.count > 0 else { return }
     let now = clock.now
-    // A handler may ask for another call, which is not for this turn; it may also take others away.
+    // A handler may request another call, which is not for this turn; it may also cancel others.
     let end = nextNumber
     while let handler = delayed.takeFirst(dueBy: now, below: end) { handler() }
   }

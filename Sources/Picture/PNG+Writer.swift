@@ -3,7 +3,7 @@ public import Pixels
 extension PNG {
   /// Writes a picture as its rows come.
   ///
-  /// Without ``finish()`` there is no file: the temporary one goes with this value.
+  /// Without ``finish()`` no file is made: the temporary file is removed with this value.
   public struct Writer: ~Copyable {
     /// Size and format of the rows.
     public let geometry: PictureGeometry
@@ -14,8 +14,8 @@ extension PNG {
     /// Opens a temporary file beside `path` and writes the header.
     ///
     /// - Parameters:
-    ///   - path: the file that ``finish()`` makes or replaces. Of a symbolic link, what it leads
-    ///     to. A device or pipe is written directly.
+    ///   - path: the file that ``finish()`` makes or replaces. A symbolic link stays, and its
+    ///     target is replaced. A device or pipe is written directly.
     ///   - geometry: size and format of the rows; the stride does not matter.
     /// - Throws: `PictureError.file` if the file cannot be opened or written, `.codec` if libpng is
     ///   out of memory, `.unsupportedFormat`.
@@ -33,7 +33,7 @@ extension PNG {
     /// Converts and encodes the next row.
     ///
     /// - Parameter row: ``PictureGeometry/rowBytes`` bytes or more, of which those are used;
-    ///   borrowed for the call. It must be private memory: nobody else may write to it meanwhile.
+    ///   borrowed for the call. It must be private memory: no other code may write to it meanwhile.
     /// - Throws: `PictureError.rowSize` if it is too short, `.rowCount` if the picture is complete,
     ///   `.file` if the file cannot be written, `.codec` if libpng is out of memory.
     public mutating func append(_ row: RawSpan) throws(PictureError) {

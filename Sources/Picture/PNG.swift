@@ -55,10 +55,10 @@ public enum PNG {
   /// - Parameters:
   ///   - path: the file.
   ///   - format: what each row is to be converted to.
-  ///   - header: is told the size before any row is read, for instance to make room for it; the
+  ///   - header: receives the size before any row is read, for instance to make room for it; the
   ///     rows have no gaps. What it throws ends the reading.
   ///   - row: takes one row, counted from 0; its bytes are only there during the call.
-  /// - Returns: what `header` was told.
+  /// - Returns: the size that `header` received.
   /// - Throws: `PictureError.file` if the file cannot be opened or read, `.notPNG`, `.tooLarge`
   ///   above ``mostPixels`` or a side of ``PictureGeometry/longestSide``, `.codec` if libpng
   ///   refuses the content or is out of memory, `.unsupportedFormat`, and `.row` with what

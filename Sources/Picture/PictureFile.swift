@@ -22,8 +22,9 @@ struct InputFile: ~Copyable {
 
 /// A file that appears under its name whole or not at all.
 ///
-/// It is written under another name in the same directory, then renamed. What is no regular file
-/// (a device, a pipe) is written straight away: a rename would put a file in its place. `-` stands for standard output.
+/// It is written under another name in the same directory, then renamed. A file that is not regular
+/// (a device, a pipe) is written directly: a rename would put a file in its place. `-` stands for
+/// standard output.
 struct OutputFile: ~Copyable {
   let descriptor: FileDescriptor
   private let path: String
@@ -81,8 +82,8 @@ struct OutputFile: ~Copyable {
   deinit {
     if isOpen { try? descriptor.close() }
     if let temporary {
-      // SAFETY: the string lives for the call. A failure leaves a file behind; there is nobody to
-      // tell, as the error that led here is on its way.
+      // SAFETY: the string lives for the call. A failure leaves a file behind. It is not reported,
+      // since an earlier error is being reported already.
       _ = unsafe unlink(temporary)
     }
   }
@@ -105,7 +106,7 @@ struct OutputFile: ~Copyable {
   }
 }
 
-/// Where a picture is to go.
+/// The destination of a picture.
 private struct Place {
   /// The name to take in the end.
   var target: String
@@ -115,7 +116,7 @@ private struct Place {
   init(_ path: String) {
     self.target = path
     self.isReplaceable = true
-    // Follow a link, so that it stays one; /dev/stdout is one too.
+    // Follow a symbolic link, so that it stays one; /dev/stdout is one too.
     if Self.kind(of: path) == S_IFLNK {
       guard let real = Self.realPath(of: path) else {
         self.isReplaceable = false
@@ -126,7 +127,7 @@ private struct Place {
     if let kind = Self.kind(of: target), kind != S_IFREG { self.isReplaceable = false }
   }
 
-  /// `S_IFREG` and the like, or nil if there is no such file. Follows no link.
+  /// `S_IFREG` and the like, or nil if there is no such file. Does not follow a symbolic link.
   private static func kind(of path: String) -> mode_t? {
     var information = stat()
     // SAFETY: the string lives for the call, which fills the struct.

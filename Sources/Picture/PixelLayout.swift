@@ -20,7 +20,8 @@ enum PixelLayout {
     }
   }
 
-  /// How libpng is to give and take pixels; what it cannot do goes through three bytes a pixel.
+  /// The layout in which libpng reads and writes pixels. Other layouts are converted through three
+  /// bytes a pixel.
   var codecLayout: cpng_layout {
     switch self {
     case .bgr(let alpha): alpha ? .CPNG_BGRA : .CPNG_BGRX

@@ -4,7 +4,7 @@
 
   /// All bytes 0.
   init(byteCount: Int) {
-    // SAFETY: every byte is initialised before anybody can read it.
+    // SAFETY: every byte is initialised before the first read.
     unsafe self.memory = .allocate(byteCount: byteCount, alignment: 16)
     unsafe memory.initializeMemory(as: UInt8.self, repeating: 0)
   }

@@ -5,7 +5,8 @@ package import SystemPackage
 #endif
 
 extension FileDescriptor {
-  /// The same open file once more, under a number that a program started from here does not inherit, unlike that of `duplicate()`.
+  /// The same open file once more, under a number that a program started from here does not
+  /// inherit, unlike that of `duplicate()`.
   ///
   /// - Returns: a descriptor that is the caller's.
   /// - Throws: `Errno` as fcntl with F_DUPFD_CLOEXEC said.

@@ -1,4 +1,4 @@
-/// The value of an expression whose error becomes another.
+/// The value of an expression, whose error is converted to another type.
 ///
 ///     let store = try lift(EngineError.init, try xen.openStore())
 ///

@@ -1,4 +1,5 @@
-/// Somebody else's text as a part of one line: short, and without characters that a terminal would obey or not show.
+/// Untrusted text as a part of one line: short, and without characters that a terminal would obey
+/// or not show.
 ///
 /// - Parameters:
 ///   - text: what a guest, a client or a file says.

@@ -13,7 +13,7 @@ public struct SharedMemory: ~Escapable {
   /// A view of memory.
   ///
   /// - Parameters:
-  ///   - base: where it begins; whoever makes the view binds its life to that of the mapping.
+  ///   - base: where it begins. The caller binds the view's lifetime to that of the mapping.
   ///   - byteCount: its size in bytes.
   @_lifetime(immortal)
   public init(_ base: UnsafeMutableRawPointer, byteCount: Int) {

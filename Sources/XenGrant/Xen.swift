@@ -38,12 +38,16 @@ public struct Xen: Sendable {
       try call(.openEventChannels) { () throws(Errno) in try platform.openEventChannels() })
   }
 
-  /// Goes on with a grant device that another process has handed over, and with all that is mapped, exported and granted by it.
+  /// Resumes a grant device that another process has saved for a live update, with all that is
+  /// mapped, exported and granted by it.
   ///
-  /// - Parameter file: the device, of a number that may be another than it was there; closed in any case.
-  /// - Throws: `XenError` as ``openGrantDevice()``, and EINVAL if the file is another, EBADF if it is not open.
+  /// - Parameter file: the device. Its number may differ from that in the other process. Closed in
+  ///   any case.
+  /// - Throws: `XenError` as ``openGrantDevice()``, EINVAL if the descriptor is not a grant
+  ///   device's, EBADF if it is not open.
   ///
-  /// The corresponding C functions are `xengnttab_open` and `dup3`: the open file takes the place of the one just opened.
+  /// The corresponding C functions are `xengnttab_open` and `dup3`: the open file takes the place
+  /// of the one just opened.
   public func adoptGrantDevice(_ file: FileDescriptor) throws(XenError) -> GrantDevice {
     GrantDevice(
       try call(.adoptGrantDevice, .fileDescriptor(file.rawValue)) { () throws(Errno) in
@@ -51,7 +55,8 @@ public struct Xen: Sendable {
       })
   }
 
-  /// Goes on with a grant allocator that another process has handed over, and with the pages that it has made.
+  /// Resumes a grant allocator that another process has saved for a live update, with the pages
+  /// that it has made.
   ///
   /// - Parameter file: the device; closed in any case.
   /// - Throws: `XenError` as ``adoptGrantDevice(_:)``.
@@ -64,7 +69,8 @@ public struct Xen: Sendable {
       })
   }
 
-  /// Goes on with an event channel device that another process has handed over, and with its channels.
+  /// Resumes an event channel device that another process has saved for a live update, with its
+  /// channels.
   ///
   /// A channel that was signalled and not unmasked there stays masked.
   ///
@@ -93,13 +99,14 @@ public struct Xen: Sendable {
   /// Neighbours in the memory of such a domain may lie apart in the machine; in any other, the hardware translates.
   public var isPV: Bool { platform.isPV }
 
-  /// What Xen lets this domain grant and map at the same time; nil where it does not tell, as in every domain but domain 0.
+  /// The limits that Xen sets for grants and mappings of this domain; nil where Xen does not report
+  /// them, as in every domain but domain 0.
   ///
   /// The corresponding C function is `xenhypfs_read`, for `/params/gnttab_max_frames` and its like.
   public func grantLimits() -> GrantLimits? { platform.grantLimits() }
 }
 
-/// Runs a platform call and tells its circumstances with its errno.
+/// Runs a platform call and adds its circumstances to the errno that it reports.
 func call<Result: ~Copyable>(
   _ call: XenError.Call, domain: DomainID? = nil,
   _ subject: @autoclosure () -> XenError.Subject? = nil,

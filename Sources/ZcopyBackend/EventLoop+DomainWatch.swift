@@ -3,7 +3,8 @@ public import SystemPackage
 public import XenGrant
 
 extension EventLoop {
-  /// Calls the handler whenever that domain may have ended; `isGone` of the watch tells whether it has.
+  /// Calls the handler whenever that domain may have ended; `isGone` of the watch returns whether
+  /// it has.
   ///
   /// - Throws: `Errno` if the process has no descriptor left.
   @discardableResult

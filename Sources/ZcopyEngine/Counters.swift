@@ -1,4 +1,5 @@
-/// What an engine and its server count, of one domain or of all together, since the first of them started.
+/// What an engine and its server count, of one domain or of all together, since the first of them
+/// started.
 package struct Counters: Equatable {
   package var requests: UInt64 = 0
   package var refused: UInt64 = 0

@@ -44,7 +44,7 @@ extension Engine {
   func resumeChannels(_ buffer: Buffer, usedFrame: UInt32?) throws(EngineError) {
     if buffer.importerChannel != nil, buffer.isLive {
       try listen(to: buffer.importerChannel?.fileDescriptor, buffer) { $0.readOwner($1) }
-      // What came while no process listened.
+      // Events that arrived while no process listened.
       readOwner(buffer)
       buffer.usedFrame = usedFrame
       try reportUsedFrame(buffer)
@@ -92,9 +92,11 @@ extension Engine {
     .invalid("buffer \(buffer.id) has no frames: it was not published")
   }
 
-  /// Reports to the owner of a mapped buffer that a frame was used, once no device is at work with the buffer.
+  /// Reports to the owner of a mapped buffer that a frame was used, once no device accesses the
+  /// buffer.
   ///
-  /// - Throws: `EngineError.invalid` if the buffer was not mapped from a publication, or an error of Xen.
+  /// - Throws: `EngineError.invalid` if the buffer was not mapped from a publication, or an error
+  ///   of Xen.
   public func frameUsed(_ buffer: Buffer, _ frame: UInt32) throws(EngineError) {
     guard buffer.importerChannel != nil else { throw Self.noFrames(buffer) }
     buffer.usedFrame = frame
@@ -175,7 +177,8 @@ extension Engine {
   ///
   /// - Parameter page: the page of the buffer at which the frame begins.
   /// - Returns: the frame's number.
-  /// - Throws: `EngineError.invalid` if the buffer is not published or the frame lies outside of it, or an error of Xen.
+  /// - Throws: `EngineError.invalid` if the buffer is not published or the frame lies outside of
+  ///   it, or an error of Xen.
   public func announceFrame(
     _ buffer: Buffer, at page: UInt32 = 0
   ) throws(EngineError) -> UInt32 {
@@ -195,7 +198,7 @@ extension Engine {
 
   // MARK: - Devices
 
-  /// Whether no device is at work with a mapped buffer.
+  /// Whether no device accesses a mapped buffer.
   func isIdle(_ buffer: Buffer) throws(EngineError) -> Bool {
     do throws(MapError) {
       return try buffer.mapped?.isIdle() ?? true
@@ -204,9 +207,9 @@ extension Engine {
     }
   }
 
-  /// Calls when the devices that are at work with a buffer now have finished.
+  /// Calls `then` when the devices that access a buffer now have finished.
   ///
-  /// - Returns: what the loop takes to forget it, and the fences with it.
+  /// - Returns: the loop's registration, which also holds the fences.
   func onceIdle(_ buffer: Buffer, _ then: @escaping () -> Void) -> EventLoop.Registration {
     guard let fences = try? buffer.mapped?.exportFences() else {
       // Linux before 6.0 exports no fences.

@@ -5,10 +5,11 @@ package import XenGrant
 import ZcopyBackend
 
 extension Engine {
-  /// What XenStore calls a domain, if this domain may know.
+  /// The domain's name in XenStore; nil if this domain may not read it.
   package func name(of domain: DomainID) -> String? { (try? node("name", of: domain)) ?? nil }
 
-  /// The domain's entry in XenStore's list of virtual machines, which contains its UUID; nil if this domain may not know.
+  /// The domain's entry in XenStore's list of virtual machines, which contains its UUID; nil if
+  /// this domain may not know.
   ///
   /// - Throws: `XenError` if XenStore does not answer, which says nothing about the domain.
   private func virtualMachine(of domain: DomainID) throws(XenError) -> String? {
@@ -46,19 +47,21 @@ extension Engine {
     if store == nil { store = try xen.openStore() }
   }
 
-  /// A connection that failed once is not used again; that something is forbidden is an answer.
+  /// A connection that failed once is not used again. EACCES is an answer, not a failure.
   private func forgetStore(_ error: XenError) {
     if error.errno != .permissionDenied { store = nil }
   }
 
   /// Watches a domain from its first buffer on.
   ///
-  /// - Throws: `EngineError` with `.gone` if there is no such domain, `.unavailable` if XenStore does not answer.
+  /// - Throws: `EngineError` with `.gone` if there is no such domain, `.unavailable` if XenStore
+  ///   does not answer.
   func watch(_ domain: DomainID) throws(EngineError) {
     guard domains[domain] == nil else { return }
     let name = name(of: domain)
     do {
-      // By the open connection: a watch opens one of its own, which a domain that never existed must not cost.
+      // By the open connection: a watch opens its own, and a domain that never existed must not
+      // cost one.
       guard try isIntroduced(domain) else {
         throw EngineError(.gone, domain, "there is no domain \(domain)")
       }
@@ -80,7 +83,7 @@ extension Engine {
     }
   }
 
-  /// Restores what a predecessor knew of a domain.
+  /// Restores a predecessor's state of a domain.
   private func resume(
     _ watched: WatchedDomain, _ domain: DomainID, _ before: EngineState.DomainState
   ) {
@@ -93,15 +96,16 @@ extension Engine {
 
   /// Handles at once what XenStore has reported of a domain.
   ///
-  /// To be called before its number is used for something new: a new guest may have got it.
+  /// Call it before the domain's number is used for something new: a new guest may have got the
+  /// number.
   package func checkPending(_ domain: DomainID) {
     if domains[domain]?.hasPendingEvent == true { check(domain) }
   }
 
   /// The same where pages of a buffer are used by their numbers.
   ///
-  /// - Throws: `EngineError` if a predecessor's buffers are of that domain and it cannot be watched yet: their pages may be
-  ///   another guest's by now.
+  /// - Throws: `EngineError` if a predecessor's buffers are of that domain and it cannot be watched
+  ///   yet: their pages may be another guest's by now.
   package func checkBeforeUse(_ domain: DomainID) throws(EngineError) {
     if unwatched[domain] != nil { try watch(domain) }
     checkPending(domain)
@@ -111,8 +115,9 @@ extension Engine {
   private func check(_ domain: DomainID) {
     guard let watched = domains[domain] else { return }
     do throws(XenError) {
-      // A number that has gone to a new guest in between exists; its virtual machine differs then.
-      // A domain that is gone needs no such question: its event is consumed, and a XenStore that fails must not hide it.
+      // If a new guest has got the number, the domain exists, but its virtual machine differs.
+      // For a domain that has ended this is not checked: its event is consumed, and a XenStore
+      // failure must not hide the end.
       guard try !watched.isGone() else { return domainEnded(domain) }
       if try virtualMachine(of: domain) != watched.virtualMachine { domainEnded(domain) }
     } catch {
@@ -128,7 +133,7 @@ extension Engine {
     unwatched[domain] = nil
     ledger.forget(domain)
     onDomainEnd(domain, record)
-    // Nothing on the other side has them any more.
+    // The other side has ended, so nothing there holds the buffers.
     for buffer in buffers(of: domain) {
       if buffer.description.isMapped { release(buffer) } else { withdraw(buffer) }
     }

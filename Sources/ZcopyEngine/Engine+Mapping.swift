@@ -32,8 +32,9 @@ extension Engine {
   ///   - holder: on whose behalf.
   ///   - maker: the process for lists and the journal.
   /// - Returns: a live buffer.
-  /// - Throws: `EngineError`: `.limit` and `.bufferTooLarge` by the domain's policy, `.refused` for what the domain supplied,
-  ///   `.gone` if there is no such domain, `.unsupported`, `.resources`, `.unavailable`.
+  /// - Throws: `EngineError`: `.limit` and `.bufferTooLarge` by the domain's policy, `.refused` for
+  ///   what the domain supplied, `.gone` if there is no such domain, `.unsupported`, `.resources`,
+  ///   `.unavailable`.
   public func map(
     _ parameters: MapParameters, references: [GrantReference]? = nil,
     choices: MapChoices = MapChoices(), holder: HolderID? = nil, maker: BufferMaker = .own
@@ -50,7 +51,8 @@ extension Engine {
   ///   - choices: how.
   ///   - holder: on whose behalf.
   ///   - maker: the process for lists and the journal.
-  /// - Returns: a live buffer. Frames that the owner has announced before are reported by the last one.
+  /// - Returns: a live buffer. Frames that the owner has announced before are reported by the last
+  ///   one.
   /// - Throws: as ``map(_:references:choices:holder:maker:)``, and `.invalid` for another path.
   public func map(
     publishedAt path: String, choices: MapChoices = MapChoices(), holder: HolderID? = nil,
@@ -144,8 +146,8 @@ extension Engine {
     }
   }
 
-  /// The most pages that gntdev maps in one request. Read again only where the known limit refuses so many: it takes four
-  /// system calls and hardly ever changes.
+  /// The most pages that gntdev maps in one request. Read again only where the known limit refuses
+  /// so many: it takes four system calls and hardly ever changes.
   private func pagesPerRequest(for pages: Int) -> Int {
     if let grantDeviceLimit, pages <= grantDeviceLimit { return grantDeviceLimit }
     let limit = GrantDeviceLimit.current() ?? GrantDeviceLimit.kernelDefault
@@ -184,13 +186,13 @@ extension Engine {
 
   /// Asks until the kernel has released the pages, which may be at once.
   func watchRelease(of buffer: Buffer, _ releasing: consuming ReleasingBuffer) {
-    // Reported once, by this process or by the one before.
+    // Reported once, by this process or by its predecessor.
     let isLate = buffer.phase == .late
     let deadline: Duration = isLate ? .seconds(Int64(Int32.max)) : timeUntilLate(buffer)
     buffer.release = releases.add(releasing, deadline: deadline) { [unowned self] outcome in
       switch outcome {
       case .released:
-        // An owner that has ended in between needs no notification.
+        // If the owner has ended in between, it needs no notification.
         try? buffer.importerChannel?.announceReleased()
         end(buffer, nil)
       case .late: reportLate(buffer)
@@ -201,7 +203,8 @@ extension Engine {
     }
   }
 
-  /// How long a closed buffer may still be held before that is reported; a predecessor may have waited for some of it.
+  /// How long a closed buffer may still be held before it is reported as late. The time that a
+  /// predecessor waited counts.
   ///
   /// Never zero: nothing is reported before all of a predecessor's state is restored.
   func timeUntilLate(_ buffer: Buffer) -> Duration {
@@ -210,7 +213,8 @@ extension Engine {
     return max(rest, .milliseconds(1))
   }
 
-  /// Forgets a buffer whose pages are released: reports the last event, answers waits, and keeps it for later questions.
+  /// Forgets a buffer whose pages are released: reports the last event, answers waits, and keeps it
+  /// for later questions.
   ///
   /// - Parameter error: why nothing can find out whether the pages are released, if that is so.
   func end(_ buffer: Buffer, _ error: EngineError?) {

@@ -44,8 +44,9 @@ extension Engine {
   ///   - holder: on whose behalf.
   ///   - maker: the process for lists and the journal.
   /// - Returns: a live buffer, whose description names the directory.
-  /// - Throws: `EngineError`: `.limit` and `.bufferTooLarge` by the domain's policy, `.invalid` for parameters that contradict
-  ///   each other, `.unsupported`, `.busy`, `.gone`, `.resources`, `.unavailable`.
+  /// - Throws: `EngineError`: `.limit` and `.bufferTooLarge` by the domain's policy, `.invalid` for
+  ///   parameters that contradict each other, `.unsupported`, `.busy`, `.gone`, `.resources`,
+  ///   `.unavailable`.
   public func share(
     with domain: DomainID, _ choices: ShareChoices, holder: HolderID? = nil,
     maker: BufferMaker = .own

@@ -5,7 +5,8 @@ import Support
 public import XenGrant
 import ZcopyBackend
 
-/// Buffers that are shared with other domains, and what happens to them: maps, shares, copies, reports events, releases.
+/// Buffers that are shared with other domains, and what happens to them: maps, shares, copies,
+/// reports events, releases.
 ///
 ///     let loop = try EventLoop()
 ///     let engine = Engine(xen: Xen(SystemPlatform(logger: logger)), loop: loop)
@@ -16,8 +17,9 @@ import ZcopyBackend
 ///     // screen.fileDescriptor is a dma-buf.
 ///     try loop.run()
 ///
-/// All of it happens on the loop's thread, and no call waits for another domain or process. Buffers belong to the engine;
-/// ``close(_:)`` ends one, and its pages are free again once ``BufferEvent/released(_:)`` is reported.
+/// All of it happens on the loop's thread, and no call waits for another domain or process. Buffers
+/// belong to the engine; ``close(_:)`` ends one, and its pages are free again once
+/// ``BufferEvent/released(_:)`` is reported.
 public final class Engine {
   let loop: EventLoop
   package let xen: Xen
@@ -38,7 +40,8 @@ public final class Engine {
   package private(set) var buffers: [BufferID: Buffer] = [:]
   /// The last buffers that were released, for later questions about them.
   package internal(set) var released = ReleasedBuffers()
-  /// The buffers of each holder, and of each domain, so that neither has to be looked for among all.
+  /// The buffers of each holder and of each domain, so that no search through all buffers is
+  /// needed.
   private var byHolder: [HolderID: Set<BufferID>] = [:]
   private var byDomain: [DomainID: Set<BufferID>] = [:]
   /// Domains that have buffers here.
@@ -51,7 +54,7 @@ public final class Engine {
   package var holderLookup: HolderLookup
   /// gntdev's limit of pages, as the kernel reported it last.
   var grantDeviceLimit: Int?
-  /// What is being copied, piece by piece.
+  /// The pending copies, done piece by piece.
   package internal(set) var jobs = CopyQueue()
   /// Whether the next piece has its place in the loop.
   var isCopying = false
@@ -67,9 +70,9 @@ public final class Engine {
   ///   - policy: what may exist for which domain.
   ///   - xen: this domain's Xen.
   ///   - dmaBufs: where local memory comes from.
-  ///   - loop: on whose thread everything happens.
-  ///   - logger: receives what an administrator should know.
-  ///   - root: goes before each path of /sys and /proc that is read; empty but in tests.
+  ///   - loop: the loop on whose thread everything happens.
+  ///   - logger: receives messages for the administrator.
+  ///   - root: prefix of each path of /sys and /proc that is read; empty except in tests.
   public init(
     policy: EnginePolicy = EnginePolicy(), xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem(),
     loop: EventLoop, logger: Logger = Logger(label: "xen-zcopy"), root: String = ""
@@ -191,11 +194,11 @@ public final class Engine {
       }
     }
     logger.info("\(description.summary)", metadata: buffer.metadata)
-    // What the owner has drawn so far is reported after the buffer is known to whoever asked for it.
+    // Frames drawn so far are reported after the buffer is known to the client that requested it.
     if buffer.importerChannel != nil { readOwner(buffer) }
   }
 
-  /// Ends a buffer that its maker never learned of.
+  /// Ends a buffer of which its maker never learned.
   package func discard(_ buffer: Buffer) {
     setHolder(of: buffer, to: nil)
     if buffer.description.isMapped {
@@ -213,21 +216,23 @@ public final class Engine {
 
   /// Ends a buffer, as its holder wants.
   ///
-  /// Another domain's memory is unmapped as soon as no device and no process uses it. Grants of shared memory are withdrawn:
-  /// at once if the peer does not map it as far as the channel shows, else when the peer has released it.
-  /// ``BufferEvent/released(_:)`` follows.
+  /// Another domain's memory is unmapped as soon as no device and no process uses it. Grants of
+  /// shared memory are withdrawn: at once if the peer does not map it as far as the channel shows,
+  /// else when the peer has released it. ``BufferEvent/released(_:)`` follows.
   public func close(_ buffer: Buffer) {
     if buffer.description.isMapped {
       release(buffer)
     } else if isMappedByPeer(buffer) {
       askForRelease(buffer)
     } else {
-      // Without a channel only the caller can know that the peer has released it, and says so by this call.
+      // Without a channel only the caller knows that the peer has released the buffer; this call
+      // says so.
       withdraw(buffer)
     }
   }
 
-  /// Closes what a holder has, except persistent buffers. The holder does not know whether peers have released theirs.
+  /// Closes what a holder has, except persistent buffers. The holder does not know whether peers
+  /// have released theirs.
   public func closeAll(of holder: HolderID) {
     for buffer in buffers(of: holder) { abandon(buffer) }
   }
@@ -240,12 +245,14 @@ public final class Engine {
     } else if buffer.exporterChannel != nil, !isMappedByPeer(buffer) {
       withdraw(buffer)
     } else {
-      // Grants of mapped pages must not be ended. Without a channel the buffer stays until its domain ends or it is closed.
+      // Grants of mapped pages must not be ended. Without a channel the buffer stays until its
+      // domain ends or it is closed.
       askForRelease(buffer)
     }
   }
 
-  /// Closes all buffers. What the kernel or peers still hold is released from the loop; see ``isEmpty``.
+  /// Closes all buffers. What the kernel or peers still hold is released from the loop; see
+  /// ``isEmpty``.
   public func closeAll() { for buffer in buffers.values { abandon(buffer) } }
 
   /// Whether no buffer is left, released ones not counted.
@@ -255,7 +262,7 @@ public final class Engine {
   ///
   /// - Parameters:
   ///   - duration: nil to wait without a limit.
-  ///   - holder: for whom, so that ``cancelWaits(of:for:)`` finds it.
+  ///   - holder: the holder that waits, so that ``cancelWaits(of:for:)`` finds it.
   ///   - tag: the holder's number for it.
   package func whenReleased(
     _ buffer: Buffer, within duration: Duration?, for holder: HolderID? = nil, tag: UInt64 = 0,
@@ -311,7 +318,8 @@ public final class Engine {
       : holders.map { "\($0)" }.joined(separator: ", ")
   }
 
-  /// Whether the peer maps a shared buffer, in words. Without a channel, or after a damaged one, it is unknown.
+  /// Whether the peer maps a shared buffer, in words. Without a channel, or after a damaged one, it
+  /// is unknown.
   private func peer(of buffer: Buffer) -> String {
     let domain = "domain \(buffer.domain)"
     guard buffer.exporterChannel != nil, buffer.channelRegistration != nil else {

@@ -41,7 +41,7 @@ extension Server {
 
   /// SHARE.
   ///
-  /// - Parameter files: the dma-buf that came with it, if one.
+  /// - Parameter files: the dma-buf that came with it, if there is one.
   func share(
     _ message: Request.ShareMessage, _ files: inout Descriptors, _ number: UInt64,
     _ connection: Connection
@@ -62,9 +62,11 @@ extension Server {
     try announce(XEN_ZCOPYD_SHARE, buffer, number, connection, text: buffer.publication?.path ?? "")
   }
 
-  /// Answers a client that a buffer was made, which counts from then on, and whose events are reported.
+  /// Replies to a client that a buffer was made. From then on it counts, and its events are
+  /// reported.
   ///
-  /// - Throws: `RequestError` with E_RESOURCES if the descriptor cannot be sent: the buffer does not stay.
+  /// - Throws: `RequestError` with E_RESOURCES if the descriptor cannot be sent: the buffer does
+  ///   not stay.
   private func announce(
     _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String
   ) throws(RequestError) {
@@ -79,7 +81,7 @@ extension Server {
 
   /// Sends a client the description of a buffer, with the dma-buf's descriptor.
   ///
-  /// - Parameter now: the time, or nil for a buffer that was made just now: then no clock has to be read.
+  /// - Parameter now: the time, or nil for a buffer that was just made: then the clock is not read.
   /// - Throws: `RequestError` with E_RESOURCES if no descriptor can be sent.
   private func reply(
     _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String,
@@ -234,7 +236,7 @@ extension Server {
     }
     let start = Int(offset)
     let range = start..<(length == 0 ? size : start + Int(length))
-    // A page for each end that is not at one.
+    // Up to one extra page for each end that is not aligned.
     let bytes = min(range.count + 2 * GrantReference.pageSize, buffer.description.chargedBytes)
     try checkUnread(bytes, connection)
     try begin(connection)
@@ -247,7 +249,8 @@ extension Server {
     }
   }
 
-  /// What was read and is not received is memory of this process, which only its receiver can free.
+  /// Data that was read and not received yet is memory of this process, which only its receiver can
+  /// free.
   private func checkUnread(_ bytes: Int, _ connection: Connection) throws(RequestError) {
     let user = connection.credentials.user
     let unread = connections.values.reduce(0) { sum, other in
@@ -261,7 +264,7 @@ extension Server {
     }
   }
 
-  /// Copies, and answers the request when that is done or has failed.
+  /// Copies, and answers the request when the copy has finished or failed.
   private func copy(
     _ kind: CopyJob.Kind, _ buffer: Buffer, _ ranges: [Range<Int>], _ number: UInt64,
     _ connection: Connection, reserved: Int = 0,
@@ -275,7 +278,7 @@ extension Server {
       finish(request) { number, connection in
         do throws(RequestError) {
           if let error {
-            // A buffer that was closed meanwhile looks like one that never was.
+            // Report a buffer that was closed in the meantime like an unknown one.
             throw error.kind == .gone && error.domain == nil
               ? .unknown(job.buffer) : RequestError(error)
           }
@@ -288,7 +291,8 @@ extension Server {
     }
   }
 
-  /// Forgets what a connection that has ended waited for: nothing of it may stay until a buffer is released.
+  /// Forgets the waits of a connection that has ended: nothing of it may stay until a buffer is
+  /// released.
   func forgetWaits(of connection: Connection) {
     for id in connection.waits.keys { engine.cancelWaits(of: connection.holder, for: id) }
     engine.cancelCopies(of: connection.holder)

@@ -3,9 +3,9 @@ import EventLoop
 import XenGrant
 import ZcopyEngine
 
-/// What clients learn without asking.
+/// Events that clients receive without a request.
 extension Server {
-  /// Sends an event of a buffer to each client that wants it.
+  /// Sends an event of a buffer to each client that subscribed to it.
   func send(_ event: BufferEvent, of buffer: Buffer) {
     let (code, frame, page) = event.wire
     var message = xen_zcopyd_event()
@@ -25,7 +25,8 @@ extension Server {
     }
   }
 
-  /// Sends the end of a domain to clients that have buffers of the domain, or may see those of others.
+  /// Sends the end of a domain to clients that have buffers of the domain, or may see other users'
+  /// buffers of it.
   func sendDomainEnd(_ domain: DomainID, _ rules: DomainRules) {
     let event = XEN_ZCOPYD_EVENT_DOMAIN_GONE
     var message = xen_zcopyd_event()
@@ -42,7 +43,8 @@ extension Server {
     }
   }
 
-  /// A connection that may have ended by what it was sent; it is removed later, while no loop runs through the connections.
+  /// Schedules the removal of a connection that a send may have ended. Not at once: the caller may
+  /// iterate over the connections.
   private func ended(_ connection: Connection) {
     guard connection.end != nil else { return }
     loop.after(.zero) { [weak self] in self?.settle(connection) }
@@ -50,7 +52,7 @@ extension Server {
 }
 
 extension BufferEvent {
-  /// `XEN_ZCOPYD_EVENT_*`, and the frame and page that go with it; the code of the error with RELEASED.
+  /// `XEN_ZCOPYD_EVENT_*`, with its frame and page; for RELEASED, the code of the error.
   fileprivate var wire: (UInt32, frame: UInt32, page: UInt32) {
     switch self {
     case .frame(let number, let page): (XEN_ZCOPYD_EVENT_FRAME, number, page)

@@ -7,7 +7,7 @@ import ZcopyBackend
 import ZcopyEngine
 
 extension Server {
-  /// Checks that a client may do that to a domain, and that the domain is there.
+  /// Checks that a client may perform that operation on a domain, and that the domain exists.
   ///
   /// - Returns: the domain's rules.
   @discardableResult
@@ -22,7 +22,8 @@ extension Server {
     return rules
   }
 
-  /// The domain whose limit of requests a second a request counts for; what ends something is never refused for that.
+  /// The domain against whose request rate a request counts. Requests that end a buffer are never
+  /// refused by the limit.
   func domain(of request: Request) -> DomainID? {
     switch request {
     case .map(let wish): wish.request.domain
@@ -33,7 +34,7 @@ extension Server {
     }
   }
 
-  /// The buffer that a request looks at, if there is one.
+  /// The buffer that a request concerns, if there is one.
   private func buffer(of request: Request) -> Buffer? {
     switch request {
     case .refresh(let id, _, _), .read(let id, _, _), .describe(let id), .open(let id),
@@ -43,7 +44,8 @@ extension Server {
     }
   }
 
-  /// Whether a request counts as one of its user's; what ends something is never refused for that.
+  /// Whether a request counts against its user's rate. Requests that end a buffer are never refused
+  /// by the limit.
   private func isCounted(_ request: Request) -> Bool {
     switch request {
     case .hello, .unmap, .unshare, .wait: false
@@ -57,7 +59,7 @@ extension Server {
     let user = connection.credentials.user
     let now = clock.now
     let domain = domain(of: request)
-    // Before anything is asked of XenStore.
+    // Before any XenStore request.
     do throws(LimitError) {
       try engine.ledger.admitRequest(of: user, totals: configuration.totals, now: now)
     } catch {
@@ -65,7 +67,8 @@ extension Server {
     }
     guard let domain else { return }
     let rules = buffer(of: request).map { self.rules(for: $0) } ?? self.rules(for: domain)
-    // Who has no right to the domain is refused in any case, and must not use up what those may ask who have.
+    // A user without a right to the domain is refused in any case, and must not use up the rate of
+    // permitted users.
     guard rules.admits(connection.credentials) else { return }
     do throws(LimitError) {
       try engine.ledger.admitRequest(
@@ -75,7 +78,7 @@ extension Server {
     }
   }
 
-  /// Counts a request whose reply comes later.
+  /// Counts a request that is answered later.
   ///
   /// - Throws: `RequestError` with E_LIMIT if the client has too many of them.
   func begin(_ connection: Connection) throws(RequestError) {
@@ -88,16 +91,16 @@ extension Server {
     connection.pendingRequests += 1
   }
 
-  /// Answers such a request, if its client is still there.
+  /// Answers such a request, if its client is still connected.
   func finish(_ request: PendingRequest, _ answer: (UInt64, Connection) -> Void) {
     guard let connection = connections[request.connection] else { return }
     connection.pendingRequests -= 1
     answer(request.number, connection)
-    // Not at once: the caller may be going through the connections.
+    // Not at once: the caller may iterate over the connections.
     if connection.end != nil { loop.after(.zero) { [weak self] in self?.settle(connection) } }
   }
 
-  // MARK: - What there is
+  // MARK: - Queries
 
   /// DESCRIBE.
   func describe(
@@ -116,7 +119,7 @@ extension Server {
     }
   }
 
-  /// LIST: as many entries in a message as it takes, the oldest buffer first.
+  /// LIST: as many entries in each message as fit, the oldest buffer first.
   func list(_ domain: DomainID?, _ number: UInt64, _ connection: Connection) {
     let now = clock.now
     let seen = engine.buffers.values

@@ -2,9 +2,9 @@ import CZcopy
 import ZcopyEngine
 
 extension Server {
-  /// Ends all clients and buffers, and takes no new ones.
+  /// Ends all clients and buffers, and accepts no new ones.
   ///
-  /// What others still hold is asked for on from the loop; see ``isOver``.
+  /// Buffers that others still hold are released from the loop; see ``isOver``.
   public func stop() {
     let error = RequestError(XEN_ZCOPYD_E_STOPPING, nil, "xen-zcopyd ends")
     stopListening()
@@ -17,13 +17,14 @@ extension Server {
     engine.closeAll()
   }
 
-  /// Whether nobody holds anything of the service any more.
+  /// Whether no buffer of the server is held any more.
   public var isOver: Bool { engine.isEmpty }
 
-  /// Leaves nothing undone that would keep the process from ending: to be called before it does.
+  /// Completes all tasks that would keep the process from exiting. Call it before the process
+  /// exits.
   public func finish() { receivers?.finish() }
 
-  /// What is left, in words, for the journal.
+  /// The remaining buffers, in words, for the journal.
   public var summary: String {
     "\(engine.buffers.count) buffers of \(Set(engine.buffers.values.map(\.domain)).count) domains, \(connections.count) clients"
   }

@@ -11,43 +11,43 @@ import ZcopyEngine
   import Glibc
 #endif
 
-/// The daemon's work: takes requests from clients, makes and ends buffers, and tells of events.
+/// The daemon's work: serves client requests, makes and ends buffers, and reports events.
 ///
-/// Everything happens on the loop's thread, and nothing waits. Each client that has something to say is heard for one message a
-/// turn, so that none keeps another from being heard.
+/// Everything happens on the loop's thread, and no call blocks. One message of each client is
+/// handled in each turn of the loop, so that no client starves another.
 public final class Server {
   let loop: EventLoop
   let logger: Logger
   let clock = ContinuousClock()
   /// The buffers.
   let engine: Engine
-  /// Who receives and closes what clients send along; nil for this process.
+  /// Receives and closes descriptors that clients send; nil for this process.
   let receivers: Receivers?
   var started: ContinuousClock.Instant
-  /// What Xen lets this domain grant and map, read when a client asks for it first.
+  /// The limits of Xen for this domain's grants and mappings, read at the first request for them.
   lazy var grantLimits = engine.xen.grantLimits()
   var configuration: Configuration
   var droppedClients: UInt32 = 0
   var connections: [UInt64: Connection] = [:]
-  /// What waits for them to read.
+  /// The total of unsent messages.
   let backlogs = BacklogTotal()
   var lastConnection: UInt64 = 0
   private var registrations: [UInt64: EventLoop.Registration] = [:]
   private var listener: FileDescriptor?
   private var listening: EventLoop.Registration?
-  /// Where messages are received.
+  /// The buffer for received messages.
   private var room = [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX))
 
-  /// A service without clients.
+  /// A server without clients.
   ///
   /// - Parameters:
-  ///   - configuration: what is allowed to whom.
+  ///   - configuration: the permissions and limits.
   ///   - xen: this domain's Xen.
   ///   - dmaBufs: where local memory comes from.
-  ///   - loop: where it works.
-  ///   - logger: what is told the administrator.
-  ///   - root: goes before each path of /sys and /proc that is read; empty but in tests.
-  ///   - isolation: where descriptors that clients send along are received and closed.
+  ///   - loop: the loop on whose thread it works.
+  ///   - logger: receives messages for the administrator.
+  ///   - root: prefix of each path of /sys and /proc that is read; empty except in tests.
+  ///   - isolation: where descriptors that clients send are received and closed.
   public init(
     _ configuration: Configuration, xen: Xen, dmaBufs: DmaBufSystem, loop: EventLoop,
     logger: Logger,
@@ -72,7 +72,7 @@ public final class Server {
 
   // MARK: - Connections
 
-  /// Takes clients from a socket that listens, which is the service's from now on.
+  /// Accepts clients from a listening socket, which then belongs to the server.
   ///
   /// - Throws: `Errno` if the process has no descriptor left.
   public func listen(on socket: FileDescriptor) throws(Errno) {
@@ -80,10 +80,10 @@ public final class Server {
     listening = try loop.onReadable(socket) { [unowned self] in accept(socket) }
   }
 
-  /// The socket that listens, if there is one.
+  /// The listening socket, if there is one.
   public var listeningSocket: FileDescriptor? { listener }
 
-  /// Takes no clients any more.
+  /// Accepts no more clients.
   func stopListening() {
     if let listening { loop.remove(listening) }
     listening = nil
@@ -102,7 +102,8 @@ public final class Server {
     adopt(FileDescriptor(rawValue: number))
   }
 
-  /// Without a descriptor or memory left, the socket stays readable, and asking it again would never end.
+  /// Without free descriptors or memory, the socket stays readable, and accept() would fail again
+  /// and again.
   private func pauseListening(_ socket: FileDescriptor, _ error: Errno) {
     logger.error("no client can connect for a second: \(error)")
     if let listening { loop.remove(listening) }
@@ -117,9 +118,9 @@ public final class Server {
     }
   }
 
-  /// Takes a client that is connected already.
+  /// Accepts a client that is already connected.
   ///
-  /// - Parameter socket: of type SOCK_SEQPACKET; the service's from now on.
+  /// - Parameter socket: of type SOCK_SEQPACKET; it then belongs to the server.
   public func adopt(_ socket: FileDescriptor) {
     do throws(Errno) {
       adopt(socket, try PeerCredentials(of: socket))
@@ -128,7 +129,7 @@ public final class Server {
     }
   }
 
-  /// Takes a client of whom is known already who it is.
+  /// Accepts a client with known credentials.
   func adopt(_ socket: FileDescriptor, _ credentials: PeerCredentials) {
     lastConnection += 1
     let connection = Connection(
@@ -146,7 +147,7 @@ public final class Server {
     }
   }
 
-  /// Whose process receives and closes what a client sends.
+  /// The key of the process that receives and closes a client's descriptors.
   func receiver(of credentials: PeerCredentials) -> Receivers.Key {
     configuration.admits(credentials) ? .user(credentials.user) : .refused
   }
@@ -176,7 +177,7 @@ public final class Server {
     }
   }
 
-  /// Listens to a client.
+  /// Starts to serve a client.
   func add(_ connection: Connection) {
     connections[connection.number] = connection
     do throws(Errno) {
@@ -196,14 +197,14 @@ public final class Server {
     }
   }
 
-  /// Waits for what a connection can go on with.
+  /// Waits for the events that let a connection continue.
   private func listen(_ number: UInt64, sends: Bool = true) {
     guard let connection = connections[number], let registration = registrations[number] else {
       return
     }
     var interest: EventLoop.Interest = connection.isReceivedElsewhere ? [] : .readable
     if sends, connection.hasBacklog { interest.insert(.writable) }
-    // Fails only where it was waited for nothing: the connection is over then.
+    // Fails only if the connection cannot continue: the connection has ended then.
     do throws(Errno) {
       try loop.change(registration, to: interest)
     } catch {
@@ -211,19 +212,20 @@ public final class Server {
     }
   }
 
-  /// The kernel says of a socket that takes no descriptors that it is ready, and nobody would say when it takes them again.
+  /// The kernel reports a socket that accepts no descriptors as ready, and does not report when it
+  /// accepts them again.
   private func pauseSending(_ number: UInt64) {
     listen(number, sends: false)
     loop.after(.milliseconds(100)) { [weak self] in self?.listen(number) }
   }
 
-  /// Drops the client for which most is kept, where more is kept than this process has room for.
+  /// Drops the client with the largest backlog if all backlogs together exceed the limit.
   private func dropLargest() {
     guard let largest = connections.values.max(by: { $0.backlogBytes < $1.backlogBytes }) else {
       return
     }
     largest.drop()
-    // Not at once: the caller may be going through the connections.
+    // Not at once: the caller may iterate over the connections.
     loop.after(.zero) { [weak self] in self?.settle(largest) }
   }
 
@@ -239,7 +241,7 @@ public final class Server {
     case .nothing: break
     case .elsewhere: listen(number)
     case .message(let byteCount, var files):
-      // Not in place: the next message may come before this one is dealt with to the end.
+      // Copied: the next message may arrive before this one is completely handled.
       let bytes = room[..<byteCount]
       // SAFETY: bytes have no padding that would be read.
       unsafe handle(bytes.span.bytes, &files, connection)
@@ -247,9 +249,9 @@ public final class Server {
     settle(connection)
   }
 
-  /// Goes on with a connection whose message was received elsewhere.
+  /// Continues with a connection whose message was received in another process.
   ///
-  /// - Parameter status: as `czcopy_receive` says it.
+  /// - Parameter status: the status of `czcopy_receive`.
   func received(
     _ number: UInt64, _ status: Int32, _ bytes: ArraySlice<UInt8>,
     _ descriptors: consuming Descriptors
@@ -264,7 +266,7 @@ public final class Server {
     settle(connection)
   }
 
-  /// Ends a connection whose message could not be received elsewhere.
+  /// Ends a connection whose message could not be received in another process.
   func receiverFailed(_ number: UInt64, _ error: RequestError) {
     guard let connection = connections[number] else { return }
     connection.refuse(error)
@@ -272,7 +274,7 @@ public final class Server {
     settle(connection)
   }
 
-  /// Does what a message asks for, and replies to it.
+  /// Executes the request in a message, and replies to it.
   func handle(
     _ bytes: RawSpan, _ files: inout Descriptors, _ connection: Connection
   ) {
@@ -295,15 +297,15 @@ public final class Server {
       try answer(request, number, &files, connection)
       engine.count(domain) { $0.requests += 1 }
     } catch {
-      // What was no request, or one with impossible numbers, was answered too.
+      // Malformed requests and invalid numbers were answered too.
       engine.count(domain) { $0.requests += 1 }
       refuse(error, number, connection, of: domain)
     }
   }
 
-  /// Tells a client why its request is not done.
+  /// Reports to a client why its request failed.
   ///
-  /// - Parameter domain: the domain that the request counts for, if one.
+  /// - Parameter domain: the domain against which the request counts, if there is one.
   func refuse(
     _ error: RequestError, _ number: UInt64, _ connection: Connection, of domain: DomainID?
   ) {
@@ -316,7 +318,8 @@ public final class Server {
     connection.refuse(error, request: number)
   }
 
-  /// Ends a connection that is over; to be called after whatever may have ended it.
+  /// Removes a connection that has ended. Call it after every operation that may have ended the
+  /// connection.
   func settle(_ connection: Connection) {
     guard let end = connection.end, connections.removeValue(forKey: connection.number) != nil else {
       return
@@ -398,7 +401,7 @@ public final class Server {
     connection.send(reply)
   }
 
-  /// A reply that says nothing but that it is done.
+  /// A reply that only reports success.
   func acknowledge(_ type: UInt32, _ number: UInt64, _ connection: Connection) {
     connection.send(header(type | XEN_ZCOPYD_REPLY, xen_zcopyd_header.self, number))
   }
@@ -413,7 +416,7 @@ public final class Server {
     return buffer
   }
 
-  /// The same, while it is in use, and the rules still let the client do anything with it but end it.
+  /// The same, while the buffer is live and the rules still permit the client more than to end it.
   func live(_ id: BufferID, _ connection: Connection) throws(RequestError) -> Buffer {
     let buffer = try owned(id, connection)
     guard buffer.isLive else {
@@ -426,7 +429,7 @@ public final class Server {
     return buffer
   }
 
-  /// Whether a client is told of a buffer.
+  /// Whether a client may see a buffer.
   func maySee(_ connection: Connection, _ buffer: Buffer) -> Bool {
     connection.credentials.mayChange(buffer.description.maker)
       || rules(for: buffer).allows(.list, to: connection.credentials)
@@ -439,7 +442,8 @@ public final class Server {
       for: domain, named: configuration.needsNames ? engine.name(of: domain) : nil)
   }
 
-  /// The rules for a buffer's domain, which may have ended, and whose number may be another guest's.
+  /// The rules for a buffer's domain. The domain may have ended, and another guest may have its
+  /// number.
   func rules(for buffer: Buffer) -> DomainRules {
     buffer.domainRecord.map(rules(for:)) ?? rules(for: buffer.domain)
   }
@@ -448,7 +452,7 @@ public final class Server {
     configuration.rules(for: record.number, named: record.name)
   }
 
-  /// Takes another configuration; existing buffers stay, even above the new limits.
+  /// Applies another configuration. Existing buffers stay, even above the new limits.
   public func reload(_ configuration: Configuration) {
     self.configuration = configuration
     engine.setPolicy(configuration.policy)
@@ -456,14 +460,14 @@ public final class Server {
 }
 
 extension RequestError {
-  /// No such buffer, or none that the client may know of: both look alike.
+  /// Reports an unknown buffer, and equally one that the client may not see.
   static func unknown(_ id: BufferID) -> RequestError {
     RequestError(
       XEN_ZCOPYD_E_UNKNOWN, nil,
       "there is no buffer \(id), or it is another user's; see `xen-zcopy list`")
   }
 
-  /// The rules do not let a user do that.
+  /// Reports that the rules do not permit the operation to a user.
   static func forbidden(
     _ operation: Operation, _ domain: DomainID, _ credentials: PeerCredentials
   ) -> RequestError {

@@ -4,7 +4,7 @@ import Support
 import ZcopyEngine
 
 extension xen_zcopyd_counters {
-  /// What was counted, and what there is now.
+  /// The counters, and the current use.
   init(_ counters: Counters, _ buffers: some Sequence<Buffer>) {
     self.init()
     requests = counters.requests
@@ -33,7 +33,7 @@ extension xen_zcopyd_counters {
 }
 
 extension Server {
-  /// What was counted and what there is: of all domains together, then of each.
+  /// The statistics of all domains together, then of each domain.
   public var statistics: [xen_zcopyd_stats] {
     var all = xen_zcopyd_stats()
     all.domain = XEN_ZCOPYD_ANY_DOMAIN
@@ -55,7 +55,7 @@ extension Server {
     return [all] + each
   }
 
-  /// STATS: of all domains together, then of each that the client may ask about.
+  /// STATS: the statistics of all domains together, then of each domain that the client may query.
   func stats(_ number: UInt64, _ connection: Connection) {
     let seen = statistics.filter { statistics in
       guard let domain = UInt16(exactly: statistics.domain).flatMap(DomainID.init(rawValue:)) else {

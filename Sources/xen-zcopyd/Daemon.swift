@@ -11,7 +11,8 @@ import ZcopyServer
   import Glibc
 #endif
 
-/// The process: signals, the service manager, the configuration and the counters' file around one service.
+/// The process: signals, the service manager, the configuration and the counters' file around one
+/// server.
 final class Daemon {
   private let options: Options
   private let program: String
@@ -31,14 +32,14 @@ final class Daemon {
 
   private var configuration: Configuration { file.configuration }
 
-  /// Gets everything ready, up to the first client.
+  /// Prepares everything up to the first client.
   init(_ options: Options) throws {
     self.options = options
     inherited = InheritedDescriptors.take()
     let (before, lost) = Self.predecessor(inherited)
     let (file, refusal) = try Self.configuration(options.configuration, before)
     (self.before, self.file) = (before, file)
-    // Before an upgrade puts another file there.
+    // Read now: an upgrade may replace the file later.
     program = Files.target(of: "/proc/self/exe") ?? CommandLine.arguments[0]
     loop = try EventLoop()
     journal = Journal(
@@ -81,8 +82,8 @@ final class Daemon {
     }
   }
 
-  /// Reads the configuration. One that is not in order gives way to a predecessor's: ending with an error would end all that it
-  /// has handed over.
+  /// Reads the configuration. If the file is invalid, the predecessor's configuration is used: an
+  /// exit with an error would end all that the predecessor has handed over.
   private static func configuration(
     _ path: String?, _ before: Predecessor?
   ) throws(ConfigurationError) -> (ConfigurationFile, ConfigurationError?) {
@@ -94,10 +95,10 @@ final class Daemon {
     }
   }
 
-  /// Where the socket is to be.
+  /// The configured path of the socket.
   private var wantedSocketPath: String { options.socket ?? configuration.socket }
 
-  /// Goes on with the socket of an earlier process or of the service manager's, or makes one.
+  /// Continues with the predecessor's or the service manager's socket, or makes one.
   private func listen() throws {
     let path = wantedSocketPath
     if let socket = before?.listener {
@@ -107,19 +108,19 @@ final class Daemon {
     }
     let given = inherited.entries.first { !$0.name.hasPrefix(LiveUpdate.namePrefix) }?.descriptor
     if let given { return try service.listen(on: given) }
-    // As systemd does by RuntimeDirectory.
+    // Like systemd's RuntimeDirectory.
     // SAFETY: the string lives for the call.
     let isMade = unsafe mkdir(FilePath(path).removingLastComponent().string, 0o755) == 0
     let made = isMade ? 0 : errno
     // SAFETY: as above.
     let number = unsafe czcopy_listen(path, configuration.socketMode)
     guard number >= 0 else {
-      // That the directory is not there says less than why it could not be made.
+      // ENOENT of the socket says less than the error of mkdir().
       let error = Errno(rawValue: number == -ENOENT && made != 0 && made != EEXIST ? made : -number)
       throw Refusal("cannot listen at \(path): \(error)\(Self.advice(for: error))")
     }
     if let group = configuration.socketGroup {
-      // Without the right to, the socket stays root's alone, which is safe.
+      // Without the permission for chown(), only root may use the socket, which is safe.
       // SAFETY: as above.
       if unsafe chown(path, .max, group) < 0 {
         logger.warning(
@@ -141,7 +142,7 @@ final class Daemon {
     }
   }
 
-  /// The socket is where it was made, whatever the configuration says by now.
+  /// Reports that the socket keeps its path, if the configuration names another one.
   private func tellIfSocketStays() {
     guard let socketPath, socketPath != wantedSocketPath else { return }
     logger.notice(
@@ -190,7 +191,7 @@ final class Daemon {
   private func handle(_ signal: Int32) {
     switch signal {
     case SIGHUP: reload()
-    // A successor would not know that everything is being released.
+    // A successor would not know that all buffers are being released.
     case SIGUSR2 where isStopping: break
     case SIGUSR2: upgrade()
     case SIGTERM where options.keeps && !isStopping: leave()
@@ -198,7 +199,7 @@ final class Daemon {
     }
   }
 
-  /// Reads the configuration anew; a bad one changes nothing.
+  /// Reloads the configuration. An invalid file changes nothing.
   private func reload() {
     manager?.reloading()
     defer { manager?.ready(service.summary) }
@@ -214,7 +215,7 @@ final class Daemon {
     tellIfSocketStays()
   }
 
-  /// Puts the program, which may be another version by now, in this process's place.
+  /// Executes the program, which may be another version by now, in this process.
   private func upgrade() {
     do {
       let error = try LiveUpdate(of: service, file, socketPath: socketPath).become(program)
@@ -224,7 +225,7 @@ final class Daemon {
     }
   }
 
-  /// Leaves everything to the next start of this service.
+  /// Leaves everything to the next process of this unit.
   private func leave() {
     guard let manager else { return stop() }
     manager.stopping()
@@ -246,11 +247,12 @@ final class Daemon {
     logger.notice("left to the next start: \(service.summary)")
     service.relinquish()
     metrics?.remove()
-    // Nothing is to be taken back as values end: the store's duplicates keep it all alive.
+    // exit() instead of a return: no value's end may withdraw anything. The store's duplicates keep
+    // it alive.
     exit(0)
   }
 
-  /// Releases everything, and ends; at a second signal at once.
+  /// Releases everything, and exits; at a second signal immediately.
   private func stop() {
     guard !isStopping else { return loop.stop() }
     isStopping = true

@@ -9,26 +9,27 @@ import ZcopyServer
   import Glibc
 #endif
 
-/// Hands a service over to the process that comes after this one.
+/// Hands a server's state over to the next process.
 ///
-/// A memory file has the plain values. It and the descriptors stay open over an `exec`, and a variable has their numbers; or the
-/// service manager keeps duplicates of them, under names that tell their order.
+/// A memory file contains the plain values. It and the descriptors stay open over `exec`, and a
+/// variable lists their numbers; or the service manager keeps duplicates of them, under names that
+/// give their order.
 struct LiveUpdate: ~Copyable {
-  /// The variable that tells a program after `exec` which descriptors it inherits: the memory file, the listening socket or -1,
-  /// and the others, separated by commas.
+  /// The variable that lists the inherited descriptors after `exec`: the memory file, the listening
+  /// socket or -1, and the others, separated by commas.
   static let variable = "XEN_ZCOPYD_HANDOVER"
-  /// What the service manager's names for them begin with; a number follows.
+  /// The prefix of their names in the service manager's store; a number follows.
   static let namePrefix = "handover-"
 
   private let state: ServerState
   private let files: [FileDescriptor]
   private let listener: FileDescriptor?
 
-  /// Writes down what a service has.
+  /// Saves the state of a server.
   ///
   /// - Parameters:
-  ///   - configuration: what it goes by.
-  ///   - socketPath: the path of its socket, if it has made that.
+  ///   - configuration: the configuration that it uses.
+  ///   - socketPath: the path of its socket, if it has made the socket.
   init(of service: Server, _ configuration: ConfigurationFile, socketPath: String?) {
     var (state, files) = service.saveState()
     state.configuration = configuration.text
@@ -44,9 +45,10 @@ struct LiveUpdate: ~Copyable {
     return file
   }
 
-  /// Puts a program in this process's place, with the same arguments. Returns only if that fails; this process goes on then.
+  /// Executes a program in this process, with the same arguments. Returns only on failure; this
+  /// process then continues.
   ///
-  /// - Throws: what writing the plain values down did.
+  /// - Throws: an error of writing the plain values.
   func become(_ program: String) throws -> Errno {
     let state = try Self.write(state)
     let inherited = [state.fileDescriptor] + files + (listener.map { [$0] } ?? [])
@@ -61,10 +63,12 @@ struct LiveUpdate: ~Copyable {
     return Errno(rawValue: -error)
   }
 
-  /// Leaves everything in the service manager's store. The listening socket, which is its own or is made anew, is not left there.
+  /// Leaves the state in the service manager's store, without the listening socket: the manager has
+  /// its own, or the next process makes one.
   ///
-  /// - Returns: how many open files it has no room for, the last ones; nil if the manager does not take them.
-  /// - Throws: what writing the plain values down did.
+  /// - Returns: for how many open files, the last ones, the store has no room; nil if the manager
+  ///   keeps none.
+  /// - Throws: an error of writing the plain values.
   func store(with manager: ServiceManager) throws -> Int? {
     var state = state
     let kept = KeptDescriptors(files)
@@ -78,22 +82,25 @@ struct LiveUpdate: ~Copyable {
         manager.store([file], name: "\(Self.namePrefix)\(index)")
       } && manager.barrier()
     guard !isStored else { return all.count - room }
-    // What stays there would keep buffers mapped that this process ends now, and the next one would take them for its own.
+    // What stays in the store would keep buffers mapped that this process now ends, and the next
+    // process would resume them.
     for index in 0..<room { manager.remove(name: "\(Self.namePrefix)\(index)") }
     return nil
   }
 }
 
-/// What a process before this one has handed over.
+/// The state that the preceding process has handed over.
 struct Predecessor {
   let state: ServerState
   let files: [FileDescriptor?]
-  /// The socket that listens, if it was handed over too.
+  /// The listening socket, if it was handed over too.
   let listener: FileDescriptor?
 
-  /// Takes what an `exec` has left, or what the service manager kept; nil if there is nothing.
+  /// Takes the state that an `exec` has passed, or that the service manager kept; nil if there is
+  /// none.
   ///
-  /// - Throws: `LiveUpdateError` if the plain values cannot be read: everything is closed then.
+  /// - Throws: `LiveUpdateError` if the plain values cannot be read: all descriptors are closed
+  ///   then.
   static func take(
     _ inherited: [InheritedDescriptors.Entry]
   ) throws(LiveUpdateError) -> Predecessor? {
@@ -142,7 +149,7 @@ struct Predecessor {
       return []
     }
     var bytes = [UInt8](repeating: 0, count: Int(size))
-    // SAFETY: not more is read than there is room.
+    // SAFETY: at most as many bytes are read as the buffer has.
     let count = unsafe bytes.withUnsafeMutableBytes { room in
       (try? unsafe file.read(fromAbsoluteOffset: 0, into: room)) ?? 0
     }

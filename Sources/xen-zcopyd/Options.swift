@@ -1,12 +1,12 @@
 import ZcopyServer
 
-/// What the command line says. Few words, so that the daemon needs no library for them.
+/// The options of the command line. They are so few that the daemon needs no library for them.
 struct Options: Equatable {
-  /// The configuration file, or nil for the usual one, which need not be there.
+  /// The configuration file; nil for the default, which may not exist.
   var configuration: String?
-  /// Where the socket is, in place of what the configuration says.
+  /// The path of the socket, instead of the configuration's.
   var socket: String?
-  /// Whether buffers and clients outlive a stop in the service manager's store.
+  /// Whether buffers and clients survive a stop in the service manager's store.
   var keeps = false
   var task = Task.serve
 

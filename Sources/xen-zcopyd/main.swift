@@ -7,13 +7,13 @@ import ZcopyServer
   import Glibc
 #endif
 
-/// Ends with one line for people.
+/// Exits with one line on standard error.
 func fail(_ text: String, code: Int32) -> Never {
   _ = try? FileDescriptor.standardError.writeAll("xen-zcopyd: \(text)\n".utf8)
   exit(code)
 }
 
-/// Lets the process have as many descriptors as it may: two and more for each buffer.
+/// Raises the limit of descriptors to its maximum: each buffer needs two or more.
 func raiseDescriptorLimit() {
   var limit = rlimit()
   // SAFETY: the calls write and read the structure.
@@ -22,7 +22,7 @@ func raiseDescriptorLimit() {
   _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
 }
 
-// A client that goes away, or a terminal, must not end the daemon.
+// A client that disconnects, or a closed terminal, must not end the daemon.
 _ = signal(SIGPIPE, SIG_IGN)
 do {
   let options = try Options(CommandLine.arguments.dropFirst())

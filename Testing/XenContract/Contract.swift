@@ -4,10 +4,11 @@ import XenGrant
   import Glibc
 #endif
 
-/// What Xen, gntdev, gntalloc, evtchn and xenstored do, as far as this project relies on it.
+/// The behaviour of Xen, gntdev, gntalloc, evtchn and xenstored, as far as this project relies on
+/// it.
 ///
-/// The checks are written once, against ``XenGrant``. They run on real Xen, where they say whether the project's picture of
-/// it is right, and on a simulated machine, where they say whether that simulates what was seen.
+/// The checks are written once, against ``XenGrant``. On real Xen they check the project's
+/// assumptions; on a simulated machine they check the simulation against observed behaviour.
 public enum Contract {
   /// All checks, in an order in which a first failure explains later ones.
   public static let checks: [ContractCheck] =
@@ -17,21 +18,21 @@ public enum Contract {
     + StoreChecks.all + StoreWatchChecks.all + StoreTransactionChecks.all
 }
 
-/// One thing that Xen does.
+/// One behaviour of Xen.
 public typealias ContractCheck = Check<any ContractBench>
 
 extension ContractCheck {
-  /// Tries it. Never waits longer than a few seconds.
+  /// Checks it. Never takes longer than a few seconds.
   public func run(on bench: any ContractBench) -> ContractOutcome {
     run(on: bench, census: bench.census)
   }
 }
 
-/// One thing that the machine under the bench does.
+/// One behaviour of the machine under the bench.
 public struct Check<Bench>: Sendable, CustomStringConvertible {
-  /// The thing, as a statement.
+  /// The behaviour, as a statement.
   public let name: String
-  // Untyped, because a check fails with whatever the calls that it makes fail with.
+  // Untyped, because a check fails with any error of the calls that it makes.
   private let body: @Sendable (Bench) throws -> Void
 
   init(_ name: String, _ body: @escaping @Sendable (Bench) throws -> Void) {
@@ -50,12 +51,12 @@ public struct Check<Bench>: Sendable, CustomStringConvertible {
 /// How a check ended.
 public enum ContractOutcome: Equatable, Sendable {
   case passed
-  /// It is not so; why.
+  /// The behaviour differs; the reason.
   case failed(String)
-  /// It cannot be tried here; why.
+  /// It cannot be checked here; the reason.
   case skipped(String)
 
-  /// How a check ends that does this, and leaves everything as it was.
+  /// Runs a check that must leave no resources behind, and returns its result.
   static func of(
     census: () -> [String: Int], _ body: () throws -> Void
   ) -> ContractOutcome {
@@ -78,7 +79,7 @@ public enum ContractOutcome: Equatable, Sendable {
       }
     }
     var left = changes()
-    // A program that is being started beside has a copy of every descriptor, until it runs.
+    // A program that is being started in parallel has a copy of every descriptor until it runs.
     for _ in 0..<200 where !left.isEmpty {
       usleep(10_000)
       left = changes()

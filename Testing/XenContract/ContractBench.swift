@@ -2,11 +2,12 @@ public import DmaBuf
 import SystemPackage
 public import XenGrant
 
-/// Where the contract is tried: a domain that owns pages and one that maps them, which may be the same.
+/// The environment of the contract: a domain that owns pages and a domain that maps them, which may
+/// be the same.
 public protocol ContractBench: Sendable {
   /// The domain that shares.
   var owner: any ContractOwner { get }
-  /// Xen in that domain, or nil if it is not this process's.
+  /// Xen in that domain; nil if this process runs in another domain.
   var ownerXen: Xen? { get }
   /// Its number.
   var ownerDomain: DomainID { get }
@@ -16,13 +17,13 @@ public protocol ContractBench: Sendable {
   var mapperDmaBufs: DmaBufSystem { get }
   /// That domain.
   var mapperDomain: DomainID { get }
-  /// The owner's gntalloc `limit`, if it is known.
+  /// The owner's gntalloc `limit`, if known.
   var allocatorLimit: Int? { get }
-  /// The mapper's gntdev `limit`, if it is known.
+  /// The mapper's gntdev `limit`, if known.
   var deviceLimit: Int? { get }
-  /// Linux in the owner's domain, or nil if it is not this process's.
+  /// Linux in the owner's domain; nil if this process runs in another domain.
   var ownerDmaBufs: DmaBufSystem? { get }
-  /// What must be the same before and after each check, by name.
+  /// Values that must be equal before and after each check, by name.
   func census() -> [String: Int]
 }
 
@@ -39,6 +40,6 @@ extension ContractBench {
     return dmaBufs
   }
 
-  /// Whether both roles are one domain's.
+  /// Whether one domain has both roles.
   var isLoopback: Bool { ownerDomain == mapperDomain }
 }

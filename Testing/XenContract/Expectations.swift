@@ -5,12 +5,12 @@ import XenGrant
   import Glibc
 #endif
 
-/// Something is not as the contract says.
+/// A violation of the contract.
 struct Failure: Error {
   let reason: String
 }
 
-/// A check that cannot be tried here.
+/// A check that cannot run here.
 struct Skip: Error {
   let reason: String
 
@@ -25,12 +25,12 @@ struct Skip: Error {
   }
 }
 
-/// Fails unless it is so.
+/// Fails unless the condition holds.
 func expect(_ isSo: Bool, _ otherwise: @autoclosure () -> String) throws {
   guard isSo else { throw Failure(reason: otherwise()) }
 }
 
-/// Fails unless both are the same.
+/// Fails unless both values are equal.
 func expect<Value: Equatable>(
   _ what: @autoclosure () -> String, _ actual: Value, is expected: Value
 ) throws {
@@ -82,19 +82,19 @@ func isReadable(_ descriptor: FileDescriptor, within milliseconds: Int32) -> Boo
   return ready > 0
 }
 
-/// How long something is waited for that must come.
+/// The time limit for an event that must occur.
 let patience: Int32 = 2000
 
-/// How long something is waited for that must not come.
+/// The time limit for an event that must not occur.
 let moment: Int32 = 50
 
-/// References and domains that nobody has.
+/// References and domains that do not exist.
 enum Nobody {
   /// Far beyond any grant table: 64 frames hold entries up to 32767.
   static let reference = GrantReference(rawValue: 0xFFFF_FFF0)
-  /// High numbers are in use only after as many domains were started.
+  /// High domain numbers are in use only after as many domains were started.
   static let domain = DomainID(rawValue: 32_000) ?? .dom0
-  /// A descriptor number that nothing has.
+  /// A descriptor number that is not open.
   static let descriptor: Int32 = 1_000_000
 }
 
@@ -107,7 +107,7 @@ extension ContractBench {
     return pages
   }
 
-  /// A page of the owner that the mapper may map, whose end is told.
+  /// A page of the owner that the mapper may map, with a notification of its unmapping.
   func sharePage(notification: UnmapNotification) throws -> OwnerPages {
     OwnerPages(
       try owner.share(pages: 1, with: mapperDomain, writable: true, notification: notification))

@@ -2,12 +2,13 @@ import DmaBuf
 import SystemPackage
 import XenGrant
 
-/// A dma-buf of the owner's memory, and how a processor of the owner sees it.
+/// A dma-buf of the owner's memory, and the owner's mapping of it.
 struct SampleDmaBuf: ~Copyable {
   private let dmaBuf: DmaBuf
   private let mapping: LocalMapping
 
-  /// A dma-buf of pieces of one memory file, which lie there in the opposite order; each page begins with its own word.
+  /// A dma-buf of pieces of one memory file, which lie there in the opposite order; each page
+  /// begins with its own word.
   static func ofMemoryFile(
     _ bench: any ContractBench, pages: Int, pieces: Int = 1
   ) throws -> SampleDmaBuf {

@@ -2,7 +2,8 @@ import XenGrant
 
 /// Shared or mapped pages, seen one word or byte at a time.
 ///
-/// A value cannot be consumed in a function that has looked at its `memory`; these borrow it for one access.
+/// A value cannot be consumed in a function that has looked at its `memory`; these borrow it for
+/// one access.
 protocol Words: ~Copyable {
   func loadWord(at offset: Int) throws -> UInt32
   func storeWord(_ word: UInt32, at offset: Int) throws

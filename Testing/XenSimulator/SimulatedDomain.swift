@@ -16,7 +16,7 @@ public struct SimulatedDomain: Sendable {
   /// Linux's memory for devices as the domain's first process sees it.
   public var dmaBufs: DmaBufSystem { process.dmaBufs }
 
-  /// What `Xen` and `Linux` stand on in the domain's first process.
+  /// The platform of `Xen` and `Linux` in the domain's first process.
   public var platform: any XenPlatform & DmaBufPlatform { process }
 
   /// Starts another process, which can be killed by itself.
@@ -24,24 +24,24 @@ public struct SimulatedDomain: Sendable {
     let domain = id
     let number = machine.change { state in
       let number = state.makeID()
-      // A process of a dead domain opens nothing.
+      // A process of an ended domain cannot open anything.
       if state.livingIndex(domain) != nil { state.processes[number] = domain }
       return number
     }
     return SimulatedProcess(machine: machine, domain: domain, id: number)
   }
 
-  /// Makes something go wrong with calls that are made in this domain.
+  /// Injects a fault into calls that are made in this domain.
   ///
   /// - Parameters:
-  ///   - fault: what, and with which of the calls.
+  ///   - fault: the fault, and the calls that it strikes.
   ///   - call: the call; nil for any.
   public func inject(_ fault: Fault, into call: SimulatedCall? = nil) {
     let target = PlannedFault.Target.domain(id)
     machine.change { $0.faults.append(PlannedFault(fault, call, target)) }
   }
 
-  /// The calls that are made in this domain meanwhile, in their order.
+  /// The calls that are made in this domain while the closure runs, in their order.
   public func calls<Failure: Error>(
     during body: () throws(Failure) -> Void
   ) throws(Failure) -> [SimulatedCall] {
@@ -50,14 +50,14 @@ public struct SimulatedDomain: Sendable {
 
   /// Ends the domain at once, as `xl destroy` does.
   ///
-  /// Its mappings end without their notifications, what it granted stays mapped where it is mapped, its event channels
-  /// close, its home goes from XenStore, and `@releaseDomain` fires.
+  /// Its mappings end without their notifications, what it granted stays mapped where it is mapped,
+  /// its event channels close, its home goes from XenStore, and `@releaseDomain` fires.
   public func destroy() {
     let domain = id
     machine.change { $0.destroy(domain) }
   }
 
-  /// What the domain holds now.
+  /// The resources that the domain holds now.
   public var census: DomainCensus {
     let domain = id
     return machine.change { state in
@@ -67,7 +67,7 @@ public struct SimulatedDomain: Sendable {
   }
 }
 
-/// What a simulated domain holds: what tests compare before and after.
+/// The resources of a simulated domain, which tests compare before and after.
 public struct DomainCensus: Equatable, Sendable {
   /// Entries of its grant table that grant a page, deferred ones included.
   public let grantsInUse: Int
@@ -81,17 +81,18 @@ public struct DomainCensus: Equatable, Sendable {
   public let openHandles: Int
   /// Open event channel ports.
   public let ports: Int
-  /// Dma-bufs that its gntdev made and that somebody still has open.
+  /// Dma-bufs that its gntdev made and that are still open.
   public let dmaBufs: Int
   /// Dma-bufs whose pages its gntdev has granted.
   public let importedDmaBufs: Int
-  /// Dma-bufs of its own memory that somebody still has open, mapped or granted: of udmabuf, of heaps, of devices.
+  /// Dma-bufs of its own memory that are still open, mapped or granted: of udmabuf, of heaps, of
+  /// devices.
   public let localDmaBufs: Int
-  /// Memory files that somebody still has open or mapped.
+  /// Memory files that are still open or mapped.
   public let memoryFiles: Int
-  /// Memory files and dma-bufs that its processes have mapped, each as often as it is.
+  /// Mappings of memory files and dma-bufs in its processes.
   public let localMappings: Int
-  /// Sync files that somebody still has open.
+  /// Sync files that are still open.
   public let syncFiles: Int
   /// XenStore nodes that it owns.
   public let storeNodes: Int

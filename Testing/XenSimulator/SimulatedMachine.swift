@@ -4,26 +4,30 @@ public import XenGrant
 
 /// An in-memory machine with Xen's rules, on which the code above ``XenPlatform`` runs unchanged.
 ///
-/// Pages are pages of real files and are really shared, descriptors can be polled, and every call fails with the errno or
-/// status with which Xen and Linux fail. What is simulated is what `XenContract` states, which real Xen is held to as well.
+/// Pages are pages of real files and are really shared, descriptors can be polled, and every call
+/// fails with the errno or status with which Xen and Linux fail. What is simulated is what
+/// `XenContract` states, which real Xen is held to as well.
 ///
-/// Three things differ. A dma-buf is a file of the right size whose contents are not the memory: a process maps it through
-/// `DmaBufPlatform`, and a test sees it through ``bytes(ofDmaBuf:)``. A descriptor belongs to the real process: when a simulated one is
-/// killed, that of a dma-buf stays open, and that of a device keeps its number and is of nothing. What a simulated process has mapped
-/// can be touched by its test until the mapping's value ends.
+/// Three things differ. A dma-buf is a file of the right size whose contents are not the memory: a
+/// process maps it through `DmaBufPlatform`, and a test sees it through ``bytes(ofDmaBuf:)``. A
+/// descriptor belongs to the real process: when a simulated one is killed, that of a dma-buf stays
+/// open, and that of a device keeps its number and is of nothing. What a simulated process has
+/// mapped can be touched by its test until the mapping's value ends.
 public final class SimulatedMachine: Sendable {
   private let state = StateLock(MachineState())
 
   /// A machine without domains.
   public init() {}
 
-  /// Starts a domain. The first is domain 0; numbers count up, and are used again only where that is asked for.
+  /// Starts a domain. The first is domain 0; numbers count up, and are used again only where that
+  /// is asked for.
   ///
   /// - Parameters:
   ///   - kind: whether its memory is translated; a PV domain cannot make dma-bufs of foreign pages.
   ///   - name: what the toolstack calls it; `Domain-N` by default.
   ///   - grantFrames: the most frames of its grant table, with 512 entries each.
-  ///   - gntallocLimit: the most pages that its processes share at the same time, gntalloc's `limit`.
+  ///   - gntallocLimit: the most pages that its processes share at the same time, gntalloc's
+  ///     `limit`.
   ///   - gntdevLimit: the most references in one call, gntdev's `limit`.
   ///   - maptrack: the most foreign pages that it maps at the same time.
   ///   - hasDmaBuf: whether its kernel's gntdev was built with dma-buf support.
@@ -32,12 +36,14 @@ public final class SimulatedMachine: Sendable {
   ///   - udmabufLimit: the most bytes of one udmabuf, udmabuf's `size_limit_mb`.
   ///   - udmabufListLimit: the most pieces of one udmabuf, udmabuf's `list_limit`.
   ///   - heaps: the names of its dma-buf heaps.
-  ///   - hasScatteredMemory: whether, in a PV domain, a heap's larger chunks lie apart in the machine: gntdev grants bounce
-  ///     buffers then, or fails. Just after the boot of a PV domain 0 they do not.
-  ///   - number: the number of a domain that has ended, which the new one gets; what was made with the old one's value sees
-  ///     the new one from then on. Xen gives it away once nobody maps the old one's pages any more.
-  /// - Throws: `Errno` if this machine cannot simulate another domain: EEXIST if there is a domain of that number, or
-  ///   something of it.
+  ///   - hasScatteredMemory: whether, in a PV domain, a heap's larger chunks lie apart in the
+  ///     machine: gntdev grants bounce buffers then, or fails. Just after the boot of a PV domain 0
+  ///     they do not.
+  ///   - number: the number of an ended domain, which the new one gets. Values made for the old
+  ///     domain then refer to the new one. Xen frees the number once no page of the old domain is
+  ///     mapped any more.
+  /// - Throws: `Errno` if this machine cannot simulate another domain: EEXIST if there is a domain
+  ///   of that number, or something of it.
   @discardableResult
   public func addDomain(
     kind: DomainKind = .pvh, name: String? = nil, grantFrames: Int = 64,
@@ -73,10 +79,10 @@ public final class SimulatedMachine: Sendable {
   /// How often each call was made on this machine.
   public var calls: CallCounts { change { $0.calls } }
 
-  /// Forgets how often calls were made.
+  /// Resets the counts of calls.
   public func resetCalls() { change { $0.calls = CallCounts() } }
 
-  /// The calls that are made meanwhile, in their order, in all domains.
+  /// The calls that are made while the closure runs, in their order, in all domains.
   public func calls<Failure: Error>(
     during body: () throws(Failure) -> Void
   ) throws(Failure) -> [SimulatedCall] {
@@ -92,29 +98,29 @@ public final class SimulatedMachine: Sendable {
     return change { $0.journal ?? [] }
   }
 
-  /// Makes something go wrong with calls, in whatever domain they are made.
+  /// Injects a fault into calls, in all domains.
   ///
   /// - Parameters:
-  ///   - fault: what, and with which of the calls.
+  ///   - fault: the fault, and the calls that it strikes.
   ///   - call: the call; nil for any.
   public func inject(_ fault: Fault, into call: SimulatedCall? = nil) {
     change { $0.faults.append(PlannedFault(fault, call, .everybody)) }
   }
 
-  /// Makes a call into Xen fail, in whatever domain it is made.
+  /// Makes a call into Xen fail, in any domain.
   ///
   /// - Parameters:
   ///   - call: the call.
-  ///   - errno: what it fails with.
-  ///   - count: how many of these calls go through before the one that fails.
+  ///   - errno: the error.
+  ///   - count: the number of such calls that succeed before.
   public func fail(_ call: XenError.Call, with errno: Errno, after count: Int = 0) {
     inject(.errno(errno).once(after: count), into: .xen(call))
   }
 
-  /// Forgets what was to go wrong and has not yet.
+  /// Removes all faults that have not struck yet.
   public func clearFaults() { change { $0.faults = [] } }
 
-  /// Dma-bufs of granted pages that somebody still has open, in all domains.
+  /// Dma-bufs of granted pages that are still open, in all domains.
   public var liveDmaBufs: Int {
     change { state in
       state.reapFiles()
@@ -122,14 +128,14 @@ public final class SimulatedMachine: Sendable {
     }
   }
 
-  /// Makes a dma-buf as a device's driver does, a GPU's for instance.
+  /// Makes a dma-buf as a device's driver does, for instance a GPU's.
   ///
   /// - Parameters:
   ///   - pages: its size in pages.
   ///   - domain: the domain that has the device.
-  ///   - kind: what is peculiar about it.
+  ///   - kind: its special property.
   /// - Returns: its descriptor, which the caller closes.
-  /// - Throws: EINVAL for no page or an offset that is none inside of a page.
+  /// - Throws: EINVAL for zero pages, or an offset that is not within a page.
   public func makeForeignDmaBuf(
     pages: Int, in domain: SimulatedDomain, kind: ForeignDmaBuf = .ordinary
   ) throws(Errno) -> FileDescriptor {
@@ -140,13 +146,13 @@ public final class SimulatedMachine: Sendable {
       })
   }
 
-  /// Has a device begin to work with a dma-buf's memory.
+  /// Starts a device's access to a dma-buf's memory.
   ///
   /// - Parameters:
   ///   - file: the dma-buf.
-  ///   - access: what the device does.
-  /// - Returns: what ends the work.
-  /// - Throws: EINVAL for a file that is no live dma-buf of this machine.
+  ///   - access: the device's access.
+  /// - Returns: the fence that ends the access.
+  /// - Throws: EINVAL for a file that is not a live dma-buf of this machine.
   public func addFence(
     toDmaBuf file: FileDescriptor, as access: BufferAccess
   ) throws(Errno) -> SimulatedFence {
@@ -159,9 +165,9 @@ public final class SimulatedMachine: Sendable {
   /// All XenStore nodes, the root included.
   public var storeNodes: Int { change { $0.store.nodes.count } }
 
-  /// What a device that reads a dma-buf sees: its memory.
+  /// The memory that a device sees when it reads a dma-buf.
   ///
-  /// - Throws: EINVAL for a file that is no live dma-buf of this machine.
+  /// - Throws: EINVAL for a file that is not a live dma-buf of this machine.
   public func bytes(ofDmaBuf file: FileDescriptor) throws(Errno) -> [UInt8] {
     let dmaBuf = try dmaBuf(file)
     var bytes = [UInt8](repeating: 0, count: dmaBuf.byteCount)
@@ -179,9 +185,10 @@ public final class SimulatedMachine: Sendable {
     return bytes
   }
 
-  /// What a device does that writes into a dma-buf.
+  /// A device's write into a dma-buf.
   ///
-  /// - Throws: EINVAL for a file that is no live dma-buf of this machine, or a range outside of it.
+  /// - Throws: EINVAL for a file that is not a live dma-buf of this machine, or a range outside of
+  ///   it.
   public func write(
     _ bytes: [UInt8], toDmaBuf file: FileDescriptor, at offset: Int = 0
   ) throws(Errno) {
@@ -201,7 +208,7 @@ public final class SimulatedMachine: Sendable {
 
   /// The name that a dma-buf was given; empty before.
   ///
-  /// - Throws: EINVAL for a file that is no live dma-buf of this machine.
+  /// - Throws: EINVAL for a file that is not a live dma-buf of this machine.
   public func name(ofDmaBuf file: FileDescriptor) throws(Errno) -> String { try dmaBuf(file).name }
 
   private func dmaBuf(_ file: FileDescriptor) throws(Errno) -> DmaBufState {
@@ -213,13 +220,13 @@ public final class SimulatedMachine: Sendable {
     }
   }
 
-  /// Looks at the state or changes it, and cannot fail.
+  /// Reads or changes the state, and cannot fail.
   @discardableResult
   func change<Result: Sendable>(_ body: (inout MachineState) -> Result) -> Result {
     state.withLock { body(&$0) }
   }
 
-  /// Does a call that can fail.
+  /// Performs a call that can fail.
   func perform<Result: Sendable>(
     _ body: (inout MachineState) throws(Errno) -> Result
   ) throws(Errno) -> Result {

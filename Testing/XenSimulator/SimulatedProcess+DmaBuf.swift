@@ -74,7 +74,7 @@ extension SimulatedProcess: DmaBufPlatform {
 
   public func unmap(_ address: UnsafeMutableRawPointer, byteCount: Int) {
     let address = UInt(bitPattern: address)
-    // The memory goes, also of a process that was killed.
+    // The memory is unmapped, even for a killed process.
     _ = machine.change { $0.localMappings.removeValue(forKey: address) != nil }
     PageMapping.unmap(address, byteCount: byteCount)
   }
@@ -130,7 +130,7 @@ extension SimulatedProcess: DmaBufPlatform {
     guard try !begin(.dmaBufs(.poll)).isEarly else {
       return Array(repeating: 0, count: descriptors.count)
     }
-    // In place of a dma-buf, a sync file of what each of its events waits for.
+    // For a dma-buf, poll a sync file for each of its events.
     var entries: [pollfd] = []
     var meanings: [(index: Int, event: Int16?)] = []
     defer {
@@ -177,7 +177,7 @@ extension MachineState {
   fileprivate mutating func pollFiles(
     _ number: Int32, events: Int16, in domain: DomainID
   ) throws(Errno) -> [(file: Int32, event: Int16)]? {
-    // poll itself says what it thinks of a descriptor that is not open.
+    // poll itself reports a descriptor that is not open.
     guard let position = try? position(ofDmaBuf: number, in: domain) else { return nil }
     let waits = [(Int16(POLLIN), BufferAccess.read), (Int16(POLLOUT), .write)]
       .filter { events & $0.0 != 0 }

@@ -6,7 +6,7 @@ public import XenGrant
   import Glibc
 #endif
 
-/// A process in a simulated domain: what is opened through it can be torn down together.
+/// A process in a simulated domain. All that is opened through it can be closed together.
 public struct SimulatedProcess: XenPlatform {
   let machine: SimulatedMachine
   let domain: DomainID
@@ -18,17 +18,17 @@ public struct SimulatedProcess: XenPlatform {
   /// Linux's memory for devices as this process sees it.
   public var dmaBufs: DmaBufSystem { DmaBufSystem(self) }
 
-  /// Makes something go wrong with calls of this process.
+  /// Injects a fault into calls of this process.
   ///
   /// - Parameters:
-  ///   - fault: what, and with which of the calls.
+  ///   - fault: the fault, and the calls that it strikes.
   ///   - call: the call; nil for any.
   public func inject(_ fault: Fault, into call: SimulatedCall? = nil) {
     let target = PlannedFault.Target.process(id)
     machine.change { $0.faults.append(PlannedFault(fault, call, target)) }
   }
 
-  /// The calls that this process makes meanwhile, in their order.
+  /// The calls that this process makes while the closure runs, in their order.
   public func calls<Failure: Error>(
     during body: () throws(Failure) -> Void
   ) throws(Failure) -> [SimulatedCall] {
@@ -37,10 +37,12 @@ public struct SimulatedProcess: XenPlatform {
 
   /// Kills the process: Linux closes all that it had open.
   ///
-  /// Mappings and shared pages go, and their notifications are carried out; then event channels and the connection to
-  /// XenStore close. A device of which somebody has a duplicate of the descriptor stays open, and keeps what it holds: that is how
-  /// a process hands something over to its successor, by exec or by systemd's store. A page that another domain still maps is freed when that unmaps it. Values that were made through the
-  /// process fail with EBADF from then on, and can be dropped at any time.
+  /// Mappings and shared pages go, and their notifications are carried out. Then event channels and
+  /// the connection to XenStore close. A device stays open, and keeps what it holds, if a duplicate
+  /// of its descriptor exists: this is how a process hands state over to its successor, by exec or
+  /// by systemd's store. A page that another domain still maps is freed when that domain unmaps it.
+  /// Values that were made through the process fail with EBADF from then on, and can be dropped at
+  /// any time.
   public func kill() {
     let id = id
     machine.change { $0.end(process: id) }
@@ -112,7 +114,7 @@ public struct SimulatedProcess: XenPlatform {
   }
 
   public func grantLimits() -> GrantLimits? {
-    // Xen tells its parameters domain 0 only.
+    // Xen reports its parameters to domain 0 only.
     guard domain == .dom0 else { return nil }
     return machine.change { state in
       let limits = state.domains[0].limits
@@ -132,7 +134,7 @@ public struct SimulatedProcess: XenPlatform {
     return SimulatedStore(self, handle, descriptor)
   }
 
-  /// Does a call of this process, which counts and can be made to fail.
+  /// Performs a call of this process, which is counted and can be made to fail.
   func perform<Result: Sendable>(
     _ call: SimulatedCall, _ body: (inout MachineState) throws(Errno) -> Result
   ) throws(Errno) -> Result {
@@ -140,14 +142,14 @@ public struct SimulatedProcess: XenPlatform {
     return try carryOut(body)
   }
 
-  /// Does a call into Xen.
+  /// Performs a call into Xen.
   func perform<Result: Sendable>(
     _ call: XenError.Call, _ body: (inout MachineState) throws(Errno) -> Result
   ) throws(Errno) -> Result {
     try perform(.xen(call), body)
   }
 
-  /// Counts a call and fails or delays it if that is to be.
+  /// Counts a call, and fails or delays it if a fault strikes it.
   func begin(_ call: SimulatedCall) throws(Errno) -> Verdict {
     let id = id
     let verdict = try machine.perform { (state) throws(Errno) in
@@ -158,13 +160,13 @@ public struct SimulatedProcess: XenPlatform {
     return verdict
   }
 
-  /// Does what a call that has begun does.
+  /// Performs a call that has been counted.
   func carryOut<Result: Sendable>(
     _ body: (inout MachineState) throws(Errno) -> Result
   ) throws(Errno) -> Result {
     let id = id
     return try machine.perform { (state) throws(Errno) -> Result in
-      // It may have been killed since.
+      // It may have been killed in the meantime.
       guard state.processes[id] != nil else { throw .badFileDescriptor }
       return try body(&state)
     }
@@ -174,7 +176,8 @@ public struct SimulatedProcess: XenPlatform {
     let (seconds, attoseconds) = duration.components
     var time = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
     var rest = timespec()
-    // SAFETY: one time is read and one written; a signal ends the sleep, which then goes on with the rest.
+    // SAFETY: one time is read and one written; after a signal, the sleep continues with the
+    // remaining time.
     while unsafe nanosleep(&time, &rest) != 0 { time = rest }
   }
 }

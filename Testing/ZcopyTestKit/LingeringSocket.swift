@@ -5,7 +5,8 @@ public import SystemPackage
   import Glibc
 #endif
 
-/// A TCP socket whose closing takes a minute, unless the other end is closed: it lingers over what that does not read.
+/// A TCP socket whose close takes a minute unless the other end is closed: it lingers until its
+/// unread data is read.
 public final class LingeringSocket {
   private let socket: FileDescriptor
   private let peer: FileDescriptor
@@ -36,13 +37,13 @@ public final class LingeringSocket {
     let status = unsafe setsockopt(
       writer.rawValue, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
     guard status == 0 else { throw Errno(rawValue: errno) }
-    // More than both ends keep.
+    // More than both socket buffers hold.
     let data = [UInt8](repeating: 0, count: 1 << 20)
     while (try? writer.writeAll(data)) != nil {}
     (socket, peer) = (writer, FileDescriptor(rawValue: number))
   }
 
-  // What was sent and not read makes this a reset, after which nobody lingers.
+  // With unread data this close is a reset, after which no socket lingers.
   deinit { try? peer.close() }
 
   /// Has it sent along, so that it is closed for the last time where it is received.

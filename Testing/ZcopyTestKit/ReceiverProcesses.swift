@@ -1,7 +1,7 @@
 import CZcopy
 import DmaBuf
 
-/// The processes that receive for a user, of whichever service. Tests run at once: each has users of its own.
+/// The receiver processes of a user, of any server. Tests run in parallel: each uses its own users.
 public func receiverProcesses(of user: UInt32) -> [Int32] {
   let name = "\(CZCOPY_RECEIVER_NAME)\0\(user)\0"
   return Files.names(in: "/proc").compactMap { Int32($0) }

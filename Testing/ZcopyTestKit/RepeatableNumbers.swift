@@ -14,7 +14,7 @@ public struct RepeatableNumbers: RandomNumberGenerator {
     return mixed ^ (mixed >> 31)
   }
 
-  /// Once in so many times.
+  /// True once in that many times.
   public mutating func oneIn(_ count: UInt64) -> Bool { next() % count == 0 }
 
   /// A number below the bound, which is above 0.
@@ -25,7 +25,7 @@ public struct RepeatableNumbers: RandomNumberGenerator {
     elements[below(elements.count)]
   }
 
-  /// So many bytes.
+  /// That many bytes.
   public mutating func bytes(_ count: Int) -> [UInt8] {
     (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) }
   }
@@ -33,7 +33,7 @@ public struct RepeatableNumbers: RandomNumberGenerator {
   /// 32 random bits.
   public mutating func word() -> UInt32 { UInt32(truncatingIfNeeded: next()) }
 
-  /// 32 bits: small, at the edge of what is allowed, or any.
+  /// 32 bits: small, at a limit, or arbitrary.
   public mutating func edgeWord() -> UInt32 {
     switch below(4) {
     case 0: UInt32(below(9))

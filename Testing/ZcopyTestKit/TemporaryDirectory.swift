@@ -8,7 +8,7 @@ public final class TemporaryDirectory {
 
   /// An empty directory.
   ///
-  /// - Throws: `Errno` if none can be made.
+  /// - Throws: `Errno` if it cannot be made.
   public init() throws {
     path = "/tmp/xen-zcopy-\(String(UInt64.random(in: .min ... .max), radix: 16))"
     // SAFETY: the string lives for the call.
@@ -44,7 +44,7 @@ public final class TemporaryDirectory {
     try write(text.utf8, to: name)
   }
 
-  /// What is in a file.
+  /// The contents of a file.
   ///
   /// - Throws: `Errno` if it cannot be read.
   public func read(_ name: String) throws -> [UInt8] {
@@ -53,7 +53,7 @@ public final class TemporaryDirectory {
       var bytes: [UInt8] = []
       var part = [UInt8](repeating: 0, count: 4096)
       while true {
-        // SAFETY: the kernel writes no more bytes than there is room.
+        // SAFETY: the kernel writes at most as many bytes as there is room for.
         let count = unsafe try part.withUnsafeMutableBytes { try unsafe file.read(into: $0) }
         guard count > 0 else { return bytes }
         bytes += part[..<count]

@@ -6,10 +6,12 @@ import ZcopyBackend
   import Glibc
 #endif
 
-/// Counts what the daemon allocates as frames come and go: `xen-zcopyd-allocations [FRAMES]`. Fails if that is anything.
+/// Counts the daemon's allocations for frames: `xen-zcopyd-allocations [FRAMES]`. Fails if there
+/// are any.
 @main
 enum Program {
-  /// Frames before anything counts: what is made once, as the runtime's tables of types, is made by then.
+  /// Frames before the count begins: by then one-time allocations, such as the runtime's type
+  /// tables, are made.
   private static let warmUp: UInt32 = 100
 
   static func main() {
@@ -37,7 +39,7 @@ enum Program {
   /// Allocations of each scene, in the order of them all; they take turns.
   private static func count(_ frames: UInt32) throws -> [UInt64] {
     let stage = try Stage()
-    // The service makes it in memory: what it allocates in the loop is seen.
+    // The server makes the list in memory: its allocations in the loop are visible.
     guard try stage.allocationsOfList() > 0 else {
       throw Failure("the counter does not count what the daemon allocates")
     }

@@ -1,8 +1,9 @@
 import CZcopy
 
-/// What the daemon does again and again.
+/// A task that the daemon performs repeatedly.
 ///
-/// What guests and clients do before and after that does not count; it makes sure that there was something to count.
+/// The work of guests and clients before and after it is not counted; it ensures that the daemon
+/// has work to do.
 enum Scene: String, CaseIterable {
   case guestsFrame = "a guest's frame, told to two clients"
   case clientsUse = "a client's word that it has used it, told to the guest"
@@ -10,7 +11,7 @@ enum Scene: String, CaseIterable {
   case guestsUse = "the guest's word that it has used it, told to two clients"
   case nothing = "a turn in which nothing happens"
 
-  /// What the daemon is to find.
+  /// Prepares the daemon's work.
   func prepare(_ frame: UInt32, _ stage: Stage) throws {
     switch self {
     case .guestsFrame: try stage.owner.draw(page: frame % 2)
@@ -23,7 +24,7 @@ enum Scene: String, CaseIterable {
     }
   }
 
-  /// Whether it has done what it should.
+  /// Checks that the daemon has done its work.
   ///
   /// - Throws: `Failure` if not.
   func check(_ frame: UInt32, _ stage: Stage) throws {

@@ -5,14 +5,14 @@ import SystemPackage
   import Glibc
 #endif
 
-/// Lets vgem read the dma-buf that was inherited, for as long as a file is not there.
+/// Makes vgem read the inherited dma-buf until a file exists.
 ///
-/// The kernel knows such work by a fence, which is pending meanwhile. vgem gives up on one after 10 seconds, so that work
-/// is begun anew, before the last has ended.
+/// The kernel represents such work by a pending fence. vgem cancels a fence after 10 seconds, so
+/// the work is restarted before the last fence has ended.
 ///
-/// - Throws: `Errno` if there is no dma-buf or no vgem.
+/// - Throws: `Errno` without a dma-buf or without vgem.
 func readUntil(_ path: String) throws {
-  // SAFETY: the C library's string is read before anything can change it.
+  // SAFETY: the C library's string is read before it could change.
   guard let text = unsafe getenv("ZCOPY_FD"), let dmaBuf = unsafe Int32(String(cString: text))
   else {
     throw Errno.badFileDescriptor
@@ -24,7 +24,7 @@ func readUntil(_ path: String) throws {
   print("reading")
   _ = fflush(nil)
   var waited = 0
-  // SAFETY: the path is a C string for the length of the call.
+  // SAFETY: the path is a C string for the duration of the call.
   while unsafe access(path, F_OK) != 0 {
     usleep(50_000)
     waited += 50
@@ -36,7 +36,7 @@ func readUntil(_ path: String) throws {
   try valid(vgem_end(vgem, work))
 }
 
-/// A number, or the errno that a negative one stands for.
+/// A number; throws the errno of a negative one.
 @discardableResult
 private func valid(_ result: Int32) throws(Errno) -> Int32 {
   guard result >= 0 else { throw Errno(rawValue: -result) }

@@ -6,7 +6,7 @@ import XenGrant
   import Glibc
 #endif
 
-/// Real Xen: a domain with itself, or with an owner in another.
+/// Real Xen: a domain with itself, or with an owner in another domain.
 struct RealBench: ContractBench {
   let owner: any ContractOwner
   let ownerXen: Xen?
@@ -23,7 +23,7 @@ struct RealBench: ContractBench {
     try self.init(xen, LocalOwner(xen), owner: nil)
   }
 
-  /// The domain in which this process runs, with another where the owner is.
+  /// The domain in which this process runs, with the owner in another domain.
   init(_ xen: Xen, owner: RemoteOwner, in domain: DomainID) throws(XenError) {
     try self.init(xen, owner, owner: domain)
   }

@@ -31,7 +31,7 @@ private final class VgemWorker: DmaBufWorker {
   let driver = "vgem"
   private let vgem: Int32
   private let buffer: UInt32
-  /// Processes that end work, or have.
+  /// Processes that end work, or have ended it.
   private var children: [Int32] = []
 
   init() throws(Errno) {
@@ -68,7 +68,7 @@ private final class VgemWorker: DmaBufWorker {
   }
 }
 
-/// Throws a negative errno as such.
+/// Throws a negative errno as `Errno`.
 @discardableResult
 private func check(_ result: Int32) throws(Errno) -> Int32 {
   guard result >= 0 else { throw Errno(rawValue: -result) }

@@ -1,4 +1,5 @@
-// Tries on real Xen what this project expects of it, and reports in the Test Anything Protocol.
+// Checks on real Xen the behaviour that this project relies on, and reports in the Test Anything
+// Protocol.
 import Logging
 import XenContract
 import XenGrant
@@ -32,13 +33,13 @@ func run(_ checks: [(name: String, run: () -> ContractOutcome)]) -> Int {
       print("# \(reason)")
       failures += 1
     }
-    // Each line at once: who runs this may be a console that is cut off.
+    // Each line at once: the reader may be a console that is cut off.
     _ = fflush(nil)
   }
   return failures
 }
 
-/// Runs the contract about Xen and returns how many checks failed.
+/// Runs the contract about Xen and returns the number of failed checks.
 func runAll(_ bench: RealBench) -> Int {
   run(Contract.checks.map { check in (check.name, { check.run(on: bench) }) })
 }

@@ -1,18 +1,19 @@
 import CZcopy
 import ZcopyTestKit
 
-/// What a client may know, of which its valid messages are made.
+/// The client's knowledge, from which its valid messages are made.
 struct Knowledge {
   var domain: UInt32
   var directory: UInt32
   var size: UInt64
   var references: [UInt32]
-  /// What the guest publishes, and where.
+  /// The buffers that the guest publishes, and their paths.
   var path: String
-  /// The first page of a directory that the guest offers to be filled, and the bytes for which it is long enough.
+  /// The first page of a directory that the guest offers to be filled, and the number of bytes that
+  /// it can list.
   var offered: UInt32
   var offeredSize: UInt64
-  /// Buffers that were made, the last ones.
+  /// The last buffers that were made.
   var buffers: [xen_zcopyd_id] = []
 
   /// Remembers a buffer, and forgets an old one.
@@ -25,7 +26,7 @@ struct Knowledge {
   }
 }
 
-/// A message that a client might send, and the descriptors that should go along.
+/// A message that a client might send, and the descriptors sent with it.
 struct Message {
   var bytes: [UInt8]
   var takesDmaBuf = false
@@ -33,7 +34,7 @@ struct Message {
   init<Structure: BitwiseCopyable>(
     _ type: UInt32, _ structure: Structure, followedBy rest: [UInt8] = []
   ) {
-    // SAFETY: the bytes are copied while the structure is there.
+    // SAFETY: the bytes are copied while the structure exists.
     bytes = unsafe withUnsafeBytes(of: structure) { unsafe Array($0) } + rest
     Mutation.store(type, at: 0, in: &bytes)
     Mutation.store(UInt32(bytes.count), at: 4, in: &bytes)
@@ -124,7 +125,7 @@ extension Message {
   private static func published(_ known: Knowledge, _ random: inout RepeatableNumbers) -> Message {
     var map = xen_zcopyd_map_published()
     map.mechanism = UInt32(random.below(3))
-    // SAFETY: not more is written than the field has, and its last byte stays 0.
+    // SAFETY: at most the field's size minus one is written, and its last byte stays 0.
     unsafe withUnsafeMutableBytes(of: &map.path) { path in
       unsafe UnsafeMutableRawBufferPointer(rebasing: path.dropLast())
         .copyBytes(from: known.path.utf8.prefix(path.count - 1))
@@ -175,7 +176,7 @@ extension Message {
     var list: [UInt8] = []
     for _ in 0..<count {
       let range = range(known, &random)
-      // SAFETY: the bytes are copied while the structure is there.
+      // SAFETY: the bytes are copied while the structure exists.
       unsafe withUnsafeBytes(of: range) { unsafe list.append(contentsOf: $0) }
     }
     return Message(XEN_ZCOPYD_REFRESH, refresh, followedBy: list)

@@ -14,20 +14,20 @@ import ZcopyTestKit
   import Glibc
 #endif
 
-/// Clients that send valid, damaged and senseless messages to a service on a simulated machine, in which guests and devices do
-/// as they like too.
+/// Clients that send valid, damaged and random messages to a server on a simulated machine, whose
+/// guests and devices act at random too.
 final class Fuzzer {
-  /// What happened, and what is left.
+  /// The results, and the remaining resources.
   struct Report: Equatable {
     var messages = 0
     var mutated = 0
     var descriptors = 0
     var connections = 0
     var guests = 1
-    /// Messages that came back, by type; the codes of errors among them.
+    /// Received messages by type, with the codes of errors among them.
     var replies: [UInt32: Int] = [:]
     var errors: [UInt32: Int] = [:]
-    /// What is left that should not be.
+    /// Leaked resources.
     var leftovers: [String] = []
   }
 
@@ -43,7 +43,7 @@ final class Fuzzer {
   private var clients: [Client] = []
   private var fences: [SimulatedFence] = []
   private(set) var report = Report()
-  /// What goes along with messages.
+  /// Descriptors sent with messages.
   private let pipe: (FileDescriptor, FileDescriptor)
   private let dmaBuf: FileDescriptor
 
@@ -74,7 +74,7 @@ final class Fuzzer {
     try? dmaBuf.close()
   }
 
-  /// Sends so many messages.
+  /// Sends that many messages.
   func run(messages: Int) throws {
     for _ in 0..<messages {
       try step()
@@ -110,7 +110,7 @@ final class Fuzzer {
     return client
   }
 
-  /// Mostly none; those that the message needs, and at times others.
+  /// Mostly none; those that the message needs, and sometimes others.
   private func descriptors(for message: Message, _ client: Client) -> [FileDescriptor] {
     var files: [FileDescriptor] = []
     if message.takesDmaBuf, !random.oneIn(8) { files = [dmaBuf] }
@@ -146,7 +146,7 @@ final class Fuzzer {
     $0 | XEN_ZCOPYD_REPLY
   }
 
-  /// Devices begin to work with a dma-buf that the client has, or are done.
+  /// Devices start to access a dma-buf of the client, or finish.
   private func changeFences(_ client: Client) {
     if fences.count < 4, let file = client.file(&random),
       let fence = try? machine.addFence(
@@ -158,7 +158,7 @@ final class Fuzzer {
     }
   }
 
-  /// The guest ends, and another comes; with its number, where Xen gives that away already.
+  /// The guest ends, and another one starts, with the same number if Xen has freed it already.
   private func replaceGuest() throws {
     guard let old = guest?.domain else { return }
     guest = nil
@@ -176,7 +176,7 @@ final class Fuzzer {
     report.guests += 1
   }
 
-  /// Ends everything, and looks what is left.
+  /// Ends everything, and checks what is left.
   func finish() throws {
     for fence in fences { fence.signal() }
     fences = []
@@ -192,7 +192,8 @@ final class Fuzzer {
     } while !report.leftovers.isEmpty && start.duration(to: .now) < .seconds(10)
   }
 
-  /// What is persistent, and what was shared without a link with a domain that lives, has to be ended by somebody.
+  /// Persistent buffers, and buffers shared without a channel with a live domain, must be closed
+  /// explicitly.
   private func endAll() throws {
     let (client, other) = try Client.make(reads: true)
     service.adopt(other)
@@ -239,21 +240,23 @@ final class Fuzzer {
       ("shared buffers", Int(statistics.counters.shared_buffers)),
       ("grants", census.grantsInUse), ("mappings of foreign pages", census.activeMaps),
       ("dma-bufs of foreign pages", census.dmaBufs), ("granted dma-bufs", census.importedDmaBufs),
-      // The one that goes along with messages.
+      // The descriptor that is sent with messages.
       ("dma-bufs", census.localDmaBufs - 1), ("memory files", census.memoryFiles),
       ("mappings of own memory", census.localMappings), ("sync files", census.syncFiles),
       ("ports", census.ports), ("transactions", census.transactions),
-      // Two for each domain that is watched, which may be this one itself, and one for questions about them.
+      // Two for each watched domain, which may be this one itself, and one for queries about
+      // domains.
       ("handles", max(0, census.openHandles - 2 * (service.statistics.count - 1) - 1)),
     ].filter { $0.1 != 0 }.map { "\($0.0): \($0.1)" }
   }
 }
 
 extension RawSpan {
-  /// A structure of integers, or nil if that many bytes are not there.
+  /// A structure of integers; nil if the message is too short.
   fileprivate func load<Structure: BitwiseCopyable>(_ type: Structure.Type) -> Structure? {
     guard byteCount >= MemoryLayout<Structure>.size else { return nil }
-    // SAFETY: in range, and the wire's structures are integers and bytes, for which any bits will do.
+    // SAFETY: in range, and the protocol's structures are integers and bytes, which are valid for
+    // any bits.
     return unsafe unsafeLoadUnaligned(fromByteOffset: 0, as: type)
   }
 }

@@ -5,7 +5,7 @@ import XenSimulator
 import ZcopyBackend
 import ZcopyTestKit
 
-/// A guest that shares and publishes a buffer, and maps what the service publishes.
+/// A guest that shares and publishes a buffer, and maps the buffers that the server publishes.
 final class Guest {
   let domain: SimulatedDomain
   private let buffer: SharedBuffer
@@ -42,7 +42,7 @@ final class Guest {
       path: publication.path, offered: offered.reference.rawValue, offeredSize: 8192)
   }
 
-  /// Does something on its side.
+  /// Performs a random action of the guest.
   func act(_ random: inout RepeatableNumbers) {
     switch random.below(8) {
     case 0...2: try? link.announceFrame(at: random.edgeWord())
@@ -57,7 +57,7 @@ final class Guest {
     }
   }
 
-  /// Maps one of those buffers that clients publish.
+  /// Maps one of the buffers that clients publish.
   private func mapPublished(_ random: inout RepeatableNumbers) {
     guard peer == nil else { return }
     let name = random.one(of: ["a", "b", "c"])
@@ -68,7 +68,7 @@ final class Guest {
       peer = try ImporterChannel(publication, xen: domain.xen)
       try peer?.announceMapped()
     } catch {
-      // It may be gone, or be nobody's.
+      // The publication may be gone, or its buffer may be.
       if let mapped = mapped.take() { _ = mapped.close() }
       peer = nil
     }

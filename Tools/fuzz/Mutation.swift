@@ -1,12 +1,12 @@
 import CZcopy
 import ZcopyTestKit
 
-/// What is done to a valid message before it is sent.
+/// A change to a valid message before it is sent.
 enum Mutation {
   /// Changes a message in one to three places, or its length.
   static func apply(to message: inout [UInt8], _ random: inout RepeatableNumbers) {
     for _ in 0...random.below(3) {
-      // What ends a connection is rare, so that conversations get somewhere.
+      // Mutations that end the connection are rare, so that conversations make progress.
       switch random.below(100) {
       case 0..<60: changeWord(in: &message, &random)
       case 60..<75: flipBit(in: &message, &random)

@@ -31,7 +31,7 @@ enum Program {
     var leftovers: [String] = []
     do {
       let fuzzer = try Fuzzer(seed: seed)
-      // What a run needs at all, and what ASan keeps back, is there after a part of it.
+      // By then the run's basic memory, and the memory that ASan retains, are allocated.
       try fuzzer.run(messages: messages / 5)
       early = Process.residentKiB
       try fuzzer.run(messages: messages - messages / 5)
@@ -70,18 +70,18 @@ enum Program {
   }
 }
 
-/// What this process holds.
+/// The resources of this process.
 enum Process {
-  /// By how much it may grow in a run of any length.
+  /// The growth that is permitted in a run of any length.
   static let growthKiB = 48 << 10
 
   static var openDescriptors: Int { (0..<Int32(8192)).count { fcntl($0, F_GETFD) >= 0 } }
 
-  /// What its descriptors are of, as the kernel says.
+  /// The files of its descriptors, as the kernel reports them.
   static var descriptorNames: [String] {
     (0..<Int32(8192)).compactMap { number in
       var bytes = [UInt8](repeating: 0, count: 256)
-      // SAFETY: readlink writes no more than there is room.
+      // SAFETY: readlink writes at most as many bytes as there is room for.
       let count = unsafe bytes.withUnsafeMutableBytes { buffer -> Int in
         guard let start = buffer.baseAddress else { return 0 }
         return unsafe readlink(
@@ -91,14 +91,14 @@ enum Process {
     }
   }
 
-  /// Its memory, as far as it is its own.
+  /// Its private memory.
   static var residentKiB: Int {
     guard let file = try? FileDescriptor.open(FilePath("/proc/self/status"), .readOnly) else {
       return 0
     }
     defer { try? file.close() }
     var bytes = [UInt8](repeating: 0, count: 8192)
-    // SAFETY: read writes no more than there is room.
+    // SAFETY: read writes at most as many bytes as there is room for.
     let count = (try? unsafe bytes.withUnsafeMutableBytes { try unsafe file.read(into: $0) }) ?? 0
     let lines = String(decoding: bytes.prefix(count), as: UTF8.self).split(separator: "\n")
     let line = lines.first { $0.hasPrefix("RssAnon:") }

@@ -5,17 +5,17 @@ import XenGrant
   import Glibc
 #endif
 
-/// What this process and this domain hold.
+/// The resources of this process and this domain.
 struct Census {
   /// Descriptors that are open in this process.
   let descriptors: Int
-  /// This process's own memory, KiB.
+  /// This process's private memory, KiB.
   let anonymous: Int
-  /// What the kernel could give to programs, KiB.
+  /// The available memory, KiB.
   let available: Int
-  /// The kernel's own small objects, KiB.
+  /// The kernel's slab memory, KiB.
   let slab: Int
-  /// The domain's dma-bufs, whoever has them; -1 without debugfs.
+  /// The number of dma-bufs in the domain, whichever process holds them; -1 without debugfs.
   let dmaBufs: Int
 
   init() {
@@ -26,7 +26,7 @@ struct Census {
     dmaBufs = Self.number(after: "Total ", in: "/sys/kernel/debug/dma_buf/bufinfo") ?? -1
   }
 
-  /// The first number in the line that begins so.
+  /// The first number in the line that begins with the prefix.
   private static func number(after beginning: String, in path: String) -> Int? {
     let lines = Files.text(of: path)?.split(separator: "\n")
     let line = lines?.first { $0.hasPrefix(beginning) }?.dropFirst(beginning.count)
@@ -39,9 +39,9 @@ extension GrantDevice {
   private static let tableSize = 64 * 512
   private static let perCall = 1024
 
-  /// How many pages another domain grants to this one.
+  /// The number of pages that another domain grants to this one.
   ///
-  /// Xen's debug key shows only those that are mapped; so a byte of each reference that there can be is copied.
+  /// Xen's debug key shows only mapped grants, so one byte of each possible reference is copied.
   func countGrants(of domain: DomainID) throws(XenError) -> Int {
     var bytes = [UInt8](repeating: 0, count: Self.perCall)
     var count = 0
@@ -51,7 +51,7 @@ extension GrantDevice {
           GrantReference(rawValue: UInt32(start + index)), local: index, byteCount: 1)
       }
       var span = bytes.mutableSpan
-      // SAFETY: the array is borrowed for the copy, and any bytes are bytes.
+      // SAFETY: the array is borrowed for the copy, and bytes are valid for any bits.
       var memory = unsafe span.mutableBytes
       count += try copy(segments, of: domain, into: &memory).count { $0 == .okay }
     }

@@ -7,10 +7,11 @@ import ZcopyBackend
   import Glibc
 #endif
 
-/// The two sides of a soak, telling each other a number by turns.
+/// The two sides of a soak, which send each other numbers in turn.
 ///
-/// Over a link as any two domains have, with one number in each direction: what an owner says of a frame is where it
-/// begins, what a peer says is which it has used. A count in the upper byte makes each word another than the one before.
+/// Over a channel as between any two domains, with one number in each direction: an owner's number
+/// is the page at which a frame begins, a peer's number is the frame that it has used. A count in
+/// the upper byte makes each word differ from the one before.
 class Conversation {
   /// Numbers are smaller than this.
   static let limit: UInt32 = 1 << 24
@@ -24,9 +25,9 @@ class Conversation {
     try send(UInt32(said) << 24 | number)
   }
 
-  /// What the other side says next.
+  /// The next number from the other side.
   ///
-  /// - Parameter seconds: for how long it may say nothing.
+  /// - Parameter seconds: the time limit.
   final func hear(within seconds: Int = patience) throws -> UInt32 {
     let end = ContinuousClock().now + .seconds(seconds)
     while ContinuousClock().now < end {
@@ -49,20 +50,20 @@ class Conversation {
   fileprivate func receive() throws -> UInt32? { nil }
 }
 
-/// The side whose link it is, and who is found in XenStore.
+/// The side that owns the channel, and that is published in XenStore.
 final class GuestConversation: Conversation {
   private var link: ExporterChannel
   private let publication: OwnPublication
   private static let name = "soak"
 
-  /// Where domain 0 finds it.
+  /// The path at which domain 0 finds it.
   static func path(in guest: DomainID) -> String {
     "\(XenStore.home(of: guest))/\(Publication.path(for: name) ?? "")"
   }
 
   init(_ xen: Xen) throws {
     link = try ExporterChannel(peer: .dom0, xen: xen, allocator: try xen.openGrantAllocator())
-    // There is no buffer; what stands there for one is never looked at.
+    // There is no buffer; the values for one are never read.
     let request = MapParameters(domain: .dom0, directory: GrantReference(rawValue: 1), byteCount: 1)
     publication = try OwnPublication(Self.name, request: request, link: link, xen: xen)
   }

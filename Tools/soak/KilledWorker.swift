@@ -7,9 +7,9 @@ import ZcopyBackend
   import Glibc
 #endif
 
-/// Does the steps of one cycle in a process of its own, which can be killed at any moment.
+/// Runs the steps of one cycle in a process of its own, which can be killed at any time.
 ///
-/// Steps go there and results come back through a socket: two words each.
+/// Steps are sent and results received through a socket: two words each.
 final class Victim: Worker {
   private var process: Int32?
   private let socket: FileDescriptor
@@ -26,7 +26,7 @@ final class Victim: Worker {
       "/proc/self/exe", "--victim", "\(far.rawValue)", "\(other)", "\(plan.seed)", "\(plan.cycles)",
       "\(cycle.number)", memory.rawValue, mechanism.rawValue,
     ]
-    // SAFETY: the copies live until the call is over, which keeps none of them.
+    // SAFETY: the copies live until the call returns, which keeps none of them.
     var pointers = unsafe arguments.map { unsafe strdup($0) } + [nil]
     defer { unsafe pointers.forEach { unsafe free($0) } }
     let process = unsafe czcopy_spawn(&pointers, far.rawValue, "ZCOPY_SOAK", "victim")
@@ -48,12 +48,12 @@ final class Victim: Worker {
     return answer.argument
   }
 
-  /// Has it begin a step, and does not wait.
+  /// Starts a step, and does not wait.
   func begin(_ step: Step, _ argument: UInt32) throws {
     try Message(step.rawValue, argument).send(to: socket)
   }
 
-  /// Kills it, and waits until the kernel has taken away all that it had.
+  /// Kills it, and waits until the kernel has released all its resources.
   func kill() {
     guard let process else { return }
     _ = Glibc.kill(process, SIGKILL)
@@ -61,7 +61,7 @@ final class Victim: Worker {
     self.process = nil
   }
 
-  /// The process's side: does what it is told, until it is killed or nobody is there to tell.
+  /// The process's side: runs the requested steps until it is killed or the socket is closed.
   static func run(_ hands: Hands, _ socket: FileDescriptor) throws {
     try Message(Message.done, 0).send(to: socket)
     while let message = try Message(from: socket), let step = Step(rawValue: message.word) {
@@ -71,7 +71,7 @@ final class Victim: Worker {
   }
 }
 
-/// What goes through the socket: a step and what it needs, or ``done`` and what came of it.
+/// A message on the socket: a step with its argument, or ``done`` with its result.
 private struct Message {
   static let done: UInt32 = 1 << 31
   let word: UInt32
@@ -82,7 +82,7 @@ private struct Message {
     self.argument = argument
   }
 
-  /// The next one; nil if the other end is closed.
+  /// The next message; nil if the other end is closed.
   init?(from socket: FileDescriptor) throws {
     var words: [UInt32] = [0, 0]
     // SAFETY: read writes at most the array's size.
@@ -96,7 +96,7 @@ private struct Message {
     _ = unsafe try [word, argument].withUnsafeBytes { unsafe try socket.write($0) }
   }
 
-  /// Two ends of a new socket, which keeps messages apart.
+  /// Both ends of a new socket that preserves message boundaries.
   static func pair() throws -> (FileDescriptor, FileDescriptor) {
     var ends: [Int32] = [0, 0]
     let kind = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue)

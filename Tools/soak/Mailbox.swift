@@ -2,7 +2,8 @@ import DmaBuf
 import XenGrant
 import ZcopyBackend
 
-/// Lists of numbers that the two sides send each other by turns: each side's in a page of its own that the other maps.
+/// Lists of numbers that the two sides send each other in turn: each side's in a page of its own,
+/// which the other maps.
 final class Letters {
   private let conversation: Conversation
   private let mine: SharedBuffer

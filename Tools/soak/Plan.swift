@@ -1,9 +1,9 @@
-/// What happens in each cycle of a soak: the same on both sides, which work it out from one seed.
+/// The steps of each cycle of a soak. Both sides compute the same plan from one seed.
 struct Plan {
   let seed: UInt64
   let cycles: Int
 
-  /// How many buffers are there at once: the owner of one batch is the peer of the next.
+  /// The number of buffers that exist at once: the owner of one batch is the peer of the next.
   static let batch = 10
 
   /// The cycles of one batch.
@@ -11,7 +11,7 @@ struct Plan {
     (number * Self.batch..<(number + 1) * Self.batch).map { self[$0] }
   }
 
-  /// Where in a cycle somebody is killed.
+  /// The moment in a cycle at which a side is killed.
   enum Moment: Int, CaseIterable {
     /// While the owner shares, or the peer maps.
     case beginning
@@ -27,7 +27,7 @@ struct Plan {
     var other: Role { self == .owner ? .peer : .owner }
   }
 
-  /// A kill: of whom, where, and how far into the step of that moment, from 0 to 1.
+  /// A kill: the side, the moment, and the fraction of that step, from 0 to 1.
   struct Interruption {
     let victim: Role
     let moment: Moment
@@ -38,13 +38,13 @@ struct Plan {
   struct Cycle {
     let number: Int
     let pages: Int
-    /// Whether the buffer is published, and both sides have a link.
+    /// Whether the buffer is published, and both sides have a channel.
     let hasChannel: Bool
     let interruption: Interruption?
-    /// Numbers of which each side chooses its memory or its mechanism.
+    /// Random numbers by which each side chooses its memory or its mechanism.
     let choices: (owner: Int, peer: Int)
 
-    /// What the first word of a page holds.
+    /// The first word of a page.
     func word(ofPage page: Int) -> UInt32 {
       UInt32(truncatingIfNeeded: number) << 16 ^ UInt32(truncatingIfNeeded: page) ^ 0x5aa5_0ff0
     }
@@ -64,12 +64,13 @@ struct Plan {
       moment: Moment.allCases.randomElement(using: &random) ?? .mapped,
       fraction: Double.random(in: 0...1, using: &random))
     switch cycles - number {
-    // The last batch of each side goes through and is published: it replaces what killed owners have left in XenStore.
+    // The last batch of each side runs without kills and is published: it replaces the nodes that
+    // killed owners have left in XenStore.
     case ...(2 * Self.batch):
       return Cycle(
         number: number, pages: pages, hasChannel: true, interruption: nil, choices: choices)
-    // Before it each side's owner is killed once for certain while the other side has its pages by the first mechanism, a
-    // mapping: it is seen how long the kernel takes to end the grants.
+    // Before it, each side's owner is killed once while the other side has mapped its pages by the
+    // first mechanism. This measures how long the kernel takes to end the grants.
     case 3 * Self.batch, 4 * Self.batch:
       return Cycle(
         number: number, pages: 512, hasChannel: true,
@@ -82,7 +83,7 @@ struct Plan {
     }
   }
 
-  /// Mostly few: what goes wrong goes wrong with one page too, and sooner.
+  /// Mostly few: faults occur with one page too, and sooner.
   private static func pages(_ random: inout SplitMix) -> Int {
     switch Int.random(in: 0..<100, using: &random) {
     case ..<80: .random(in: 1...16, using: &random)
@@ -94,7 +95,7 @@ struct Plan {
   }
 }
 
-/// Steele, Lea and Flood's generator: small, and good enough to choose by.
+/// Steele, Lea and Flood's generator: small, and good enough for random choices.
 struct SplitMix: RandomNumberGenerator {
   private var state: UInt64
 

@@ -2,14 +2,14 @@ import DmaBuf
 import XenGrant
 import ZcopyBackend
 
-/// Where memory comes from, by names that go on a command line.
+/// Sources of memory, with names for a command line.
 enum Memory: String, CaseIterable {
   case gntalloc, udmabuf, heap
-  /// A dma-buf that was there before.
+  /// An existing dma-buf.
   case given
 }
 
-/// What works in this domain.
+/// The mechanisms that work in this domain.
 struct Means {
   let memories: [Memory]
   let mechanisms: [Mechanism]

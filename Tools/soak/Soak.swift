@@ -5,7 +5,7 @@ import ZcopyBackend
   import Glibc
 #endif
 
-/// One side of a soak: goes through the plan with the other side, and looks what is left.
+/// One side of a soak: runs the plan with the other side, and checks for leaks.
 final class Soak {
   private let plan: Plan
   private let xen: Xen
@@ -13,12 +13,12 @@ final class Soak {
   private let letters: Letters
   private let means: Means
   private let clock = ContinuousClock()
-  /// How long a step of that kind took lately, by the number of binary digits of its pages: what a kill's moment is a
-  /// fraction of.
+  /// The recent duration of each kind of step, by the number of binary digits of its pages. The
+  /// moment of a kill is a fraction of it.
   private var durations: [Step: [Int: Duration]] = [:]
   private var kills: [Plan.Moment: Int] = [:]
   private var failures = 0
-  /// How often something was done, and how long it took in all.
+  /// The number of runs of each step, and their total duration.
   private var times: [String: (count: Int, duration: Duration)] = [:]
 
   init(_ plan: Plan, xen: Xen, with other: DomainID, _ conversation: Conversation) throws {
@@ -29,9 +29,9 @@ final class Soak {
     means = try Means(xen)
   }
 
-  /// Goes through the plan.
+  /// Runs the plan.
   ///
-  /// - Returns: whether nothing is left.
+  /// - Returns: whether nothing has leaked.
   func run() throws -> Bool {
     let device = try xen.openGrantDevice()
     try meet()
@@ -90,16 +90,16 @@ final class Soak {
     return failures == 0
   }
 
-  /// What the process's memory may grow by after the first tenth of the cycles, KiB.
+  /// The permitted growth of the process's memory after the first tenth of the cycles, KiB.
   private static let processGrowth = 256
   /// The same for the whole domain.
   private static let kernelGrowth = 4096
-  /// The kernel ends grants that were mapped when their owner was killed ten at a time, once a second.
+  /// When an owner is killed, the kernel ends its mapped grants ten at a time, once a second.
   private static let drainSeconds = 1200
 
   private func hear() throws -> [UInt32] { try timed("wait") { try letters.receive() }.0 }
 
-  /// Does something and counts how long it takes.
+  /// Runs a closure and records its duration.
   private func timed<Result>(
     _ what: String, _ body: () throws -> Result
   ) rethrows -> (Result, Duration) {
@@ -111,14 +111,14 @@ final class Soak {
     return (result, duration)
   }
 
-  /// Has both sides be at the same point; domain 0 speaks next.
+  /// Synchronizes both sides; domain 0 sends next.
   private func meet(within seconds: Int = Conversation.patience) throws {
     if isDom0 { try letters.send([]) }
     _ = try letters.receive(within: seconds)
     if !isDom0 { try letters.send([]) }
   }
 
-  /// Waits until the other side grants as few pages as it did before.
+  /// Waits until the other side grants no more pages than before.
   private func wait(
     _ device: borrowing GrantDevice, until grants: Int
   ) throws -> (grants: Int, seconds: Int) {
@@ -145,7 +145,7 @@ final class Soak {
 
   private var isDom0: Bool { other != .dom0 }
 
-  /// Does one batch. The sides speak by turns, each time as often, whoever dies.
+  /// Runs one batch. The sides send in turn, equally often, whichever side is killed.
   private func run(_ number: Int) throws {
     let cycles = plan.batch(number)
     try (number % 2 == 0) == isDom0 ? own(cycles) : visit(cycles)
@@ -162,7 +162,8 @@ final class Soak {
     try letters.send(Self.living(workers))
     let released = try hear()
     for (index, cycle) in cycles.enumerated() {
-      // Who was killed while it mapped is to be noticed; who was killed later has perhaps told that it is done.
+      // A side that was killed while it mapped must be detected. A side that was killed later may
+      // have reported that it is done.
       if mapped[index] == 1, released[index] == 0, cycle.interruption?.moment == .mapped {
         _ = try workers[index]?.perform(.mourn, 0)
       }
@@ -183,7 +184,7 @@ final class Soak {
     let living = try hear()
     kill(&workers, .mapped, cycles)
     for (index, cycle) in cycles.enumerated() {
-      // Its pages stay what they are: the kernel keeps them as long as they are mapped here.
+      // Its pages keep their contents: the kernel keeps them as long as they are mapped here.
       if living[index] == 0 { _ = try workers[index]?.perform(.mourn, 0) }
       _ = try perform(.release, 0, .end, cycle, &workers[index])
     }
@@ -191,12 +192,12 @@ final class Soak {
     _ = try hear()
   }
 
-  /// 1 for each cycle in which there is somebody still.
+  /// 1 for each cycle whose worker still runs.
   private static func living(_ workers: [(any Worker)?]) -> [UInt32] {
     workers.map { $0 == nil ? 0 : 1 }
   }
 
-  /// This process, or another if it is to be killed.
+  /// This process, or another process if it is to be killed.
   private func worker(_ role: Plan.Role, _ cycle: Plan.Cycle) throws -> (any Worker)? {
     let (memory, mechanism) = (means.memory(cycle), means.mechanism(cycle))
     guard let interruption = cycle.interruption, interruption.victim == role else {
@@ -208,7 +209,7 @@ final class Soak {
     }.0
   }
 
-  /// Kills whose moment it is.
+  /// Kills the worker whose moment has come.
   private func kill(
     _ workers: inout [(any Worker)?], _ moment: Plan.Moment, _ cycles: [Plan.Cycle]
   ) {
@@ -219,9 +220,9 @@ final class Soak {
     }
   }
 
-  /// Has a step done, if there is somebody to do it.
+  /// Runs a step, if its worker still runs.
   ///
-  /// - Returns: what came of it; nil if who did it was killed meanwhile, and is gone.
+  /// - Returns: the result; nil if the worker was killed in the meantime.
   private func perform(
     _ step: Step, _ argument: UInt32, _ moment: Plan.Moment, _ cycle: Plan.Cycle,
     _ worker: inout (any Worker)?

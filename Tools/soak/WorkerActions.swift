@@ -10,18 +10,18 @@ import ZcopyBackend
 enum Step: UInt32, CaseIterable {
   /// The owner's: returns the reference of the directory.
   case share, withdraw
-  /// The peer's: gets that reference.
+  /// The peer's: receives that reference.
   case map, release
-  /// Either's, when the other was killed.
+  /// Either side's, after the other was killed.
   case mourn
 }
 
-/// What does the steps: this process, or one that is to be killed.
+/// Runs the steps: this process, or one that is to be killed.
 protocol Worker: AnyObject {
   func perform(_ step: Step, _ argument: UInt32) throws -> UInt32
 }
 
-/// Does the steps of one cycle in this process, with what any program would use.
+/// Runs the steps of one cycle in this process, through the public API.
 final class Hands: Worker {
   private let cycle: Plan.Cycle
   private let xen: Xen
@@ -61,7 +61,7 @@ final class Hands: Worker {
 
   // MARK: - The owner
 
-  /// Another for each cycle of a batch.
+  /// A different name for each cycle of a batch.
   private var name: String { "soak-\(cycle.number % Plan.batch)" }
   private var byteCount: Int { cycle.pages * GrantReference.pageSize }
 
@@ -124,7 +124,8 @@ final class Hands: Worker {
     try importerChannel?.announceMapped()
   }
 
-  /// Each page is the owner's of this cycle, whether it still lives or not.
+  /// Checks that each page belongs to the owner of this cycle, whether or not the owner still
+  /// lives.
   private func check() throws {
     guard let contents = try mapped?.mapContents() else { return }
     try contents.withMemory { memory in
@@ -149,7 +150,7 @@ final class Hands: Worker {
 
   // MARK: - Death
 
-  /// The kernel tells either side that the other was killed.
+  /// The kernel notifies either side when the other was killed.
   private func mourn() throws {
     try wait("the other side's death is noticed") {
       try exporterChannel?.changes().contains(.died) ?? importerChannel?.changes().contains(.died)

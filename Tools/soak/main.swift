@@ -1,5 +1,6 @@
-// Shares and maps buffers between domain 0 and a guest thousands of times, kills whoever does it at random moments, and
-// says what is left. What is printed is for a scenario: "ok - ...", "not ok - ...", "# ...".
+// Shares and maps buffers between domain 0 and a guest thousands of times, kills either side at
+// random moments, and reports leaks. The output is for a scenario: "ok - ...", "not ok - ...", "#
+// ...".
 import Logging
 import SystemPackage
 import XenGrant
@@ -20,7 +21,8 @@ struct Stop: Error, CustomStringConvertible {
   init(_ description: String) { self.description = description }
 }
 
-/// What the numbers on the command line say: so many batches that each side owns as many buffers.
+/// The plan for the numbers on the command line. The number of cycles is rounded up, so that each
+/// side owns equally many buffers.
 func plan(_ seed: String, _ cycles: String) throws -> Plan {
   guard let seed = UInt64(seed), let cycles = Int(cycles), cycles > 0 else { throw Stop(usage) }
   let both = 2 * Plan.batch
@@ -40,7 +42,8 @@ func run(_ arguments: [String]) throws -> Bool {
     let plan = try plan(arguments[1], arguments[2])
     guard let guest = DomainID(arguments[3]) else { throw Stop(usage) }
     return try Soak(plan, xen: xen, with: guest, Dom0Conversation(xen, with: guest)).run()
-  // What this program starts, to kill it: socket, other domain, seed, cycles, number, memory, mechanism.
+  // The arguments of the process that this program starts to kill: socket, other domain, seed,
+  // cycles, number, memory, mechanism.
   case ("--victim", 8):
     guard let socket = Int32(arguments[1]), let other = DomainID(arguments[2]),
       let number = Int(arguments[5]), let memory = Memory(rawValue: arguments[6]),

@@ -1,10 +1,11 @@
 import SystemPackage
 
-/// Who still works on a dma-buf. Devices leave fences in it, each signalled when its work is done.
+/// The work that is pending on a dma-buf. Devices add fences to it; each is signalled when its work
+/// is done.
 extension DmaBuf {
-  /// Whether nobody works on the memory that such access would have to wait for. Never blocks, allocates nothing.
+  /// Whether no pending work conflicts with such access. Never blocks, allocates nothing.
   ///
-  /// - Parameter access: reading waits for those who write, writing for everybody.
+  /// - Parameter access: reading waits for writers, writing waits for readers and writers.
   /// - Throws: `DmaBufError.Call.poll`.
   ///
   /// The C call is `poll` with `POLLIN` or `POLLOUT`.
@@ -12,12 +13,12 @@ extension DmaBuf {
     try waitUntilIdle(for: access, milliseconds: 0)
   }
 
-  /// Waits until nobody works on the memory that such access would have to wait for. Allocates nothing.
+  /// Waits until no pending work conflicts with such access. Allocates nothing.
   ///
   /// - Parameters:
-  ///   - access: reading waits for those who write, writing for everybody.
-  ///   - milliseconds: how long at most; -1 for ever.
-  /// - Returns: whether it is so, and false if the time is over.
+  ///   - access: reading waits for writers, writing waits for readers and writers.
+  ///   - milliseconds: the longest wait; -1 for ever.
+  /// - Returns: whether the memory is idle; false after a timeout.
   /// - Throws: `DmaBufError.Call.poll`.
   ///
   /// The C call is `poll` with `POLLIN` or `POLLOUT`.
@@ -30,10 +31,11 @@ extension DmaBuf {
     }
   }
 
-  /// Takes out what such access has to wait for now; what comes later is not in it.
+  /// Exports the fences that such access has to wait for now. Fences added later are not included.
   ///
-  /// - Parameter access: reading waits for those who write, writing for everybody.
-  /// - Returns: a sync file that is signalled when they are done; at once if the buffer is idle.
+  /// - Parameter access: reading waits for writers, writing waits for readers and writers.
+  /// - Returns: a sync file that is signalled when that work is done; at once if the buffer is
+  ///   idle.
   /// - Throws: `DmaBufError.Call.exportFences` with ENOTTY before Linux 6.0 and for a file that is no dma-buf, ENOMEM,
   ///   EMFILE or ENFILE if too many files are open.
   ///
@@ -47,13 +49,13 @@ extension DmaBuf {
     return SyncFile(adopting: FileDescriptor(rawValue: number), dmaBufs: dmaBufs)
   }
 
-  /// Makes whoever uses the memory later wait for work that the kernel does not know of by itself.
+  /// Makes later users of the memory wait for work that the kernel does not know of by itself.
   ///
   /// - Parameters:
   ///   - fence: the work; stays the caller's, and may be closed at once.
   ///   - access: what the work does: later readers wait for writing, later writers for both.
-  /// - Throws: `DmaBufError.Call.importFence` with ENOTTY before Linux 6.0 and for a file that is no dma-buf, EINVAL for a
-  ///   file that is no sync file, ENOMEM.
+  /// - Throws: `DmaBufError.Call.importFence` with ENOTTY before Linux 6.0 and for a file that is
+  ///   no dma-buf, EINVAL for a file that is no sync file, ENOMEM.
   ///
   /// The ioctl is `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`.
   public borrowing func importFence(

@@ -15,7 +15,7 @@ extension BufferAccess {
 }
 
 extension DmaBufPlatform {
-  /// Waits until a descriptor has those events; false if the time is over.
+  /// Waits until a descriptor has those events; false after a timeout.
   func isReady(
     _ descriptor: Int32, _ events: Int16, milliseconds: Int32
   ) throws(Errno) -> Bool {
@@ -23,7 +23,7 @@ extension DmaBufPlatform {
   }
 }
 
-/// Whether what `poll` found is what was waited for.
+/// Whether the events that `poll` reported are those that were waited for.
 ///
 /// Throws EBADF for a descriptor that is not open, and EIO for one that will never have those events.
 func wasFound(_ events: Int16, in found: Int16) throws(Errno) -> Bool {

@@ -4,21 +4,24 @@ public import SystemPackage
   import Glibc
 #endif
 
-/// An open sync file: work of devices that goes on, and a descriptor that tells when it is done.
+/// An open sync file: pending work of devices, and a descriptor that is signalled when the work is
+/// done.
 ///
-/// Once signalled it stays so, and so it is when the work has failed. The descriptor closes with the value.
+/// Once signalled it stays signalled. It is also signalled when the work has failed. The descriptor
+/// closes with the value.
 public struct SyncFile: ~Copyable {
-  /// The descriptor, owned by this value: to pass on, not to close. Readable, for `poll` and an event loop, from when it is
-  /// signalled.
+  /// The descriptor, owned by this value: to pass on, not to close. Readable, for `poll` and an
+  /// event loop, from when it is signalled.
   public let fileDescriptor: FileDescriptor
   private let dmaBufs: DmaBufSystem
   private var isOwned = true
 
-  /// Takes over a descriptor, for instance what a display driver gave as its out-fence.
+  /// Adopts a descriptor, for instance the out-fence of a display driver.
   ///
   /// - Parameters:
-  ///   - fileDescriptor: the sync file; another file is told from one only when it is used.
-  ///   - dmaBufs: whose it is.
+  ///   - fileDescriptor: the sync file. The type is not checked: a file of another type fails at
+  ///     its first use.
+  ///   - dmaBufs: the system to which it belongs.
   public init(adopting fileDescriptor: FileDescriptor, dmaBufs: DmaBufSystem = DmaBufSystem()) {
     self.fileDescriptor = fileDescriptor
     self.dmaBufs = dmaBufs
@@ -26,11 +29,12 @@ public struct SyncFile: ~Copyable {
 
   deinit {
     guard isOwned else { return }
-    // close reports nothing that could still be mended: the descriptor is gone in any case.
+    // An error of close cannot be handled: the descriptor is closed in any case.
     try? fileDescriptor.close()
   }
 
-  /// What the kernel tells of it: how it stands, which fences are in it, whose they are and when they were signalled.
+  /// What the kernel reports about it: its status, its fences, their drivers, and when they were
+  /// signalled.
   ///
   /// - Throws: `DmaBufError.Call.fenceInformation` with ENOTTY for a file that is no sync file.
   ///
@@ -41,18 +45,18 @@ public struct SyncFile: ~Copyable {
     }
   }
 
-  /// Whether the work is over, done or failed. Never blocks, allocates nothing.
+  /// Whether the work has ended, done or failed. Never blocks, allocates nothing.
   ///
-  /// - Throws: `DmaBufError.Call.poll` with EBADF if the descriptor was closed by somebody else.
+  /// - Throws: `DmaBufError.Call.poll` with EBADF if other code has closed the descriptor.
   ///
   /// The C call is `poll` with `POLLIN`.
   public borrowing func isSignalled() throws(DmaBufError) -> Bool { try wait(milliseconds: 0) }
 
-  /// Waits until the work is over, done or failed. Allocates nothing.
+  /// Waits until the work has ended, done or failed. Allocates nothing.
   ///
-  /// - Parameter milliseconds: how long at most; -1 for ever.
-  /// - Returns: whether it is over, and false if the time is.
-  /// - Throws: `DmaBufError.Call.poll` with EBADF if the descriptor was closed by somebody else.
+  /// - Parameter milliseconds: the longest wait; -1 for ever.
+  /// - Returns: whether the work has ended; false after a timeout.
+  /// - Throws: `DmaBufError.Call.poll` with EBADF if other code has closed the descriptor.
   ///
   /// The C call is `poll` with `POLLIN`.
   public borrowing func wait(milliseconds: Int32) throws(DmaBufError) -> Bool {
@@ -62,16 +66,16 @@ public struct SyncFile: ~Copyable {
     }
   }
 
-  /// Waits until the work of any of several sync files is over.
+  /// Waits until the work of any of several sync files has ended.
   ///
   /// - Parameters:
   ///   - descriptors: the sync files' descriptors, which stay their owners'.
-  ///   - milliseconds: how long at most; -1 for ever.
-  ///   - dmaBufs: whose they are.
-  /// - Returns: the place in `descriptors` of the first whose work is over; nil if the time is over, and at once if there
-  ///   are none.
-  /// - Throws: `DmaBufError.Call.poll` with EBADF if one is not open, EINVAL if they are more than a process may have
-  ///   open.
+  ///   - milliseconds: the longest wait; -1 for ever.
+  ///   - dmaBufs: the system to which they belong.
+  /// - Returns: the index in `descriptors` of the first whose work has ended; nil after a timeout,
+  ///   and at once if there are none.
+  /// - Throws: `DmaBufError.Call.poll` with EBADF if one is not open, EINVAL if they are more than
+  ///   a process may have open.
   ///
   /// The C call is `poll` with `POLLIN`.
   public static func waitForAny(

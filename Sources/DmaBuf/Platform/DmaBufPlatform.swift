@@ -2,9 +2,9 @@ public import SystemPackage
 
 /// What DmaBuf stands on: Linux (`SystemDmaBufs`) or a simulated machine.
 ///
-/// Each call does what the call named with it does and fails with the errno that it leaves. Descriptors that are returned
-/// are the caller's, close-on-exec. The types above add ownership, checks and errors that say what was concerned; callers
-/// use those, through ``DmaBufSystem``.
+/// Each call does what the call named with it does and fails with the errno that it leaves.
+/// Descriptors that are returned are the caller's, close-on-exec. The types above add ownership,
+/// checks and errors that say what was concerned; callers use those, through ``DmaBufSystem``.
 public protocol DmaBufPlatform: Sendable {
   /// Makes a zeroed memory file that cannot shrink. The C calls are `memfd_create`, `ftruncate` and `F_ADD_SEALS`.
   func makeMemoryFile(_ name: String, byteCount: Int) throws(Errno) -> Int32
@@ -14,19 +14,22 @@ public protocol DmaBufPlatform: Sendable {
   func allocate(byteCount: Int, fromHeap name: String) throws(Errno) -> Int32
   /// The names of the heaps, below /dev/dma_heap.
   func heapNames() -> [String]
-  /// Asks, with no effect, whether udmabuf can be used: nil, or the errno of opening /dev/udmabuf.
+  /// Checks without side effects whether udmabuf can be used: nil, or the errno of opening
+  /// /dev/udmabuf.
   func probeUdmabuf() -> Errno?
-  /// The most bytes that one udmabuf may have (`size_limit_mb`), if the kernel tells.
+  /// The maximum size in bytes of one udmabuf (`size_limit_mb`); nil if the kernel does not report
+  /// it.
   func udmabufLimit() -> Int?
 
-  /// Whether an open file may be a dma-buf, without asking whoever serves the file. The file is `/proc/self/fdinfo/N`.
+  /// Whether an open file may be a dma-buf, without a request to the file's server. The file is
+  /// `/proc/self/fdinfo/N`.
   func mayBeDmaBuf(_ descriptor: Int32) -> Bool
   /// The inode number and size of an open file. The C call is `fstat`.
   func identify(_ descriptor: Int32) throws(Errno) -> (inode: UInt64, byteCount: UInt64)
   /// The ioctl is `DMA_BUF_SET_NAME`.
   func setName(_ name: String, of dmaBuf: Int32) throws(Errno)
-  /// Maps bytes of a memory file or a dma-buf, from the beginning of a page on. The C call is `mmap` with `MAP_SHARED` and, so
-  /// that no page is waited for later, `MAP_POPULATE`.
+  /// Maps bytes of a memory file or a dma-buf, from the beginning of a page on. The C call is
+  /// `mmap` with `MAP_SHARED` and, so that no page is waited for later, `MAP_POPULATE`.
   func map(_ descriptor: Int32, from offset: Int, byteCount: Int, writable: Bool) throws(Errno)
     -> UnsafeMutableRawPointer
   /// The C call is `munmap`.
@@ -42,8 +45,9 @@ public protocol DmaBufPlatform: Sendable {
   func mergeSyncFiles(_ first: Int32, _ second: Int32, name: String) throws(Errno) -> Int32
   /// The ioctl is `SYNC_IOC_FILE_INFO`.
   func information(ofSyncFile syncFile: Int32) throws(Errno) -> SyncFileInformation
-  /// Waits until any of the descriptors has one of its events (`POLLIN`, `POLLOUT`), for so many milliseconds, -1 for
-  /// ever; the events of each, 0 for those without. The C call is `poll`, tried again on EINTR for the time that is left.
+  /// Waits until any of the descriptors has one of its events (`POLLIN`, `POLLOUT`), for so many
+  /// milliseconds, -1 for ever; the events of each, 0 for those without. The C call is `poll`,
+  /// tried again on EINTR for the time that is left.
   func poll(_ descriptors: [(descriptor: Int32, events: Int16)], milliseconds: Int32) throws(Errno)
     -> [Int16]
   /// The same for one descriptor, for which it allocates nothing.
@@ -51,7 +55,7 @@ public protocol DmaBufPlatform: Sendable {
 }
 
 extension DmaBufPlatform {
-  /// For a platform where no file is served by anybody.
+  /// For a platform where no file has a server that may hang.
   public func mayBeDmaBuf(_ descriptor: Int32) -> Bool { true }
 
   /// By the call for several: for a platform where allocations do not matter.
@@ -79,19 +83,19 @@ public struct MemoryFilePiece: Equatable, Sendable {
   }
 }
 
-/// What is done with a buffer's memory.
+/// The kind of access to a buffer's memory.
 ///
 /// The C constants are `DMA_BUF_SYNC_READ`, `_WRITE` and `_RW`.
 public enum BufferAccess: Sendable, CaseIterable {
-  /// Reading, which waits for those who write.
+  /// Reading, which waits for writers.
   case read
-  /// Writing, which waits for everybody.
+  /// Writing, which waits for readers and writers.
   case write
   /// Both.
   case readWrite
 }
 
-/// What the kernel tells of a sync file.
+/// What the kernel reports about a sync file.
 ///
 /// The C type is `struct sync_file_info`.
 public struct SyncFileInformation: Equatable, Sendable {
@@ -106,7 +110,7 @@ public struct SyncFileInformation: Equatable, Sendable {
     /// When it was signalled, in nanoseconds of `CLOCK_MONOTONIC`; 0 before.
     public let nanoseconds: UInt64
 
-    /// A fence as the kernel tells of it.
+    /// A fence as the kernel reports it.
     public init(timeline: String, driver: String, status: Status, nanoseconds: UInt64) {
       self.timeline = timeline
       self.driver = driver
@@ -117,7 +121,7 @@ public struct SyncFileInformation: Equatable, Sendable {
 
   /// How a fence, or all of a sync file, stands.
   public enum Status: Equatable, Sendable {
-    /// Work is going on.
+    /// The work is not done yet.
     case pending
     /// It is done.
     case signalled
@@ -132,7 +136,7 @@ public struct SyncFileInformation: Equatable, Sendable {
   /// Its fences; one that was signalled before the sync file was made may be left out.
   public let fences: [Fence]
 
-  /// A sync file as the kernel tells of it.
+  /// A sync file as the kernel reports it.
   public init(name: String, status: Status, fences: [Fence]) {
     self.name = name
     self.status = status

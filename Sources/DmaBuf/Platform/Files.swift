@@ -53,7 +53,7 @@ package enum Files {
     trimmedText(of: path).flatMap { Int($0) }
   }
 
-  /// What a symbolic link says.
+  /// The target of a symbolic link.
   package static func target(of path: String) -> String? {
     var characters = [CChar](repeating: 0, count: Int(PATH_MAX))
     // SAFETY: the kernel writes into the array at most as many characters as it has.

@@ -103,7 +103,7 @@ public struct SystemDmaBufs: DmaBufPlatform {
   }
 
   public func unmap(_ address: UnsafeMutableRawPointer, byteCount: Int) {
-    // SAFETY: the caller hands over a mapping that `map` made.
+    // SAFETY: the caller passes a mapping that `map` made.
     unsafe _ = munmap(address, byteCount)
   }
 
@@ -127,7 +127,8 @@ public struct SystemDmaBufs: DmaBufPlatform {
   }
 
   public func information(ofSyncFile syncFile: Int32) throws(Errno) -> SyncFileInformation {
-    // Without room for fences the kernel tells how many there are. It may find fewer the second time, never more.
+    // Without room for fences the kernel reports their number. It may find fewer the second time,
+    // never more.
     var information = sync_file_info()
     // SAFETY: the kernel writes `num_fences` fences at the address that it gets, as many as there is room for.
     try check(unsafe czcopy_sync_information(syncFile, &information))
@@ -197,7 +198,8 @@ extension BufferAccess {
 }
 
 extension SyncFileInformation.Status {
-  /// The kernel's number: 0 while work goes on, 1 when it is done, a negative errno if it failed.
+  /// The kernel's number: 0 while work is pending, 1 when it is done, a negative errno if it
+  /// failed.
   fileprivate init(_ number: Int32) {
     self =
       switch number {

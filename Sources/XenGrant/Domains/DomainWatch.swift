@@ -1,14 +1,16 @@
 public import SystemPackage
 
-/// Learns when a domain ends.
+/// Detects the end of a domain.
 ///
-/// A killed process is noticed by unmap notify; a domain that is destroyed takes its kernel with it and notifies nobody.
-/// XenStore tells privileged domains of each end (`@releaseDomain`). An unprivileged domain may neither watch that nor ask
-/// XenStore; it asks Xen now and then whether the domain can be reached by an event channel.
+/// Unmap notify reports a killed process. It does not report a destroyed domain, whose kernel ends
+/// with it. XenStore notifies privileged domains of each end (`@releaseDomain`). An unprivileged
+/// domain may neither watch that nor ask XenStore. It asks Xen periodically whether the domain can
+/// be reached by an event channel.
 public struct DomainWatch: ~Copyable {
   /// The domain that is watched.
   public let domain: DomainID
-  /// Whether XenStore tells by itself; else ``isGone()`` is to be asked at least once a second.
+  /// Whether XenStore sends notifications. Otherwise ``isGone()`` must be called at least once a
+  /// second.
   public let isNotified: Bool
   private let store: XenStore
   private let events: EventChannels
@@ -25,8 +27,9 @@ public struct DomainWatch: ~Copyable {
     self.store = store
   }
 
-  /// Sets the watch, and finds out whether it will fire: xenstored lets an unprivileged domain set it, and then tells it
-  /// nothing. It also does not answer such a domain whether another is there, which shows.
+  /// Sets the watch and checks whether it can fire. xenstored lets an unprivileged domain set it,
+  /// but never fires it. It also refuses to answer such a domain whether another domain exists, and
+  /// so this case is detected.
   private static func watch(_ store: borrowing XenStore, _ domain: DomainID) -> Bool {
     do throws(XenError) {
       _ = try store.isIntroduced(domain)
@@ -40,10 +43,10 @@ public struct DomainWatch: ~Copyable {
   /// Readable when some domain has ended.
   public var fileDescriptor: FileDescriptor { store.fileDescriptor }
 
-  /// Whether the domain has ended; takes what the watch has told.
+  /// Whether the domain has ended. Consumes the events of the watch.
   ///
-  /// A number that was given to a new domain in between is that of a domain that is there: unmap notify or the control
-  /// page tells in that case.
+  /// If the number was given to a new domain in between, this reports that the domain exists. Unmap
+  /// notify or the control page reports the end in that case.
   ///
   /// - Throws: `XenError` if XenStore cannot be asked.
   public func isGone() throws(XenError) -> Bool {

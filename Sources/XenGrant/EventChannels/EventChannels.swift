@@ -31,8 +31,8 @@ public struct EventChannels: ~Copyable {
   /// Connects to the channel that another domain has opened for this one.
   ///
   /// - Returns: this domain's own port of the channel.
-  /// - Throws: `XenError` with EINVAL if that port is not open for this domain or connected already, ESRCH if there is no
-  ///   such domain.
+  /// - Throws: `XenError` with EINVAL if that port is not open for this domain or connected
+  ///   already, ESRCH if there is no such domain.
   ///
   /// The corresponding C function is `xenevtchn_bind_interdomain`.
   public func bindInterdomain(
@@ -44,7 +44,7 @@ public struct EventChannels: ~Copyable {
     }
   }
 
-  /// Whether there is a domain of that number. Any domain may ask.
+  /// Whether a domain of that number exists. Any domain may call this.
   ///
   /// It tries to connect to the domain's port 0, which Xen keeps for itself: that fails with ESRCH if there is no such
   /// domain, and with EINVAL if there is.
@@ -72,7 +72,7 @@ public struct EventChannels: ~Copyable {
 
   /// The next channel that was signalled, or nil; never blocks. It stays masked until ``unmask(_:)``.
   ///
-  /// - Throws: `XenError` with EFBIG if the kernel lost signals because nobody read them.
+  /// - Throws: `XenError` with EFBIG if the kernel lost signals because they were not read in time.
   ///
   /// The corresponding C function is `xenevtchn_pending`, after a poll as its header demands.
   public func nextPending() throws(XenError) -> EventChannelPort? {
@@ -80,7 +80,8 @@ public struct EventChannels: ~Copyable {
     return try call(.pending) { () throws(Errno) in try driver.nextPending() }
   }
 
-  /// Lets a channel be signalled again. Look at the shared state after this, not before: a signal in between would be lost.
+  /// Lets a channel be signalled again. Look at the shared state after this, not before: a signal
+  /// in between would be lost.
   ///
   /// - Throws: `XenError` if the device refuses the write; a port that is not this device's is silently ignored.
   ///

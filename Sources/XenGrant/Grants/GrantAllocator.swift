@@ -17,7 +17,8 @@ public struct GrantAllocator: ~Copyable {
   ///   - domain: the domain that may map them.
   ///   - writable: whether it may write to them.
   /// - Returns: the pages, which are withdrawn when the value ends.
-  /// - Throws: `XenError` with ENOSPC above the limit or without grant entries, ENOMEM without memory, EINVAL for no page.
+  /// - Throws: `XenError` with ENOSPC above the limit or without grant entries, ENOMEM without
+  ///   memory, EINVAL for no page.
   ///
   /// The ioctl is `IOCTL_GNTALLOC_ALLOC_GREF`. Unlike with `xengntshr_share_pages`, the open device keeps the pages.
   public func share(
@@ -30,7 +31,8 @@ public struct GrantAllocator: ~Copyable {
       .share, pages: pages, with: domain, writable: writable, notification: nil)
   }
 
-  /// Makes one zeroed page, grants it to another domain, and has the kernel tell when this side's mapping ends.
+  /// Makes one zeroed page, grants it to another domain, and has the kernel notify when this side's
+  /// mapping ends.
   ///
   /// - Parameters:
   ///   - domain: the domain that may map it.
@@ -59,11 +61,11 @@ public struct GrantAllocator: ~Copyable {
     return SharedPages(driver, made, domain: domain)
   }
 
-  /// Takes over pages that another process has made with this device and left to it.
+  /// Resumes pages that another process has made with this device and left to it.
   ///
   /// - Parameters:
   ///   - index: where they are on the device's list, see ``SharedPages/index``.
-  ///   - references: the reference of each, as it was told to that process.
+  ///   - references: the reference of each, as that process received it.
   ///   - domain: the domain that may map them.
   /// - Returns: the pages, which are withdrawn when the value ends.
   /// - Throws: `XenError` with EINVAL or ENOENT if the device has no such pages, ENOMEM.
@@ -86,8 +88,8 @@ public struct GrantAllocator: ~Copyable {
 
 /// Pages of this domain that another domain may map, until the value ends.
 ///
-/// Whoever ends it while the other domain still maps the pages loses them, not their contents: the kernel frees each
-/// page only after it was unmapped there.
+/// If the value ends while the other domain still maps the pages, this process loses them, but
+/// their contents remain: the kernel frees each page only after it was unmapped there.
 ///
 /// The ioctl is `IOCTL_GNTALLOC_ALLOC_GREF`.
 @safe
@@ -113,7 +115,7 @@ public struct SharedPages: ~Copyable {
 
   deinit {
     guard isShared else { return }
-    // Nobody is left to be told: it fails only for an address that is no shared page.
+    // The error cannot be reported from here. It fails only for an address that is no shared page.
     // SAFETY: the address is what the driver made, and this is its only use.
     unsafe try? driver.unshare(address, at: index, pages: references.count)
   }
@@ -129,11 +131,12 @@ public struct SharedPages: ~Copyable {
     }
   }
 
-  /// The descriptor of the device that has the pages, which stays this value's: to be handed over.
+  /// The descriptor of the device that has the pages. This value keeps it; it is saved for a live
+  /// update.
   public var deviceDescriptor: FileDescriptor { FileDescriptor(rawValue: driver.fileDescriptor) }
 
-  /// Leaves the pages to a successor that has a duplicate of ``deviceDescriptor``: nothing is withdrawn and nobody is told, as
-  /// long as the device is open somewhere.
+  /// Leaves the pages to a successor that has a duplicate of ``deviceDescriptor``. Nothing is
+  /// withdrawn and no notification is sent as long as the device is open in some process.
   ///
   /// The C call is `munmap`.
   public consuming func relinquish() {
@@ -143,7 +146,7 @@ public struct SharedPages: ~Copyable {
     unsafe driver.forget(address, pages: count)
   }
 
-  /// Withdraws the pages now, and tells if that fails.
+  /// Withdraws the pages now, and throws if that fails.
   ///
   /// - Throws: `XenError` with the kernel's errno; the pages are gone for this process in any case.
   ///

@@ -31,7 +31,7 @@ public struct GrantCopySegment: Equatable, Sendable {
   }
 }
 
-/// Which way a grant copy goes.
+/// The direction of a grant copy.
 public enum GrantCopyDirection: Sendable {
   /// Out of the other domain's pages. `GNTCOPY_source_gref`.
   case fromDomain

@@ -10,12 +10,12 @@ public struct GrantDevice: ~Copyable {
 
   init(_ driver: any GrantDeviceDriver) { self.driver = driver }
 
-  /// The device's descriptor, which stays this value's: to be handed over.
+  /// The device's descriptor. This value keeps it; it is saved for a live update.
   ///
   /// The corresponding C function is `xengnttab_fd`.
   public var fileDescriptor: FileDescriptor { FileDescriptor(rawValue: driver.fileDescriptor) }
 
-  /// Has nobody be told of the end of what another process has mapped with this device.
+  /// Disables the unmap notification of a mapping that another process has made with this device.
   ///
   /// - Parameter index: where it is on the device's list, in bytes; 0 for the first mapping of a device.
   /// - Throws: `XenError` with ENOENT if nothing is there.
@@ -61,8 +61,8 @@ public struct GrantDevice: ~Copyable {
   ///   - domain: the domain that granted them.
   ///   - writable: whether this domain will write to them; read-only otherwise.
   /// - Returns: the mapping, which ends with the value.
-  /// - Throws: `XenError` with EINVAL if the list is empty or longer than the limit, or Xen does not accept each of them;
-  ///   ENOMEM if there is no room for foreign pages.
+  /// - Throws: `XenError` with EINVAL if the list is empty or longer than the limit, or Xen does
+  ///   not accept each of them; ENOMEM if there is no room for foreign pages.
   ///
   /// The corresponding C function is `xengnttab_map_domain_grant_refs`. It may block while Xen asks to try again.
   public func map(
@@ -80,7 +80,7 @@ public struct GrantDevice: ~Copyable {
     return unsafe GrantMapping(driver, address, count: references.count, domain: domain)
   }
 
-  /// Copies pieces of granted pages into private memory, and tells how each went.
+  /// Copies pieces of granted pages into private memory, and returns the status of each.
   ///
   /// One system call for at most 1024 pieces.
   ///
@@ -90,8 +90,8 @@ public struct GrantDevice: ~Copyable {
   ///   - destination: private memory that receives them.
   /// - Returns: the status of each piece, in their order; where it is not `okay`, that piece of the destination is
   ///   undefined.
-  /// - Throws: `XenError` with EINVAL if a piece lies outside of its page or of the destination, and any errno with which
-  ///   the whole call fails.
+  /// - Throws: `XenError` with EINVAL if a piece lies outside of its page or of the destination,
+  ///   and any errno with which the whole call fails.
   ///
   /// The corresponding C function is `xengnttab_grant_copy`.
   public func copy(
@@ -116,8 +116,9 @@ public struct GrantDevice: ~Copyable {
   ///   - segments: the pieces; none may reach beyond its page or the memory.
   ///   - domain: the domain that granted them.
   ///   - memory: what receives them.
-  /// - Throws: `XenError` with Xen's status and the reference of the first piece that Xen refuses, EINVAL if a piece lies
-  ///   outside of its page or of the memory, and any errno with which the whole call fails.
+  /// - Throws: `XenError` with Xen's status and the reference of the first piece that Xen refuses,
+  ///   EINVAL if a piece lies outside of its page or of the memory, and any errno with which the
+  ///   whole call fails.
   ///
   /// The corresponding C function is `xengnttab_grant_copy`.
   public func copy(
@@ -236,10 +237,11 @@ public struct GrantDevice: ~Copyable {
   ///   - references: 1 to gntdev's `limit` pages, each granted to this domain and writable, even for reading only.
   ///   - domain: the domain that granted them.
   ///   - caching: how a device that cannot snoop sees the memory.
-  /// - Returns: the dma-buf's descriptor, close-on-exec, which the caller closes. It keeps the pages mapped until its last
-  ///   copy is closed, also after this device is closed.
-  /// - Throws: `XenError` with ENOTTY if the kernel's gntdev was built without it, EINVAL in a PV domain, for a list that
-  ///   is empty or above the limit, or if Xen does not accept each reference; ENOMEM without room.
+  /// - Returns: the dma-buf's descriptor, close-on-exec, which the caller closes. It keeps the
+  ///   pages mapped until its last copy is closed, also after this device is closed.
+  /// - Throws: `XenError` with ENOTTY if the kernel's gntdev was built without it, EINVAL in a PV
+  ///   domain, for a list that is empty or above the limit, or if Xen does not accept each
+  ///   reference; ENOMEM without room.
   ///
   /// The corresponding C function is `xengnttab_dmabuf_exp_from_refs`.
   public func exportDmaBuf(
@@ -254,14 +256,15 @@ public struct GrantDevice: ~Copyable {
     return FileDescriptor(rawValue: number)
   }
 
-  /// Whether the kernel has let go of a dma-buf that this device made.
+  /// Whether the kernel has released a dma-buf that this device made.
   ///
   /// - Parameters:
   ///   - number: the descriptor number that the dma-buf had.
-  ///   - milliseconds: how long to wait for it. The wait cannot be interrupted, not even by SIGKILL: 0, which only asks,
-  ///     is what a loop wants.
-  /// - Returns: true once the last descriptor of it is closed and its pages are unmapped; also true for a number that was
-  ///   never one of this device's dma-bufs, which the kernel does not tell apart from one that is long released.
+  ///   - milliseconds: how long to wait for it. The wait cannot be interrupted, not even by
+  ///     SIGKILL. In an event loop use 0, which only queries.
+  /// - Returns: true once the last descriptor of it is closed and its pages are unmapped; also true
+  ///   for a number that was never one of this device's dma-bufs, which the kernel does not
+  ///   distinguish from one that is long released.
   /// - Throws: `XenError` with any errno but ETIMEDOUT and ENOENT.
   ///
   /// The ioctl is `IOCTL_GNTDEV_DMABUF_EXP_WAIT_RELEASED`; `xengnttab_dmabuf_exp_wait_released` logs each timeout.
@@ -283,7 +286,8 @@ public struct GrantDevice: ~Copyable {
   /// Grants every page of a dma-buf to another domain, writable.
   ///
   /// - Parameters:
-  ///   - dmaBuf: the dma-buf, whoever made it. The device keeps it until ``releaseImport(dmaBufNumber:)``.
+  ///   - dmaBuf: the dma-buf, of any exporter. The device keeps it until
+  ///     ``releaseImport(dmaBufNumber:)``.
   ///   - domain: the domain that may map the pages.
   ///   - pages: exactly the dma-buf's size in grant pages.
   /// - Returns: a reference for each page, in their order.
@@ -315,7 +319,7 @@ public struct GrantDevice: ~Copyable {
     }
   }
 
-  /// Whether this kernel can make a dma-buf of granted pages here, found out without any effect.
+  /// Whether this kernel can make a dma-buf of granted pages here; checked without side effects.
   public func exportSupport() -> DmaBufSupport {
     switch driver.probeExport() {
     case .badAddress: .usable
@@ -324,14 +328,14 @@ public struct GrantDevice: ~Copyable {
     }
   }
 
-  /// Whether this kernel can grant the pages of a dma-buf here, found out without any effect.
+  /// Whether this kernel can grant the pages of a dma-buf here; checked without side effects.
   public func importSupport() -> DmaBufSupport {
     driver.probeImport() == .noSuchFileOrDirectory ? .usable : .notBuilt
   }
 }
 
 extension GrantCopyDirection {
-  /// The call of which an error tells.
+  /// The call that an error names.
   fileprivate var call: XenError.Call { self == .fromDomain ? .copy : .copyTo }
 }
 

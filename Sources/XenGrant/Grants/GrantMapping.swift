@@ -24,7 +24,8 @@ public struct GrantMapping: ~Copyable {
 
   deinit {
     guard isMapped else { return }
-    // Nobody is left to be told: unmapping fails only for an address that is no mapping.
+    // The error cannot be reported from here. Unmapping fails only for an address that is no
+    // mapping.
     // SAFETY: the address is the mapping that the driver made, and this is its only use.
     unsafe try? driver.unmap(address, count: count)
   }
@@ -39,15 +40,17 @@ public struct GrantMapping: ~Copyable {
     }
   }
 
-  /// The descriptor of the device that has the mapping, which stays this value's: to be handed over.
+  /// The descriptor of the device that has the mapping. This value keeps it; it is saved for a live
+  /// update.
   public var deviceDescriptor: FileDescriptor { FileDescriptor(rawValue: driver.fileDescriptor) }
 
   /// Leaves the mapping to a successor that has a duplicate of ``deviceDescriptor``.
   ///
-  /// The kernel keeps it, and tells nobody, as long as the device is open somewhere. In a PV domain the pages are unmapped all
-  /// the same, and the byte of a notification is cleared.
+  /// The kernel keeps the mapping and sends no notification as long as the device is open in some
+  /// process. In a PV domain the pages are unmapped all the same, and the byte of a notification is
+  /// cleared.
   ///
-  /// The C call is `munmap`, without the ioctl with which `xengnttab_unmap` goes on.
+  /// The C call is `munmap`, without the ioctl that `xengnttab_unmap` issues after it.
   public consuming func relinquish() {
     isMapped = false
     let (driver, count) = (driver, count)
@@ -55,7 +58,7 @@ public struct GrantMapping: ~Copyable {
     unsafe driver.forget(address, count: count)
   }
 
-  /// Takes the mapping away now, and tells if that fails.
+  /// Unmaps the pages now, and throws if that fails.
   ///
   /// - Throws: `XenError` with the kernel's errno; the mapping is gone in any case.
   ///

@@ -5,7 +5,7 @@ public struct GrantReference: RawRepresentable, Hashable, Sendable {
   /// The index into the granting domain's table. Entries 0 to 7 are reserved, so 0 ends lists.
   public let rawValue: UInt32
 
-  /// The reference of that number; whether anything is granted by it only Xen knows.
+  /// The reference of that number. Only Xen knows whether it grants anything.
   public init(rawValue: UInt32) { self.rawValue = rawValue }
 
   /// Bytes of a granted page, on every machine and whatever the kernel's own page size is.

@@ -1,4 +1,4 @@
-/// What Xen says of one grant operation.
+/// Xen's result of one grant operation.
 ///
 /// The C constants are `GNTST_*`.
 public struct GrantStatus: RawRepresentable, Hashable, Sendable {

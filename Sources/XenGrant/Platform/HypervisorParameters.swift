@@ -4,10 +4,10 @@ import CXen
   import Glibc
 #endif
 
-/// Parameters of the running hypervisor, which it tells domain 0 by its file system.
+/// Parameters of the running hypervisor, which domain 0 reads from the hypervisor's file system.
 enum HypervisorParameters {
-  /// The limits of domain 0; nil in any other domain, without the right to hypercalls (`/dev/xen/privcmd`), and with a Xen that
-  /// was built without that file system.
+  /// The limits of domain 0; nil in any other domain, without the right to hypercalls
+  /// (`/dev/xen/privcmd`), and with a Xen that was built without that file system.
   static func grantLimits(_ messages: LibraryMessages) -> GrantLimits? {
     let logger = CLogger(messages)
     // SAFETY: the logger outlives the handle.

@@ -8,15 +8,17 @@ import SystemPackage
 
 /// Keeps a domain from mapping its own pages where that destroys them.
 ///
-/// Xen gives a page of a PVH or HVM domain one place in that domain. Mapping the domain's own grant moves the page there,
-/// and leaves a hole where the kernel has it: seen on Xen 4.20, where dom0's kernel read 0xff from its own memory after
-/// that, and hung. In a PV domain the page is in both places. Grant copies do no harm.
+/// Xen gives a page of a PVH or HVM domain one place in that domain. Mapping the domain's own grant
+/// moves the page there, and leaves a hole where the kernel has it: seen on Xen 4.20, where dom0's
+/// kernel read 0xff from its own memory after that, and hung. In a PV domain the page is in both
+/// places. Grant copies do no harm.
 final class OwnDomain: Sendable {
   /// This domain, once it is known.
   private let own = Mutex<DomainID?>(nil)
 
-  /// Throws EOPNOTSUPP if mapping pages of that domain would destroy memory of this one, and XenStore's errno if it does not
-  /// tell which domain this is: it must not be found out by trying.
+  /// Throws EOPNOTSUPP if mapping pages of that domain would destroy memory of this one. Throws
+  /// XenStore's errno if XenStore does not report this domain's number: a trial mapping would do
+  /// the damage.
   func check(_ domain: DomainID) throws(Errno) {
     guard !Self.isPV else { return }
     let known = own.withLock { $0 }
@@ -31,7 +33,8 @@ final class OwnDomain: Sendable {
     return own
   }
 
-  /// Whether this is a PV domain; false where the kernel does not tell. Asked once: a domain stays what it is.
+  /// Whether this is a PV domain; false where the kernel does not report it. Read once, since the
+  /// type of a domain does not change.
   static let isPV: Bool = {
     // SAFETY: the kernel reads a path, and writes into the buffer at most as many bytes as it has.
     let file = unsafe open("/sys/hypervisor/guest_type", O_RDONLY | O_CLOEXEC)

@@ -8,8 +8,9 @@ import SystemPackage
 
 /// XenStore watches, each on a connection of its own, behind one descriptor.
 ///
-/// The shared libxenstore reads with a thread and makes a pipe readable when a watch has fired. The static one does not:
-/// there, only asking shows it. A timer makes the descriptor readable now and then, so that both are noticed.
+/// The shared libxenstore reads with a thread and makes a pipe readable when a watch has fired. The
+/// static one does not: there, only asking shows it. A timer makes the descriptor readable now and
+/// then, so that both are noticed.
 final class StoreWatches {
   /// How long a watch may go unnoticed with the static library.
   private static let nanoseconds: UInt64 = 250_000_000
@@ -41,7 +42,7 @@ final class StoreWatches {
     guard connections[watch] == nil else { throw .fileExists }
     let connection = try WatchConnection(watch)
     try check(czcopy_epoll_add(epoll, connection.fileDescriptor, 0, CZCOPY_READABLE))
-    // Without watches nobody is to be woken.
+    // Without watches the timer is not needed.
     if connections.isEmpty { try check(czcopy_epoll_add(epoll, timer, 0, CZCOPY_READABLE)) }
     connections[watch] = connection
   }
@@ -73,8 +74,9 @@ private final class WatchConnection {
 
   /// Connects and sets the watch.
   ///
-  /// The static library says EINVAL and closes the connection when the first event arrives before the reply, which happens
-  /// often in a guest. So EINVAL is believed only when it comes again and again.
+  /// The static library returns EINVAL and closes the connection when the first event arrives
+  /// before the reply, which happens often in a guest. So EINVAL is reported only after several
+  /// attempts.
   init(_ watch: StoreWatchEvent) throws(Errno) {
     var error = Errno.invalidArgument
     for _ in 0..<Self.tries where error == .invalidArgument {
@@ -91,7 +93,7 @@ private final class WatchConnection {
   }
 
   deinit {
-    // SAFETY: nobody else has the handle.
+    // SAFETY: no other reference to the handle exists.
     unsafe xs_close(handle)
   }
 

@@ -20,7 +20,7 @@ final class SystemEventChannels: EventChannelDriver {
   }
 
   deinit {
-    // SAFETY: nobody else has the handle.
+    // SAFETY: no other reference to the handle exists.
     unsafe _ = xenevtchn_close(handle)
   }
 

@@ -6,7 +6,8 @@ import SystemPackage
   import Glibc
 #endif
 
-/// libxengnttab's handle of /dev/xen/gntalloc; what is done with it, the library does in ways that end with the mapping.
+/// libxengnttab's handle of /dev/xen/gntalloc. The library's own operations on it end with the
+/// mapping.
 @safe
 final class SystemGrantAllocator: GrantAllocatorDriver {
   private let handle: OpaquePointer
@@ -27,7 +28,7 @@ final class SystemGrantAllocator: GrantAllocatorDriver {
   }
 
   deinit {
-    // SAFETY: nobody else has the handle.
+    // SAFETY: no other reference to the handle exists.
     unsafe _ = xengntshr_close(handle)
   }
 
@@ -82,7 +83,7 @@ final class SystemGrantAllocator: GrantAllocatorDriver {
   }
 
   func forget(_ address: UnsafeMutableRawPointer, pages: Int) {
-    // SAFETY: the caller hands over pages that this handle mapped, and that nobody uses any more.
+    // SAFETY: the caller passes pages that this handle mapped and that are no longer in use.
     unsafe _ = munmap(address, pages * GrantReference.pageSize)
   }
 }

@@ -22,7 +22,7 @@ final class SystemGrantDevice: GrantDeviceDriver {
   }
 
   deinit {
-    // SAFETY: nobody else has the handle.
+    // SAFETY: no other reference to the handle exists.
     unsafe _ = xengnttab_close(handle)
   }
 
@@ -57,12 +57,12 @@ final class SystemGrantDevice: GrantDeviceDriver {
 
   func unmap(_ address: UnsafeMutableRawPointer, count: Int) throws(Errno) {
     guard let count = UInt32(exactly: count) else { throw .invalidArgument }
-    // SAFETY: the caller hands over a mapping that this handle made.
+    // SAFETY: the caller passes a mapping that this handle made.
     guard unsafe xengnttab_unmap(handle, address, count) == 0 else { throw currentErrno() }
   }
 
   func forget(_ address: UnsafeMutableRawPointer, count: Int) {
-    // SAFETY: the caller hands over a mapping that this handle made, and that nobody uses any more.
+    // SAFETY: the caller passes a mapping that this handle made and that is no longer in use.
     unsafe _ = munmap(address, count * GrantReference.pageSize)
   }
 

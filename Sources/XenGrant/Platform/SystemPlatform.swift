@@ -77,7 +77,8 @@ final class LibraryMessages: Sendable {
 
   init(_ logger: Logger) { self.logger = logger }
 
-  /// A new C logger that hands its messages here; whoever opens a handle with it keeps both.
+  /// A new C logger that passes its messages to this one. The code that opens a handle with it
+  /// keeps both alive.
   func makeCLogger() -> OpaquePointer? {
     // SAFETY: the context is unretained; the owner of the C logger keeps this object alive.
     let context = unsafe Unmanaged.passUnretained(self).toOpaque()

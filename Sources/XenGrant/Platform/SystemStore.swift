@@ -7,9 +7,9 @@ import SystemPackage
 
 /// libxenstore's connection, and one more for each watch.
 ///
-/// The static libxenstore has no thread that reads. A request there fails with EINVAL when a watch fires before its reply
-/// arrives, and every reply after that belongs to the request before (seen, and read in its read_reply). So no connection
-/// here has both requests and watches.
+/// The static libxenstore has no thread that reads. A request there fails with EINVAL when a watch
+/// fires before its reply arrives, and every reply after that belongs to the request before (seen,
+/// and read in its read_reply). So no connection here has both requests and watches.
 @safe
 final class SystemStore: XenStoreDriver {
   private let handle: OpaquePointer
@@ -22,7 +22,7 @@ final class SystemStore: XenStoreDriver {
   }
 
   deinit {
-    // SAFETY: nobody else has the handle.
+    // SAFETY: no other reference to the handle exists.
     unsafe xs_close(handle)
   }
 
@@ -83,7 +83,7 @@ final class SystemStore: XenStoreDriver {
     guard let first = list.first, let owner = DomainID(first.id) else { throw .invalidArgument }
     var domains: [DomainID: StorePermissions.Access] = [:]
     for entry in list.dropFirst() {
-      // A domain that is gone, or a special identifier, has no number here and no say.
+      // A domain that no longer exists, or a special identifier, has no number here and no access.
       guard let domain = DomainID(entry.id) else { continue }
       domains[domain] = StorePermissions.Access(entry)
     }
@@ -117,7 +117,7 @@ final class SystemStore: XenStoreDriver {
   func nextWatchEvent() throws(Errno) -> StoreWatchEvent? { try watches.next() }
 
   func isIntroduced(_ domain: DomainID) throws(Errno) -> Bool {
-    // The library answers false also when it got no answer; only errno tells the two apart.
+    // The library also returns false when it got no answer; only errno distinguishes the two.
     errno = 0
     if unsafe xs_is_domain_introduced(handle, UInt32(domain.rawValue)) { return true }
     guard errno == 0 else { throw currentErrno() }

@@ -12,8 +12,8 @@ public protocol XenPlatform: Sendable {
   func openGrantAllocator() throws(Errno) -> any GrantAllocatorDriver
   /// Opens the event channel device. The C call is `xenevtchn_open`.
   func openEventChannels() throws(Errno) -> any EventChannelDriver
-  /// Opens the grant device, in whose place the open file behind a descriptor comes; the descriptor is closed in any case.
-  /// The C calls are `xengnttab_open` and `dup3`.
+  /// Opens the grant device and replaces its open file by that of the descriptor. The descriptor is
+  /// closed in any case. The C calls are `xengnttab_open` and `dup3`.
   func adoptGrantDevice(_ descriptor: Int32) throws(Errno) -> any GrantDeviceDriver
   /// The same for a grant allocator. The C calls are `xengntshr_open` and `dup3`.
   func adoptGrantAllocator(_ descriptor: Int32) throws(Errno) -> any GrantAllocatorDriver
@@ -23,13 +23,14 @@ public protocol XenPlatform: Sendable {
   func openStore() throws(Errno) -> any XenStoreDriver
   /// Whether this is a paravirtualised x86 domain. The kernel's word is `/sys/hypervisor/guest_type`.
   var isPV: Bool { get }
-  /// What Xen lets this domain grant and map, where it tells. The C call is `xenhypfs_read`.
+  /// The limits that Xen sets for grants and mappings of this domain; nil if Xen does not report
+  /// them. The C call is `xenhypfs_read`.
   func grantLimits() -> GrantLimits?
 }
 
-/// One open grant device. It closes when the last reference to it goes.
+/// One open grant device. It closes with the last reference to it.
 public protocol GrantDeviceDriver: AnyObject {
-  /// What is handed over to a successor. The C call is `xengnttab_fd`.
+  /// The descriptor that is saved for a live update. The C call is `xengnttab_fd`.
   var fileDescriptor: Int32 { get }
   /// Maps references of one domain side by side. The C calls are `xengnttab_map_domain_grant_refs`, and
   /// `xengnttab_map_grant_ref_notify` where there is a notification, which takes one reference.
@@ -39,12 +40,14 @@ public protocol GrantDeviceDriver: AnyObject {
   ) throws(Errno) -> UnsafeMutableRawPointer
   /// Takes a mapping away. The C call is `xengnttab_unmap`.
   func unmap(_ address: UnsafeMutableRawPointer, count: Int) throws(Errno)
-  /// Takes a mapping out of this process's memory as its end does, and leaves it on the open file's list. The C call is `munmap`.
+  /// Takes a mapping out of this process's memory as its end does, and leaves it on the open file's
+  /// list. The C call is `munmap`.
   func forget(_ address: UnsafeMutableRawPointer, count: Int)
-  /// Has nobody be told when the mapping at an index of the open file goes. The ioctl is `IOCTL_GNTDEV_SET_UNMAP_NOTIFY`.
+  /// Disables the unmap notification of the mapping at an index of the open file. The ioctl is
+  /// `IOCTL_GNTDEV_SET_UNMAP_NOTIFY`.
   func silence(at index: UInt64) throws(Errno)
-  /// Copies pieces between granted pages and local memory, and tells which ones Xen refused.
-  /// The C call is `xengnttab_grant_copy`, once for at most 1024 pieces.
+  /// Copies pieces between granted pages and local memory, and returns which ones Xen refused. The
+  /// C call is `xengnttab_grant_copy`, once for at most 1024 pieces.
   func copy(
     _ segments: [GrantCopySegment], of domain: DomainID, _ direction: GrantCopyDirection,
     _ memory: UnsafeMutableRawPointer
@@ -54,7 +57,7 @@ public protocol GrantDeviceDriver: AnyObject {
   func exportDmaBuf(
     _ references: [GrantReference], of domain: DomainID, flags: UInt32
   ) throws(Errno) -> Int32
-  /// Waits until the dma-buf that had this descriptor number is gone.
+  /// Waits until the dma-buf that had this descriptor number is released.
   /// The ioctl is `IOCTL_GNTDEV_DMABUF_EXP_WAIT_RELEASED`.
   func waitReleased(dmaBuf: Int32, milliseconds: UInt32) throws(Errno)
   /// Grants the pages of a dma-buf to a domain. The C call is `xengnttab_dmabuf_imp_to_refs`.
@@ -63,10 +66,11 @@ public protocol GrantDeviceDriver: AnyObject {
   ) throws(Errno) -> [GrantReference]
   /// Withdraws what ``importDmaBuf(_:to:count:)`` granted. The ioctl is `IOCTL_GNTDEV_DMABUF_IMP_RELEASE`.
   func releaseImport(dmaBuf: Int32) throws(Errno)
-  /// Asks, with no effect, whether references can be made a dma-buf: the errno of an empty request.
+  /// Checks without side effects whether a dma-buf can be made of references: the errno of an empty
+  /// request.
   /// ENOTTY: not built; EINVAL: a PV domain; EFAULT: usable.
   func probeExport() -> Errno
-  /// Asks, with no effect, whether a dma-buf can be granted: the errno of an empty request.
+  /// Checks without side effects whether a dma-buf can be granted: the errno of an empty request.
   /// ENOTTY: not built; ENOENT: usable.
   func probeImport() -> Errno
 }
@@ -89,12 +93,12 @@ public struct GrantedPages {
   }
 }
 
-/// One open grant allocator. It closes when the last reference to it goes.
+/// One open grant allocator. It closes with the last reference to it.
 ///
-/// Pages stay on the open file's list until they are withdrawn, which `xengntshr_share_pages` does not leave them on: they
-/// outlive a mapping as long as the file is open.
+/// Pages stay on the open file's list until they are withdrawn, and so outlive a mapping as long as
+/// the file is open. `xengntshr_share_pages` does not leave them on that list.
 public protocol GrantAllocatorDriver: AnyObject {
-  /// What is handed over to a successor. The C call is `xengntshr_fd`.
+  /// The descriptor that is saved for a live update. The C call is `xengntshr_fd`.
   var fileDescriptor: Int32 { get }
   /// Allocates zeroed pages, grants each, and maps them. The ioctls are `IOCTL_GNTALLOC_ALLOC_GREF`, and
   /// `IOCTL_GNTALLOC_SET_UNMAP_NOTIFY` where there is a notification, which makes one page.
@@ -106,11 +110,13 @@ public protocol GrantAllocatorDriver: AnyObject {
   /// Takes the pages away; the kernel keeps each until its peer has unmapped it.
   /// The C calls are `IOCTL_GNTALLOC_DEALLOC_GREF` and `munmap`.
   func unshare(_ address: UnsafeMutableRawPointer, at index: UInt64, pages: Int) throws(Errno)
-  /// Takes pages out of this process's memory as its end does, and leaves them on the open file's list. The C call is `munmap`.
+  /// Takes pages out of this process's memory as its end does, and leaves them on the open file's
+  /// list. The C call is `munmap`.
   func forget(_ address: UnsafeMutableRawPointer, pages: Int)
 }
 
-/// One open event channel device. It closes, and its channels with it, when the last reference to it goes.
+/// One open event channel device. It closes, and its channels with it, with the last reference to
+/// it.
 public protocol EventChannelDriver: AnyObject {
   /// Readable when a channel is pending. The C call is `xenevtchn_fd`.
   var fileDescriptor: Int32 { get }
@@ -130,7 +136,7 @@ public protocol EventChannelDriver: AnyObject {
   func unbind(_ port: EventChannelPort) throws(Errno)
 }
 
-/// One connection to XenStore. It closes, and its watches with it, when the last reference to it goes.
+/// One connection to XenStore. It closes, and its watches with it, with the last reference to it.
 ///
 /// Transaction 0 stands for none.
 public protocol XenStoreDriver: AnyObject {

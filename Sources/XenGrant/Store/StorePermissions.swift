@@ -1,4 +1,4 @@
-/// Who may read and write a XenStore node.
+/// The domains that may read and write a XenStore node.
 ///
 /// The C type is `xs_permissions[]`; its text form is that of `xenstore-chmod`, for instance `n5 r0`.
 public struct StorePermissions: Equatable, Sendable {

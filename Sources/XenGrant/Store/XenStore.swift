@@ -67,7 +67,7 @@ public struct XenStore: ~Copyable, XenStoreAccess {
     return try call(.readWatch) { () throws(Errno) in try driver.nextWatchEvent() }
   }
 
-  /// Whether that domain is there: XenStore was told of it and not yet of its end.
+  /// Whether that domain exists: it was introduced to XenStore and not yet released.
   ///
   /// - Throws: `XenError` with EACCES in an unprivileged domain, which XenStore does not answer.
   ///
@@ -79,10 +79,10 @@ public struct XenStore: ~Copyable, XenStoreAccess {
     }
   }
 
-  /// Does several changes that others see all at once or not at all.
+  /// Makes several changes atomically: other clients see all of them or none.
   ///
-  /// The body may run several times: whenever somebody else changed what it touched, XenStore wants it done again. What
-  /// it throws aborts the transaction and is thrown on.
+  /// The body may run several times: XenStore requires a retry whenever another client has changed
+  /// a node that the body accessed. What the body throws aborts the transaction and is rethrown.
   ///
   /// - Throws: what the body throws, and `XenError` with EAGAIN after ``transactionTries`` collisions.
   ///
@@ -125,7 +125,7 @@ public struct StoreTransaction: ~Copyable, XenStoreAccess {
   }
 }
 
-/// Which connection and which transaction an access goes through.
+/// The connection and the transaction of an access.
 public struct StoreConnection {
   let driver: any XenStoreDriver
   let transaction: UInt32
@@ -165,8 +165,8 @@ extension XenStoreAccess where Self: ~Copyable {
 
   /// Sets a node's value, and makes the node and those above it where they are missing.
   ///
-  /// - Throws: `XenError` with EACCES if this domain may not write there, ENOSPC above its quota, EINVAL for a path that
-  ///   XenStore does not accept.
+  /// - Throws: `XenError` with EACCES if this domain may not write there, ENOSPC above its quota,
+  ///   EINVAL for a path that XenStore does not accept.
   ///
   /// The corresponding C function is `xs_write`.
   public func write(_ path: String, _ value: String) throws(XenError) {
@@ -212,7 +212,7 @@ extension XenStoreAccess where Self: ~Copyable {
     }
   }
 
-  /// Who may do what with a node.
+  /// The permissions of a node.
   ///
   /// - Throws: `XenError` with ENOENT if there is no such node, EACCES if this domain may not read it.
   ///
@@ -224,7 +224,7 @@ extension XenStoreAccess where Self: ~Copyable {
     }
   }
 
-  /// Says who may do what with a node; nodes made below it later take this over.
+  /// Sets the permissions of a node. Nodes made below it later inherit them.
   ///
   /// - Throws: `XenError` with ENOENT if there is no such node, EACCES if this domain does not own it.
   ///

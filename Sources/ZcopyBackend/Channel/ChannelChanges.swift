@@ -1,4 +1,5 @@
-/// What the other side of a link did since the last look, in the order in which it is to be told.
+/// The changes by the other side of a channel since the last look, in the order in which they are
+/// to be reported.
 ///
 /// At most four changes, kept in the value itself: a look allocates nothing.
 public struct ChannelChanges<Change: Equatable & Sendable>: RandomAccessCollection, Sendable {

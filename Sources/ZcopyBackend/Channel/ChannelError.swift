@@ -4,7 +4,7 @@ public import XenGrant
 public enum ChannelError: Error, Equatable, Sendable {
   /// A call into Xen failed.
   case xen(XenError)
-  /// The page that was published as control page is none, or of another version.
+  /// The published page is not a control page, or one of another version.
   case noControlPage(DomainID, magic: UInt32, version: UInt32)
   /// The other side wrote a state that does not exist.
   case unknownState(DomainID, UInt32)
@@ -24,7 +24,7 @@ extension ChannelError: CustomStringConvertible {
   }
 }
 
-/// Runs calls into Xen, whose errors are the link's.
+/// Runs calls into Xen and converts their errors to the channel's.
 func linked<Result: ~Copyable>(
   _ body: () throws(XenError) -> Result
 ) throws(ChannelError) -> Result {

@@ -24,7 +24,7 @@ enum ControlPage {
   static func frame(after frame: UInt32) -> UInt32 { max(frame &+ 1, 1) }
 }
 
-/// What the owner's half of the control page said at one moment.
+/// The contents of the owner's half of the control page at one moment.
 struct OwnerSnapshot: Equatable {
   let magic: UInt32
   let version: UInt32
@@ -33,9 +33,10 @@ struct OwnerSnapshot: Equatable {
   let frame: UInt32
   let framePage: UInt32
 
-  /// Reads the state before the counter: an owner draws its last frame before it says that it is closing, so that a
-  /// snapshot that says closing has the last frame. The counter comes before and after the frame's page, which is that
-  /// frame's if both are alike; an owner that changes them faster than they are read gets what it asks for.
+  /// Reads the state before the counter. An owner draws its last frame before it sets the closing
+  /// state, so a snapshot with that state has the last frame. The counter is read before and after
+  /// the frame's page. The page belongs to the frame if both counters are equal. An owner that
+  /// changes them faster than they are read harms only itself.
   init(_ memory: borrowing SharedMemory) {
     magic = memory.loadWord(at: ControlPage.ownerMagic)
     version = memory.loadWord(at: ControlPage.ownerVersion)
@@ -54,7 +55,7 @@ struct OwnerSnapshot: Equatable {
   }
 }
 
-/// What the peer's half of the control page said at one moment.
+/// The contents of the peer's half of the control page at one moment.
 struct PeerSnapshot: Equatable {
   let isAlive: Bool
   let state: UInt32
@@ -72,6 +73,6 @@ struct PeerSnapshot: Equatable {
     isAlive = memory.loadByte(at: ControlPage.peerAlive) != 0
   }
 
-  /// Nobody is there.
+  /// No peer is connected.
   static let absent = PeerSnapshot(isAlive: false, state: XEN_ZCOPY_PEER_NONE, frame: 0)
 }

@@ -1,7 +1,7 @@
 public import SystemPackage
 public import XenGrant
 
-/// The owner's side of a link in plain values.
+/// The owner's side of a channel as plain values.
 ///
 /// Descriptors: the event channel device, the control page's grant allocator.
 public struct ExporterChannelState: LiveUpdateState {
@@ -48,21 +48,22 @@ public struct ExporterChannelState: LiveUpdateState {
 }
 
 extension ExporterChannel {
-  /// What a successor needs to go on with the link, which goes on here as well.
+  /// The state from which a successor continues the channel. This value remains usable.
   public borrowing func saveState() -> LiveUpdate<ExporterChannelState> {
     LiveUpdate(ExporterChannelState(self), [events.fileDescriptor, page.deviceDescriptor])
   }
 
-  /// Goes on with a link that another process has handed over. The peer notices nothing.
+  /// Continues a channel whose state another process has saved. The peer notices nothing.
   ///
-  /// ``changes()`` tells what the peer did since the state was taken; frames that were announced after it count.
+  /// ``changes()`` reports what the peer did since the state was saved. Frames that were announced
+  /// after it count.
   ///
   /// - Parameters:
-  ///   - state: what ``saveState()`` told there.
+  ///   - state: what ``saveState()`` returned in the other process.
   ///   - descriptors: duplicates of its descriptors, in their order; all are closed if this throws.
   ///   - xen: this domain's Xen.
-  /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The peer learns then that this side has
-  ///   ended, unless somebody else has duplicates too.
+  /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The
+  ///   peer then learns that this side has ended, unless another process has duplicates too.
   public init(
     resuming state: ExporterChannelState, _ descriptors: [FileDescriptor], xen: Xen
   ) throws(LiveUpdateError) {

@@ -2,11 +2,13 @@ import CZcopy
 public import SystemPackage
 public import XenGrant
 
-/// The owner's side of a shared buffer: tells the peer of frames and learns what the peer does.
+/// The owner's side of a shared buffer: announces frames to the peer and reports what the peer
+/// does.
 ///
-/// One control page and one event channel. Nothing in the page is trusted: what this side wrote it knows by itself, and
-/// what the peer wrote is read once and compared with what it wrote before. After a peer has released or died another may
-/// come: each peer clears what the one before has written.
+/// One control page and one event channel. No content of the page is trusted. This side keeps its
+/// own copy of what it wrote. What the peer wrote is read once and compared with what it wrote
+/// before. After a peer has released or died, another may connect: each peer clears what the one
+/// before has written.
 public struct ExporterChannel: ~Copyable {
   /// What the peer did since the last look.
   public enum Change: Equatable, Sendable {
@@ -58,7 +60,7 @@ public struct ExporterChannel: ~Copyable {
     controlPage = reference
   }
 
-  /// A link that a successor goes on with.
+  /// A channel that a successor continues.
   init(
     resuming events: consuming EventChannels, _ port: EventChannelPort,
     _ page: consuming SharedPages, _ controlPage: GrantReference, frame: UInt32,
@@ -73,7 +75,8 @@ public struct ExporterChannel: ~Copyable {
     self.page = consume page
   }
 
-  /// Fills the owner's half; the magic last, so that whoever sees it sees the rest.
+  /// Fills the owner's half. The magic is written last, so that a reader that sees it sees the
+  /// rest.
   private static func setUp(_ page: borrowing SharedPages) {
     let memory = page.memory
     memory.storeWord(XEN_ZCOPY_VERSION, at: ControlPage.ownerVersion)
@@ -82,7 +85,8 @@ public struct ExporterChannel: ~Copyable {
     memory.storeWord(XEN_ZCOPY_MAGIC, at: ControlPage.ownerMagic)
   }
 
-  /// Leaves the link to a successor that has duplicates of what ``saveState()`` tells: the peer is told nothing.
+  /// Leaves the channel to a successor that has duplicates of the descriptors that ``saveState()``
+  /// returned. The peer is not notified.
   public consuming func relinquish() { page.relinquish() }
 
   /// Readable when the peer has signalled.
@@ -116,10 +120,10 @@ public struct ExporterChannel: ~Copyable {
     try events.notify(port)
   }
 
-  /// Takes pending signals and says what the peer did since the last call. Allocates nothing.
+  /// Takes pending signals and returns what the peer did since the last call. Allocates nothing.
   ///
-  /// - Throws: `ChannelError.unknownState` if the peer wrote nonsense, after which nothing it says counts; `.xen` if the
-  ///   event channel is lost.
+  /// - Throws: `ChannelError.unknownState` if the peer wrote nonsense, after which nothing it says
+  ///   counts; `.xen` if the event channel is lost.
   public mutating func changes() throws(ChannelError) -> Changes {
     try linked { () throws(XenError) in try events.acknowledgeAll() }
     let now = PeerSnapshot(page.memory)

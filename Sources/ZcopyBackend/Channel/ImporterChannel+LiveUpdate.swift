@@ -1,7 +1,7 @@
 public import SystemPackage
 public import XenGrant
 
-/// The peer's side of a link in plain values.
+/// The peer's side of a channel as plain values.
 ///
 /// Descriptors: the event channel device, the grant device that has the control page mapped.
 public struct ImporterChannelState: LiveUpdateState {
@@ -44,22 +44,24 @@ public struct ImporterChannelState: LiveUpdateState {
 }
 
 extension ImporterChannel {
-  /// What a successor needs to go on with the link, which goes on here as well.
+  /// The state from which a successor continues the channel. This value remains usable.
   public borrowing func saveState() -> LiveUpdate<ImporterChannelState> {
     LiveUpdate(ImporterChannelState(self), [events.fileDescriptor, page.deviceDescriptor])
   }
 
-  /// Goes on with a link that another process has handed over. The owner is told nothing.
+  /// Continues a channel whose state another process has saved. The owner is not notified.
   ///
-  /// ``changes()`` tells of what the owner did since the state was taken. In a PV domain the owner finds this side gone if it looks
-  /// between that process's end and this, for which nothing calls it.
+  /// ``changes()`` reports what the owner did since the state was saved. In a PV domain the owner
+  /// finds this side gone if it looks between the end of that process and this call. No event
+  /// prompts it to look.
   ///
   /// - Parameters:
-  ///   - state: what ``saveState()`` told there.
+  ///   - state: what ``saveState()`` returned in the other process.
   ///   - descriptors: duplicates of its descriptors, in their order; all are closed if this throws.
   ///   - xen: this domain's Xen.
-  /// - Throws: `LiveUpdateError`: a descriptor is of another file, the owner has withdrawn its page, or a device does not open. The
-  ///   owner learns then that this side has ended, unless somebody else has duplicates too.
+  /// - Throws: `LiveUpdateError`: a descriptor is of another file, the owner has withdrawn its
+  ///   page, or a device does not open. The owner then learns that this side has ended, unless
+  ///   another process has duplicates too.
   public init(
     resuming state: ImporterChannelState, _ descriptors: [FileDescriptor], xen: Xen
   ) throws(LiveUpdateError) {
@@ -68,7 +70,8 @@ extension ImporterChannel {
     let events = try handingOver { () throws(XenError) in try xen.adoptEventChannels(channels) }
     let file = try files.next()
     let device = try handingOver { () throws(XenError) in try xen.adoptGrantDevice(file) }
-    // The old mapping still tells of its end. The new one does so before the old one no longer does: never does nobody.
+    // Arm the new notification before disarming the old one, so that there is never a moment
+    // without one.
     let page = try handingOver { () throws(XenError) in
       try Self.mapControlPage(state.controlPage, of: state.owner, xen, notifying: state.port)
     }
@@ -81,7 +84,8 @@ extension ImporterChannel {
       framePage: state.framePage, isEnding: state.isEnding)
   }
 
-  /// Says that somebody is there: a PV domain's kernel has cleared that when the old mapping went.
+  /// Marks this side as alive: a PV domain's kernel has cleared that byte when the old mapping was
+  /// removed.
   private static func appear(_ page: borrowing GrantMapping) {
     page.memory.storeByte(1, at: ControlPage.peerAlive)
   }

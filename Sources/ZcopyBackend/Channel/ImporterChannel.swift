@@ -2,13 +2,15 @@ import CZcopy
 public import SystemPackage
 public import XenGrant
 
-/// The peer's side of a buffer that another domain shares: learns of frames, and tells when each has been used.
+/// The peer's side of a buffer that another domain shares: reports frames, and announces when each
+/// has been used.
 ///
-/// The owner's half of the control page is hostile memory: read once a look, compared with the look before.
+/// The owner's half of the control page is hostile memory: each look reads it once and compares it
+/// with the look before.
 public struct ImporterChannel: ~Copyable {
   /// What the owner did since the last look.
   public enum Change: Equatable, Sendable {
-    /// The buffer holds that frame; frames between the last one told and this one were missed.
+    /// The buffer holds that frame; frames between the last one reported and this one were missed.
     case frame(UInt32)
     /// The owner wants its pages back.
     case closing
@@ -51,7 +53,7 @@ public struct ImporterChannel: ~Copyable {
     controlPage = publication.controlPage
   }
 
-  /// A link that a successor goes on with.
+  /// A channel that a successor continues.
   init(
     resuming events: consuming EventChannels, _ port: EventChannelPort,
     _ page: consuming GrantMapping, _ controlPage: GrantReference, frame: UInt32,
@@ -67,14 +69,16 @@ public struct ImporterChannel: ~Copyable {
     self.page = consume page
   }
 
-  /// Leaves the link to a successor that has duplicates of what ``saveState()`` tells: the owner is told nothing.
+  /// Leaves the channel to a successor that has duplicates of the descriptors that ``saveState()``
+  /// returned. The owner is not notified.
   ///
-  /// In a PV domain the kernel clears the byte that says that this side is there, until the successor has set it again.
+  /// In a PV domain the kernel clears the byte that marks this side as alive, until the successor
+  /// has set it again.
   public consuming func relinquish() { page.relinquish() }
 
-  /// Checks that the page is a control page, and says that somebody is there.
+  /// Checks that the page is a control page, and marks this side as alive.
   ///
-  /// The state of a peer that was there before goes first: the owner must not take it for this one's.
+  /// The state of an earlier peer is cleared first: the owner must not take it for this one's.
   private static func enter(_ page: borrowing GrantMapping) throws(ChannelError) {
     let now = OwnerSnapshot(page.memory)
     guard now.magic == XEN_ZCOPY_MAGIC, now.version == XEN_ZCOPY_VERSION else {
@@ -85,9 +89,9 @@ public struct ImporterChannel: ~Copyable {
     page.memory.storeByte(1, at: ControlPage.peerAlive)
   }
 
-  /// Maps the control page so that the kernel tells the owner when the mapping ends.
+  /// Maps the control page so that the kernel notifies the owner when the mapping ends.
   ///
-  /// It is the first mapping of a device of its own: a successor finds it at index 0.
+  /// It is the first mapping of a grant device of its own, so a successor finds it at index 0.
   static func mapControlPage(
     _ controlPage: GrantReference, of owner: DomainID, _ xen: Xen,
     notifying port: EventChannelPort
@@ -102,7 +106,7 @@ public struct ImporterChannel: ~Copyable {
   /// Readable when the owner has signalled.
   public var fileDescriptor: FileDescriptor { events.fileDescriptor }
 
-  /// Tells the owner that its buffer is mapped.
+  /// Announces to the owner that its buffer is mapped.
   ///
   /// - Throws: `XenError` if the event channel is lost.
   public func announceMapped() throws(XenError) {
@@ -110,7 +114,7 @@ public struct ImporterChannel: ~Copyable {
     try events.notify(port)
   }
 
-  /// Tells the owner that nothing reads that frame any more, so that it may draw the next.
+  /// Announces to the owner that the frame is no longer read, so that it may draw the next.
   ///
   /// - Throws: `XenError` if the event channel is lost.
   public func announceUsed(frame: UInt32) throws(XenError) {
@@ -118,7 +122,7 @@ public struct ImporterChannel: ~Copyable {
     try events.notify(port)
   }
 
-  /// Tells the owner that the kernel has released its pages.
+  /// Announces to the owner that the kernel has released its pages.
   ///
   /// - Throws: `XenError` if the event channel is lost.
   public func announceReleased() throws(XenError) {
@@ -126,7 +130,7 @@ public struct ImporterChannel: ~Copyable {
     try events.notify(port)
   }
 
-  /// Takes pending signals and says what the owner did since the last call. Allocates nothing.
+  /// Takes pending signals and returns what the owner did since the last call. Allocates nothing.
   ///
   /// - Throws: `ChannelError.unknownState` if the owner wrote nonsense; `.xen` if the event channel is lost.
   public mutating func changes() throws(ChannelError) -> Changes {

@@ -34,18 +34,18 @@ public struct OwnPublicationState: LiveUpdateState {
 }
 
 extension OwnPublication {
-  /// What a successor needs to go on with the publication, which goes on here as well.
+  /// The state from which a successor continues the publication. This value remains usable.
   public func saveState() -> LiveUpdate<OwnPublicationState> {
     LiveUpdate(OwnPublicationState(self), [])
   }
 
-  /// Goes on with what another process has published, which names this process from now on.
+  /// Continues a publication of another process. The nodes name this process from now on.
   ///
   /// - Parameters:
-  ///   - state: what ``saveState()`` told there.
+  ///   - state: what ``saveState()`` returned in the other process.
   ///   - xen: this domain's Xen.
-  /// - Throws: `LiveUpdateError.publication` if other nodes are there, as when somebody else has published under the name since that
-  ///   process ended, or none; `.xen`.
+  /// - Throws: `LiveUpdateError.publication` if the nodes are missing or differ, as when another
+  ///   process has published under the name since that process ended; `.xen`.
   public convenience init(resuming state: OwnPublicationState, xen: Xen) throws(LiveUpdateError) {
     let store = try handingOver { () throws(XenError) in try xen.openStore() }
     let isOurs = try handingOver { () throws(XenError) in

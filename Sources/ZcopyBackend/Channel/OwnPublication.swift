@@ -8,8 +8,8 @@ public import XenGrant
 
 /// This domain's publication of a shared buffer, until it is withdrawn.
 ///
-/// A process that is killed leaves its nodes behind. They name the process, so that the next one that publishes under the
-/// same name sees that nobody serves them, and replaces them.
+/// A process that is killed leaves its nodes behind. They name the process. The next process that
+/// publishes under the same name sees that no process serves them, and replaces them.
 public final class OwnPublication {
   /// The absolute path of its node.
   public let path: String
@@ -20,12 +20,12 @@ public final class OwnPublication {
   private let store: XenStore
   private var isPublished = true
 
-  /// Publishes a buffer for the link's peer.
+  /// Publishes a buffer for the channel's peer.
   ///
   /// - Parameters:
   ///   - name: 1 to 64 letters, digits, `-` and `_`.
-  ///   - request: directory, size and picture; the domain is the link's peer.
-  ///   - link: the control page and the event channel.
+  ///   - request: directory, size and picture; the domain is the channel's peer.
+  ///   - link: the channel, with its control page and event channel.
   ///   - xen: this domain's Xen.
   /// - Throws: `XenError` with EINVAL for another name, EEXIST if a running process publishes under it, EACCES if this
   ///   domain may not write there.
@@ -37,7 +37,8 @@ public final class OwnPublication {
     }
     let store = try xen.openStore()
     let owner = try store.ownDomain()
-    // Absolute, because /local/domain/0 is dom0's home only by name: its relative paths lie elsewhere with some xenstored.
+    // Absolute, because /local/domain/0 is dom0's home only by name: its relative paths lie
+    // elsewhere with some xenstored.
     let absolute = "\(XenStore.home(of: owner))/\(path)"
     let publication = Publication(
       request: request, controlPage: link.controlPage, port: link.port)
@@ -48,7 +49,7 @@ public final class OwnPublication {
     self.store = store
   }
 
-  /// Nodes that a successor goes on with.
+  /// Nodes that a successor continues.
   init(resuming state: OwnPublicationState, _ store: consuming XenStore) {
     path = state.path
     controlPage = state.controlPage

@@ -46,15 +46,16 @@ public struct Publication: Equatable, Sendable {
   ///   - store: XenStore.
   ///   - owner: this domain.
   ///   - peer: the domain that may read it.
-  /// - Throws: `XenError` with EACCES if this domain may not write there, EEXIST if something is published there already.
+  /// - Throws: `XenError` with EACCES if this domain may not write there, EEXIST if something is
+  ///   published there already.
   func write(
     to path: String, in store: borrowing XenStore, owner: DomainID, peer: DomainID
   ) throws(XenError) {
     let nodes = nodes
     let permissions = StorePermissions(owner: owner, domains: [peer: .read])
     try store.transaction { (transaction) throws(XenError) in
-      // Somebody else's publication of that name is not ours to replace: its peer may be using it.
-      // A process that was killed has left its own behind, though.
+      // Another process's publication of that name must not be replaced: its peer may be using it.
+      // A killed process has left its own behind, which is replaced.
       if try transaction.readIfPresent("\(path)/\(XEN_ZCOPY_NODE_VERSION)") != nil {
         let process = try transaction.readIfPresent("\(path)/\(XEN_ZCOPY_NODE_PROCESS)")
         guard Self.server(process) == nil else {
@@ -178,7 +179,7 @@ public struct Publication: Equatable, Sendable {
     self.request = request
   }
 
-  /// Whose home a path is in; XenStore lets nobody else write there.
+  /// The domain in whose home directory a path is. XenStore lets no other domain write there.
   private static func owner(
     of path: String, _ store: borrowing XenStore
   ) throws(PublicationError) -> DomainID {
@@ -189,7 +190,7 @@ public struct Publication: Equatable, Sendable {
     return domain
   }
 
-  /// In whose home an absolute path is, or nil if in nobody's.
+  /// The domain in whose home directory an absolute path is; nil if it is in none.
   public static func domain(of path: String) -> DomainID? {
     let parts = path.split(separator: "/", omittingEmptySubsequences: true)
     // The number as XenStore writes it: `+1` and `01` are other nodes than the home of domain 1.

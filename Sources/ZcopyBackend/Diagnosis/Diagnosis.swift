@@ -4,7 +4,7 @@ public import XenGrant
 
 /// What this domain can do with shared buffers, and why not where it cannot.
 public struct Diagnosis: Sendable {
-  /// One thing that was looked at.
+  /// One item that was checked.
   public struct Finding: Equatable, Sendable {
     /// Whether it is as mapping or sharing needs it.
     public enum Verdict: String, Sendable {
@@ -33,7 +33,7 @@ public struct Diagnosis: Sendable {
     public let text: String
   }
 
-  /// Everything that was looked at, in an order to read.
+  /// All items that were checked, in reading order.
   public let findings: [Finding]
   /// What will work here, and what not.
   public let predictions: [Prediction]
@@ -44,7 +44,7 @@ public struct Diagnosis: Sendable {
   /// Whether `map` works here.
   public var canMap: Bool { mechanism != nil }
 
-  /// Looks at this domain. Nothing is changed by it.
+  /// Checks this domain. Nothing is changed by it.
   ///
   /// - Parameters:
   ///   - xen: this domain's Xen.

@@ -1,6 +1,7 @@
 import XenGrant
 
-/// Takes a directory's pages one after the other and says which is next, until the list is complete.
+/// Takes a directory's pages one after the other and returns the next reference, until the list is
+/// complete.
 ///
 /// It works on private copies: nothing that it has checked can change afterwards.
 struct DirectoryDecoder {

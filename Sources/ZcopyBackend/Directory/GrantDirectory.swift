@@ -5,10 +5,11 @@ public import XenGrant
   import Glibc
 #endif
 
-/// The linked list of pages in which one domain tells another the grant references of a buffer.
+/// The linked list of pages in which one domain passes another the grant references of a buffer.
 ///
-/// A page holds the reference of the next page (0 at the end) and up to 1023 references of the buffer's pages, as displif,
-/// sndif and cameraif define it. It is the guest's memory and may hold anything.
+/// A page holds the reference of the next page (0 at the end) and up to 1023 references of the
+/// buffer's pages, as displif, sndif and cameraif define it. It is the guest's memory and may hold
+/// anything.
 ///
 /// The C type is `struct xendispl_page_directory`.
 public enum GrantDirectory {
@@ -23,7 +24,8 @@ public enum GrantDirectory {
     references / referencesPerPage + (references % referencesPerPage == 0 ? 0 : 1)
   }
 
-  /// Reads a directory out of another domain's memory, page by page, each copied once and never looked at again.
+  /// Reads a directory from another domain's memory, page by page. Each page is copied once and not
+  /// read again.
   ///
   /// Costs one grant copy, which is one system call, for each directory page.
   ///
@@ -60,11 +62,13 @@ public enum GrantDirectory {
     return decoder.references
   }
 
-  /// Writes references into a directory that another domain has made and linked, as displif's backend-allocated mode asks.
+  /// Writes references into a directory that another domain has made and linked, as displif's
+  /// backend-allocated mode asks.
   ///
-  /// The pages are walked first, and nothing is written unless they are exactly as many as the references need. Written is
-  /// after the link of each page, what comes after the last reference stays as it is. Costs one grant copy for each page,
-  /// and one for all that is written.
+  /// The pages are walked first. Nothing is written unless there are exactly as many as the
+  /// references need. Writing starts after each page's reference to the next; words after the last
+  /// reference stay as they are. Costs one grant copy for each page, and one for all that is
+  /// written.
   ///
   /// - Parameters:
   ///   - first: the reference of the first directory page; each page is granted writable to this domain.
@@ -163,8 +167,8 @@ public enum GrantDirectory {
       let end = min(start + referencesPerPage, references.count)
       var words = emptyPage()
       if index + 1 < count { words[0] = pages[index + 1].rawValue }
-      // All references of a page at once, not one by one.
-      // SAFETY: at most `referencesPerPage` are copied after the first word; a reference is its number and nothing else.
+      // All references of a page at once, not one by one. SAFETY: at most `referencesPerPage` are
+      // copied after the first word; a reference is its number and nothing else.
       unsafe references.withUnsafeBytes { bytes in
         unsafe words.withUnsafeMutableBytes { page in
           unsafe UnsafeMutableRawBufferPointer(rebasing: page[4...]).copyMemory(
@@ -204,7 +208,8 @@ public struct BufferLimits: Equatable, Sendable {
   /// How many pages a buffer has, if it may be so large.
   ///
   /// - Parameter byteCount: the buffer's size in bytes.
-  /// - Throws: `DirectoryError.emptyBuffer` for a size of 0 or less, `.tooLarge` or `.tooManyPages` for one above a limit.
+  /// - Throws: `DirectoryError.emptyBuffer` for a size of 0 or less, `.tooLarge` or `.tooManyPages`
+  ///   for one above a limit.
   func pages(for byteCount: Int) throws(DirectoryError) -> Int {
     guard byteCount > 0, let count = GrantReference.pages(for: byteCount) else {
       throw .emptyBuffer

@@ -2,9 +2,10 @@ import XenGrant
 
 /// References in the order in which they came, none of them 0 and no two the same.
 ///
-/// Kernels hand references out in a few runs, each of which rises or falls: where a range covers all of a run and no two ranges
-/// overlap, none comes twice, and neither a table nor a search is needed to see that. Only a list of more runs, or of
-/// runs that lie in each other, has each reference entered in a table.
+/// Kernels allocate references in a few runs, each of which rises or falls. If each run is covered
+/// by a range and no two ranges overlap, no reference is duplicated, and neither a table nor a
+/// search is needed. Only for a list of more runs, or of runs that overlap, is each reference
+/// entered in a table.
 struct ReferenceList {
   /// What was taken so far.
   private(set) var references: [GrantReference] = []
@@ -13,7 +14,7 @@ struct ReferenceList {
   private var others: [UInt32] = []
   /// Ranges that hold all of `references`; none overlaps another, and none holds one of `others`.
   private var runs: [ClosedRange<UInt32>] = []
-  /// All that was taken, once the runs do not show that nothing comes twice.
+  /// All references taken, once the runs no longer prove that there is no duplicate.
   private var seen: ReferenceSet?
 
   /// More runs than this are searched slower than a table.
@@ -67,8 +68,9 @@ struct ReferenceList {
   /// Whether a reference was noted, other than in the list.
   func isNoted(_ reference: UInt32) -> Bool { others.contains(reference) }
 
-  /// Widens the last run by the words that go on rising or falling from it, up to the first that does not or that comes
-  /// as far as another run or what was noted. Returns the index of the first word that was not taken.
+  /// Extends the last run by the words that continue its rise or fall, up to the first that does
+  /// not or that reaches another run or what was noted. Returns the index of the first word that
+  /// was not taken.
   private mutating func extendRun(
     by words: UnsafePointer<UInt32>, from start: Int, to end: Int
   ) -> Int {
@@ -133,7 +135,7 @@ struct ReferenceList {
     !runs.contains { $0.contains(reference) } && !others.contains(reference)
   }
 
-  /// Goes over to a table. What is known so far has nothing twice.
+  /// Switches to a table. The references known so far have no duplicates.
   ///
   /// - Parameter words: taken, and not in `references` yet.
   private mutating func remember(_ words: UnsafeBufferPointer<UInt32>) {

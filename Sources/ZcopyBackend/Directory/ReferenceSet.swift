@@ -1,7 +1,8 @@
-/// References seen so far, to find one that comes twice.
+/// References seen so far, to find duplicates.
 ///
-/// An open-addressed table, because it is asked once for each page of each buffer and `Set` would cost more than the copy
-/// of the directory page does. The multiplier is drawn at random, so that a guest cannot choose references that collide.
+/// An open-addressed table, because it is asked once for each page of each buffer and `Set` would
+/// cost more than the copy of the directory page does. The multiplier is drawn at random, so that a
+/// guest cannot choose references that collide.
 struct ReferenceSet {
   /// 0 marks a free slot: it is no reference.
   private var slots: [UInt32]

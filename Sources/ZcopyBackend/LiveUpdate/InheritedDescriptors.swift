@@ -6,14 +6,14 @@ import XenGrant
   import Glibc
 #endif
 
-/// Descriptors that were handed over; those that nobody has taken are closed when the value ends.
+/// Descriptors inherited in a live update; those not taken are closed when the value ends.
 struct InheritedDescriptors: ~Copyable {
   private var files: ArraySlice<FileDescriptor>
 
-  /// Takes over all of them, and makes them close-on-exec.
+  /// Adopts all of them, and makes them close-on-exec.
   ///
-  /// - Throws: `LiveUpdateError.descriptors` for another count than is expected or one that comes twice, `.notOpen`. All are closed
-  ///   then.
+  /// - Throws: `LiveUpdateError.descriptors` if their number is not the expected one or a
+  ///   descriptor is listed twice, `.notOpen`. All are closed then.
   init(_ files: [FileDescriptor], expected: Int) throws(LiveUpdateError) {
     do throws(LiveUpdateError) {
       try Self.check(files, expected)

@@ -1,17 +1,20 @@
 public import SystemPackage
 
-/// What a successor of this process needs to go on with a buffer or a link: plain values, and descriptors.
+/// The state from which a successor of this process continues a buffer or a channel: plain values,
+/// and descriptors.
 ///
-/// The living value goes on as before. The successor is the same process after an `exec`, which keeps descriptors that are not
-/// close-on-exec, or a later one that gets duplicates of them, as systemd's store gives them. What a descriptor is of lives as long
-/// as any duplicate of it: a value that is over must be forgotten by the store too.
+/// The saved value remains usable. The successor is the same process after an `exec`, which keeps
+/// descriptors that are not close-on-exec, or a later process that gets duplicates of them, as from
+/// systemd's descriptor store. An open file lives as long as any duplicate of its descriptor: when
+/// a value ends, the store must drop its duplicates too.
 ///
-/// What the processor had mapped of a buffer ends with the process; nothing of it is handed over.
+/// Mappings of a buffer for the processor end with the process; they are not saved.
 public struct LiveUpdate<State: LiveUpdateState>: Equatable, Sendable {
   /// The plain values.
   public let state: State
-  /// The descriptors in the order in which they are resumed with, ``LiveUpdateState/descriptorCount`` of them. They stay the living
-  /// value's, and are close-on-exec: to be duplicated.
+  /// The descriptors in the order in which they are resumed with,
+  /// ``LiveUpdateState/descriptorCount`` of them. They stay the living value's, and are
+  /// close-on-exec: to be duplicated.
   public let descriptors: [FileDescriptor]
 
   init(_ state: State, _ descriptors: [FileDescriptor]) {
@@ -22,8 +25,8 @@ public struct LiveUpdate<State: LiveUpdateState>: Equatable, Sendable {
 
 /// Plain values that can be written down and read again.
 ///
-/// Written are a magic number, the version, the kind, the values, and a check sum, all little-endian. Whatever is not exactly that
-/// is refused.
+/// Written are a magic number, the version, the kind, the values, and a check sum, all
+/// little-endian. Whatever is not exactly that is refused.
 public protocol LiveUpdateState: Equatable, Sendable {
   /// What kind of state it is; no other has the number.
   static var kind: UInt16 { get }
@@ -47,7 +50,8 @@ extension LiveUpdateState {
 
   /// The state that was written down in bytes, which may be anything.
   ///
-  /// - Throws: `LiveUpdateError.damaged` for anything else, `.version` for what another version of this program has written.
+  /// - Throws: `LiveUpdateError.damaged` for anything else, `.version` for what another version of
+  ///   this program has written.
   public init(decoding bytes: [UInt8]) throws(LiveUpdateError) {
     var decoder = try StateDecoder(opening: bytes, kind: Self.kind)
     self = try Self(from: &decoder)

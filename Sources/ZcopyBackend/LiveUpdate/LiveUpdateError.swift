@@ -2,9 +2,9 @@ public import DmaBuf
 public import SystemPackage
 public import XenGrant
 
-/// Why something cannot be handed over, or not be gone on with.
+/// Why state cannot be saved for a live update, or not be resumed.
 public enum LiveUpdateError: Error, Equatable, Sendable {
-  /// The bytes are no state; what is wrong with them.
+  /// The bytes are not a valid state; the reason.
   case damaged(String)
   /// Another version of the program has written them.
   case version(UInt16)
@@ -12,11 +12,11 @@ public enum LiveUpdateError: Error, Equatable, Sendable {
   case descriptors(expected: Int, given: Int)
   /// A descriptor is not open.
   case notOpen(FileDescriptor, Errno)
-  /// A descriptor is of another file than the one that was handed over.
+  /// A descriptor is of another file than the one whose state was saved.
   case otherFile(FileDescriptor)
   /// A mapping by the processor alone ends with its process.
   case notPossible(Mechanism, DomainID)
-  /// What was published is no longer there, or somebody else's by now.
+  /// The published nodes are missing, or belong to another process by now.
   case publication(path: String)
   /// A call into Xen failed.
   case xen(XenError)
@@ -48,14 +48,14 @@ extension LiveUpdateError: CustomStringConvertible {
   }
 }
 
-/// Runs calls into Xen, whose errors are the hand-over's.
+/// Runs calls into Xen and converts their errors to the live update's.
 func handingOver<Result: ~Copyable>(
   _ body: () throws(XenError) -> Result
 ) throws(LiveUpdateError) -> Result {
   do throws(XenError) { return try body() } catch { throw .xen(error) }
 }
 
-/// Runs calls for local memory, whose errors are the hand-over's.
+/// Runs calls for local memory and converts their errors to the live update's.
 func handingOverMemory<Result: ~Copyable>(
   _ body: () throws(DmaBufError) -> Result
 ) throws(LiveUpdateError) -> Result {

@@ -54,7 +54,8 @@ public struct StateEncoder {
     if let value { body(&self, value) }
   }
 
-  /// All that was written, between what tells its kind and its check sum.
+  /// All that was written, after a header with magic, version, kind and size, and before its
+  /// checksum.
   func seal(_ kind: UInt16) -> [UInt8] {
     var whole = StateEncoder()
     whole.write(Self.magic)

@@ -1,7 +1,8 @@
 import DmaBuf
 public import XenGrant
 
-/// The pages of a mapped buffer as the processor sees them. They stay mapped as long as anybody has this object.
+/// The pages of a mapped buffer as the processor sees them. They stay mapped as long as this object
+/// exists.
 public protocol BufferContents: AnyObject {
   /// Whether the pages may be written.
   var isWritable: Bool { get }
@@ -55,7 +56,7 @@ final class CopiedContents: BufferContents {
   }
 }
 
-/// Mappings of a buffer's pages that were handed out, and may outlive the buffer.
+/// Mappings of a buffer's pages that were given to callers, and may outlive the buffer.
 final class HandedOutContents {
   private struct Entry {
     weak var contents: (any BufferContents)?
@@ -68,6 +69,6 @@ final class HandedOutContents {
     entries.append(Entry(contents: contents))
   }
 
-  /// Whether nobody has any of them any more.
+  /// Whether all of them have been released.
   var isEmpty: Bool { entries.allSatisfy { $0.contents == nil } }
 }

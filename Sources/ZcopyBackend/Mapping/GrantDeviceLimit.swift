@@ -5,10 +5,10 @@ public enum GrantDeviceLimit {
   /// What the kernel starts with.
   public static let kernelDefault = 65536
 
-  /// Where the kernel tells and takes it.
+  /// The file from which the limit is read and to which it is written.
   public static let path = "/sys/module/xen_gntdev/parameters/limit"
 
-  /// The limit now, or nil where the kernel does not tell.
+  /// The current limit; nil where the kernel does not report it.
   public static func current() -> Int? {
     Files.number(in: path)
   }

@@ -73,14 +73,14 @@ extension DmaBufSupport {
   }
 }
 
-/// Runs calls into Xen, whose errors are the mapping's.
+/// Runs calls into Xen and converts their errors to the mapping's.
 func mapping<Result: ~Copyable>(
   _ body: () throws(XenError) -> Result
 ) throws(MapError) -> Result {
   do throws(XenError) { return try body() } catch { throw .xen(error) }
 }
 
-/// Runs calls for local memory, whose errors are the mapping's.
+/// Runs calls for local memory and converts their errors to the mapping's.
 func local<Result: ~Copyable>(
   _ body: () throws(DmaBufError) -> Result
 ) throws(MapError) -> Result {

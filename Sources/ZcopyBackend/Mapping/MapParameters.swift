@@ -1,9 +1,9 @@
 public import Pixels
 public import XenGrant
 
-/// What is asked for: which domain's buffer, where its list of references begins, and how large it is.
+/// The request: which domain's buffer, where its list of references begins, and how large it is.
 public struct MapParameters: Equatable, Sendable {
-  /// The domain whose memory it is.
+  /// The domain that owns the memory.
   public var domain: DomainID
   /// The first page of its grant directory.
   public var directory: GrantReference
@@ -31,9 +31,9 @@ public struct MapParameters: Equatable, Sendable {
 
   /// Checks the numbers against each other, before anything is asked of Xen.
   ///
-  /// - Throws: `MapError.offsetBeyondSize` if the data would begin after the frame, `.frameOutside` if a frame is larger
-  ///   than the buffer, `.geometry` if the picture does not fit behind the offset, `.directory` with `.emptyBuffer` for a
-  ///   size of 0 or less.
+  /// - Throws: `MapError.offsetBeyondSize` if the data would begin after the frame, `.frameOutside`
+  ///   if a frame is larger than the buffer, `.geometry` if the picture does not fit behind the
+  ///   offset, `.directory` with `.emptyBuffer` for a size of 0 or less.
   public func check() throws(MapError) {
     guard byteCount > 0 else { throw .directory(.emptyBuffer, domain) }
     let frame = frameByteCount ?? byteCount

@@ -8,7 +8,7 @@ public import XenGrant
 public struct MappedBufferState: LiveUpdateState {
   public static let kind: UInt16 = 1
   public let descriptorCount = 2
-  /// What was asked for.
+  /// The request.
   public let request: MapParameters
   /// The reference of each page, in their order.
   public let references: [GrantReference]
@@ -61,9 +61,10 @@ public struct MappedBufferState: LiveUpdateState {
 }
 
 extension MappedBuffer {
-  /// What a successor needs to go on with the buffer, which goes on here as well.
+  /// The state from which a successor continues the buffer. This value remains usable.
   ///
-  /// - Throws: `LiveUpdateError.notPossible` for the mechanism `cpu`; `.memory` if the memory file cannot be looked at.
+  /// - Throws: `LiveUpdateError.notPossible` for the mechanism `cpu`; `.memory` if the memory file
+  ///   cannot be inspected.
   public borrowing func saveState() throws(LiveUpdateError) -> LiveUpdate<MappedBufferState> {
     guard let fileDescriptor else { throw .notPossible(mechanism, request.domain) }
     switch copy {
@@ -81,17 +82,17 @@ extension MappedBuffer {
     do throws(DmaBufError) { return try file.identity() } catch { throw .memory(error) }
   }
 
-  /// Goes on with a buffer that another process has handed over. Nothing is mapped or copied for it.
+  /// Continues a buffer whose state another process has saved. Nothing is mapped or copied for it.
   ///
-  /// What was told of mechanisms that were passed over is not handed over.
+  /// The reasons why mechanisms were skipped are not saved.
   ///
   /// - Parameters:
-  ///   - state: what ``saveState()`` told there.
+  ///   - state: what ``saveState()`` returned in the other process.
   ///   - descriptors: duplicates of its descriptors, in their order; all are closed if this throws.
   ///   - xen: this domain's Xen.
-  ///   - dmaBufs: whose the memory is.
-  /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The buffer is closed then, unless
-  ///   somebody else has duplicates too.
+  ///   - dmaBufs: the system to which the memory belongs.
+  /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The
+  ///   buffer is closed then, unless another process has duplicates too.
   public init(
     resuming state: MappedBufferState, _ descriptors: [FileDescriptor], xen: Xen,
     dmaBufs: DmaBufSystem = DmaBufSystem()
@@ -102,7 +103,8 @@ extension MappedBuffer {
       let file = try files.next()
       let device = try handingOver { () throws(XenError) in try xen.adoptGrantDevice(file) }
       let dmaBuf = try files.nextDmaBuf(state.identity, pages: pages, dmaBufs)
-      // The device must know the dma-buf, or it would be taken for released one day while somebody has it.
+      // The device must know the dma-buf. Otherwise it would later be reported as released while it
+      // still has a holder.
       let isOther = try handingOver { () throws(XenError) in
         try device.isReleased(dmaBufNumber: state.number)
       }

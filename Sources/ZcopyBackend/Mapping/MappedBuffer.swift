@@ -5,10 +5,11 @@ public import XenGrant
 
 /// A buffer of another domain that is usable here: by devices as a dma-buf, by the processor as memory.
 ///
-/// It has a grant device of its own, because the kernel knows such dma-bufs by descriptor number on a device. All that
-/// it has goes with the value; call ``close()`` instead to learn when the kernel has let go of the pages.
+/// It has a grant device of its own, because the kernel knows such dma-bufs by descriptor number on
+/// a device. All its resources are released with the value. Call ``close()`` instead to learn when
+/// the kernel has released the pages.
 public struct MappedBuffer: ~Copyable {
-  /// What was asked for.
+  /// The request.
   public let request: MapParameters
   /// The reference of each page, in their order.
   public let references: [GrantReference]
@@ -28,7 +29,8 @@ public struct MappedBuffer: ~Copyable {
   public let created: ContinuousClock.Instant
   let xen: Xen
   let device: GrantDevice
-  /// The descriptor number by which the device knows the dma-buf, if it made it: the one that it had then.
+  /// The descriptor number that the dma-buf had when the device made it, by which the device knows
+  /// it; nil if the device did not make it.
   let number: Int32?
   let copy: PageCopy?
   let contents: (any BufferContents)?
@@ -46,9 +48,10 @@ public struct MappedBuffer: ~Copyable {
   ///   - dmaBufs: where local memory comes from, for the mechanism `copy`.
   ///   - limits: what is accepted at most.
   ///   - mechanisms: what may be used, in the order in which it is tried.
-  /// - Throws: `MapError`: the request contradicts itself, the directory is refused, or Xen or the kernel refuses. A
-  ///   reference that Xen refuses ends the attempts, since every mechanism needs it; `.noMechanism` tells why each of
-  ///   several did not work. Nothing stays behind then.
+  /// - Throws: `MapError`: the request contradicts itself, the directory is refused, or Xen or the
+  ///   kernel refuses. A reference that Xen refuses ends the attempts, since every mechanism needs
+  ///   it; `.noMechanism` has the reason why each of several did not work. Nothing stays behind
+  ///   then.
   public init(
     _ request: MapParameters, xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem(),
     limits: BufferLimits = BufferLimits(),
@@ -75,8 +78,8 @@ public struct MappedBuffer: ~Copyable {
   /// - Parameters:
   ///   - request: which buffer; its directory is not looked at.
   ///   - references: the reference of each page, in their order.
-  /// - Throws: `MapError`, as ``init(_:xen:dmaBufs:limits:mechanisms:)`` does, and `.directory` if the references are not as
-  ///   many as the buffer has pages, one is 0, or one comes twice.
+  /// - Throws: `MapError`, as ``init(_:xen:dmaBufs:limits:mechanisms:)`` does, and `.directory` if
+  ///   the references are not as many as the buffer has pages, one is 0, or one comes twice.
   public init(
     _ request: MapParameters, references: [GrantReference], xen: Xen,
     dmaBufs: DmaBufSystem = DmaBufSystem(),
@@ -139,19 +142,20 @@ public struct MappedBuffer: ~Copyable {
 
   /// The pages for the processor, offset included.
   ///
-  /// By the mechanism `dmabuf` this is a second mapping of the same pages, which a dma-buf of gntdev cannot be; by `copy`
-  /// it is the copy, see ``refresh()`` and ``writeBack()``.
+  /// By the mechanism `dmabuf` this is a second mapping of the same pages, which a dma-buf of
+  /// gntdev cannot be; by `copy` it is the copy, see ``refresh()`` and ``writeBack()``.
   ///
   /// - Parameter access: what will be done with them.
-  /// - Returns: the pages, which may outlive the buffer: they stay mapped until the last one who has them lets go.
+  /// - Returns: the pages. They may outlive the buffer: they stay mapped until the last holder
+  ///   releases them.
   /// - Throws: `MapError.xen`, for instance with EINVAL if the pages are to be written and are not granted so.
   public borrowing func mapContents(
     for access: ContentsAccess = .read
   ) throws(MapError) -> any BufferContents {
     let isWritable = access == .readWrite
     if let contents, contents.isWritable || !isWritable { return contents }
-    // On a device of their own: what is mapped stays on its device's list when this process ends, and a successor that gets the
-    // buffer's device must not get these pages with it.
+    // These pages have a device of their own. A mapping stays on its device's list when this
+    // process ends, and a successor that gets the buffer's device must not get these pages with it.
     let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
     let made = try Self.map(references, request.domain, device, isWritable: isWritable)
     handedOut.add(made)
@@ -170,9 +174,11 @@ public struct MappedBuffer: ~Copyable {
     }
   }
 
-  /// Copies what the other domain has drawn since, all of it, where the mechanism is `copy`; else there is nothing to do.
+  /// Copies what the other domain has drawn since, all of it, where the mechanism is `copy`; else
+  /// there is nothing to do.
   ///
-  /// Waits until those who read the dma-buf are done with it; see `DmaBuf.isIdle(for:)` for not waiting.
+  /// Waits until the readers of the dma-buf are done with it. `DmaBuf.isIdle(for:)` checks this
+  /// without waiting.
   ///
   /// - Throws: `MapError.xen` if Xen refuses a page, after which the buffer holds part of it; `.memory`.
   ///
@@ -192,8 +198,8 @@ public struct MappedBuffer: ~Copyable {
   /// - Parameters:
   ///   - rectangles: parts of the picture that the request describes.
   ///   - start: where the frame begins, in bytes.
-  /// - Throws: `MapError` as ``refresh()`` does, and `.geometry` if a rectangle lies outside of the picture, or there is
-  ///   no picture.
+  /// - Throws: `MapError` as ``refresh()`` does, and `.geometry` if a rectangle lies outside of the
+  ///   picture, or there is no picture.
   public borrowing func refresh(
     _ rectangles: [PictureRectangle], ofFrameAt start: Int = 0
   ) throws(MapError) {
@@ -214,14 +220,16 @@ public struct MappedBuffer: ~Copyable {
   /// nothing to do.
   ///
   /// - Parameter ranges: bytes of the buffer; nil for all of it.
-  /// - Throws: `MapError.xen` if Xen refuses a page, for instance one that is granted for reading only; `.rangeOutside`.
+  /// - Throws: `MapError.xen` if Xen refuses a page, for instance one that is granted for reading
+  ///   only; `.rangeOutside`.
   public borrowing func writeBack(_ ranges: [Range<Int>]? = nil) throws(MapError) {
     try transfer(ranges, .toDomain)
   }
 
   /// Copies what the other domain's pages hold now into a memory file, whatever the mechanism.
   ///
-  /// The file gets memory for the pages of that range only, and no more of it is mapped meanwhile.
+  /// The file gets memory for the pages of that range only, and only those pages are mapped
+  /// meanwhile.
   ///
   /// - Parameters:
   ///   - range: bytes of the buffer; for one that is empty nothing is done.
@@ -284,7 +292,7 @@ public struct MappedBuffer: ~Copyable {
 
   // MARK: - Fences
 
-  /// Whether no device is at work with the dma-buf; always true without one.
+  /// Whether no device is using the dma-buf; always true without one.
   ///
   /// - Throws: `MapError.memory` if the kernel cannot be asked.
   ///
@@ -318,7 +326,7 @@ public struct MappedBuffer: ~Copyable {
 
   /// Closes this process's descriptor of the dma-buf, or takes the pages away from the processor.
   ///
-  /// - Returns: what can be asked whether the kernel has let go of the pages.
+  /// - Returns: a value that reports whether the kernel has released the pages.
   public consuming func close() -> ReleasingBuffer {
     ReleasingBuffer(
       domain: request.domain, pages: references.count,

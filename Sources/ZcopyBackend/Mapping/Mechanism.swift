@@ -2,8 +2,8 @@
 public enum Mechanism: String, Sendable, CaseIterable {
   /// gntdev makes a dma-buf of the pages: no copy. Not in a PV domain, and only with `CONFIG_XEN_GNTDEV_DMABUF`.
   case dmabuf
-  /// A udmabuf that is refreshed by grant copy: a dma-buf on any kernel, one copy for each frame. It also takes pages that
-  /// are granted for reading only.
+  /// A udmabuf that is refreshed by grant copy: a dma-buf on any kernel, one copy for each frame.
+  /// It also takes pages that are granted for reading only.
   case copy
   /// The processor maps the pages; there is no dma-buf.
   case cpu

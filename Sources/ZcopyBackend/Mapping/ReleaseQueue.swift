@@ -2,16 +2,19 @@ public import DmaBuf
 public import EventLoop
 public import XenGrant
 
-/// Buffers that are closed here and that somebody still holds, asked for from the loop until the kernel has let go.
+/// Buffers that are closed here but still have a holder. The loop polls each until the kernel has
+/// released it.
 ///
-/// The kernel cannot tell by itself: it is asked, at once and then less and less often, and never with a wait. Nothing can
-/// take a buffer from a device or a process that holds it; the queue says who that is.
+/// The kernel sends no notification. The queue asks at once and then at growing intervals, and
+/// never blocks. A buffer cannot be taken from a device or a process that holds it; the queue
+/// reports the holders.
 public final class ReleaseQueue {
-  /// What is told of a buffer: once when it is late, and once when it is over.
+  /// What is reported of a buffer: once when it is late, and once when it is released or the query
+  /// fails.
   public enum Outcome: Equatable, Sendable {
-    /// The kernel has let go of the pages, that long after the buffer was closed.
+    /// The kernel has released the pages, that long after the buffer was closed.
     case released(Duration)
-    /// The deadline is over, and the buffer is still held; it is asked for on.
+    /// The deadline has passed and the buffer is still held; polling continues.
     case late(Duration)
     /// The kernel cannot be asked any more.
     case failed(MapError)
@@ -21,7 +24,7 @@ public final class ReleaseQueue {
   public struct Entry: Equatable, Sendable {
     /// Its number here; never used again.
     public let number: UInt64
-    /// The domain whose memory it is.
+    /// The domain that owns the memory.
     public let domain: DomainID
     /// How many pages of it are concerned.
     public let pages: Int
@@ -29,10 +32,10 @@ public final class ReleaseQueue {
     public let identity: UInt64?
     /// The time since the buffer was closed.
     public let age: Duration
-    /// Whether its deadline is over.
+    /// Whether its deadline has passed.
     public let isLate: Bool
 
-    /// The processes and devices that have it, as far as the kernel tells.
+    /// The processes and devices that hold it, as far as the kernel reports them.
     public var holders: [DmaBufHolder] {
       identity.map { DmaBufHolder.find($0, root: root) } ?? []
     }
@@ -67,10 +70,10 @@ public final class ReleaseQueue {
   private var waiting: [UInt64: Waiting] = [:]
   private var lastNumber: UInt64 = 0
 
-  /// A queue whose questions are asked from that loop.
+  /// A queue that polls from that loop.
   ///
   /// - Parameters:
-  ///   - loop: where.
+  ///   - loop: the loop that runs the polls.
   ///   - root: goes before each path of /sys and /proc that is read for holders; empty but in tests.
   public init(_ loop: EventLoop, root: String = "") {
     self.loop = loop
@@ -88,12 +91,12 @@ public final class ReleaseQueue {
     }
   }
 
-  /// Takes a buffer, asks for it at once, and goes on from the loop until it is released.
+  /// Takes a buffer, polls it at once, and continues from the loop until it is released.
   ///
   /// - Parameters:
   ///   - buffer: a buffer that was just closed.
-  ///   - deadline: after what time it counts as late.
-  ///   - tell: is told of it, perhaps before this returns.
+  ///   - deadline: the time after which it counts as late.
+  ///   - tell: is called with each outcome, perhaps before this returns.
   /// - Returns: the number under which it is listed while it waits.
   @discardableResult
   public func add(
@@ -105,7 +108,7 @@ public final class ReleaseQueue {
     return lastNumber
   }
 
-  /// What a successor needs to go on asking for a buffer; nil if it is not asked for any more.
+  /// The state from which a successor continues to poll a buffer; nil if it is no longer polled.
   public func saveState(_ number: UInt64) -> LiveUpdate<ReleasingBufferState>? {
     waiting[number]?.buffer.saveState()
   }
@@ -128,7 +131,7 @@ public final class ReleaseQueue {
       waiting.isLate = true
       waiting.tell(.late(age))
     }
-    // Not later than the deadline, which is to be told in time.
+    // Not later than the deadline, which is to be reported in time.
     let pause = waiting.isLate ? waiting.pause : min(waiting.pause, waiting.deadline - age)
     waiting.pause = min(waiting.pause * 2, Self.longestPause)
     loop.after(max(pause, .milliseconds(1))) { [weak self] in self?.ask(number) }

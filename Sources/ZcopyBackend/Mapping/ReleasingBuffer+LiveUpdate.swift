@@ -6,7 +6,7 @@ public import XenGrant
 /// Descriptors: the grant device, where the kernel is asked; else none.
 public struct ReleasingBufferState: LiveUpdateState {
   public static let kind: UInt16 = 2
-  /// The domain whose memory it is.
+  /// The domain that owns the memory.
   public let domain: DomainID
   /// How many pages of it are concerned.
   public let pages: Int
@@ -41,9 +41,9 @@ public struct ReleasingBufferState: LiveUpdateState {
 }
 
 extension ReleasingBuffer {
-  /// What a successor needs to go on asking for the buffer.
+  /// The state from which a successor continues to poll the buffer.
   ///
-  /// Contents that were handed out here are this process's, and end with it.
+  /// Contents that were given to callers here belong to this process, and end with it.
   public borrowing func saveState() -> LiveUpdate<ReleasingBufferState> {
     let state = ReleasingBufferState(self)
     switch device {
@@ -52,10 +52,10 @@ extension ReleasingBuffer {
     }
   }
 
-  /// Goes on with a buffer that another process has handed over.
+  /// Continues a buffer whose state another process has saved.
   ///
   /// - Parameters:
-  ///   - state: what ``saveState()`` told there.
+  ///   - state: what ``saveState()`` returned in the other process.
   ///   - descriptors: duplicates of its descriptors; all are closed if this throws.
   ///   - xen: this domain's Xen.
   /// - Throws: `LiveUpdateError` if the descriptor is of another file, or the device does not open.

@@ -2,9 +2,10 @@ public import XenGrant
 
 /// A buffer that is closed here, until the kernel has unmapped its pages.
 ///
-/// Others may still hold it: a device that imported it, a process that got its descriptor, whoever has its contents here.
+/// It may still have holders: a device that imported it, a process that got its descriptor, a
+/// caller here that has its contents.
 public struct ReleasingBuffer: ~Copyable {
-  /// The domain whose memory it is.
+  /// The domain that owns the memory.
   public let domain: DomainID
   /// How many pages of it are concerned.
   public let pages: Int
@@ -28,7 +29,8 @@ public struct ReleasingBuffer: ~Copyable {
     self.device = device
   }
 
-  /// Whether nobody holds the pages any more, so that their owner may use them again. Never blocks.
+  /// Whether the pages have no holder any more, so that their owner may use them again. Never
+  /// blocks.
   ///
   /// - Throws: `MapError.xen` if the kernel cannot be asked.
   public borrowing func isReleased() throws(MapError) -> Bool {

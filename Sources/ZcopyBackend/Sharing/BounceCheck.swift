@@ -2,20 +2,23 @@ import DmaBuf
 import SystemPackage
 import XenGrant
 
-/// Makes sure, in a PV domain, that what is granted of a dma-buf is its memory.
+/// Checks, in a PV domain, that the granted pages of a dma-buf are its memory.
 ///
-/// Pages that are neighbours for the kernel of a PV domain may lie apart in the machine. Where one piece of a dma-buf's
-/// scatter list spans such pages, the kernel puts a bounce buffer in their place (swiotlb-xen): gntdev then grants that
-/// one's pages, and what the peer writes there arrives when the dma-buf is released, if ever. So the dma-buf is granted to
-/// this domain first, which changes a word of each page and looks through the grant whether it has changed.
+/// Pages that are contiguous for the kernel of a PV domain may not be contiguous in machine memory.
+/// Where one entry of a dma-buf's scatter list spans such pages, the kernel substitutes a bounce
+/// buffer (swiotlb-xen). gntdev then grants the bounce buffer's pages. What the peer writes there
+/// arrives when the dma-buf is released, if ever. So the dma-buf is granted to this domain first,
+/// which changes a word of each page and checks through the grant whether it has changed.
 enum BounceCheck {
-  /// Grants a dma-buf to this domain and looks.
+  /// Grants a dma-buf to this domain and compares.
   ///
   /// - Parameters:
-  ///   - dmaBuf: the dma-buf, at which no device is at work; a word of each page changes for a moment.
+  ///   - dmaBuf: the dma-buf, which no device may be using; a word of each page changes for a
+  ///     moment.
   ///   - mapping: its memory.
   ///   - own: this domain, a PV one: another would lose its own pages by mapping them, though not by copying.
-  /// - Throws: `ShareError.bounced` if a page is not what is granted; `.xen` and `.memory` if it cannot be found out.
+  /// - Throws: `ShareError.bounced` if a page is not the granted one; `.xen` and `.memory` if that
+  ///   cannot be checked.
   static func run(
     _ dmaBuf: borrowing DmaBuf, _ mapping: borrowing LocalMapping, own: DomainID, _ xen: Xen
   ) throws(ShareError) {

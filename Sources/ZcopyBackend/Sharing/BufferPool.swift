@@ -3,8 +3,8 @@ public import XenGrant
 
 /// One shared buffer out of which many are taken: granted once, mapped once by the peer, divided by offset.
 ///
-/// Taking a buffer costs no system call. All of the pool is the peer's to read at any time, so that nothing is hidden by
-/// giving a buffer back, and nothing is cleared.
+/// Taking a buffer costs no system call. All of the pool is the peer's to read at any time, so that
+/// nothing is hidden by giving a buffer back, and nothing is cleared.
 public struct BufferPool: ~Copyable {
   /// The granted memory.
   public let buffer: SharedBuffer
@@ -30,7 +30,7 @@ public struct BufferPool: ~Copyable {
     public let page: Int
     /// How many pages it has.
     public let pages: Int
-    /// Tells it from one that lay there before.
+    /// Distinguishes it from an earlier buffer at the same place.
     fileprivate let number: UInt64
 
     /// Where it begins in the pool, in bytes.

@@ -150,7 +150,7 @@ struct GrantedMemory: ~Copyable {
     }
   }
 
-  /// Memory of gntalloc that a successor goes on with.
+  /// Memory of gntalloc that a successor continues.
   init(resuming pages: consuming SharedPages, byteCount: Int) {
     self.byteCount = byteCount
     references = pages.references
@@ -163,7 +163,7 @@ struct GrantedMemory: ~Copyable {
     view = ProcessorView()
   }
 
-  /// A dma-buf that a successor goes on with.
+  /// A dma-buf that a successor continues.
   init(
     resuming dmaBuf: consuming DmaBuf, _ file: consuming MemoryFile?, byteCount: Int,
     references: [GrantReference], number: Int32, device: consuming GrantDevice
@@ -239,7 +239,7 @@ private func duplicate(_ file: FileDescriptor) throws(DmaBufError) -> FileDescri
   }
 }
 
-/// Runs calls for local memory, whose errors are the sharing's.
+/// Runs calls for local memory and converts their errors to the sharing's.
 private func memory<Result: ~Copyable>(
   _ body: () throws(DmaBufError) -> Result
 ) throws(ShareError) -> Result {

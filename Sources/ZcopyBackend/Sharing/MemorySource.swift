@@ -10,13 +10,13 @@ public enum MemorySource: Equatable, Sendable {
   case udmabuf
   /// A dma-buf heap, for instance `system`.
   case heap(String)
-  /// A dma-buf that the caller has open, whoever made it. The caller keeps its descriptor.
+  /// A dma-buf that the caller has open, of any exporter. The caller keeps its descriptor.
   case fileDescriptor(FileDescriptor)
 
   /// What serves best in this domain.
   ///
-  /// The system heap in a translated domain, udmabuf in a PV dom0, where memory that lies together for the kernel does not
-  /// for the machine, and gntalloc where gntdev cannot grant a dma-buf.
+  /// The system heap in a translated domain, udmabuf in a PV dom0, where memory that lies together
+  /// for the kernel does not for the machine, and gntalloc where gntdev cannot grant a dma-buf.
   public static func automatic(xen: Xen, dmaBufs: DmaBufSystem) -> MemorySource {
     let support = SharingSupport(xen: xen, dmaBufs: dmaBufs)
     return support.best
@@ -55,7 +55,7 @@ extension MemorySource: CustomStringConvertible {
   }
 }
 
-/// From what sources this domain can share memory, found out without any effect.
+/// The sources from which this domain can share memory; checked without side effects.
 public struct SharingSupport: Sendable {
   /// Why gntdev grants no dma-buf here.
   public enum Obstacle: Equatable, Sendable {
@@ -63,8 +63,8 @@ public struct SharingSupport: Sendable {
     case noDevice(XenError)
     /// The kernel was built without `CONFIG_XEN_GNTDEV_DMABUF`.
     case notBuilt
-    /// A PV domain that is not domain 0: its kernel takes DMA addresses for machine addresses, and grants other pages than
-    /// the dma-buf's.
+    /// A PV domain that is not domain 0: its kernel takes DMA addresses for machine addresses, and
+    /// grants other pages than the dma-buf's.
     case pvGuest
   }
 

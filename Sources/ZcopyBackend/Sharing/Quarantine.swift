@@ -1,10 +1,11 @@
 public import XenGrant
 
-/// Shared buffers that are over for this side, kept until the other side has let go of them.
+/// Shared buffers that this side no longer uses, kept until the other side has released them.
 ///
-/// Grants of a page that is still mapped cannot be ended: the kernel would put each on a list and try again once a second,
-/// ten of them at a time (`free_per_iteration`). So nothing is withdrawn before the peer says that it has unmapped the
-/// buffer, or its domain has ended. A peer that never does costs the memory of its buffers: it is counted and listed.
+/// Grants of a page that is still mapped cannot be ended: the kernel would put each on a list and
+/// try again once a second, ten of them at a time (`free_per_iteration`). So nothing is withdrawn
+/// before the peer reports that it has unmapped the buffer, or its domain has ended. A peer that
+/// never reports costs the memory of its buffers: it is counted and listed.
 public final class Quarantine {
   /// A buffer that is kept.
   public struct Entry: Equatable, Sendable {
@@ -58,7 +59,7 @@ public final class Quarantine {
     return lastNumber
   }
 
-  /// Withdraws a buffer whose peer has said that it has unmapped it.
+  /// Withdraws a buffer whose peer has reported that it has unmapped it.
   ///
   /// - Returns: false if nothing of that number is kept.
   @discardableResult

@@ -13,7 +13,7 @@ public enum ShareError: Error, Equatable, Sendable {
   case noDmaBufs(DomainID, SharingSupport.Obstacle)
   /// In a PV domain the kernel would grant a bounce buffer in place of some of the dma-buf's memory.
   case bounced
-  /// A device is at work with a dma-buf whose pages must be looked at before a PV domain grants them.
+  /// A device is using a dma-buf whose pages must be checked before a PV domain grants them.
   case busy
   /// The peer's directory is refused.
   case directory(DirectoryError, DomainID)

@@ -4,8 +4,9 @@ public import XenGrant
 
 /// A shared buffer in plain values.
 ///
-/// Descriptors of a dma-buf: the grant device, the dma-buf, and the memory file if it was made of one; of memory of gntalloc: its
-/// allocator. Then the directory's allocator, if the directory is its own.
+/// Descriptors of a dma-buf: the grant device, the dma-buf, and the memory file if it was made of
+/// one; of memory of gntalloc: its allocator. Then the directory's allocator, if the directory is
+/// its own.
 public struct SharedBufferState: LiveUpdateState {
   public static let kind: UInt16 = 3
   /// The domain that may map it.
@@ -113,9 +114,9 @@ extension SharedBufferState {
 }
 
 extension SharedBuffer {
-  /// What a successor needs to go on with the buffer, which goes on here as well.
+  /// The state from which a successor continues the buffer. This value remains usable.
   ///
-  /// - Throws: `LiveUpdateError.memory` if the memory file cannot be looked at.
+  /// - Throws: `LiveUpdateError.memory` if the memory file cannot be inspected.
   public borrowing func saveState() throws(LiveUpdateError) -> LiveUpdate<SharedBufferState> {
     var (memory, descriptors) = try self.memory.saveState()
     switch directoryPages {
@@ -128,15 +129,15 @@ extension SharedBuffer {
     }
   }
 
-  /// Goes on with a buffer that another process has handed over. Its peer notices nothing.
+  /// Continues a buffer whose state another process has saved. Its peer notices nothing.
   ///
   /// - Parameters:
-  ///   - state: what ``saveState()`` told there.
+  ///   - state: what ``saveState()`` returned in the other process.
   ///   - descriptors: duplicates of its descriptors, in their order; all are closed if this throws.
   ///   - xen: this domain's Xen.
-  ///   - dmaBufs: whose the memory is.
-  /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The buffer is withdrawn then, unless
-  ///   somebody else has duplicates too.
+  ///   - dmaBufs: the system to which the memory belongs.
+  /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The
+  ///   buffer is withdrawn then, unless another process has duplicates too.
   public init(
     resuming state: SharedBufferState, _ descriptors: [FileDescriptor], xen: Xen,
     dmaBufs: DmaBufSystem = DmaBufSystem()

@@ -2,7 +2,7 @@ public import DmaBuf
 public import SystemPackage
 public import XenGrant
 
-/// What is to be shared: with whom, how much, and where memory and directory come from.
+/// The parameters of a shared buffer: the peer, the size, and the source of memory and directory.
 public struct ShareParameters: Equatable, Sendable {
   /// Where the references are listed.
   public enum Directory: Equatable, Sendable {
@@ -34,9 +34,10 @@ public struct ShareParameters: Equatable, Sendable {
 
 /// A buffer of this domain that another domain may map, and the directory that lists its pages.
 ///
-/// Both are withdrawn when the value ends. Pages that the peer still maps then stay the kernel's until it has unmapped
-/// them, and are not freed before. A driver may use the pages of its own dma-buf again all the same, as those of graphics
-/// cards do: a ``Quarantine`` keeps the value itself until the peer has let go.
+/// Both are withdrawn when the value ends. Pages that the peer still maps then stay the kernel's
+/// until it has unmapped them, and are not freed before. A driver may still reuse the pages of its
+/// own dma-buf, as graphics drivers do: a ``Quarantine`` keeps the value itself until the peer has
+/// released it.
 public struct SharedBuffer: ~Copyable {
   /// The domain that may map it.
   public let peer: DomainID
@@ -58,8 +59,9 @@ public struct SharedBuffer: ~Copyable {
   ///   - request: what is to be shared.
   ///   - xen: this domain's Xen.
   ///   - dmaBufs: where local memory comes from.
-  /// - Throws: `ShareError`. Nothing stays behind then, nor is the peer told anything; the pages of a directory of the
-  ///   peer's that could be written only in part hold references that are no longer granted.
+  /// - Throws: `ShareError`. Nothing stays behind then, and the peer is not notified. If a
+  ///   directory of the peer's could be written only in part, its pages hold references that are no
+  ///   longer granted.
   public init(_ request: ShareParameters, xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem())
     throws(ShareError)
   {
@@ -129,8 +131,8 @@ public struct SharedBuffer: ~Copyable {
 
   /// Lends the memory to the processor, which the peer may read and write at any time.
   ///
-  /// - Parameter access: what is done with it. A dma-buf's devices are waited for first, see ``isIdle(for:)``, and see
-  ///   what was written after it.
+  /// - Parameter access: the kind of access. It waits first for a dma-buf's devices, see
+  ///   ``isIdle(for:)``. They see what was written once the access ends.
   /// - Throws: `ShareError.notMappable` if the dma-buf's exporter does not let the processor in, `.memory` if access
   ///   cannot begin or end, and what the body throws.
   public borrowing func withMemory<Result>(
@@ -139,21 +141,22 @@ public struct SharedBuffer: ~Copyable {
     try memory.withMemory(access, body)
   }
 
-  /// Whether no device is at work with the dma-buf that such access would have to wait for.
+  /// Whether no device is using the dma-buf in a way that such access would have to wait for.
   ///
   /// - Throws: `ShareError.memory` if the kernel cannot be asked.
   public borrowing func isIdle(for access: BufferAccess) throws(ShareError) -> Bool {
     try memory.isIdle(for: access)
   }
 
-  /// Leaves the buffer to a successor that has duplicates of what ``saveState()`` tells: nothing is withdrawn.
+  /// Leaves the buffer to a successor that has duplicates of the descriptors that ``saveState()``
+  /// returned. Nothing is withdrawn.
   public consuming func relinquish() {
     memory.relinquish()
     guard let directoryPages else { return }
     directoryPages.relinquish()
   }
 
-  /// Takes the grants away now, and tells if that fails.
+  /// Withdraws the grants now, and throws if that fails.
   ///
   /// - Throws: `ShareError.xen`; the buffer is gone for this process in any case.
   public consuming func withdraw() throws(ShareError) {
@@ -162,7 +165,7 @@ public struct SharedBuffer: ~Copyable {
   }
 }
 
-/// Runs calls into Xen, whose errors are the sharing's.
+/// Runs calls into Xen and converts their errors to the sharing's.
 func sharing<Result: ~Copyable>(
   _ body: () throws(XenError) -> Result
 ) throws(ShareError) -> Result {

@@ -5,7 +5,7 @@ public import SystemPackage
 public import XenGrant
 package import ZcopyBackend
 
-/// How far a buffer's life has come.
+/// The phase of a buffer's life.
 public enum BufferPhase: Equatable, Sendable {
   /// In use.
   case live
@@ -29,24 +29,24 @@ public final class Buffer {
   public internal(set) var holder: HolderID?
   /// Whether events of it are reported: not before the request that made it has succeeded.
   package internal(set) var isActive = false
-  /// How far its life has come.
+  /// The phase of its life.
   public private(set) var phase = BufferPhase.live
-  /// Since when it is in that phase.
+  /// When that phase began.
   package private(set) var phaseStart: ContinuousClock.Instant
   /// The number of the last frame that either side announced.
   public internal(set) var frame: UInt32 = 0
   /// Why nothing can find out whether its pages are still held, if that is so.
   public internal(set) var failure: EngineError?
 
-  /// What is called when it is released.
+  /// Waits for its release.
   package internal(set) var waiters: [ReleaseWaiter] = []
-  /// A frame that was used and is reported to the owner once no device is at work with the buffer.
+  /// A frame that was used. It is reported to the owner once no device accesses the buffer.
   var usedFrame: UInt32?
-  /// Where the loop waits for the devices that are at work with that frame.
+  /// The loop's wait for the devices that access that frame.
   var frameWait: EventLoop.Registration?
-  /// Where the loop waits for devices on behalf of all who want to copy.
+  /// The loop's wait for devices, shared by all copies of the buffer.
   var deviceWait: EventLoop.Registration?
-  /// What will report that its peer is late, once the peer was asked to release it.
+  /// Reports a peer that is late, once the peer was asked to release the buffer.
   var lateTimer: EventLoop.Registration?
   /// Its number in the queue of releases, once it is there.
   var release: UInt64?
@@ -59,9 +59,9 @@ public final class Buffer {
   var shared: SharedBuffer?
   /// The channel to the peer of shared memory, if it was published.
   var exporterChannel: ExporterChannel?
-  /// What stands in XenStore.
+  /// Its entry in XenStore.
   package internal(set) var publication: OwnPublication?
-  /// Where the loop waits for the channel.
+  /// The loop's registration of the channel.
   var channelRegistration: EventLoop.Registration?
 
   init(_ id: BufferID, _ description: BufferDescription, holder: HolderID?) {
@@ -87,7 +87,8 @@ public final class Buffer {
     enter(phase, since)
   }
 
-  /// The dma-buf's descriptor while the buffer is live. The buffer owns it: duplicate it to keep it.
+  /// The dma-buf's descriptor while the buffer is live. The buffer owns it: duplicate it to keep
+  /// it.
   public var fileDescriptor: FileDescriptor? {
     if let file = mapped?.fileDescriptor { return file }
     return shared?.fileDescriptor
@@ -97,9 +98,9 @@ public final class Buffer {
   package var metadata: Logger.Metadata { ["domain": "\(domain)", "buffer": "\(id)"] }
 }
 
-/// What is called when a buffer is released, or when the time for that has passed.
+/// A wait for a buffer's release, with an optional time limit.
 package final class ReleaseWaiter {
-  /// For whom.
+  /// The holder that waits.
   package let holder: HolderID?
   /// The number that the holder chose.
   package let tag: UInt64

@@ -14,11 +14,11 @@ public enum BufferOrigin: Equatable, Sendable {
 public enum SharedMemoryKind: UInt32, Equatable, Sendable {
   /// The backend's choice: pages of gntalloc.
   case gntalloc = 0
-  /// A memory file that udmabuf made a dma-buf.
+  /// A memory file that udmabuf turned into a dma-buf.
   case udmabuf = 1
   /// A dma-buf heap.
   case heap = 2
-  /// A dma-buf that was given.
+  /// A dma-buf that the caller supplied.
   case descriptor = 3
 }
 
@@ -28,7 +28,7 @@ public struct BufferDescription: Equatable {
   public var origin: BufferOrigin
   /// The domain on the other side.
   public var domain: DomainID
-  /// For whom it was made.
+  /// The process for which it was made.
   public var maker: BufferMaker
   /// When it was made.
   public var created: ContinuousClock.Instant
@@ -50,7 +50,7 @@ public struct BufferDescription: Equatable {
   public var directoryPages: Int
   /// Whether it outlives its holder.
   public var isPersistent: Bool
-  /// Whether the directory is the peer's.
+  /// Whether the directory belongs to the peer.
   public var isPeersDirectory = false
   /// The maker's name for it.
   public var name: String

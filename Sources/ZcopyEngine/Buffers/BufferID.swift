@@ -1,4 +1,4 @@
-/// Identifies a buffer to everybody that may see it: 128 random bits, never used again.
+/// Identifies a buffer to every client that may see it: 128 random bits, never used again.
 public struct BufferID: Hashable, Sendable {
   package let high: UInt64
   package let low: UInt64

@@ -1,6 +1,6 @@
 import CZcopy
 
-/// New identifiers, which nobody can guess: the kernel is asked once for many.
+/// New, unpredictable identifiers. One request to the kernel supplies the random bytes for many.
 struct BufferIDSource {
   /// For so many identifiers; each is used once, and gone from here then.
   private static let capacity = 64

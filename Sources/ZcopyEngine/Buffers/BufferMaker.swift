@@ -2,7 +2,8 @@
   import Glibc
 #endif
 
-/// The process and the user for which a buffer was made, for lists and the journal. The engine grants no rights by it.
+/// The process and the user for which a buffer was made, for lists and the journal. The engine
+/// grants no rights by it.
 public struct BufferMaker: Equatable, Sendable {
   /// The process id.
   public var process: Int32

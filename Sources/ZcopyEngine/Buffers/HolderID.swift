@@ -1,4 +1,4 @@
-/// Identifies on whose behalf a buffer exists: a client of a server, a connector of a display backend.
+/// Identifies the holder of a buffer: a client of a server, a connector of a display backend.
 ///
 /// The engine closes a holder's buffers together. It gives no other meaning to the number.
 public struct HolderID: Hashable, Sendable {

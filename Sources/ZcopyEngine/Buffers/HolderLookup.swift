@@ -1,8 +1,9 @@
 package import DmaBuf
 
-/// Who holds dma-bufs: looked up for all of them at once, and kept for a while.
+/// The holders of dma-bufs: looked up for all dma-bufs at once, and cached for a while.
 ///
-/// All of /proc is read for it, in which time nobody is heard. However often it is asked, that is at most a twentieth of the time.
+/// A lookup reads all of /proc, and the loop handles no events in that time. Lookups take at most a
+/// twentieth of the time, however often they are requested.
 package struct HolderLookup {
   private let look: () -> [UInt64: [DmaBufHolder]]
   private let now: () -> ContinuousClock.Instant
@@ -10,10 +11,10 @@ package struct HolderLookup {
   private var begun: ContinuousClock.Instant?
   private var kept = Duration.zero
 
-  /// Nothing is known yet.
+  /// An empty cache.
   ///
   /// - Parameters:
-  ///   - now: what the time is.
+  ///   - now: the current time.
   ///   - look: finds the holders of all dma-bufs, by their inode numbers.
   package init(
     now: @escaping () -> ContinuousClock.Instant = { .now },
@@ -23,10 +24,10 @@ package struct HolderLookup {
     self.look = look
   }
 
-  /// Who holds a dma-buf, or held it a moment ago.
+  /// The holders of a dma-buf, now or a moment ago.
   ///
   /// - Parameter made: when the dma-buf was made.
-  /// - Returns: nil if nobody has looked since then, and it is too soon to look again.
+  /// - Returns: nil if there was no lookup since then, and it is too soon for another one.
   package mutating func holders(
     of identity: UInt64, madeAt made: ContinuousClock.Instant
   ) -> [DmaBufHolder]? {

@@ -1,6 +1,6 @@
-/// The last buffers that were released, for those who ask after that.
+/// The last buffers that were released, for later queries.
 package struct ReleasedBuffers {
-  /// How many are remembered.
+  /// How many are kept.
   package static let capacity = 1024
 
   package init() {}
@@ -25,6 +25,6 @@ package struct ReleasedBuffers {
   /// All of them, the oldest first.
   package var all: [Buffer] { (order[next...] + order[..<next]).compactMap { buffers[$0] } }
 
-  /// A buffer that was released not long ago.
+  /// A buffer that was released recently.
   package subscript(id: BufferID) -> Buffer? { buffers[id] }
 }

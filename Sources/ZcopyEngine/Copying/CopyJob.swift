@@ -3,7 +3,7 @@ import XenGrant
 
 /// A copy between a buffer's pages and memory of this process, done piece by piece.
 package final class CopyJob {
-  /// What is copied where.
+  /// The source and destination of a copy.
   package enum Kind {
     /// From the owner's pages into the local copy.
     case refresh
@@ -14,14 +14,14 @@ package final class CopyJob {
   }
 
   package let buffer: BufferID
-  /// For whom.
+  /// The holder that requested it.
   package let holder: HolderID
   /// The number that the holder chose.
   package let tag: UInt64
   package let kind: Kind
-  /// Where `read` copies to, from its first piece on.
+  /// The destination of `read`, from its first piece on.
   package internal(set) var target: ReadTarget?
-  /// Called once, when nothing is left to be copied or the copy has failed.
+  /// Called once, when the copy is complete or has failed.
   let report: (CopyJob, EngineError?) -> Void
   private var rest: ArraySlice<Range<Int>>
 
@@ -37,12 +37,12 @@ package final class CopyJob {
     rest = ranges.filter { !$0.isEmpty }[...]
   }
 
-  /// Whether nothing is left to be copied.
+  /// Whether the copy is complete.
   var isDone: Bool { rest.isEmpty }
 
-  /// The next ranges of about so many bytes: small ones stay together, a large one is divided.
+  /// The next ranges of about that many bytes: small ranges stay together, a large one is divided.
   ///
-  /// Not made before it is their turn: a message may ask for the whole buffer a thousand times.
+  /// Not computed before their turn: a message may request the whole buffer a thousand times.
   func next() -> [Range<Int>] {
     var piece: [Range<Int>] = []
     var room = Self.pieceByteCount
@@ -55,7 +55,7 @@ package final class CopyJob {
     return piece
   }
 
-  /// The most bytes that are copied before others are heard: one grant copy, some milliseconds.
+  /// The most bytes that are copied in one turn: one grant copy, some milliseconds.
   static let pieceByteCount = 1024 * GrantReference.pageSize
 }
 

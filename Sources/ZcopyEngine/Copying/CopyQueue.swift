@@ -1,9 +1,10 @@
-/// What is still to be copied: a piece at a time, each holder in its turn, the oldest job of each first.
+/// The pending copies: one piece at a time, the holders in turn, the oldest job of each holder
+/// first.
 package struct CopyQueue {
   private var jobs: [HolderID: [CopyJob]] = [:]
   /// Holders with a job that can run, the next first.
   private var turns: [HolderID] = []
-  /// Jobs that wait for a device to be done with their buffer.
+  /// Jobs that wait until no device accesses their buffer.
   private var waiting: [BufferID: [CopyJob]] = [:]
 
   /// All jobs, in no order.
@@ -13,14 +14,14 @@ package struct CopyQueue {
   /// Whether a job can run now.
   var hasNext: Bool { !turns.isEmpty }
 
-  /// Adds a job behind those of the same holder.
+  /// Adds a job after those of the same holder.
   mutating func add(_ job: CopyJob) {
     let holder = job.holder
     if jobs[holder] == nil { turns.append(holder) }
     jobs[holder, default: []].append(job)
   }
 
-  /// The job that is to run, whose holder has its next turn after all others.
+  /// The job to run next. Its holder's next turn comes after all others.
   mutating func next() -> CopyJob? {
     guard !turns.isEmpty else { return nil }
     let holder = turns.removeFirst()
@@ -55,7 +56,7 @@ package struct CopyQueue {
 
   /// Forgets all jobs of a holder.
   ///
-  /// - Returns: buffers for which no job waits any more.
+  /// - Returns: buffers for which no job waits now.
   mutating func removeAll(of holder: HolderID) -> [BufferID] {
     jobs[holder] = nil
     turns.removeAll { $0 == holder }

@@ -8,11 +8,12 @@ extension Engine {
   /// Copies contents of a live mapped buffer, a piece in each turn of the loop.
   ///
   /// - Parameters:
-  ///   - kind: which way; `refresh` and `writeBack` are for buffers of the mechanism `copy`.
+  ///   - kind: the direction; `refresh` and `writeBack` are for buffers of the mechanism `copy`.
   ///   - ranges: bytes of the buffer, within its pages.
-  ///   - holder: for whom: each holder has its turn, and ``cancelCopies(of:)`` forgets the holder's copies.
+  ///   - holder: the holder that requests it. Holders take turns, and ``cancelCopies(of:)`` cancels
+  ///     the holder's copies.
   ///   - tag: the holder's number for it.
-  ///   - report: called once, from the loop, with the job and what failed.
+  ///   - report: called once, from the loop, with the job and its error, if it failed.
   package func copy(
     _ kind: CopyJob.Kind, of buffer: Buffer, _ ranges: [Range<Int>], for holder: HolderID,
     tag: UInt64, _ report: @escaping (CopyJob, EngineError?) -> Void
@@ -93,12 +94,12 @@ extension Engine {
     }
   }
 
-  /// Closes the fences for which no job waits any more.
+  /// Closes the fences for which no job waits now.
   func stopWaitingForDevices(of id: BufferID) {
     if let wait = buffers[id]?.deviceWait.take() { loop.remove(wait) }
   }
 
-  /// Forgets what is copied for a holder. Nothing is reported.
+  /// Cancels the copies of a holder. Nothing is reported.
   package func cancelCopies(of holder: HolderID) {
     for id in jobs.removeAll(of: holder) { stopWaitingForDevices(of: id) }
   }

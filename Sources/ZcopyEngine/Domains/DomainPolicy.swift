@@ -9,7 +9,8 @@ public struct DomainPolicy: Equatable, Sendable {
   public var bytesPerBuffer: Int
   /// How its memory may be mapped, in the order in which the engine tries.
   public var mechanisms: [Mechanism]
-  /// Where memory that is shared with it comes from unless the parameters name it; nil for what serves best.
+  /// The source of memory that is shared with it unless the parameters name one; nil for the best
+  /// that is available.
   public var memory: MemorySource?
   /// How long a closed buffer may still be held before the engine reports it as late.
   public var releaseDeadline: Duration
@@ -24,7 +25,7 @@ public struct DomainPolicy: Equatable, Sendable {
   }
 }
 
-/// What an engine asks before it makes a buffer.
+/// The policy that the engine consults before it makes a buffer.
 public struct EnginePolicy {
   /// What may be in use for all domains together.
   public var totals: ResourceLimits

@@ -8,7 +8,8 @@ import ZcopyBackend
   import Glibc
 #endif
 
-/// A domain's number, name and policy, which its buffers keep: after the domain's end XenStore does not know its name.
+/// A domain's number, name and policy, which its buffers keep: after the domain's end XenStore does
+/// not know its name.
 package final class DomainRecord {
   package let number: DomainID
   package let name: String?
@@ -24,7 +25,8 @@ package final class DomainRecord {
 /// A domain that has, or had, buffers here, until it ends.
 package final class WatchedDomain {
   package let record: DomainRecord
-  /// XenStore's entry of its virtual machine, which distinguishes guests that get one number after another.
+  /// XenStore's entry of its virtual machine, which distinguishes guests that get one number after
+  /// another.
   package let virtualMachine: String?
   package internal(set) var counters = Counters()
   private let watch: DomainWatch

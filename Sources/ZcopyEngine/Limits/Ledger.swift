@@ -2,15 +2,16 @@ public import XenGrant
 
 /// What is in use, for each domain and for all together, held against the configuration's limits.
 ///
-/// It knows no limits of its own: they come with each question, so that after a reload the new ones count. Where they are less
-/// than what is in use, buffers stay, and new ones are refused.
+/// It stores no limits: each call passes them, so that a reload takes effect at once. Where the new
+/// limits are less than what is in use, buffers stay, and new ones are refused.
 public struct Ledger: Sendable {
   /// One domain, or all of them.
   fileprivate struct Account: Sendable {
     var usage = Usage.none
     var rate = RequestRate()
     var users = UserRates()
-    /// Of what there was a warning since it came above the share for it, one bit each.
+    /// The resources for which a warning was issued since use rose above the soft limit, one bit
+    /// each.
     var warned: UInt8 = 0
   }
 
@@ -26,9 +27,11 @@ public struct Ledger: Sendable {
   /// What is in use for one domain.
   public func usage(of domain: DomainID) -> Usage { domains[domain]?.usage ?? .none }
 
-  /// Counts one request of a user, whatever it is for, if the user's share lets it in. Root is not counted.
+  /// Counts one request of a user, whatever its type, if the user's share permits it. Root is not
+  /// counted.
   ///
-  /// A user may have a quarter of what all domains together may: who floods the daemon must not use up what others need.
+  /// A user may have a quarter of what all domains together may: a user that floods the daemon must
+  /// not use up what others need.
   ///
   /// - Throws: `LimitError` with `.requests`; a request that is refused does not count.
   public mutating func admitRequest(
@@ -47,7 +50,8 @@ public struct Ledger: Sendable {
   private static let totalShares: UInt32 = 4
   private static let domainShares: UInt32 = 2
 
-  /// Counts one request for a domain, if limits let it in. A user but root may have half of the domain's.
+  /// Counts one request for a domain, if limits let it in. A user but root may have half of the
+  /// domain's.
   ///
   /// - Throws: `LimitError` with `.requests`; a request that is refused does not count.
   public mutating func admitRequest(
@@ -75,8 +79,10 @@ public struct Ledger: Sendable {
 
   /// Counts a buffer, if limits let it in.
   ///
-  /// - Returns: what came above the share from which there is a warning by that: each once, until it has been below.
-  /// - Throws: `LimitError` for the first limit that it would exceed, the domain's own before those of all together.
+  /// - Returns: the limits of which the buffer took the use above the soft limit. Each is reported
+  ///   once, until use has fallen below it.
+  /// - Throws: `LimitError` for the first limit that it would exceed, the domain's own before those
+  ///   of all together.
   public mutating func admit(
     _ buffer: Usage, for domain: DomainID, limits: ResourceLimits, totals: ResourceLimits
   ) throws(LimitError) -> [LimitWarning] {
@@ -96,7 +102,7 @@ public struct Ledger: Sendable {
     return count(buffer, for: domain, limits: limits, totals: totals)
   }
 
-  /// Counts a buffer whatever the limits say: one that was there before the daemon was started anew.
+  /// Counts a buffer whatever the limits say: one that existed before the daemon was restarted.
   ///
   /// - Returns: as ``admit(_:for:limits:totals:)``.
   @discardableResult
@@ -109,21 +115,22 @@ public struct Ledger: Sendable {
     return own + all.warnings(nil, limits: totals)
   }
 
-  /// Takes off a buffer that nobody holds any more, with the same numbers with which it was counted.
+  /// Removes a released buffer from the account. The numbers must be those with which it was
+  /// counted.
   public mutating func refund(
     _ buffer: Usage, for domain: DomainID, limits: ResourceLimits, totals: ResourceLimits
   ) {
     guard var account = domains[domain] else { return }
     account.usage = account.usage - buffer
     all.usage = all.usage - buffer
-    // Only what is below again is of interest.
+    // Only the reset of warnings that are below the soft limit again is needed.
     _ = account.warnings(domain, limits: limits)
     _ = all.warnings(nil, limits: totals)
     domains[domain] = account
   }
 
-  /// Forgets how often a domain asked and what it was warned of, once nothing of it is in use: its number may be given to
-  /// another domain.
+  /// Forgets a domain's request rate and warnings once nothing of it is in use: its number may be
+  /// given to another domain.
   public mutating func forget(_ domain: DomainID) {
     if let account = domains[domain], account.usage == .none { domains[domain] = nil }
   }
@@ -135,7 +142,8 @@ extension UInt32 {
 }
 
 extension Ledger.Account {
-  /// What is above its share now and was not before; what is below may be warned of again.
+  /// Resources that are above the soft limit now and were not before. A resource that falls below
+  /// may be reported again.
   fileprivate mutating func warnings(_ domain: DomainID?, limits: ResourceLimits) -> [LimitWarning]
   {
     var warnings: [LimitWarning] = []

@@ -1,7 +1,7 @@
 public import XenGrant
 import ZcopyBackend
 
-/// What is limited.
+/// A limited resource.
 public enum LimitedResource: CaseIterable, Sendable {
   /// Bytes of buffers.
   case bytes
@@ -15,22 +15,23 @@ public enum LimitedResource: CaseIterable, Sendable {
 
 /// A limit of the configuration that a request would exceed.
 public struct LimitError: Error, Equatable, Sendable {
-  /// What is limited.
+  /// The limited resource.
   public let resource: LimitedResource
-  /// The domain, whose own limit or share of the limit of all it is; nil where a user asks too often, whatever it asks for.
+  /// The domain whose own limit, or whose share of the total, it is; nil where a user's request
+  /// rate is too high.
   public let domain: DomainID?
   /// Whether it is the limit of all domains together.
   public let isTotal: Bool
   /// The limit.
   public let limit: UInt64
-  /// What is in use now.
+  /// The current use.
   public let used: UInt64
   /// What was asked for.
   public let asked: UInt64
-  /// The user whose share of the limit it is; nil where it is all of the limit.
+  /// The user whose share of the limit it is; nil for the whole limit.
   public var user: UInt32?
 
-  /// The key of the configuration that says how much.
+  /// The configuration key of the limit.
   public var key: String { resource.key(isTotal: isTotal) }
 }
 
@@ -52,20 +53,20 @@ extension LimitError: CustomStringConvertible {
   }
 }
 
-/// What is in use came above the share of a limit from which there is a warning.
+/// A warning: use rose above the soft limit.
 public struct LimitWarning: Equatable, Sendable {
-  /// What is limited.
+  /// The limited resource.
   public let resource: LimitedResource
   /// The domain whose limit it is; nil for that of all together.
   public let domain: DomainID?
   /// The limit.
   public let limit: UInt64
-  /// What is in use now.
+  /// The current use.
   public let used: UInt64
 }
 
 extension LimitWarning: CustomStringConvertible {
-  /// One line: what is in use, of how much, by which key.
+  /// One line: the use, the limit, and its key.
   public var description: String {
     let whose = domain.map { "domain \($0) has" } ?? "all domains together have"
     let key = resource.key(isTotal: domain == nil)

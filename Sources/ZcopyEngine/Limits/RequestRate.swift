@@ -1,8 +1,10 @@
-/// How often something may happen: so many times a second, and as many at once after a second of quiet.
+/// How often something may happen: so many times a second, and as many at once after a second of
+/// quiet.
 ///
-/// It keeps a moment, not a number of tokens, so that another rate counts at once and nothing has to be done as time goes by.
+/// It keeps a time, not a number of tokens, so that a changed rate takes effect at once and no
+/// timer is needed.
 struct RequestRate: Sendable {
-  /// When all that was admitted will have had its time.
+  /// When all admitted requests are paid for.
   private var due: ContinuousClock.Instant?
 
   /// Whether one more may happen now. Nothing changes.
@@ -11,7 +13,7 @@ struct RequestRate: Sendable {
     return now.duration(to: due) <= .seconds(1) - .seconds(1) / Int(perSecond)
   }
 
-  /// Whether as many as ever may happen now.
+  /// Whether a full burst may happen now.
   func isQuiet(now: ContinuousClock.Instant) -> Bool { due.map { $0 <= now } ?? true }
 
   /// Counts one that happens now.

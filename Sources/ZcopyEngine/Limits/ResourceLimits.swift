@@ -33,8 +33,8 @@ public struct ResourceLimits: Equatable, Sendable {
 
   /// The default for all domains together.
   ///
-  /// Xen's default of 1024 maptrack frames maps 1 GiB at a time into this domain, disks and network interfaces of
-  /// guests included, which keep a quarter of it.
+  /// Xen's default of 1024 maptrack frames maps 1 GiB at a time into this domain, disks and network
+  /// interfaces of guests included, which keep a quarter of it.
   public static let allDomains = ResourceLimits(
     bytes: 768 << 20, buffers: 512, directoryPages: 2048, requestsPerSecond: 40_000, softPercent: 80
   )

@@ -1,4 +1,4 @@
-/// What buffers use of what is limited.
+/// What buffers use of the limited resources.
 public struct Usage: Equatable, Sendable {
   /// Bytes of buffers.
   public internal(set) var bytes: UInt64
@@ -29,7 +29,7 @@ public struct Usage: Equatable, Sendable {
     }
   }
 
-  // At the end of what the numbers hold they stay: no limit is so high.
+  // The sum saturates at the largest number: no limit is so high.
   static func + (left: Usage, right: Usage) -> Usage {
     Usage(
       bytes: left.bytes.addingWithin(right.bytes),

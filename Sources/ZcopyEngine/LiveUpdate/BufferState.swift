@@ -3,11 +3,11 @@ import SystemPackage
 import XenGrant
 import ZcopyBackend
 
-/// A buffer of the service in plain values.
+/// A buffer of the engine in plain values.
 ///
-/// Descriptors: those of what it is made of, then those of its link.
+/// Descriptors: those of its contents, then those of its channel.
 struct BufferState: Equatable, Sendable {
-  /// What it is made of.
+  /// Its contents.
   enum Contents: Equatable, Sendable {
     case mapped(MappedBufferState)
     case releasing(ReleasingBufferState)
@@ -18,7 +18,7 @@ struct BufferState: Equatable, Sendable {
   var facts: BufferFactsState
   var holder: UInt64?
   var state: UInt32
-  /// Milliseconds since it was made, and since it is in that state.
+  /// Milliseconds since it was made, and since it entered its phase.
   var age: UInt64
   var stateAge: UInt64
   var frame: UInt32
@@ -98,7 +98,7 @@ extension BufferState {
 }
 
 extension BufferState {
-  /// What it is made of must be what it says that it is.
+  /// Checks that the contents agree with the description.
   private func check() throws(LiveUpdateError) {
     let (isMapped, pages, isPossible) =
       switch contents {
@@ -160,7 +160,7 @@ struct BufferFactsState: Equatable, Sendable {
     passedOver = facts.passedOver
   }
 
-  /// What it says, of a buffer that was made then.
+  /// The description, of a buffer that was made at that time.
   func facts(created: ContinuousClock.Instant) -> BufferDescription {
     var facts = BufferDescription(
       origin: origin, domain: domain, maker: maker, created: created,
@@ -233,7 +233,7 @@ struct BufferFactsState: Equatable, Sendable {
     directoryTime = try decoder.number()
     mappingTime = try decoder.number()
     passedOver = try decoder.text()
-    // What is multiplied and compared later.
+    // Checks the numbers that are multiplied and compared later.
     guard (1...Self.mostPages).contains(pages), byteCount > 0, byteCount <= pages * 4096,
       (0..<byteCount).contains(offset), (0...Self.mostPages).contains(directoryPages),
       frameByteCount.map({ $0 > 0 && $0 <= byteCount }) ?? true

@@ -11,12 +11,14 @@ import ZcopyBackend
 extension Engine {
   // MARK: - The predecessor
 
-  /// What another engine needs to continue with all buffers.
+  /// The state that another engine needs to continue with all buffers.
   ///
-  /// The engine still works after this, in case that no successor starts; nothing may be asked of it until then. Copies are
-  /// interrupted by the caller before. A buffer that cannot be saved ends, and its waits are answered.
+  /// The engine still works after this, in case no successor starts; until then nothing may be
+  /// requested of it. The caller interrupts copies before this call. A buffer that cannot be saved
+  /// ends, and its waits are answered.
   ///
-  /// - Returns: plain values, and the descriptors that belong to them, which stay the engine's and are close-on-exec.
+  /// - Returns: plain values, and the descriptors that belong to them, which stay the engine's and
+  ///   are close-on-exec.
   package func saveState() -> (state: EngineState, descriptors: [FileDescriptor]) {
     let now = clock.now
     var state = EngineState()
@@ -65,7 +67,8 @@ extension Engine {
     )
   }
 
-  /// Ends a buffer that cannot be saved: it would end with this process in any case, without a report.
+  /// Ends a buffer that cannot be saved: it would end with this process in any case, without a
+  /// report.
   private func leaveOut(_ buffer: Buffer, _ error: LiveUpdateError) {
     logger.error("\(error)", metadata: buffer.metadata)
     if let registration = buffer.channelRegistration.take() { loop.remove(registration) }
@@ -97,10 +100,11 @@ extension Engine {
   ///
   /// - Parameters:
   ///   - state: what ``saveState()`` returned there.
-  ///   - descriptors: duplicates of its descriptors in their order, nil for those that are lost; all of them belong to the
-  ///     engine from now on.
-  ///   - inserted: called with each buffer once it is known here and before anything is asked of it.
-  ///   - lost: buffers whose makers never learned of them.
+  ///   - descriptors: duplicates of its descriptors in their order, nil for those that are lost;
+  ///     all of them belong to the engine from now on.
+  ///   - inserted: called with each buffer once it is known here and before anything is asked of
+  ///     it.
+  ///   - lost: buffers of which their makers never learned.
   package func resume(
     _ state: EngineState, _ descriptors: [FileDescriptor?], lost: [BufferID],
     inserted: (Buffer) -> Void
@@ -145,8 +149,9 @@ extension Engine {
     for holder in holders.filter({ !exists($0) }) { closeAll(of: holder) }
   }
 
-  /// - Returns: whether all of it is restored. What is restored of a damaged buffer is ended in order: by this function where
-  ///   it is another domain's memory, else by the caller, who first reads whether the peer maps it.
+  /// - Returns: whether all of it is restored. What is restored of a damaged buffer is ended in
+  ///   order: by this function where it is another domain's memory, else by the caller, who first
+  ///   reads whether the peer maps it.
   private func resume(
     _ state: BufferState, _ files: [FileDescriptor?], _ downtime: UInt64,
     _ inserted: (Buffer) -> Void
@@ -159,7 +164,8 @@ extension Engine {
       BufferPhase(number: state.state) ?? .live,
       since: clock.now - .milliseconds(Int64(clamping: state.stateAge &+ downtime)))
     buffer.frame = state.frame
-    // Before anything is asked of it: it may be released at once, and then all of this is undone.
+    // Inserted before any call concerns it: it may be released at once, and then all of this is
+    // undone.
     insert(buffer)
     ledger.count(
       buffer.description.usage, for: domain, limits: policy(for: domain).limits,
@@ -183,10 +189,10 @@ extension Engine {
   /// Ends a buffer of which a part is lost, and answers its waits.
   private func giveUp(_ buffer: Buffer, _ state: BufferState, _ error: LiveUpdateError) {
     if buffer.publication == nil, unresumed[buffer.id] == nil, let publication = state.publication {
-      // Nodes that are still the buffer's are removed with it.
+      // The buffer's remaining nodes are removed with the value.
       buffer.publication = try? self.publication(publication, of: buffer)
     }
-    // A closed buffer is still asked for, and only its owner gets no notification.
+    // A closed buffer's release is still awaited; only its owner gets no notification.
     if buffer.release != nil || buffers[buffer.id] == nil { return }
     if buffer.mapped != nil {
       release(buffer)
@@ -195,8 +201,8 @@ extension Engine {
     }
   }
 
-  /// Watches a domain of a predecessor's buffers, at once or as soon as XenStore answers. Until then no buffer ends: the
-  /// domain most likely exists and maps them.
+  /// Watches a domain of a predecessor's buffers, at once or as soon as XenStore answers. Until
+  /// then no buffer ends: the domain most likely exists and maps them.
   private func watchAgain(_ domain: DomainID, isFirst: Bool = true) {
     guard hasBuffers(of: domain) else {
       unwatched[domain] = nil
@@ -254,7 +260,8 @@ extension Engine {
       if let releasing = releasing.take() { watchRelease(of: buffer, releasing) }
       throw error
     }
-    // With its channel: it may be released at once, which is announced to its owner.
+    // With its channel: the buffer may be released at once, and the release is announced to its
+    // owner.
     if let releasing = releasing.take() { watchRelease(of: buffer, releasing) }
   }
 

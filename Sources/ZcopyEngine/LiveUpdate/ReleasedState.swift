@@ -1,15 +1,15 @@
 import Support
 import ZcopyBackend
 
-/// A buffer that was released, in plain values, for those who still ask. There are no descriptors.
+/// A buffer that was released, in plain values, for later queries. It has no descriptors.
 struct ReleasedState: Equatable, Sendable {
   let id: BufferID
   private let facts: BufferFactsState
-  /// Milliseconds since it was made, and since it is released.
+  /// Milliseconds since it was made, and since it was released.
   private let age: UInt64
   private let stateAge: UInt64
   private let frame: UInt32
-  /// Why nobody can tell whether somebody holds it still, if that is so.
+  /// Why it is unknown whether the buffer is still held, if that is so.
   private let failure: String?
 
   init(_ buffer: Buffer, _ now: ContinuousClock.Instant) {
@@ -21,9 +21,9 @@ struct ReleasedState: Equatable, Sendable {
     failure = buffer.failure?.text
   }
 
-  /// What it says.
+  /// The buffer that the state describes.
   ///
-  /// - Parameter then: when it was written down.
+  /// - Parameter then: when the state was saved.
   func buffer(_ then: ContinuousClock.Instant) -> Buffer {
     let buffer = Buffer(
       id, facts.facts(created: then - .milliseconds(Int64(clamping: age))), holder: nil)

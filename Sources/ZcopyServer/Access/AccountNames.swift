@@ -1,6 +1,7 @@
-/// The users and groups of this machine by name, out of `/etc/passwd` and `/etc/group`.
+/// The users and groups of this machine by name, from `/etc/passwd` and `/etc/group`.
 ///
-/// A static executable has no name service switch, so accounts from elsewhere (LDAP) have to be given by number.
+/// A static executable has no name service switch, so accounts from elsewhere (LDAP) have to be
+/// given by number.
 public struct AccountNames: Equatable, Sendable {
   /// User ids.
   public var users: [String: UInt32]
@@ -13,12 +14,12 @@ public struct AccountNames: Equatable, Sendable {
     self.groups = groups
   }
 
-  /// The accounts that are in the text of `/etc/passwd` and of `/etc/group`. Lines that are none of these files are left out.
+  /// The accounts in the text of `/etc/passwd` and of `/etc/group`. Malformed lines are skipped.
   public init(passwd: String, group: String) {
     self.init(users: Self.numbers(in: passwd), groups: Self.numbers(in: group))
   }
 
-  /// The accounts of this machine. A file that cannot be read has none.
+  /// The accounts of this machine. A file that cannot be read counts as empty.
   public static func system() -> AccountNames {
     AccountNames(
       passwd: (try? TextFile.read("/etc/passwd")) ?? "",
@@ -33,7 +34,7 @@ public struct AccountNames: Equatable, Sendable {
       guard fields.count >= 4, let name = String(fields[0]), !name.isEmpty, name.utf8.first != 0x23,
         let number = String(fields[2]).flatMap({ UInt32(decimal: $0) })
       else { continue }
-      // The first line of a name counts, as for the C library.
+      // The first line with a name counts, as in the C library.
       if numbers[name] == nil { numbers[name] = number }
     }
     return numbers

@@ -1,7 +1,8 @@
 public import ZcopyBackend
 public import ZcopyEngine
 
-/// What the configuration says for one domain: who may do what with it, how much, and how.
+/// The configuration's rules for one domain: the permitted users and operations, limits and
+/// mechanisms.
 public struct DomainRules: Equatable, Sendable {
   /// Ids of the users that may work with it. Root always may.
   public var users: Set<UInt32>
@@ -12,7 +13,7 @@ public struct DomainRules: Equatable, Sendable {
   /// How much may exist for the domain, and how its memory is mapped and shared.
   public var policy: DomainPolicy
 
-  /// The rules that stand where nothing is configured: root and these groups may do all, within safe limits.
+  /// The default rules: root and these groups may perform all operations, within safe limits.
   public init(groups: Set<UInt32> = []) {
     users = []
     self.groups = groups
@@ -20,12 +21,12 @@ public struct DomainRules: Equatable, Sendable {
     policy = DomainPolicy()
   }
 
-  /// Whether this client is one of those that the rules are for, whatever it wants to do.
+  /// Whether the rules admit this client, for any operation.
   public func admits(_ peer: PeerCredentials) -> Bool {
     peer.user == 0 || users.contains(peer.user) || !groups.isDisjoint(with: peer.groups)
   }
 
-  /// Whether this client may do that with the domain.
+  /// Whether this client may perform that operation on the domain.
   public func allows(_ operation: Operation, to peer: PeerCredentials) -> Bool {
     operations.contains(operation) && admits(peer)
   }
@@ -44,13 +45,13 @@ extension DomainRules {
     set { policy.bytesPerBuffer = newValue }
   }
 
-  /// How its memory may be mapped, in the order in which that is tried.
+  /// How its memory may be mapped, in the order of the attempts.
   public var mechanisms: [Mechanism] {
     get { policy.mechanisms }
     set { policy.mechanisms = newValue }
   }
 
-  /// Where memory that is shared with it comes from unless a client names it.
+  /// The source of memory that is shared with it, unless a client names one.
   public var memory: MemorySource? {
     get { policy.memory }
     set { policy.memory = newValue }

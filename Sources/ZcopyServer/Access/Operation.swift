@@ -1,10 +1,12 @@
-/// What a client may be allowed to do, as the key `allow` names it.
+/// An operation that a client may be permitted, as the key `allow` names it.
 public enum Operation: String, CaseIterable, Sendable {
-  /// Map a domain's buffers, and look at and change what they hold. Who may not any more may still end them.
+  /// Map a domain's buffers, and read and change their contents. A client without the permission
+  /// may still end its buffers.
   case map
-  /// Share buffers with a domain, and say that they hold new frames. Who may not any more may still end them.
+  /// Share buffers with a domain, and announce new frames. A client without the permission may
+  /// still end its buffers.
   case share
-  /// See the buffers of others with that domain: list, describe and their events.
+  /// See other users' buffers of that domain: list, describe and their events.
   case list
   /// See counters and limits.
   case stats

@@ -1,7 +1,8 @@
 import CZcopy
 public import SystemPackage
 
-/// Who is on the other side of a connection, as the kernel says: who it was when it connected.
+/// The credentials of the process on the other side of a connection, as the kernel recorded them
+/// when it connected.
 public struct PeerCredentials: Equatable, Sendable {
   /// The process id.
   public var process: Int32
@@ -10,19 +11,19 @@ public struct PeerCredentials: Equatable, Sendable {
   /// The effective group id, and the supplementary groups.
   public var groups: Set<UInt32>
 
-  /// Somebody.
+  /// These credentials.
   public init(process: Int32, user: UInt32, groups: Set<UInt32>) {
     self.process = process
     self.user = user
     self.groups = groups
   }
 
-  /// Asks the kernel, which needs no user database.
+  /// Reads the credentials from the kernel. No user database is needed.
   ///
   /// The C calls are `getsockopt` with `SO_PEERCRED` and `SO_PEERGROUPS`.
   ///
   /// - Parameter connection: a connected Unix socket; it stays the caller's.
-  /// - Throws: `Errno` if that is none.
+  /// - Throws: `Errno` if it is not a connected Unix socket.
   public init(of connection: FileDescriptor) throws(Errno) {
     var process: Int32 = 0
     var user: UInt32 = 0
@@ -43,7 +44,7 @@ public struct PeerCredentials: Equatable, Sendable {
       let count = unsafe czcopy_peer_groups(connection.rawValue, &groups, groups.count)
       guard count >= 0 else { throw Errno(rawValue: -count) }
       if Int(count) <= groups.count { return Array(groups.prefix(Int(count))) }
-      // A process that connected does not get more groups for this connection: this ends with the second turn.
+      // The kernel records the groups at connect(): the second call has enough room.
       groups = [UInt32](repeating: 0, count: Int(count))
     }
   }

@@ -3,37 +3,40 @@ public import Logging
 public import XenGrant
 public import ZcopyEngine
 
-/// What the daemon's configuration says. As it is made, without a file, it is safe for a dom0 as Xen comes.
+/// The daemon's configuration. The default, without a file, is safe for an unmodified dom0.
 public struct Configuration: Equatable, Sendable {
-  /// Where the daemon is configured unless it is told otherwise.
+  /// The default path of the configuration file.
   public static let defaultPath = "/etc/xen-zcopyd.conf"
 
-  /// The path of the socket. It counts at the daemon's start only.
+  /// The path of the socket. It is read only when the daemon starts.
   public var socket = XEN_ZCOPYD_SOCKET
-  /// The mode of the socket. It counts at the daemon's start only.
+  /// The mode of the socket. It is read only when the daemon starts.
   public var socketMode: UInt32 = 0o660
-  /// The group that the socket is given to, where the daemon makes it as root; nil to leave it. It counts at the start only.
+  /// The group of the socket, if the daemon makes it as root; nil to leave it unchanged. It is read
+  /// only at the start.
   public var socketGroup: UInt32?
   /// What is logged: this level and above.
   public var logLevel = Logger.Level.notice
-  /// Where counters are written for node_exporter; nil for nowhere.
+  /// The path at which counters are written for node_exporter; nil for none.
   public var metricsFile: String?
-  /// How often they are.
+  /// The interval between writes of the counters.
   public var metricsInterval = Duration.seconds(15)
   /// How many clients may be connected.
   public var maximumClients = 256
-  /// And of one user who is not root, so that none keeps others away.
+  /// How many clients of one user other than root may be connected, so that no user excludes
+  /// others.
   var maximumClientsOfUser: Int { max(1, maximumClients / 4) }
   /// What may be in use for all domains together.
   public var totals = ResourceLimits.allDomains
-  /// The rules of all domains that have none of their own.
+  /// The rules of all domains without a section of their own.
   public var defaults: DomainRules
-  /// The rules of those that have, by number or by name.
+  /// The rules of domains with a section, by number or by name.
   public var domains: [DomainSelector: DomainRules] = [:]
 
   /// The default configuration.
   ///
-  /// - Parameter accounts: where the group `xen-zcopy` is looked up, which may use the daemon if there is one.
+  /// - Parameter accounts: where the group `xen-zcopy` is looked up. If the group exists, it may
+  ///   use the daemon.
   public init(accounts: AccountNames = .system()) {
     let group = accounts.groups[Self.defaultGroup]
     socketGroup = group
@@ -54,14 +57,14 @@ public struct Configuration: Equatable, Sendable {
     defaults.admits(peer) || domains.values.contains { $0.admits(peer) }
   }
 
-  /// Whether names of domains have to be known to tell their rules.
+  /// Whether the rules of any domain depend on its name.
   public var needsNames: Bool {
     domains.keys.contains { if case .name = $0 { true } else { false } }
   }
 }
 
 extension Configuration {
-  /// What the engine asks before it makes a buffer.
+  /// The policy that the engine consults before it makes a buffer.
   var policy: EnginePolicy {
     EnginePolicy(totals: totals, needsNames: needsNames) { domain, name in
       rules(for: domain, named: name).policy
@@ -69,7 +72,7 @@ extension Configuration {
   }
 }
 
-/// How a section of the configuration says which domain it is for.
+/// The domain to which a section of the configuration applies.
 public enum DomainSelector: Hashable, Sendable {
   /// The domain of that number.
   case number(DomainID)

@@ -5,7 +5,7 @@ import Support
 public struct ConfigurationError: Error, Equatable, Sendable {
   /// The file.
   public let path: String
-  /// The line, counted from 1; nil if it is the file as a whole.
+  /// The line, counted from 1; nil if the error concerns the whole file.
   public let line: Int?
   /// What is wrong, and what is accepted instead.
   public let reason: String

@@ -1,10 +1,11 @@
 import SystemPackage
 
-/// What a configuration file says, and its text: a successor goes on with that if the file is out of order by then.
+/// A configuration file, parsed, and its text: a successor continues with the text if the file has
+/// become invalid.
 public struct ConfigurationFile: Equatable, Sendable {
-  /// All of it; empty if there is none.
+  /// The whole text; empty if there is no file.
   public let text: String
-  /// What it says.
+  /// The parsed configuration.
   public let configuration: Configuration
 
   /// Reads a configuration file.
@@ -28,9 +29,10 @@ public struct ConfigurationFile: Equatable, Sendable {
     configuration = try Configuration(parsing: text, path: name, accounts: accounts)
   }
 
-  /// Goes on with what a predecessor has read, which was in order there.
+  /// Continues with the configuration that a predecessor has read, which was valid there.
   ///
-  /// Where it is not any more, as after a user that it names was removed, the defaults hold; the text is kept all the same.
+  /// If it is no longer valid, for instance because a user that it names was removed, the defaults
+  /// apply. The text is kept.
   ///
   /// - Parameters:
   ///   - text: its ``text``.

@@ -7,16 +7,16 @@ struct ConfigurationKey: Sendable {
   typealias Refusal = ConfigurationValue.Refusal
 
   let name: String
-  /// What may stand behind it, to be read after the word "takes".
+  /// The accepted values, to be read after the word "takes".
   let accepts: String
   let setting: Setting
 
   enum Setting: Sendable {
-    /// Of the daemon, which stands before the first section.
+    /// A key of the daemon, which is set before the first section.
     case daemon(
       @Sendable (inout Configuration, ConfigurationValue) throws(ConfigurationValue.Refusal) -> Void
     )
-    /// Of a domain, in its section, or of all, outside.
+    /// A key of a domain, which is set in its section, or outside a section for all domains.
     case domain(
       @Sendable (inout DomainRules, ConfigurationValue) throws(ConfigurationValue.Refusal) -> Void)
   }
@@ -49,7 +49,7 @@ struct ConfigurationKey: Sendable {
     daemon("socket", "an absolute path of at most 107 bytes, or @ and a name of the abstract ones")
     {
       configuration, value throws(Refusal) in
-      // What fits into a socket's address.
+      // The length limit of a socket's address.
       guard value.text.utf8.count < 108 else { throw .notAccepted }
       if value.text.hasPrefix("@"), value.text.utf8.count > 1 {
         configuration.socket = value.text

@@ -2,17 +2,17 @@ import XenGrant
 import Support
 
 extension Configuration {
-  /// What a configuration file says.
+  /// Parses a configuration file.
   ///
-  /// Lines are `key = value` or `[domain NAME]`; a `#` at the beginning of a line or behind a blank begins a comment. What
-  /// stands before the first section, or in `[domain *]`, counts for all domains; other sections begin with that, wherever they
-  /// stand.
+  /// Lines are `key = value` or `[domain NAME]`; a `#` at the beginning of a line or after a blank
+  /// begins a comment. Keys before the first section, or in `[domain *]`, apply to all domains.
+  /// Other sections inherit them, whatever the order in the file.
   ///
   /// - Parameters:
   ///   - text: the file's contents.
   ///   - path: its name, for errors.
   ///   - accounts: where names of users and groups are looked up.
-  /// - Throws: `ConfigurationError` at the first line that is not in order.
+  /// - Throws: `ConfigurationError` at the first invalid line.
   public init(
     parsing text: String, path: String, accounts: AccountNames = .system()
   ) throws(ConfigurationError) {
@@ -22,10 +22,10 @@ extension Configuration {
   }
 }
 
-/// Puts the lines of a file in order, then applies them: first what counts for all domains.
+/// Sorts the lines of a file by section, then applies them: first those for all domains.
 private struct ConfigurationParser {
   let path: String
-  /// The section of what is read now; nil for all domains.
+  /// The section of the current line; nil for all domains.
   private var section: DomainSelector?
   private var isInSection = false
   private var sectionLines: [DomainSelector?: Int] = [:]
@@ -40,7 +40,7 @@ private struct ConfigurationParser {
   init(path: String) { self.path = path }
 
   mutating func read(_ text: String) throws(ConfigurationError) {
-    // Bytes: line feed and carriage return are one character together.
+    // Bytes, because line feed and carriage return together are one character.
     let lines = text.utf8.split(separator: 0x0a, omittingEmptySubsequences: false)
     for (index, bytes) in lines.enumerated() {
       let content = trimmed(withoutComment(bytes))
@@ -51,7 +51,7 @@ private struct ConfigurationParser {
 
   func configuration(accounts: AccountNames) throws(ConfigurationError) -> Configuration {
     var configuration = Configuration(accounts: accounts)
-    // In the order of their lines, so that the first error is the one that is told.
+    // In the order of their lines, so that the first error in the file is the one reported.
     for entry in inOrder(entries[nil]) {
       let value = ConfigurationValue(text: entry.text, accounts: accounts)
       do throws(ConfigurationValue.Refusal) {
@@ -183,5 +183,5 @@ private func trimmed(_ bytes: Substring.UTF8View) -> String {
   return String(Substring(bytes[first...last]))
 }
 
-/// Somebody's text in an error.
+/// Untrusted text for use in an error message.
 func shown(_ text: some StringProtocol) -> String { printable(text, limit: 60) }

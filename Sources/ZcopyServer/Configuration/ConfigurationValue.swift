@@ -1,7 +1,7 @@
 import Logging
 import ZcopyBackend
 
-/// What stands behind a key, and what it can be read as.
+/// The value of a key, and its conversions.
 struct ConfigurationValue {
   let text: String
   let accounts: AccountNames
@@ -10,7 +10,7 @@ struct ConfigurationValue {
   enum Refusal: Error {
     /// It is not what the key accepts.
     case notAccepted
-    /// For a reason of its own.
+    /// Another reason.
     case because(String)
   }
 

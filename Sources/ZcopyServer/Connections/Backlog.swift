@@ -1,26 +1,26 @@
 import SystemPackage
 import ZcopyEngine
 
-/// What a client has not taken yet, the oldest first.
+/// Messages that a client has not received yet, the oldest first.
 ///
-/// An event that takes the place of another of its kind goes to the end all the same: events stay in the order in which they
-/// happened.
+/// An event that replaces another of its kind is appended at the end: events stay in the order in
+/// which they happened.
 struct Backlog {
   struct Message {
     let bytes: [UInt8]
-    /// A copy of the descriptor that goes along, owned by this value.
+    /// A copy of the descriptor that is sent with the message, owned by this value.
     let file: FileDescriptor?
-    /// Of which event it tells, where a later one takes its place.
+    /// The event that the message reports, if a later event of its kind replaces it.
     var event: EventKey?
   }
 
-  /// What another domain does, as often as it likes, to one buffer.
+  /// A kind of event of one buffer. Another domain can cause any number of them.
   struct EventKey: Hashable, Sendable {
     let kind: UInt32
     let buffer: BufferID
   }
 
-  /// Nil where a message was sent, or another took its place.
+  /// Nil for a message that was sent or replaced.
   private var entries: [Message?] = []
   private var start = 0
   private var places: [EventKey: Int] = [:]
@@ -46,10 +46,10 @@ struct Backlog {
     }
   }
 
-  /// Whether there is an event of that kind, whose place another would take.
+  /// Whether there is an event of that kind, which a new one would replace.
   func has(_ event: EventKey) -> Bool { places[event] != nil }
 
-  /// Adds a message, in place of the one that tells of the same event.
+  /// Adds a message, in place of the one that reports the same event.
   mutating func append(_ message: Message) {
     if let event = message.event {
       if let place = places[event] { take(place) }
@@ -59,11 +59,11 @@ struct Backlog {
     count += 1
     bytes += message.bytes.count
     files += message.file == nil ? 0 : 1
-    // Not more places without a message than with one, so that each is moved twice at most.
+    // At most half of the entries are empty, so that each message is moved twice at most.
     if entries.count > 64, entries.count > 2 * count { compact() }
   }
 
-  /// Takes the oldest message away, whose descriptor is the caller's then.
+  /// Removes the oldest message. Its descriptor then belongs to the caller.
   mutating func removeFirst() {
     guard let message = first else { return }
     if let event = message.event { places[event] = nil }
@@ -91,12 +91,12 @@ struct Backlog {
   }
 }
 
-/// What is kept for all clients together.
+/// The total size of the backlogs of all clients.
 final class BacklogTotal {
   /// Bytes of messages.
   fileprivate(set) var bytes = 0
 
-  /// The most, beside what one message adds: some megabytes of a process that has few.
+  /// The limit, not counting the last message that was added: some megabytes of memory.
   static let mostBytes = 8 << 20
 
   func change(by bytes: Int) { self.bytes += bytes }

@@ -9,37 +9,38 @@ import Support
   import Glibc
 #endif
 
-/// One client: a socket, who is on the other side, and what is still to be sent there.
+/// One client: a socket, the credentials of its peer, and the messages still to be sent to it.
 ///
-/// Nothing here waits. What a client does not read at once is kept up to a bound, and sent when its socket takes it; a client
-/// that reaches the bound is dropped.
+/// No function here blocks. Messages that a client does not read at once are kept up to a limit and
+/// sent when its socket accepts them. A client that reaches the limit is dropped.
 final class Connection {
   /// The connection's number here; never used again.
   let number: UInt64
-  /// Who is on the other side, as the kernel says.
+  /// The peer's credentials, as the kernel reports them.
   let credentials: PeerCredentials
   /// The connection, owned by this value.
   let socket: FileDescriptor
-  /// Who receives and closes what comes with its messages; nil for this value.
+  /// Receives messages with descriptors and closes them; nil for this process.
   private let receivers: Receivers?
   private let receiver: Receivers.Key
-  /// Whether its next message is being received elsewhere: nothing more is read until then.
+  /// Whether its next message is being received in another process. Nothing more is read until
+  /// then.
   var isReceivedElsewhere = false
   /// Whether the client has said HELLO.
   var isGreeted = false
-  /// Which events it is told.
+  /// The events that it receives.
   var subscription = Subscription.initial
   /// Requests whose replies are still to come.
   var pendingRequests = 0
-  /// How many WAITs are still to be answered, for each buffer that has some.
+  /// The number of unanswered WAIT requests, for each buffer with such requests.
   var waits: [BufferID: Int] = [:]
-  /// Why it ends, once it does; nothing is read from it or sent to it after that.
+  /// Why it ended; nil while it is open. After the end nothing is read from it or sent to it.
   private(set) var end: End?
-  /// Called when something is left to be sent, and when nothing is any more.
+  /// Called when the backlog becomes non-empty, and when it becomes empty.
   var onBacklog: (Bool) -> Void = { _ in }
-  /// Called when nothing can be sent for a while, whatever the client reads.
+  /// Called when nothing can be sent for a while, even if the client reads.
   var onStall: () -> Void = {}
-  /// Called when more is kept for all clients together than may be.
+  /// Called when the backlogs of all clients together exceed their limit.
   var onOverflow: () -> Void = {}
 
   /// Why a connection ends.
@@ -52,24 +53,26 @@ final class Connection {
 
   private var outgoing = Backlog()
   private let total: BacklogTotal
-  /// What is still to be sent, the oldest first.
+  /// The messages still to be sent, the oldest first.
   var backlog: [Backlog.Message] { outgoing.messages }
-  /// Its bytes.
+  /// The bytes of these messages.
   var backlogBytes: Int { outgoing.bytes }
 
-  /// The most that is kept for a client that does not read: a list of several thousand buffers, or as many events.
+  /// The limit of the backlog in bytes: a list of several thousand buffers, or as many events.
   static let mostBytes = 1 << 20
-  /// And in messages.
+  /// The limit in messages.
   static let mostMessages = 4096
-  /// And in descriptors, of which this process has few: with them go dma-bufs, and memory files that READ has filled.
+  /// The limit in descriptors, of which this process has few. They hold dma-bufs, and memory files
+  /// that READ has filled.
   static let mostFiles = 64
 
   /// Takes over a connection.
   ///
   /// - Parameters:
-  ///   - receivers: who receives and closes what comes with its messages, and closes its socket; nil for this value.
-  ///   - receiver: by whose process.
-  ///   - total: counts what is kept for it, too.
+  ///   - receivers: receives messages with descriptors, and closes its socket; nil for this
+  ///     process.
+  ///   - receiver: the key of the receiver's process.
+  ///   - total: the counter of all backlogs.
   init(
     _ number: UInt64, _ socket: FileDescriptor, _ credentials: PeerCredentials,
     receivers: Receivers? = nil, receiver: Receivers.Key = .refused,
@@ -91,17 +94,18 @@ final class Connection {
   /// The connection as the engine's holder of buffers.
   var holder: HolderID { HolderID(rawValue: number) }
 
-  /// Lets the client see the end of the connection, however long it takes to close the socket.
+  /// Shows the client the end of the connection, however long it takes to close the socket.
   func disconnect() { _ = shutdown(socket.rawValue, Int32(SHUT_RDWR)) }
 
-  /// Ends the connection; what waits to be sent is lost.
+  /// Ends the connection. Messages still to be sent are discarded.
   func finish(_ reason: End) {
     guard end == nil else { return }
     end = reason
     forgetBacklog()
   }
 
-  /// Ends the connection of a client that does not read, which is told so if it has begun to read just now.
+  /// Ends the connection of a client that does not read. If it can receive now, it receives the
+  /// reason.
   func drop() {
     guard end == nil else { return }
     var message = xen_zcopyd_error()
@@ -109,7 +113,7 @@ final class Connection {
     message.code = XEN_ZCOPYD_E_SLOW
     message.domain = XEN_ZCOPYD_ANY_DOMAIN
     setText(&message.text, "the client does not read what it is sent: the connection ends")
-    // SAFETY: the bytes are read while the structure is there.
+    // SAFETY: the bytes are read while the structure exists.
     unsafe withUnsafeBytes(of: message) { bytes in _ = unsafe transmit(bytes, nil) }
     finish(.slow)
   }
@@ -122,19 +126,20 @@ final class Connection {
 
   // MARK: - Receiving
 
-  /// What came.
+  /// A received message.
   enum Received: ~Copyable {
     case message(byteCount: Int, Descriptors)
-    /// One with descriptors, which is received elsewhere.
+    /// A message with descriptors, which is received in another process.
     case elsewhere
     case nothing
   }
 
-  /// Receives one message. At the end of the connection, and after an error, the connection is finished.
+  /// Receives one message. At the end of the connection, and after an error, the connection is
+  /// finished.
   func receive(into room: inout [UInt8]) -> Received {
     guard let receivers else { return receiveAll(into: &room) }
     var hasDescriptors: Int32 = 0
-    // SAFETY: the shim writes no more bytes than there is room.
+    // SAFETY: the shim writes at most as many bytes as `room` has.
     let status = unsafe room.withUnsafeMutableBytes { room in
       unsafe czcopy_receive_bytes(socket.rawValue, room.baseAddress, room.count, &hasDescriptors)
     }
@@ -151,23 +156,24 @@ final class Connection {
     var count = 0
     var isShort: Int32 = 0
     var span = files.mutableSpan
-    // SAFETY: the shim writes no more bytes than there is room, and at most CZCOPY_DESCRIPTORS_RECEIVED_MAX descriptors.
+    // SAFETY: the shim writes at most as many bytes as `room` has, and at most
+    // CZCOPY_DESCRIPTORS_RECEIVED_MAX descriptors.
     let status = unsafe span.withUnsafeMutableBufferPointer { files in
       unsafe room.withUnsafeMutableBytes { room in
         unsafe czcopy_receive(
           socket.rawValue, room.baseAddress, room.count, files.baseAddress, &count, &isShort)
       }
     }
-    // An array only where there is a descriptor: most messages have none.
+    // The array is allocated only for descriptors: most messages have none.
     let all =
       count == 0
       ? [] : (0..<min(count, files.count)).map { FileDescriptor(rawValue: files[$0]) }
     return received(status, Descriptors(all, count: all.count, isShort: isShort != 0))
   }
 
-  /// What has come, or why nothing has.
+  /// The result of a receive call: a message, or why there is none.
   ///
-  /// - Parameter status: as `czcopy_receive` says it.
+  /// - Parameter status: the status of `czcopy_receive`.
   func received(_ status: Int32, _ descriptors: consuming Descriptors) -> Received {
     switch status {
     case 0:
@@ -189,18 +195,19 @@ final class Connection {
 
   /// Sends a structure, now or when the client reads.
   func send<Structure: BitwiseCopyable>(_ structure: Structure) {
-    // SAFETY: the bytes are read while the structure is there.
+    // SAFETY: the bytes are read while the structure exists.
     unsafe withUnsafeBytes(of: structure) { bytes in _ = unsafe send(bytes, nil) }
   }
 
   /// Sends a reply with a descriptor, now or when the client reads.
   ///
   /// - Parameter file: the descriptor, which stays the caller's.
-  /// - Throws: `RequestError` with E_RESOURCES if the descriptor cannot be sent; nothing is sent then.
+  /// - Throws: `RequestError` with E_RESOURCES if the descriptor cannot be sent; nothing is sent
+  ///   then.
   func send<Structure: BitwiseCopyable>(
     _ structure: Structure, file: FileDescriptor?
   ) throws(RequestError) {
-    // SAFETY: the bytes are read while the structure is there.
+    // SAFETY: the bytes are read while the structure exists.
     let error = unsafe withUnsafeBytes(of: structure) { bytes in unsafe send(bytes, file) }
     guard let error else { return }
     throw RequestError(
@@ -212,15 +219,15 @@ final class Connection {
 
   /// Sends an event of a buffer.
   ///
-  /// Of those that another domain can cause without end, one that is not sent yet gives way to the next of its kind: no guest gets
-  /// a client dropped that reads a little late.
+  /// Another domain can cause some kinds of events without end. An unsent event of such a kind is
+  /// replaced by the next, so that a guest cannot get a slow client dropped.
   func send(event: xen_zcopyd_event) {
     let isEndless =
       event.event
       & (XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED | XEN_ZCOPYD_EVENT_PEER_MAPPED
         | XEN_ZCOPYD_EVENT_PEER_GONE | XEN_ZCOPYD_EVENT_PEER_RELEASED) != 0
     let key = Backlog.EventKey(kind: event.event, buffer: BufferID(event.id))
-    // SAFETY: the bytes are read while the structure is there.
+    // SAFETY: the bytes are read while the structure exists.
     unsafe withUnsafeBytes(of: event) { bytes in
       _ = unsafe send(bytes, nil, isEndless ? key : nil)
     }
@@ -228,11 +235,11 @@ final class Connection {
 
   /// Sends a message whose bytes are together.
   func send(_ bytes: [UInt8]) {
-    // SAFETY: the bytes are read while the array is there.
+    // SAFETY: the bytes are read while the array exists.
     unsafe bytes.withUnsafeBytes { bytes in _ = unsafe send(bytes, nil) }
   }
 
-  /// - Returns: why the descriptor cannot be sent, and the message with it; nil if that is not so.
+  /// - Returns: why the descriptor, and with it the message, cannot be sent; nil on success.
   private func send(
     _ bytes: UnsafeRawBufferPointer, _ file: FileDescriptor?, _ event: Backlog.EventKey? = nil
   ) -> Errno? {
@@ -258,7 +265,7 @@ final class Connection {
     }
     var copy: FileDescriptor?
     if let file {
-      // The caller may close its own before this is sent.
+      // The caller may close its own descriptor before this is sent.
       do throws(Errno) { copy = try file.duplicateClosedOnExec() } catch { return error }
     }
     append(unsafe Backlog.Message(bytes: Array(bytes), file: copy, event: event))
@@ -281,7 +288,7 @@ final class Connection {
     return status
   }
 
-  /// Sends what waits, as far as the client reads.
+  /// Sends the backlog, as far as the client reads.
   func flush() {
     sending: while end == nil, let message = outgoing.first {
       switch unsafe message.bytes.withUnsafeBytes({ unsafe transmit($0, message.file) }) {
@@ -290,7 +297,8 @@ final class Connection {
         total.change(by: -message.bytes.count)
         try? message.file?.close()
       case -EAGAIN: return
-      // The socket takes messages, and the kernel no descriptor: to wait for the socket would not end.
+      // The socket accepts messages, but the kernel accepts no descriptor: a wait for the socket
+      // would not end.
       case -ETOOMANYREFS: return onStall()
       case let error: finish(.lost(Errno(rawValue: -error)))
       }
@@ -301,12 +309,12 @@ final class Connection {
   /// Whether something is still to be sent.
   var hasBacklog: Bool { !outgoing.isEmpty }
 
-  /// Goes on with what a predecessor could not send.
+  /// Continues with the messages that a predecessor could not send.
   ///
   /// - Parameters:
   ///   - messages: in their order.
-  ///   - files: the descriptors of those that have one, which are the connection's from now on. Where one is lost, the client is
-  ///     told so in place of the reply.
+  ///   - files: the descriptors of those that have one. They now belong to the connection. If one
+  ///     is lost, the client receives an error instead of the reply.
   func resume(_ messages: [ConnectionState.Message], _ files: [FileDescriptor?]) {
     var rest = files[...]
     for message in messages {
@@ -318,21 +326,22 @@ final class Connection {
     for file in rest { try? file?.close() }
   }
 
-  // MARK: - What was read for it
+  // MARK: - Memory files in replies to READ
 
-  /// Bytes of memory files in replies to READ: those still to be made, and those that were sent and perhaps not received.
+  /// Bytes of memory files in replies to READ: those still to be made, and those that were sent and
+  /// may not be received yet.
   private var reservedBytes = 0
   private var sentBytes = 0
-  /// Messages that were sent, at all and when the last of these replies was.
+  /// The number of messages sent: in total, and when the last reply to READ was sent.
   private var sentMessages: UInt64 = 0
   private var sentMessagesThen: UInt64 = 0
-  /// What that reply takes in the socket's queue, where it is known; no message takes less.
+  /// The size of that reply in the socket's queue, if known. No message takes less.
   private var replyWeight: Int32 = 0
 
-  /// Counts the bytes of a reply to READ that is begun.
+  /// Reserves the bytes of a reply to READ that is begun.
   func reserve(_ bytes: Int) { reservedBytes += bytes }
 
-  /// Takes them off: there is no such reply.
+  /// Releases the reservation of a reply that will not be sent.
   func unreserve(_ bytes: Int) { reservedBytes -= min(bytes, reservedBytes) }
 
   /// Sends the reply to READ for which bytes were reserved.
@@ -346,16 +355,17 @@ final class Connection {
     unreserve(bytes)
     sentBytes += bytes
     sentMessagesThen = sentMessages
-    // A client that receives meanwhile makes it look lighter, which is the safe side.
+    // A client that receives meanwhile makes the reply look smaller, which is the safe side.
     replyWeight = sentMessages > sent ? max(0, czcopy_unreceived(socket.rawValue) - weight) : 0
   }
 
-  /// Bytes that were reserved, or sent and not received for all that is known.
+  /// Bytes that are reserved, or sent and possibly not received yet.
   func unreceivedBytes() -> Int {
     if sentBytes > 0 {
       let weight = Int64(czcopy_unreceived(socket.rawValue))
       let later = Int64(clamping: sentMessages - sentMessagesThen)
-      // Less than that reply and all after it would take: it was received, and those before it.
+      // The queue holds less than that reply and all later ones would take: it was received, and so
+      // were those before it.
       if (weight == 0 && outgoing.isEmpty)
         || (weight >= 0 && weight < (later + 1) * Int64(replyWeight))
       {
@@ -376,7 +386,7 @@ final class Connection {
     return bytes
   }
 
-  /// Says why a request was not done; ends the connection if it was no message.
+  /// Reports why a request failed. A malformed message ends the connection.
   func refuse(_ error: RequestError, request: UInt64 = 0) {
     send(Self.refusal(error, request))
     if error.endsConnection { finish(.refused(error.text)) }

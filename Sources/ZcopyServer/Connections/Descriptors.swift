@@ -1,11 +1,12 @@
 import SystemPackage
 
-/// Descriptors that came with a message, which close with the value unless they are taken.
+/// Descriptors that came with a message. They are closed with the value unless taken.
 struct Descriptors: ~Copyable {
   private var files: [FileDescriptor]
-  /// How many came, here or where they were received: here are those only that a request may take.
+  /// How many came, in this process or in the receiver's. Only those that a request may take are
+  /// here.
   let count: Int
-  /// Whether more were sent, for which there was no room.
+  /// Whether more were sent than fit.
   let isShort: Bool
 
   init(_ files: [FileDescriptor], count: Int, isShort: Bool) {
@@ -16,7 +17,7 @@ struct Descriptors: ~Copyable {
 
   deinit { for file in files { try? file.close() } }
 
-  /// The first that is here, which is the caller's from now on.
+  /// The first descriptor that is here. It now belongs to the caller.
   mutating func take() -> FileDescriptor? {
     files.isEmpty ? nil : files.removeFirst()
   }

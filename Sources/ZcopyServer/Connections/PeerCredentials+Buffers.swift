@@ -2,7 +2,8 @@ import Logging
 import ZcopyEngine
 
 extension PeerCredentials {
-  /// Whether this client may end, wait for and look into a buffer of that maker: its user's own, and for root everything.
+  /// Whether this client may end, await and read a buffer of that maker: its own user's buffers,
+  /// and for root all.
   func mayChange(_ maker: BufferMaker) -> Bool { user == 0 || user == maker.user }
 
   /// This client, as a buffer's maker.
@@ -13,6 +14,6 @@ extension PeerCredentials: CustomStringConvertible {
   /// For the journal.
   public var description: String { "process \(process) of user \(user)" }
 
-  /// Fields for the journal, by which one user cannot fill it.
+  /// Fields for the journal. The rate limit by user keeps one user from filling it.
   var metadata: Logger.Metadata { ["user": "\(user)"] }
 }

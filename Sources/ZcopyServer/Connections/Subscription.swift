@@ -1,16 +1,16 @@
 import CZcopy
 import XenGrant
 
-/// Which events a client wants to be told.
+/// The events that a client wants to receive.
 struct Subscription: Equatable {
   /// `XEN_ZCOPYD_EVENT_*`.
   var events: UInt32
-  /// Of this domain only, or of all.
+  /// Events of this domain only; nil for all domains.
   var domain: DomainID?
-  /// Of the connection's own buffers only.
+  /// Whether only events of the connection's own buffers are wanted.
   var isOwn: Bool
 
-  /// Before a client has said anything: how its own buffers end.
+  /// The default of a client: the ends of its own buffers.
   static let initial = Subscription(
     events: XEN_ZCOPYD_EVENT_RELEASED | XEN_ZCOPYD_EVENT_LATE | XEN_ZCOPYD_EVENT_CLOSING
       | XEN_ZCOPYD_EVENT_DOMAIN_GONE, domain: nil, isOwn: true)

@@ -4,7 +4,7 @@ public import Logging
 import Synchronization
 public import SystemPackage
 
-/// Where the daemon's messages go, and how many of them: the journal, with fields, or lines in a file.
+/// Writes the daemon's messages, rate-limited: to the journal, with fields, or as lines to a file.
 public final class Journal: Sendable {
   /// Where messages go.
   public enum Destination: Sendable {
@@ -20,7 +20,7 @@ public final class Journal: Sendable {
 
   private struct State {
     var level: Logger.Level
-    /// Of each domain, and of each user who connects.
+    /// The message rates of each domain and of each user.
     var rates = ["domain": MessageRate(), "user": MessageRate()]
     var socket: FileDescriptor?
   }
@@ -29,12 +29,12 @@ public final class Journal: Sendable {
   private let now: @Sendable () -> ContinuousClock.Instant
   private let state: Mutex<State>
 
-  /// A way for messages.
+  /// A destination for messages.
   ///
   /// - Parameters:
   ///   - destination: where they go. What the journal does not take goes to standard error.
   ///   - level: the least level that is written.
-  ///   - now: what time it is.
+  ///   - now: the clock.
   public init(
     to destination: Destination, level: Logger.Level,
     now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock().now }
@@ -50,7 +50,7 @@ public final class Journal: Sendable {
 
   /// The journal if standard error is connected to it, else lines on standard error.
   ///
-  /// - Parameter variable: what systemd says in `JOURNAL_STREAM`: device and inode of that connection.
+  /// - Parameter variable: the value of `JOURNAL_STREAM`: device and inode of that connection.
   public static func automatic(variable: String?) -> Destination {
     var status = stat()
     // SAFETY: the call writes the structure.
@@ -71,15 +71,17 @@ public final class Journal: Sendable {
     Logger(label: Self.identifier) { _ in JournalHandler(self) }
   }
 
-  /// Says how many messages were left out about domains and users of whom there were too many, once their time is over.
+  /// Reports how many messages about each domain and user were suppressed, once the interval has
+  /// passed.
   ///
-  /// Every message does the same; where none comes, it has to be called now and then.
+  /// Every message does this first. Without messages, call it from time to time.
   public func tellLeftOut() {
     let now = now()
     state.withLock { tellLeftOut(&$0, now) }
   }
 
-  /// Writes one message, unless there are too many about its domain or its client's user, which the metadata names.
+  /// Writes one message, unless there are too many about the domain or user that its metadata
+  /// names.
   func write(_ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) {
     let now = now()
     state.withLock { state in
@@ -116,11 +118,12 @@ public final class Journal: Sendable {
   }
 
   private static func write(_ entry: JournalEntry, to file: FileDescriptor) {
-    // Nobody is left to be told when that fails.
+    // If this fails, there is no other destination to report it to.
     _ = try? file.writeAll("\(entry.line)\n".utf8)
   }
 
-  /// Whether the journal took it. Once more by a new connection: the journal may have been started anew.
+  /// Whether the journal accepted it. One retry over a new connection: the journal may have
+  /// restarted.
   private static func send(_ bytes: [UInt8], _ path: String, _ socket: inout FileDescriptor?)
     -> Bool
   {

@@ -3,11 +3,12 @@ import Support
 
 /// One message for the journal: fields in its native protocol, or one line for people.
 ///
-/// Texts come from guests and clients. They are made printable, and short, before they are written anywhere.
+/// Texts come from guests and clients. They are made printable and truncated before they are
+/// written anywhere.
 struct JournalEntry: Equatable {
   let level: Logger.Level
   let message: String
-  /// What belongs to the message, by key, in order of keys.
+  /// The metadata, sorted by key.
   let fields: [Field]
 
   struct Field: Equatable {
@@ -17,15 +18,15 @@ struct JournalEntry: Equatable {
 
   init(level: Logger.Level, message: String, metadata: Logger.Metadata) {
     self.level = level
-    // Longer than any text of ours, and less than what a socket takes at once.
+    // Longer than any text of this project, and less than the largest datagram of a socket.
     self.message = printable(message, limit: 1000)
     fields = metadata.sorted { $0.key < $1.key }.prefix(32)
       .map { Field(key: printable($0.key), value: printable($0.value.description, limit: 200)) }
   }
 
-  /// What the journal's socket takes as one datagram: `FIELD=value` lines.
+  /// The entry as one datagram for the journal's socket: `FIELD=value` lines.
   ///
-  /// Values have no line ends, so that the form for binary values is not needed.
+  /// Values have no line ends, so the form for binary values is not needed.
   func datagram(identifier: String) -> [UInt8] {
     var text = "MESSAGE=\(message)\nPRIORITY=\(level.priority)\nSYSLOG_IDENTIFIER=\(identifier)\n"
     for field in fields {
@@ -40,7 +41,8 @@ struct JournalEntry: Equatable {
     return "\(level): \(message)\(details.isEmpty ? "" : " (\(details))")"
   }
 
-  /// The journal takes capital letters, digits and underscores in names of fields, up to 64 of them.
+  /// The journal permits capital letters, digits and underscores in names of fields, up to 64 of
+  /// them.
   private static func fieldName(_ key: String) -> String {
     String(
       decoding: key.utf8.prefix(50).map { byte in
@@ -54,7 +56,7 @@ struct JournalEntry: Equatable {
 }
 
 extension Logger.Level {
-  /// The level as syslog numbers it.
+  /// The syslog number of the level.
   fileprivate var priority: Int {
     switch self {
     case .trace, .debug: 7

@@ -1,6 +1,7 @@
 public import Logging
 
-/// A log handler that writes into a ``Journal``, whose level counts unless the logger was given one of its own.
+/// A log handler that writes into a ``Journal``. The journal's level applies unless the logger has
+/// one of its own.
 public struct JournalHandler: LogHandler {
   private let journal: Journal
   private var ownLevel: Logger.Level?

@@ -1,6 +1,7 @@
-/// How many messages about one domain are written: the first few in a while, and then how many were left out.
+/// Limits the messages about one domain: the first few of each interval are written, the rest
+/// counted.
 struct MessageRate {
-  /// So many in so long.
+  /// The number of messages in each interval.
   static let burst = 20
   static let window = Duration.seconds(10)
 
@@ -24,7 +25,7 @@ struct MessageRate {
     return true
   }
 
-  /// Ends what is over: the domains of which messages were left out, and how many, in order.
+  /// Ends expired intervals. Returns the domains with suppressed messages, and how many, in order.
   mutating func leftOut(now: ContinuousClock.Instant) -> [(domain: String, count: Int)] {
     guard !domains.isEmpty else { return [] }
     var ended: [(domain: String, count: Int)] = []

@@ -6,23 +6,24 @@ import ZcopyBackend
 
 /// A client's connection in plain values.
 ///
-/// Descriptors: the socket, and those that belong to messages which were not sent yet.
+/// Descriptors: the socket, and those of messages that were not sent yet.
 struct ConnectionState: Equatable, Sendable {
   var number: UInt64
   var isGreeted: Bool
   var subscription: Subscription
-  /// What was not sent yet.
+  /// The messages that were not sent yet.
   var messages: [Message]
 
-  /// A message, and whether a descriptor goes along.
+  /// A message, and whether a descriptor is sent with it.
   struct Message: Equatable, Sendable {
     var bytes: [UInt8]
     var hasFile: Bool
-    /// Of which event it tells, where a later one takes its place.
+    /// The event that the message reports, if a later event of its kind replaces it.
     var event: Backlog.EventKey?
   }
 
-  /// The buffers of which a reply tells first that waits, by its place among the descriptors that wait.
+  /// For each waiting descriptor, in order: the buffer, if the message is the reply that announces
+  /// it first.
   var made: [BufferID?] { messages.filter(\.hasFile).map(\.made) }
 
   /// How many descriptors wait to be sent.
@@ -81,13 +82,13 @@ struct ConnectionState: Equatable, Sendable {
 }
 
 extension ConnectionState.Message {
-  /// The number of the request that it answers; 0 for what is no reply.
+  /// The number of the request that it answers; 0 if it is not a reply.
   var request: UInt64 {
     // SAFETY: bytes have no padding that would be read.
     unsafe bytes.span.bytes.load(xen_zcopyd_header.self)?.request ?? 0
   }
 
-  /// The buffer that was made at the request that it answers.
+  /// The buffer that the answered request made.
   var made: BufferID? {
     // SAFETY: as above.
     guard let description = unsafe bytes.span.bytes.load(xen_zcopyd_description.self),

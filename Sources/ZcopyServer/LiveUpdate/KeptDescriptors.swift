@@ -5,16 +5,18 @@ import Support
   import Glibc
 #endif
 
-/// Descriptors for a store that keeps each open file once, as the service manager's does, which drops a second one without a word.
+/// Descriptors for a store that keeps each open file once. The service manager's store silently
+/// drops a duplicate.
 ///
-/// A dma-buf that is shared with two domains has two, and a reply that waits another one.
+/// A dma-buf that is shared with two domains has two descriptors, and a waiting reply has another
+/// one.
 public struct KeptDescriptors {
-  /// One of each open file, in the order in which they come first.
+  /// One descriptor of each open file, in the order of first appearance.
   public let files: [FileDescriptor]
-  /// Which of ``files`` each descriptor is.
+  /// For each descriptor, its index in ``files``.
   public let places: [UInt32]
 
-  /// Puts together what the store would take for one.
+  /// Merges the descriptors that the store would treat as duplicates.
   public init(_ descriptors: [FileDescriptor]) {
     var files: [FileDescriptor] = []
     var known: [FileIdentity: UInt32] = [:]
@@ -29,13 +31,14 @@ public struct KeptDescriptors {
     self.files = files
   }
 
-  /// The descriptors that were put together, in their order.
+  /// Restores the descriptors that were merged, in their order.
   ///
   /// - Parameters:
   ///   - places: as ``places``.
-  ///   - files: those of ``files`` that the store has given back, nil for what is lost. They are the callee's: each is one of the
-  ///     result, or closed.
-  /// - Returns: descriptors that are the caller's; nil for what is lost, or of which no duplicate could be made.
+  ///   - files: those of ``files`` that the store has returned, nil for each that is lost. The
+  ///     callee owns them: each is part of the result, or closed.
+  /// - Returns: descriptors that the caller owns; nil for each that is lost or could not be
+  ///   duplicated.
   public static func descriptors(
     at places: [UInt32], in files: [FileDescriptor?]
   ) -> [FileDescriptor?] {
@@ -53,14 +56,15 @@ public struct KeptDescriptors {
   }
 }
 
-/// What tells one open file from others, as the service manager sees it.
+/// Identifies an open file in the same way as the service manager.
 private struct FileIdentity: Hashable {
   let device: UInt64
   let inode: UInt64
-  /// One file that was opened in two ways is two.
+  /// One file that was opened with two sets of flags counts as two.
   let flags: Int32
 
-  /// - Returns: nil for what is always one of its own: each opening of a device is another context, whatever its inode.
+  /// - Returns: nil for a file that is always unique: each opening of a device is another context,
+  ///   whatever its inode.
   init?(of file: FileDescriptor) {
     var status = stat()
     // SAFETY: the call writes the structure.

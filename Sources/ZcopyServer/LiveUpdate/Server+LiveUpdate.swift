@@ -8,12 +8,13 @@ import ZcopyEngine
 extension Server {
   // MARK: - The predecessor
 
-  /// What a successor needs to continue with everything.
+  /// The state that a successor needs to continue.
   ///
-  /// The server still works after this, in case that no successor starts; nothing may be asked of it until then. What cannot
-  /// be saved ends, and its waits are answered.
+  /// The server still works after this, in case no successor starts; until then nothing may be
+  /// requested of it. State that cannot be saved ends, and its waits are answered.
   ///
-  /// - Returns: plain values, and the descriptors that belong to them, which stay the server's and are close-on-exec.
+  /// - Returns: plain values, and the descriptors that belong to them, which stay the server's and
+  ///   are close-on-exec.
   public func saveState() -> (state: ServerState, descriptors: [FileDescriptor]) {
     receivers?.finish()
     engine.interruptCopies(
@@ -31,7 +32,7 @@ extension Server {
             rest: waiter.due.map { now.duration(to: $0).wholeMilliseconds }))
       }
     }
-    // What waits in connections comes last: it is what a store that has no room drops.
+    // Unsent messages come last: a store without enough room drops their descriptors first.
     var waiting: [FileDescriptor] = []
     for connection in connections.values.sorted(by: { $0.number < $1.number }) {
       connection.flush()
@@ -52,14 +53,14 @@ extension Server {
 
   // MARK: - The successor
 
-  /// Continues with everything that another server has saved.
+  /// Continues with the state that another server has saved.
   ///
-  /// What cannot be resumed is logged and ended.
+  /// State that cannot be resumed is logged and ended.
   ///
   /// - Parameters:
   ///   - state: what ``saveState()`` returned there.
-  ///   - descriptors: duplicates of its descriptors in their order, nil for those that are lost; all of them belong to the
-  ///     server from now on.
+  ///   - descriptors: duplicates of its descriptors in their order, nil for those that are lost;
+  ///     all of them belong to the server from now on.
   public func resume(_ state: ServerState, _ descriptors: [FileDescriptor?]) {
     var rest = descriptors[...]
     func next(_ count: Int) -> [FileDescriptor?] {
@@ -88,7 +89,7 @@ extension Server {
 
   /// - Parameters:
   ///   - socket: nil if it is lost: the client sees the end of the connection.
-  ///   - files: those of what was not sent yet, nil for what is lost.
+  ///   - files: the descriptors of unsent messages, nil for each that is lost.
   private func resume(
     _ state: ConnectionState, _ socket: FileDescriptor?, _ files: [FileDescriptor?]
   ) {

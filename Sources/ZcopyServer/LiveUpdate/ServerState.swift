@@ -1,17 +1,19 @@
 public import ZcopyBackend
 import ZcopyEngine
 
-/// All of a service in plain values: what its successor needs, beside the descriptors.
+/// The whole state of a server in plain values: what its successor needs, besides the descriptors.
 ///
-/// Descriptors: those of each buffer, then each connection's socket, then those of messages that were not sent yet.
+/// Descriptors: those of each buffer, then each connection's socket, then those of unsent messages.
 public struct ServerState: LiveUpdateState {
   public static let kind: UInt16 = 32
 
-  /// The text of the configuration, for a successor that finds its file out of order.
+  /// The text of the configuration, for a successor that finds its file invalid.
   public var configuration = ""
-  /// The path of the socket that listens, if this service has made it: its own to remove at the end.
+  /// The path of the listening socket, if this server has made it; the server then removes it at
+  /// the end.
   public var socketPath: String?
-  /// Which of the descriptors that were kept each of these is, as ``KeptDescriptors/places``, where a store keeps them.
+  /// For each descriptor, the index of its kept duplicate, as ``KeptDescriptors/places``, if a
+  /// store keeps them.
   public var places: [UInt32] = []
   var engine = EngineState()
   var connections: [ConnectionState] = []
@@ -21,7 +23,7 @@ public struct ServerState: LiveUpdateState {
   /// Milliseconds since the first of these servers was started.
   var age: UInt64 = 0
 
-  /// A WAIT that is still to be answered.
+  /// A WAIT request that is still to be answered.
   struct WaitState: Equatable, Sendable {
     var buffer: BufferID
     var connection: UInt64

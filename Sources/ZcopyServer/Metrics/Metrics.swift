@@ -2,12 +2,14 @@ public import CZcopy
 
 /// Counters as text that Prometheus reads.
 public enum Metrics {
-  /// What the daemon's replies to STATS say, in the text exposition format.
+  /// The daemon's replies to STATS in the text exposition format.
   ///
-  /// The numbers of one domain have names that begin with `zcopy_domain_` and its number as a label; those of all together begin
-  /// with `zcopy_`, so that no sum counts anything twice.
+  /// Metrics of one domain have names that begin with `zcopy_domain_`, and the domain's number as a
+  /// label. Metrics of all domains together begin with `zcopy_`, so that no sum counts a value
+  /// twice.
   ///
-  /// - Parameter statistics: one for all domains together, with `XEN_ZCOPYD_ANY_DOMAIN`, and one for each domain, in any order.
+  /// - Parameter statistics: one for all domains together, with `XEN_ZCOPYD_ANY_DOMAIN`, and one
+  ///   for each domain, in any order.
   public static func text(of statistics: [xen_zcopyd_stats]) -> String {
     let all = statistics.filter { $0.domain == XEN_ZCOPYD_ANY_DOMAIN }
     let domains = statistics.filter { $0.domain != XEN_ZCOPYD_ANY_DOMAIN }
@@ -22,7 +24,7 @@ public enum Metrics {
   }
 }
 
-/// One metric: a name, what it is, and where its number stands.
+/// One metric: its name, its meaning, and the field with its value.
 private struct Metric: Sendable {
   let name: String
   let help: String

@@ -1,27 +1,29 @@
 import Glibc
 public import SystemPackage
 
-/// A file that a collector reads while it is written anew: node_exporter's textfile collector wants it whole at any time.
+/// A file that is replaced atomically: node_exporter's textfile collector needs a complete file at
+/// any time.
 public struct MetricsFile: Equatable, Sendable {
   private let path: String
   private let temporary: String
 
-  /// The file at that path, which need not be there yet.
+  /// The file at that path. It may not exist yet.
   ///
   /// - Parameter path: absolute; node_exporter reads those that end with `.prom`.
   public init(_ path: String) {
     self.path = path
-    // No collector takes it for its own: it ends with another word. In the same directory, since a file is not renamed
-    // from one file system into another.
+    // Collectors ignore the temporary file, because its name ends with another suffix. It is in the
+    // same directory, because rename() does not cross file systems.
     temporary = "\(path).\(getpid()).new"
   }
 
-  /// Writes the file: whoever reads it sees the old text or the new one. Everybody may read it.
+  /// Writes the file atomically: readers see the old text or the new one. All users may read it.
   ///
-  /// - Throws: `Errno` as the system said; the old file is there then, and nothing else.
+  /// - Throws: `Errno` of the system call; the old file is unchanged then, and no temporary file is
+  ///   left.
   public func write(_ text: String) throws(Errno) {
     do {
-      // Left behind by a process of this number that was killed.
+      // Left behind by a killed process with the same id.
       unlink()
       let file = try FileDescriptor.open(
         FilePath(temporary), .writeOnly,
@@ -29,7 +31,7 @@ public struct MetricsFile: Equatable, Sendable {
         permissions: [.ownerReadWrite, .groupRead, .otherRead])
       do {
         try file.closeAfter {
-          // Whatever the process's umask takes away.
+          // Whatever the process's umask removes.
           guard fchmod(file.rawValue, 0o644) == 0 else { throw Errno(rawValue: errno) }
           _ = try file.writeAll(text.utf8)
         }
@@ -47,7 +49,7 @@ public struct MetricsFile: Equatable, Sendable {
     }
   }
 
-  /// Removes the file, so that no collector takes old numbers for new ones. Nothing happens if it is not there.
+  /// Removes the file, so that no collector reads outdated values. A missing file is not an error.
   public func remove() {
     // SAFETY: the string lives for the call.
     _ = unsafe Glibc.unlink(path)

@@ -1,6 +1,7 @@
 import Glibc
 
-/// The process's environment. Not to be used while other threads change it: the daemon reads it at its start.
+/// The process's environment. Do not use it while other threads change it: the daemon reads it when
+/// it starts.
 public enum Environment {
   /// The value of a variable; nil if it is not set.
   public static func value(_ name: String) -> String? {
@@ -9,7 +10,7 @@ public enum Environment {
     return unsafe String(cString: value)
   }
 
-  /// The value of a variable, which is removed; nil if it is not set.
+  /// Removes a variable and returns its value; nil if it is not set.
   public static func take(_ name: String) -> String? {
     defer { remove(name) }
     return value(name)

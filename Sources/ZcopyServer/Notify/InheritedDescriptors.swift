@@ -1,9 +1,10 @@
 import Glibc
 public import SystemPackage
 
-/// The descriptors that the service manager passed to this process: the socket of its socket unit, and what was stored.
+/// The descriptors that the service manager passed to this process: the socket of its socket unit,
+/// and stored descriptors.
 public struct InheritedDescriptors: Equatable, Sendable {
-  /// One of them. It is the caller's to close.
+  /// One descriptor. The caller must close it.
   public struct Entry: Equatable, Sendable {
     /// The name that the unit or the daemon gave it; `unknown` without one.
     public let name: String
@@ -11,18 +12,20 @@ public struct InheritedDescriptors: Equatable, Sendable {
     public let descriptor: FileDescriptor
   }
 
-  /// All of them, in the manager's order.
+  /// All descriptors, in the manager's order.
   public let entries: [Entry]
 
-  /// Those of that name.
+  /// The descriptors of that name.
   public func descriptors(named name: String) -> [FileDescriptor] {
     entries.filter { $0.name == name }.map(\.descriptor)
   }
 
-  /// Takes what was passed, once: the variables that tell of it are removed, so that neither a program that this process starts
-  /// nor this process after an exec takes other descriptors for them.
+  /// Takes the passed descriptors, once. The variables that describe them are removed, so that
+  /// neither a program that this process starts nor this process after an exec mistakes other
+  /// descriptors for them.
   ///
-  /// Without variables for this very process there is nothing. A descriptor that is not open is left out.
+  /// Without variables for this process the result is empty. A descriptor that is not open is
+  /// skipped.
   ///
   /// The C call is `sd_listen_fds_with_names`.
   public static func take() -> InheritedDescriptors {
@@ -37,9 +40,9 @@ public struct InheritedDescriptors: Equatable, Sendable {
     return inherited
   }
 
-  /// What the variables tell of.
+  /// The descriptors that the variables describe.
   ///
-  /// - Parameter prepare: says whether a descriptor is open, and makes it close-on-exec.
+  /// - Parameter prepare: makes a descriptor close-on-exec, and returns whether it is open.
   init(environment: (String) -> String?, process: Int32, prepare: (FileDescriptor) -> Bool) {
     guard environment("LISTEN_PID") == "\(process)",
       let count = environment("LISTEN_FDS").flatMap({ UInt32(decimal: $0) }), count <= 1 << 20

@@ -4,15 +4,17 @@ public import SystemPackage
 import ZcopyBackend
 import Support
 
-/// The service manager that started this process, told how it is: `sd_notify(3)` without its library.
+/// Notifies the service manager that started this process: `sd_notify(3)` without its library.
 ///
-/// Nothing waits for long, and nothing fails loudly: what it is not told it finds out otherwise.
+/// Calls block only briefly, and failures are silent: the manager detects a lost state by other
+/// means.
 public struct ServiceManager: Sendable {
   private let socket: String
-  /// How often ``watchdog()`` has to be called at least: half the time after which the manager would end this process; nil if it
-  /// does not watch.
+  /// The longest interval between calls of ``watchdog()``: half the time after which the manager
+  /// would end this process; nil without a watchdog.
   public let watchdogInterval: Duration?
-  /// How many descriptors ``store(_:name:)`` keeps; nil if it does not say so, as before systemd 254. `FDSTORE`
+  /// How many descriptors ``store(_:name:)`` keeps; nil if unknown, as before systemd 254.
+  /// `FDSTORE`
   public let storeCapacity: Int?
 
   /// The service manager that this process's environment names; nil without one.
@@ -24,8 +26,8 @@ public struct ServiceManager: Sendable {
   ///
   /// - Parameters:
   ///   - environment: a variable's value.
-  ///   - process: this process's id, for which `WATCHDOG_PID` must be if it is there.
-  /// - Returns: nil without `NOTIFY_SOCKET`, or if that is none of this machine's.
+  ///   - process: this process's id. `WATCHDOG_PID`, if set, must equal it.
+  /// - Returns: nil without `NOTIFY_SOCKET`, or if its address is not local.
   init?(environment: (String) -> String?, process: Int32) {
     guard let socket = environment("NOTIFY_SOCKET"), socket.utf8.count > 1,
       socket.hasPrefix("/") || socket.hasPrefix("@")
@@ -43,15 +45,15 @@ public struct ServiceManager: Sendable {
     watchdogInterval = .microseconds(Int64(microseconds) / 2)
   }
 
-  /// The daemon takes requests. `READY=1`, which also ends ``reloading()``.
+  /// The daemon accepts requests. `READY=1`, which also ends ``reloading()``.
   @discardableResult
   public func ready(_ status: String) -> Bool { send("READY=1\nSTATUS=\(oneLine(status))") }
 
-  /// What the daemon is doing, for `systemctl status`. `STATUS=`
+  /// The daemon's current activity, for `systemctl status`. `STATUS=`
   @discardableResult
   public func status(_ status: String) -> Bool { send("STATUS=\(oneLine(status))") }
 
-  /// The daemon reads its configuration anew. `RELOADING=1`
+  /// The daemon reloads its configuration. `RELOADING=1`
   @discardableResult
   public func reloading() -> Bool {
     var time = timespec()
@@ -61,23 +63,26 @@ public struct ServiceManager: Sendable {
     return send("RELOADING=1\nMONOTONIC_USEC=\(microseconds)")
   }
 
-  /// The daemon ends. `STOPPING=1`
+  /// The daemon stops. `STOPPING=1`
   @discardableResult
   public func stopping() -> Bool { send("STOPPING=1") }
 
-  /// The daemon still works. `WATCHDOG=1`
+  /// The daemon is alive. `WATCHDOG=1`
   @discardableResult
   public func watchdog() -> Bool { send("WATCHDOG=1") }
 
-  /// Has the manager keep copies of descriptors, and give them to the next process of this service. `FDSTORE=1`
+  /// Makes the manager keep duplicates of descriptors, and pass them to the next process of this
+  /// unit. `FDSTORE=1`
   ///
-  /// It does not watch them: one that hangs up stays. The unit's `FileDescriptorStoreMax` says how many it keeps, and one above
-  /// that is dropped without a word.
+  /// The manager does not poll them: a descriptor that hangs up stays. The unit's
+  /// `FileDescriptorStoreMax` limits their number, and the manager silently drops descriptors above
+  /// the limit.
   ///
   /// - Parameters:
-  ///   - descriptors: the caller's, and they stay so.
-  ///   - name: 1 to 255 printable characters of ASCII and no colon; several descriptors may have the same.
-  /// - Returns: whether the message was sent; false also for a name that is none.
+  ///   - descriptors: they stay the caller's.
+  ///   - name: 1 to 255 printable characters of ASCII and no colon; several descriptors may have
+  ///     the same.
+  /// - Returns: whether the message was sent; false also for an invalid name.
   @discardableResult
   public func store(_ descriptors: [FileDescriptor], name: String) -> Bool {
     guard Self.isName(name) else { return false }
@@ -90,16 +95,16 @@ public struct ServiceManager: Sendable {
     return true
   }
 
-  /// Has the manager close the descriptors that it keeps under that name. `FDSTOREREMOVE=1`
+  /// Makes the manager close the descriptors that it keeps under that name. `FDSTOREREMOVE=1`
   @discardableResult
   public func remove(name: String) -> Bool {
     guard Self.isName(name) else { return false }
     return send("FDSTOREREMOVE=1\nFDNAME=\(name)")
   }
 
-  /// Waits until the manager has read all that it was sent. `BARRIER=1`
+  /// Waits until the manager has processed all earlier messages. `BARRIER=1`
   ///
-  /// What a process sends just before it ends may otherwise be taken for somebody else's.
+  /// Otherwise the manager may not attribute messages that a process sends just before it exits.
   ///
   /// - Returns: whether it has, within the timeout.
   @discardableResult
@@ -108,7 +113,7 @@ public struct ServiceManager: Sendable {
     defer { try? ends.readEnd.close() }
     let isSent = send("BARRIER=1", [ends.writeEnd])
     try? ends.writeEnd.close()
-    // The manager closes its copy when it comes to the message.
+    // The manager closes its duplicate when it processes the message.
     return isSent && Self.wait(for: ends.readEnd, Int16(POLLIN), timeout)
   }
 
@@ -128,7 +133,8 @@ public struct ServiceManager: Sendable {
     let bytes = Array(message.utf8)
     let numbers = descriptors.map(\.rawValue)
     for _ in 0..<10 {
-      // SAFETY: both arrays live for the call, which reads as many elements as it is told.
+      // SAFETY: both arrays live for the call, which reads only the number of elements that it is
+      // given.
       let status = unsafe czcopy_send(file, bytes, bytes.count, numbers, numbers.count)
       guard status == -EAGAIN else { return status >= 0 }
       // The manager is busy, and its queue is full.

@@ -5,7 +5,7 @@ import ZcopyBackend
 import ZcopyEngine
 
 extension Buffer {
-  /// The buffer as replies describe it.
+  /// The buffer's description in replies.
   func message(
     _ type: UInt32, _ request: UInt64, text: String, now: ContinuousClock.Instant
   ) -> xen_zcopyd_description {
@@ -37,7 +37,7 @@ extension Buffer {
     return message
   }
 
-  /// The buffer as LIST describes it.
+  /// The buffer's entry in replies to LIST.
   func entry(now: ContinuousClock.Instant) -> xen_zcopyd_list_entry {
     var entry = xen_zcopyd_list_entry()
     entry.id = id.wire
@@ -101,7 +101,7 @@ extension BufferDescription {
 }
 
 extension ResourceLimits {
-  /// As a client receives them.
+  /// The limits as a message.
   var message: xen_zcopyd_limits {
     xen_zcopyd_limits(
       bytes: bytes, buffers: buffers, directory_pages: directoryPages,

@@ -4,14 +4,14 @@ import CZcopy
   #error("The protocol is little-endian, and its structures are read as they lie in memory.")
 #endif
 
-/// Takes structures and texts out of one message, never more than is there.
+/// Reads structures and texts from one message, with bounds checks.
 struct MessageReader: ~Escapable {
   let header: xen_zcopyd_header
   private let bytes: RawSpan
 
-  /// Looks at a message's header.
+  /// Reads a message's header.
   ///
-  /// - Throws: `.message` if it has none, or another length than it says.
+  /// - Throws: `.message` without a complete header, or if the length differs from the header's.
   @_lifetime(copy bytes)
   init(_ bytes: RawSpan) throws(RequestError) {
     guard let header = bytes.load(xen_zcopyd_header.self) else {
@@ -24,14 +24,14 @@ struct MessageReader: ~Escapable {
     self.bytes = bytes
   }
 
-  /// The message as one structure and nothing else.
+  /// Reads a message that consists of exactly one structure.
   ///
   /// - Throws: `.message` if it has another length.
   func whole<Structure: BitwiseCopyable>(_ type: Structure.Type) throws(RequestError) -> Structure {
     try beginning(type, followedBy: 0)
   }
 
-  /// The structure with which the message begins.
+  /// The first structure of the message.
   ///
   /// - Parameter rest: the bytes that come after it.
   /// - Throws: `.message` if it has another length.
@@ -46,7 +46,7 @@ struct MessageReader: ~Escapable {
     return structure
   }
 
-  /// The structure with which the message begins, however long it is.
+  /// The first structure of the message, whatever the message's length.
   func peek<Structure: BitwiseCopyable>(_ type: Structure.Type) throws(RequestError) -> Structure {
     guard let structure = bytes.load(type) else {
       throw .message(
@@ -56,7 +56,7 @@ struct MessageReader: ~Escapable {
     return structure
   }
 
-  /// Elements that follow a structure; the message's length was checked before.
+  /// Elements that follow a structure. The caller has checked the message's length.
   func elements<Element: BitwiseCopyable>(
     _ type: Element.Type, count: Int, after start: Int
   ) -> [Element] {
@@ -66,12 +66,13 @@ struct MessageReader: ~Escapable {
 }
 
 extension RawSpan {
-  /// A structure of integers, or nil if that many bytes are not there.
+  /// A structure of integers; nil if the message is too short.
   func load<Structure: BitwiseCopyable>(
     _ type: Structure.Type, at offset: Int = 0
   ) -> Structure? {
     guard offset >= 0, byteCount - offset >= MemoryLayout<Structure>.size else { return nil }
-    // SAFETY: in range, and the wire's structures are integers and bytes, for which any bits will do.
+    // SAFETY: in range, and the protocol's structures are integers and bytes, which are valid for
+    // any bits.
     return unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: type)
   }
 }
@@ -82,7 +83,7 @@ extension RawSpan {
 func text<Field: BitwiseCopyable>(
   _ field: Field, _ name: StaticString
 ) throws(RequestError) -> String {
-  // SAFETY: the bytes are copied while the field is there.
+  // SAFETY: the bytes are copied while the field exists.
   let bytes = unsafe withUnsafeBytes(of: field) { unsafe Array($0) }
   guard let end = bytes.firstIndex(of: 0) else { throw .message("its \(name) does not end") }
   guard let text = String(validating: bytes[..<end], as: UTF8.self) else {
@@ -91,15 +92,15 @@ func text<Field: BitwiseCopyable>(
   return text
 }
 
-/// Adds a structure to a message.
+/// Appends a structure to a message.
 func append<Structure: BitwiseCopyable>(_ structure: Structure, to message: inout [UInt8]) {
-  // SAFETY: the bytes are copied while the structure is there.
+  // SAFETY: the bytes are copied while the structure exists.
   unsafe withUnsafeBytes(of: structure) { unsafe message.append(contentsOf: $0) }
 }
 
-/// Writes a text into a field of the protocol, cut at a character if it is too long.
+/// Writes a text into a field of the protocol, truncated at a character boundary if it is too long.
 func setText<Field: BitwiseCopyable>(_ field: inout Field, _ text: String) {
-  // SAFETY: not more is written than the field has, and the 0 byte at its end stays.
+  // SAFETY: at most the field's size minus one is written, and the 0 byte at its end stays.
   unsafe withUnsafeMutableBytes(of: &field) { bytes in
     for index in bytes.indices { unsafe bytes[index] = 0 }
     var end = 0

@@ -6,7 +6,7 @@ import XenGrant
 import ZcopyBackend
 import Support
 
-/// What a client asks for, taken from one message and checked as far as the message alone tells.
+/// A client's request, parsed from one message and checked as far as the message alone permits.
 enum Request {
   case hello(xen_zcopyd_hello)
   case map(MapMessage)
@@ -34,7 +34,7 @@ enum Request {
   /// MAP.
   struct MapMessage {
     let request: MapParameters
-    /// The references where there is no directory.
+    /// The references, if there is no directory.
     let references: [GrantReference]?
     let options: MapOptions
   }
@@ -57,28 +57,29 @@ enum Request {
     let geometry: PictureGeometry?
     let isPersistent: Bool
     let name: String
-    /// The name under which it is published in XenStore, if it is.
+    /// The name under which it is published in XenStore; nil to leave it unpublished.
     let publish: String?
   }
 
-  /// The most descriptors that come with one.
+  /// The largest number of descriptors with one request.
   static let mostDescriptors: UInt32 = 1
 
-  /// How many descriptors come with it.
+  /// The number of descriptors that the request requires.
   var descriptorCount: Int {
     if case .share(let wish) = self, wish.memory == .descriptor { 1 } else { 0 }
   }
 }
 
 extension Request {
-  /// Reads a message.
+  /// Parses a message.
   ///
-  /// - Throws: `RequestError` with E_MESSAGE for what is no message, E_INVALID for numbers that no request may have.
+  /// - Throws: `RequestError` with E_MESSAGE for a malformed message, E_INVALID for invalid
+  ///   numbers.
   init(_ message: borrowing MessageReader) throws(RequestError) {
     switch message.header.type {
     case XEN_ZCOPYD_HELLO:
       let hello = try message.whole(xen_zcopyd_hello.self)
-      // Of another version they may be something else.
+      // In another version these fields may have a meaning.
       if hello.version == XEN_ZCOPYD_VERSION { try expectZero(hello.process, hello.reserved) }
       self = .hello(hello)
     case XEN_ZCOPYD_MAP: self = .map(try MapMessage(message))
@@ -242,7 +243,7 @@ extension Request.ShareMessage {
 }
 
 extension RequestError {
-  /// A request whose numbers contradict themselves.
+  /// A request with contradictory or invalid numbers.
   static func invalid(_ text: String) -> RequestError {
     RequestError(XEN_ZCOPYD_E_INVALID, nil, text)
   }
@@ -255,7 +256,7 @@ extension BufferID {
     self.init(high: words.0.bigEndian, low: words.1.bigEndian)
   }
 
-  /// As it stands in messages: the bytes in the order in which ``description`` writes them.
+  /// The identifier in messages: the bytes in the order in which ``description`` writes them.
   var wire: xen_zcopyd_id {
     // SAFETY: both are 16 bytes of any value.
     unsafe unsafeBitCast((high.bigEndian, low.bigEndian), to: xen_zcopyd_id.self)
@@ -263,7 +264,7 @@ extension BufferID {
 }
 
 extension DomainID {
-  /// A domain by the number that a client gives.
+  /// The domain with the number that a client supplied.
   init(named number: UInt32) throws(RequestError) {
     guard let number = UInt16(exactly: number), let domain = DomainID(rawValue: number) else {
       throw .invalid("there is no domain \(number): the numbers of domains end at 32751")
@@ -272,22 +273,22 @@ extension DomainID {
   }
 }
 
-/// Fields that mean nothing yet, and may mean something one day.
+/// Reserved fields must be 0.
 private func expectZero(_ fields: UInt32...) throws(RequestError) {
   guard fields.allSatisfy({ $0 == 0 }) else {
     throw .invalid("a reserved field of the message is not 0")
   }
 }
 
-/// A domain by the number that a client gives, or nil for all of them.
+/// The domain with the number that a client supplied, or nil for all domains.
 private func filter(_ number: UInt32) throws(RequestError) -> DomainID? {
   number == XEN_ZCOPYD_ANY_DOMAIN ? nil : try DomainID(named: number)
 }
 
 extension Int {
-  /// A number of bytes that a client gives.
+  /// A size in bytes that a client supplied.
   fileprivate init(size: UInt64) throws(RequestError) {
-    // Far above any buffer, and far below where sums of several would overflow.
+    // Far above any buffer size, and small enough that sums of several do not overflow.
     guard size <= 1 << 40 else { throw .invalid("no buffer has \(size) bytes") }
     self = Int(size)
   }
@@ -300,7 +301,8 @@ extension Range<Int> {
   }
 }
 
-/// A buffer's name, which goes to terminals, into the journal and to the kernel, whose files have one line for it.
+/// A buffer's name. It is written to terminals, the journal and the kernel, whose files use one
+/// line for it.
 private func buffersName<Field: BitwiseCopyable>(_ field: Field) throws(RequestError) -> String {
   let name = try text(field, "name")
   guard printable(name, limit: .max) == name else {
@@ -309,7 +311,7 @@ private func buffersName<Field: BitwiseCopyable>(_ field: Field) throws(RequestE
   return name
 }
 
-/// A picture as a client describes it; nil if it says nothing.
+/// The picture that a client describes; nil if it describes none.
 private func picture(_ picture: xen_zcopyd_picture) throws(RequestError) -> PictureGeometry? {
   guard picture.width != 0 || picture.height != 0 || picture.stride != 0 || picture.format != 0
   else { return nil }
@@ -328,7 +330,7 @@ private func picture(_ picture: xen_zcopyd_picture) throws(RequestError) -> Pict
 }
 
 extension xen_zcopyd_picture {
-  /// A picture as messages have it, all 0 for none.
+  /// The picture's message, all 0 for none.
   package init(_ geometry: PictureGeometry?) {
     self.init()
     guard let geometry else { return }

@@ -2,11 +2,11 @@ import CZcopy
 import XenGrant
 import ZcopyEngine
 
-/// Why a request was not done: a code of the protocol, the domain that it concerns, and a line for people.
+/// Why a request failed: a code of the protocol, the domain concerned, and one line for people.
 struct RequestError: Error, Equatable {
   /// `XEN_ZCOPYD_E_*`.
   let code: UInt32
-  /// The domain that it concerns, if one.
+  /// The domain concerned, if there is one.
   let domain: DomainID?
   /// One line.
   let text: String
@@ -17,7 +17,7 @@ struct RequestError: Error, Equatable {
     self.text = text
   }
 
-  /// An error of the engine, with what an administrator of the daemon can do about it.
+  /// An error of the engine, with advice for the daemon's administrator.
   init(_ error: EngineError) {
     let (code, advice) =
       switch error.kind {
@@ -45,7 +45,7 @@ struct RequestError: Error, Equatable {
     RequestError(XEN_ZCOPYD_E_MESSAGE, "this is no message of xen-zcopyd's protocol: \(reason)")
   }
 
-  /// Whether the connection ends with it.
+  /// Whether the connection ends after this error.
   var endsConnection: Bool { code == XEN_ZCOPYD_E_MESSAGE || code == XEN_ZCOPYD_E_VERSION }
 
   private init(_ code: UInt32, _ text: String) { self.init(code, nil, text) }

@@ -7,18 +7,19 @@ import ZcopyBackend
   import Glibc
 #endif
 
-/// Receives and closes what one user sends along, by a process that does one thing after the other.
+/// Receives and closes the descriptors of one user, in a process that performs one task at a time.
 ///
-/// A process that takes too long is killed, and another takes its place. One that waits for the server of a file of FUSE outlives
-/// that as long as the server lets it wait; of those a user may have ``mostStuck``.
+/// A process that takes too long is killed and replaced. A process that waits for a FUSE server
+/// survives the kill until the server answers; a user may have ``mostStuck`` of those.
 final class Receiver {
   static let mostStuck = 4
-  /// As many sockets as one message takes.
+  /// The largest number of sockets in one message to the process.
   static let mostSockets = Int(CZCOPY_DESCRIPTORS_RECEIVED_MAX)
 
   private enum Work: Equatable {
     case starting
-    /// The next message of this connection; nil once it was received, and the rest is closed.
+    /// The next message of this connection; nil once it was received and the remaining descriptors
+    /// are being closed.
     case receiving(UInt64?)
     case closing
   }
@@ -31,15 +32,15 @@ final class Receiver {
   private var process: ReceiverProcess?
   private var reading: EventLoop.Registration?
   private var work: Work?
-  /// Ends what takes too long; or, where nothing is done, the process.
+  /// The time limit of the current task; without a task, of the idle process.
   private var deadline: EventLoop.Registration?
-  /// Tries again to do what could not be begun.
+  /// Retries a task that could not be started.
   private var retry: EventLoop.Registration?
   /// Connections whose next message is to be received, the oldest first.
   private var receives: [UInt64] = []
-  /// What is to be closed.
+  /// Descriptors to be closed.
   private var closes: [FileDescriptor] = []
-  /// How many processes were killed and live.
+  /// How many processes were killed and still exist.
   private(set) var stuck = 0
 
   init(
@@ -57,20 +58,20 @@ final class Receiver {
     for registration in [reading, deadline, retry].compactMap(\.self) { loop.remove(registration) }
     abandonCloses()
     if work != nil { process?.kill(isolation.killing) }
-    // Without a process, here or nowhere.
+    // Without a process, they are closed here or not at all.
     for socket in closes { try? socket.close() }
   }
 
-  /// Whether nothing is lost with this value.
+  /// Whether this value may be dropped without loss.
   var isUnused: Bool { process == nil && stuck == 0 && receives.isEmpty && closes.isEmpty }
 
-  /// Whether its process waits for something to do.
+  /// Whether its process waits for a task.
   var isIdle: Bool { process != nil && work == nil }
 
-  /// Whether a message is on its way here.
+  /// Whether a message is being received here.
   var isReceiving: Bool { if case .receiving(.some) = work { true } else { false } }
 
-  // MARK: - What is to be done
+  // MARK: - Tasks
 
   /// Receives the next message of a connection.
   func receive(from connection: UInt64) {
@@ -78,16 +79,16 @@ final class Receiver {
     goOn()
   }
 
-  /// Closes a socket, which is not the caller's any more.
+  /// Closes a socket, which no longer belongs to the caller.
   func close(_ socket: FileDescriptor) {
     closes.append(socket)
     goOn()
-    // What waits is a descriptor that this process has not.
+    // Each waiting close occupies a descriptor of this process.
     if closes.count >= Self.mostSockets { abandonCloses() }
   }
 
-  /// Gives what is to be closed to a process of its own, which is killed: as it ends, no socket lingers, and for files of FUSE
-  /// nobody waits but it.
+  /// Passes the descriptors to be closed to a process of their own, which is killed. When that
+  /// process exits, sockets do not linger, and only that process waits for FUSE servers.
   func abandonCloses() {
     guard !closes.isEmpty,
       let process = try? ReceiverProcess(program, for: user, loop, onExit: { _ in })
@@ -97,9 +98,10 @@ final class Receiver {
     process.kill(isolation.killing)
   }
 
-  /// Leaves nothing undone for which this process would be needed.
+  /// Completes all tasks that need this process.
   ///
-  /// - Parameter end: until when a message that is on its way is waited for; its connection ends otherwise.
+  /// - Parameter end: the deadline for a message that is being received; after it, the connection
+  ///   ends.
   func finish(by end: ContinuousClock.Instant) {
     finishReceiving(by: end)
     abandonCloses()
@@ -112,7 +114,7 @@ final class Receiver {
       takes_memory_files: isolation.takesMemoryFiles ? 1 : 0)
   }
 
-  /// - Returns: whether it was passed on.
+  /// - Returns: whether they were passed.
   private func pass(to process: ReceiverProcess) -> Bool {
     let sockets = closes.prefix(Self.mostSockets)
     do throws(Errno) {
@@ -121,13 +123,14 @@ final class Receiver {
       return false
     }
     closes.removeFirst(sockets.count)
-    // Not for the last time: the process keeps them until it is told to go on.
+    // Not the last reference: the process keeps its duplicates until it receives
+    // CZCOPY_RECEIVER_GO_ON.
     for socket in sockets { try? socket.close() }
     try? process.ask(request(CZCOPY_RECEIVER_GO_ON), [])
     return true
   }
 
-  // MARK: - One thing after the other
+  // MARK: - One task at a time
 
   private func goOn() {
     guard work == nil, !(receives.isEmpty && closes.isEmpty) else { return }
@@ -135,13 +138,13 @@ final class Receiver {
     guard let process else { return start() }
     while !receives.isEmpty {
       let connection = receives.removeFirst()
-      // It may have ended meanwhile.
+      // The connection may have ended in the meantime.
       guard let socket = receivers.socket(of: connection) else { continue }
       do throws(Errno) {
         try process.ask(request(CZCOPY_RECEIVER_RECEIVE), [socket])
         return begin(.receiving(connection), for: isolation.most)
       } catch {
-        // By which something else may have begun.
+        // This may have started another task.
         receivers.fail(connection, .noReceiver(error))
         return goOn()
       }
@@ -204,7 +207,7 @@ final class Receiver {
     receivers.forgetUnused()
   }
 
-  /// Has no process any more; what it was to do is over.
+  /// Forgets the process, and fails its current task.
   private func leaveProcess() {
     if let reading { loop.remove(reading) }
     if let deadline { loop.remove(deadline) }

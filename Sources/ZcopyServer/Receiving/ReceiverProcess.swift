@@ -3,13 +3,13 @@ import EventLoop
 import SystemPackage
 import ZcopyBackend
 
-/// A process that receives and closes what a user sends along.
+/// A process that receives and closes the descriptors of a user.
 final class ReceiverProcess {
   private final class Life {
     var wasKilled = false
   }
 
-  /// This end of the connection to it; nil once it is to end.
+  /// This end of the connection to it; nil after ``hangUp()``.
   private(set) var socket: FileDescriptor?
   private let handle: FileDescriptor
   private let life = Life()
@@ -17,9 +17,10 @@ final class ReceiverProcess {
   /// Starts it.
   ///
   /// - Parameters:
-  ///   - program: what is started.
-  ///   - user: for whom, in the list of processes.
-  ///   - onExit: is told once it has ended, after the value too, whether it was killed.
+  ///   - program: the program to start.
+  ///   - user: the user, as shown in the list of processes.
+  ///   - onExit: called after the process has exited, even after the value's end, with whether it
+  ///     was killed.
   /// - Throws: `Errno` if it cannot be started.
   init(
     _ program: String, for user: String, _ loop: EventLoop,
@@ -45,26 +46,27 @@ final class ReceiverProcess {
     try? handle.close()
   }
 
-  /// Lets it end when it has done what it was asked for.
+  /// Lets the process exit when it has completed its tasks.
   func hangUp() {
     try? socket?.close()
     socket = nil
   }
 
-  /// Ends it now, unless it waits for what nothing ends; then as soon as that is over.
+  /// Kills the process. If it is in an uninterruptible wait, it exits when the wait ends.
   func kill(_ signal: Int32) {
     life.wasKilled = true
     _ = czcopy_signal(handle.rawValue, signal)
   }
 
-  /// Has it do something.
+  /// Sends it a task.
   ///
-  /// - Parameter sockets: what goes along; they stay the caller's.
-  /// - Throws: `Errno` with ETOOMANYREFS if too many descriptors are on their way, EPIPE or ECONNRESET if it has ended.
+  /// - Parameter sockets: descriptors sent with the task; they stay the caller's.
+  /// - Throws: `Errno` with ETOOMANYREFS if too many descriptors are on their way, EPIPE or
+  ///   ECONNRESET if it has ended.
   func ask(_ request: czcopy_receiver_request, _ sockets: [FileDescriptor]) throws(Errno) {
     let numbers = sockets.map(\.rawValue)
     let end = socket?.rawValue ?? -1
-    // SAFETY: the structure and the array are read while they are there.
+    // SAFETY: the structure and the array are read while they exist.
     let status = unsafe withUnsafeBytes(of: request) { bytes in
       unsafe czcopy_send(end, bytes.baseAddress, bytes.count, numbers, numbers.count)
     }

@@ -7,16 +7,17 @@ import ZcopyBackend
   import Glibc
 #endif
 
-/// Receives and closes what clients send along, without any of it in this process: by a ``Receiver`` for each user.
+/// Receives and closes descriptors that clients send, outside this process: in a ``Receiver`` for
+/// each user.
 final class Receivers {
-  /// Whose process does it.
+  /// The owner of a receiver process.
   enum Key: Hashable {
     case user(UInt32)
-    /// Those who may not use the service: of such users there may be any number.
+    /// All users that may not use the server: their number is not limited.
     case refused
   }
 
-  /// What a process has said.
+  /// An answer of a process.
   enum Answer {
     case none
     case word(UInt32)
@@ -27,12 +28,12 @@ final class Receivers {
   private let program: String
   private let isolation: Isolation
   private let loop: EventLoop
-  /// Whose connections these are.
+  /// The server that owns the connections.
   weak var service: Server?
   private(set) var receivers: [Key: Receiver] = [:]
   private var room: [UInt8] = []
 
-  /// - Returns: nil if all is to be done in this process.
+  /// - Returns: nil if all descriptors are received in this process.
   init?(_ isolation: Isolation, _ loop: EventLoop) {
     guard let program = isolation.program else { return nil }
     self.program = program
@@ -48,10 +49,10 @@ final class Receivers {
     return receiver
   }
 
-  /// Receives the next message of a connection, of which the service is told.
+  /// Receives the next message of a connection, and passes it to the server.
   func receive(from connection: UInt64, _ key: Key) { receiver(for: key).receive(from: connection) }
 
-  /// Ends a connection and closes its socket, which is not the caller's any more.
+  /// Ends a connection and closes its socket, which no longer belongs to the caller.
   func close(_ socket: FileDescriptor, _ key: Key) {
     if czcopy_end(socket.rawValue) == 0 {
       try? socket.close()
@@ -60,10 +61,11 @@ final class Receivers {
     }
   }
 
-  /// Whether so many processes of a user wait for what nothing ends that there is no other for it.
+  /// Whether so many processes of a user cannot be killed that no other is started for it.
   func isStuck(_ key: Key) -> Bool { (receivers[key]?.stuck ?? 0) >= Receiver.mostStuck }
 
-  /// Leaves nothing undone for which this process would be needed: waits for messages that are on their way, at most a second.
+  /// Completes all tasks that need this process: waits for messages that are being received, at
+  /// most a second.
   func finish() {
     let end = ContinuousClock.now + isolation.most
     for receiver in receivers.values { receiver.finish(by: end) }
@@ -71,7 +73,7 @@ final class Receivers {
 
   func forgetUnused() { receivers = receivers.filter { !$1.isUnused } }
 
-  // MARK: - Of a receiver
+  // MARK: - For receivers
 
   func socket(of connection: UInt64) -> FileDescriptor? { service?.connections[connection]?.socket }
 
@@ -89,13 +91,14 @@ final class Receivers {
     service?.received(connection, reply.status, room[start..<start + byteCount], descriptors)
   }
 
-  /// What a process says next.
+  /// The next answer of a process.
   func read(_ socket: FileDescriptor) -> Answer {
     let start = MemoryLayout<czcopy_receiver_reply>.size
     if room.isEmpty { room = [UInt8](repeating: 0, count: start + Int(XEN_ZCOPYD_MESSAGE_MAX)) }
     var numbers = [Int32](repeating: -1, count: Receiver.mostSockets)
     var count = 0
-    // SAFETY: the shim writes no more bytes than there is room, and at most CZCOPY_DESCRIPTORS_RECEIVED_MAX descriptors.
+    // SAFETY: the shim writes at most as many bytes as `room` has, and at most
+    // CZCOPY_DESCRIPTORS_RECEIVED_MAX descriptors.
     let received = unsafe room.withUnsafeMutableBytes { room in
       unsafe czcopy_receive(socket.rawValue, room.baseAddress, room.count, &numbers, &count, nil)
     }
@@ -103,7 +106,7 @@ final class Receivers {
     guard received != -EAGAIN else { return .none }
     let byteCount = Int(received) - start
     let bytes = room
-    // SAFETY: in range, and any bits will do for its integers.
+    // SAFETY: in range, and its integers are valid for any bits.
     let reply = unsafe bytes.span.bytes.unsafeLoadUnaligned(as: czcopy_receiver_reply.self)
     guard byteCount >= 0,
       reply.task != CZCOPY_RECEIVER_RECEIVE || byteCount == max(0, Int(reply.status))
@@ -117,7 +120,7 @@ final class Receivers {
 }
 
 extension RequestError {
-  /// Too many of a user's processes wait.
+  /// The limit of a user's processes that cannot be killed is reached.
   static func stuck(of user: String) -> RequestError {
     RequestError(
       XEN_ZCOPYD_E_LIMIT, nil,

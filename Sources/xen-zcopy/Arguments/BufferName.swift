@@ -1,7 +1,7 @@
 import ArgumentParser
 import CZcopy
 
-/// A buffer on the command line: its identifier, or as many of its first digits as tell it from all others.
+/// A buffer on the command line: its identifier, or enough of its first digits to identify it.
 struct BufferName: ExpressibleByArgument, Equatable {
   /// 4 to 32 hexadecimal digits in lower case.
   let digits: String
@@ -13,7 +13,7 @@ struct BufferName: ExpressibleByArgument, Equatable {
     digits = argument.lowercased()
   }
 
-  /// The buffers there are, for the shell.
+  /// The existing buffers, for the shell's completion.
   static var defaultCompletionKind: CompletionKind {
     .custom { _, _, _ in
       let entries = try? DaemonConnection().list()
@@ -21,11 +21,11 @@ struct BufferName: ExpressibleByArgument, Equatable {
     }
   }
 
-  /// The buffer that is meant.
+  /// The buffer with that name.
   ///
-  /// - Throws: `Failure` if no buffer that this user may see begins so, or several do; `DaemonError`.
+  /// - Throws: `Failure` if no visible buffer begins with the digits, or several do; `DaemonError`.
   func resolve(_ daemon: DaemonConnection) throws -> BufferIdentifier {
-    // A buffer that is released is in no list, and still known by its whole identifier.
+    // A released buffer is in no list, but the daemon still knows its whole identifier.
     if let whole = BufferIdentifier(digits) { return whole }
     let found = try daemon.list().map { BufferIdentifier($0.id) }
       .filter { $0.description.hasPrefix(digits) }

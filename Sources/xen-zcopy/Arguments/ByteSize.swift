@@ -4,6 +4,6 @@ public import ZcopyBackend
 extension ByteSize: ExpressibleByArgument {
   /// A size on the command line.
   public init?(argument: String) { self.init(argument) }
-  /// As it stands in help.
+  /// The value in help texts.
   public var defaultValueDescription: String { description }
 }

@@ -20,14 +20,14 @@ enum DomainName: ExpressibleByArgument, Equatable {
 
   /// The domain of that name, looked up in XenStore.
   ///
-  /// - Throws: `Failure` if there is none, `XenError` if XenStore cannot be asked.
+  /// - Throws: `Failure` if there is no such domain, `XenError` if XenStore is not accessible.
   func resolve(_ xen: Xen) throws -> DomainID {
     switch self {
     case .number(let domain): return domain
     case .name(let name):
       let store = try xen.openStore()
       for entry in try store.list("/local/domain") {
-        // A domain may end while its siblings are looked at, and a guest sees only its own name.
+        // A domain may end during the search, and a guest can read only its own name.
         guard let domain = DomainID(entry),
           let found = try? store.readIfPresent("\(XenStore.home(of: domain))/name")
         else { continue }
@@ -37,7 +37,7 @@ enum DomainName: ExpressibleByArgument, Equatable {
     }
   }
 
-  /// The domain's number, for which XenStore is asked only if there is a name.
+  /// The domain's number. XenStore is queried only for a name.
   func number(_ common: CommonOptions) throws -> UInt32 {
     UInt32(try resolve(Xen(SystemPlatform(logger: common.logger))).rawValue)
   }

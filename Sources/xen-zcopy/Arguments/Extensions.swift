@@ -17,7 +17,7 @@ extension TestPattern: ExpressibleByArgument {
 }
 
 extension GrantReference: ExpressibleByArgument {
-  /// The reference of that decimal number; 0 is none.
+  /// The reference with that decimal number; 0 is invalid.
   public init?(argument: String) {
     guard let number = UInt32(argument), number > 0, !argument.hasPrefix("+") else { return nil }
     self.init(rawValue: number)
@@ -44,7 +44,7 @@ enum MechanismChoice: ExpressibleByArgument, Equatable {
   /// As it stands in help.
   var defaultValueDescription: String { "auto" }
 
-  /// What is tried, in this order.
+  /// The mechanisms to try, in this order.
   func list(needsDmaBuf: Bool) -> [Mechanism] {
     switch self {
     case .automatic: needsDmaBuf ? Mechanism.makingDmaBuf : Mechanism.automatic

@@ -13,9 +13,9 @@ struct ReleaseOptions: ParsableArguments {
     }
   }
 
-  /// Waits as it was asked to, and tells of the release.
+  /// Waits as requested, and reports the release.
   ///
-  /// - Throws: `DaemonError` with E_TIMEOUT, which says by whom the buffer is held.
+  /// - Throws: `DaemonError` with E_TIMEOUT, which names the holders of the buffer.
   func wait(for id: BufferIdentifier, _ daemon: DaemonConnection, _ output: Output)
     throws(DaemonError)
   {

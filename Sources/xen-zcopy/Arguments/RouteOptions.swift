@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// Whether a buffer is the daemon's or this process's.
+/// Whether the daemon or this process holds a buffer.
 struct RouteOptions: ParsableArguments {
   @Flag(help: "Work without xen-zcopyd, also where it runs.")
   var direct = false
@@ -10,11 +10,11 @@ struct RouteOptions: ParsableArguments {
       "Have xen-zcopyd keep the buffer until `unmap` or `unshare`: tell its identifier and exit."))
   var persistent = false
 
-  /// Refuses what contradicts itself.
+  /// Rejects contradictory options.
   ///
   /// - Parameters:
   ///   - option: an option that xen-zcopyd does not serve, if one is there.
-  ///   - canExit: whether nothing asks the command to stay.
+  ///   - canExit: whether no option keeps the command running.
   func validate(against option: String?, holding canExit: Bool) throws {
     guard persistent else { return }
     guard !direct else {
@@ -28,12 +28,12 @@ struct RouteOptions: ParsableArguments {
     }
   }
 
-  /// The daemon, or nil if the work is to be done without it.
+  /// The daemon, or nil if the command works without it.
   ///
   /// - Parameters:
   ///   - option: an option that it does not serve, if one is there.
-  ///   - what: what cannot be done without it where the buffer is to be persistent.
-  /// - Throws: `DaemonError` if it runs and does not take this user, or does not run and has to.
+  ///   - what: the operation that needs the daemon if the buffer is to be persistent.
+  /// - Throws: `DaemonError` if the daemon rejects this user, or is required and does not run.
   func daemon(unless option: String?, for what: String) throws(DaemonError) -> DaemonConnection? {
     guard !direct, option == nil else { return nil }
     do throws(DaemonError) {

@@ -5,8 +5,9 @@ extension ParsableCommand {
   /// Runs a command's work with a connection to xen-zcopyd.
   ///
   /// - Parameters:
-  ///   - what: what cannot be done without, as in "list buffers".
-  ///   - body: the work; what it throws becomes one line on standard error and an exit code.
+  ///   - what: the operation that needs the daemon, for instance "list buffers".
+  ///   - body: the work; an error that it throws becomes one line on standard error and an exit
+  ///     code.
   func withDaemon(_ what: String, _ body: (DaemonConnection) throws -> Void) throws {
     try withFailures {
       let daemon: DaemonConnection
@@ -23,6 +24,6 @@ extension ParsableCommand {
 }
 
 extension CommonOptions {
-  /// The domains' names, where this user may ask XenStore.
+  /// The domains' names, if this user may read XenStore.
   var domainNames: DomainNames { DomainNames(Xen(SystemPlatform(logger: logger))) }
 }

@@ -147,7 +147,7 @@ struct MapCommand: ParsableCommand {
     return mechanism == .only(.cpu) ? "--mechanism cpu" : nil
   }
 
-  /// Where reports go: not between the contents.
+  /// The output for reports: standard output may be used by the contents.
   private var output: Output {
     var output = common.output
     if dump == "-" { output.file = .standardError }
@@ -181,7 +181,7 @@ struct MapCommand: ParsableCommand {
     }
   }
 
-  /// Maps here.
+  /// Maps in this process.
   private func run(_ plan: MapSession.Plan, _ xen: Xen) throws {
     let session = try MapSession(plan, xen: xen, output: output, logger: common.logger)
     let limits = BufferLimits(
@@ -211,13 +211,13 @@ struct MapCommand: ParsableCommand {
     return request
   }
 
-  /// What --draw stands for; a pattern fills all of a frame.
+  /// The drawing that --draw selects; a pattern fills a whole frame.
   private func drawing(_ name: String) -> BufferSource {
     if let pattern = TestPattern(name: name) { return .pattern(pattern, byteCount: .max) }
     return .picture(path: name)
   }
 
-  /// A name that tells where the buffer comes from.
+  /// A name that describes the source of the buffer.
   private var defaultName: String {
     if let from { return DmaBuf.shortened("zcopy \(from.split(separator: "/").last ?? "")") }
     return "zcopy directory \(directory?.rawValue ?? 0)"

@@ -153,7 +153,7 @@ struct ShareCommand: ParsableCommand {
     }
   }
 
-  /// Where reports go: not between the contents.
+  /// The output for reports: standard output may be used by the contents.
   private var output: Output {
     var output = common.output
     if dump == "-" { output.file = .standardError }
@@ -185,14 +185,15 @@ struct ShareCommand: ParsableCommand {
   /// The option that xen-zcopyd does not serve, if one is there.
   private var needsDirect: String? {
     if pool != nil { return "--pool" }
-    // What XenStore can hold is longer than what the protocol has room for.
+    // XenStore permits longer names than the protocol does.
     if publish?.utf8.count ?? 0 > 31 { return "a --publish of more than 31 characters" }
     return memory.source == .gntalloc ? "--memory gntalloc" : nil
   }
 
   /// Shares through the daemon.
   ///
-  /// - Returns: false if it has nothing to do with this buffer: a domain without dma-bufs still has gntalloc.
+  /// - Returns: false if the daemon cannot serve this buffer: a domain without dma-bufs still has
+  ///   gntalloc.
   private func share(_ plan: ShareSession.Plan, _ daemon: DaemonConnection) throws -> Bool {
     let session = try DaemonShareSession(
       plan, isPersistent: route.persistent, daemon: daemon, output: output)
@@ -207,12 +208,13 @@ struct ShareCommand: ParsableCommand {
     }
   }
 
-  /// Whether the memory is a dma-buf that has a size of its own.
+  /// Whether the memory is a supplied dma-buf, which has a size of its own.
   private var isGiven: Bool {
     if case .fileDescriptor? = memory.source { true } else { false }
   }
 
-  /// What a frame is filled with, the picture in it, and its size, which a dma-buf that is given has by itself.
+  /// The contents of a frame, the picture in it, and its size, which a supplied dma-buf determines
+  /// itself.
   private func contents() throws -> (BufferSource, PictureGeometry?, Int?) {
     if let file, file.lowercased().hasSuffix(".png") {
       let reader = try PNG.Reader(path: file, as: picture.format ?? .xr24)
@@ -245,7 +247,7 @@ struct ShareCommand: ParsableCommand {
     return (.pattern(pattern, byteCount: byteCount ?? .max), geometry, byteCount)
   }
 
-  /// The buffer's size for a picture: what was asked for, or every row with its padding.
+  /// The buffer's size for a picture: the requested size, or all rows with their padding.
   private func checked(_ geometry: PictureGeometry) throws -> Int {
     let byteCount = size?.bytes ?? geometry.stride * geometry.height
     try geometry.check(fits: byteCount)

@@ -12,7 +12,7 @@ struct BufferEntry {
     self.wire = wire
   }
 
-  /// The same of a description.
+  /// The entry of a description.
   init(_ description: xen_zcopyd_description) {
     var entry = xen_zcopyd_list_entry()
     entry.id = description.id
@@ -37,14 +37,14 @@ struct BufferEntry {
   var isPersistent: Bool { wire.flags & XEN_ZCOPYD_PERSISTENT != 0 }
   var name: String { fixedText(wire.name) }
 
-  /// Whose connection keeps it alive, in words.
+  /// The holder that keeps the buffer alive, in words.
   var holder: String {
     guard wire.process != 0 else { return isPersistent ? "persistent" : "nobody" }
     let pid = "\(wire.process)"
     return ProcessName.of(wire.process).map { "\($0) (\(pid))" } ?? pid
   }
 
-  /// As JSON has it.
+  /// The entry in JSON.
   func fields(_ names: DomainNames) -> [String: JSONValue] {
     [
       "id": .string(id.description), "kind": .string(kind), "state": .string(state),
@@ -59,9 +59,9 @@ struct BufferEntry {
   }
 }
 
-/// The names of processes, as /proc tells them.
+/// The names of processes, as /proc reports them.
 enum ProcessName {
-  /// The name of a process; nil if there is none of that number any more.
+  /// The name of a process; nil if there is no process with that id.
   static func of(_ process: UInt32) -> String? {
     Files.trimmedText(of: "/proc/\(process)/comm").map { printable($0) }
   }

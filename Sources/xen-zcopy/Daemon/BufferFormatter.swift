@@ -2,7 +2,7 @@ import CZcopy
 import Pixels
 import ZcopyBackend
 
-/// What numbers of the protocol mean, in words.
+/// The protocol's numbers in words.
 enum BufferFormatter {
   /// Whether a buffer is mapped or shared.
   static func kind(_ kind: UInt32) -> String {
@@ -48,7 +48,7 @@ enum BufferFormatter {
     }
   }
 
-  /// The picture in each frame, if there is one of a format that is known here.
+  /// The picture in each frame; nil without one, or if its format is unknown.
   static func picture(_ picture: xen_zcopyd_picture) -> PictureGeometry? {
     guard picture.width > 0, let format = PixelFormat(code: picture.format) else { return nil }
     return try? PictureGeometry(

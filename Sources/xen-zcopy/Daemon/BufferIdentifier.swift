@@ -15,7 +15,7 @@ struct BufferIdentifier: Hashable, CustomStringConvertible {
     description = String(decoding: text.prefix(32).map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  /// The identifier that is written so; nil for anything but 32 hexadecimal digits in lower case.
+  /// Parses an identifier; nil for any text but 32 hexadecimal digits in lower case.
   init?(_ text: String) {
     var wire = xen_zcopyd_id()
     // SAFETY: the text lives for the call.
@@ -23,7 +23,7 @@ struct BufferIdentifier: Hashable, CustomStringConvertible {
     description = text
   }
 
-  /// As a message has it.
+  /// The identifier in messages.
   var wire: xen_zcopyd_id {
     var wire = xen_zcopyd_id()
     // SAFETY: the text lives for the call, and is one that the library wrote.

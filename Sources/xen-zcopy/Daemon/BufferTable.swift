@@ -5,7 +5,7 @@ import CZcopy
 /// - Parameters:
 ///   - entries: the buffers, in the order in which they are shown.
 ///   - names: the domains' names.
-///   - rates: frames a second, where they are known; nil for a table without them.
+///   - rates: frames a second, if known; nil for a table without them.
 func bufferTable(
   _ entries: [BufferEntry], _ names: DomainNames, rates: [BufferIdentifier: Double]? = nil
 ) -> [String] {
@@ -25,7 +25,7 @@ func bufferTable(
   return table.lines
 }
 
-/// The shortest beginnings, of 8 digits or more, that tell identifiers from each other.
+/// The shortest unique prefixes of identifiers, of at least 8 digits.
 private func shortened(_ ids: [BufferIdentifier]) -> [BufferIdentifier: String] {
   var length = 8
   while length < 32, Set(ids.map { $0.description.prefix(length) }).count < Set(ids).count {

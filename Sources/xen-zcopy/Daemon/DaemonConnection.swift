@@ -4,23 +4,25 @@ import SystemPackage
 import Support
 import libxenzcopy
 
-/// A connection to xen-zcopyd. All that is made through it and is not persistent is over with it.
+/// A connection to xen-zcopyd. Buffers that it made and that are not persistent end with it.
 ///
-/// Calls wait for the daemon's answer, half a minute at most. Descriptors that they return are the caller's; buffers that
-/// they get are named by their identifiers.
+/// Calls wait for the daemon's answer, at most half a minute. Returned descriptors belong to the
+/// caller; buffers are identified by their identifiers.
 @safe
 final class DaemonConnection {
   private let handle: OpaquePointer
 
   /// Connects to the daemon.
   ///
-  /// - Parameter path: its socket; nil for `$XEN_ZCOPYD_SOCKET` or, if that is not set, `/run/xen-zcopyd/socket`.
-  /// - Throws: `DaemonError`, of which ``DaemonError/isAbsence`` says that no daemon runs there.
+  /// - Parameter path: its socket; nil for `$XEN_ZCOPYD_SOCKET` or, if that is not set,
+  ///   `/run/xen-zcopyd/socket`.
+  /// - Throws: `DaemonError`; its ``DaemonError/isAbsence`` is true if no daemon runs there.
   ///
   /// The C call is `xenzcopy_open`.
   init(path: String? = nil) throws(DaemonError) {
     var text = [CChar](repeating: 0, count: Int(XEN_ZCOPYD_TEXT_SIZE))
-    // SAFETY: the strings live for the call, which writes no more text than there is room for.
+    // SAFETY: the strings live for the call, which writes at most as much text as the buffer has
+    // room for.
     let handle = unsafe text.withUnsafeMutableBufferPointer { text in
       if let path {
         unsafe xenzcopy_open(path, text.baseAddress, text.count)
@@ -39,17 +41,18 @@ final class DaemonConnection {
   }
 
   deinit {
-    // SAFETY: nobody else has the handle, and this is its last use.
+    // SAFETY: no other object has the handle, and this is its last use.
     unsafe xenzcopy_close(handle)
   }
 
-  /// Readable when events have come; they are taken by ``nextEvent()``, until there is none. Not to be closed.
+  /// Readable when events have arrived; ``nextEvent()`` takes them until there is none. Do not
+  /// close it.
   var fileDescriptor: FileDescriptor {
-    // SAFETY: the handle is open as long as this object.
+    // SAFETY: the handle is open as long as this object exists.
     FileDescriptor(rawValue: unsafe xenzcopy_fd(handle))
   }
 
-  /// The status of a call, or what went wrong with it.
+  /// The status of a call; throws its error.
   @discardableResult
   private func check(_ status: Int32, _ what: @autoclosure () -> String) throws(DaemonError)
     -> Int32
@@ -61,7 +64,7 @@ final class DaemonConnection {
     let text = unsafe printable(String(cString: xenzcopy_error(handle, &code)), limit: .max)
     throw DaemonError(
       code: code, errno: error,
-      // The daemon's own lines say what they are about.
+      // The daemon's own lines name the operation.
       description: code == 0 ? "cannot \(what()): \(text.isEmpty ? "\(error)" : text)" : text)
   }
 
@@ -75,7 +78,8 @@ final class DaemonConnection {
     return (description, FileDescriptor(rawValue: try check(file, "map a buffer")))
   }
 
-  /// The same of what the owner has published. The C call is `xenzcopy_map_published`.
+  /// Makes a dma-buf of the pages that the owner has published. The C call is
+  /// `xenzcopy_map_published`.
   func map(
     _ map: xen_zcopyd_map_published
   ) throws(DaemonError) -> (xen_zcopyd_description, FileDescriptor) {
@@ -115,8 +119,8 @@ final class DaemonConnection {
 
   /// Waits until a buffer is released. The C call is `xenzcopy_wait`.
   ///
-  /// - Parameter seconds: how long; nil for ever.
-  /// - Throws: `DaemonError` with E_TIMEOUT, which says by whom the buffer is held.
+  /// - Parameter seconds: the time limit; nil for none.
+  /// - Throws: `DaemonError` with E_TIMEOUT, which names the holders of the buffer.
   func wait(_ id: BufferIdentifier, seconds: Int?) throws(DaemonError) {
     var wire = id.wire
     let milliseconds = seconds.map { UInt32(clamping: $0 * 1000) } ?? XENZCOPY_FOREVER
@@ -124,7 +128,8 @@ final class DaemonConnection {
     try check(unsafe xenzcopy_wait(handle, &wire, milliseconds), "wait for buffer \(id)")
   }
 
-  /// Copies what the domain has drawn into a buffer of the mechanism copy. The C call is `xenzcopy_refresh`.
+  /// Copies what the domain has drawn into a buffer of the mechanism copy. The C call is
+  /// `xenzcopy_refresh`.
   func refresh(_ id: BufferIdentifier, _ data: Range<Int>) throws(DaemonError) {
     var wire = id.wire
     var range = xen_zcopyd_range(
@@ -134,7 +139,8 @@ final class DaemonConnection {
       unsafe xenzcopy_refresh(handle, &wire, 0, &range, 1), "refresh buffer \(id)")
   }
 
-  /// A memory file with a copy of the first so many bytes that a mapped buffer holds. The C call is `xenzcopy_read`.
+  /// A memory file with a copy of a mapped buffer's first `byteCount` bytes. The C call is
+  /// `xenzcopy_read`.
   func read(_ id: BufferIdentifier, byteCount: Int) throws(DaemonError) -> FileDescriptor {
     var wire = id.wire
     // SAFETY: the identifier lives for the call.
@@ -142,7 +148,7 @@ final class DaemonConnection {
     return FileDescriptor(rawValue: try check(file, "read buffer \(id)"))
   }
 
-  /// What a buffer is, and who holds it. The C call is `xenzcopy_describe`.
+  /// A buffer's description, with its holders. The C call is `xenzcopy_describe`.
   func describe(_ id: BufferIdentifier) throws(DaemonError) -> xen_zcopyd_description {
     var (wire, description) = (id.wire, xen_zcopyd_description())
     // SAFETY: the structures live for the call.
@@ -151,7 +157,8 @@ final class DaemonConnection {
     return description
   }
 
-  /// Says that a mapped buffer's frame was used, or with 0 that a shared one has a new frame at that page.
+  /// Reports that a mapped buffer's frame was used, or with 0 announces a new frame of a shared
+  /// buffer at that page.
   ///
   /// - Returns: the frame's number.
   ///
@@ -171,22 +178,25 @@ final class DaemonConnection {
 
   /// The buffers that this user may see, the oldest first. The C call is `xenzcopy_list`.
   ///
-  /// - Parameter domain: of this domain only; nil for all.
+  /// - Parameter domain: only buffers of this domain; nil for all.
   func list(domain: UInt32? = nil) throws(DaemonError) -> [xen_zcopyd_list_entry] {
     var entries: UnsafeMutablePointer<xen_zcopyd_list_entry>?
     var count = 0
-    // SAFETY: the array is ours, of as many entries as the library says, and freed once it is copied.
+    // SAFETY: the caller owns the array, which has as many entries as the library reports, and
+    // frees it after the copy.
     let status = unsafe xenzcopy_list(handle, domain ?? XEN_ZCOPYD_ANY_DOMAIN, &entries, &count)
     defer { unsafe free(entries) }
     try check(status, "list buffers")
     return unsafe Array(UnsafeBufferPointer(start: entries, count: count))
   }
 
-  /// Counters and limits: of all domains together, then of each. The C call is `xenzcopy_stats`.
+  /// Counters and limits: of all domains together, then of each domain. The C call is
+  /// `xenzcopy_stats`.
   func statistics() throws(DaemonError) -> [xen_zcopyd_stats] {
     var entries: UnsafeMutablePointer<xen_zcopyd_stats>?
     var count = 0
-    // SAFETY: the array is ours, of as many entries as the library says, and freed once it is copied.
+    // SAFETY: the caller owns the array, which has as many entries as the library reports, and
+    // frees it after the copy.
     let status = unsafe xenzcopy_stats(handle, &entries, &count)
     defer { unsafe free(entries) }
     try check(status, "get counters")
@@ -195,12 +205,12 @@ final class DaemonConnection {
 
   // MARK: - Events
 
-  /// Asks for events. The C call is `xenzcopy_subscribe`.
+  /// Subscribes to events. The C call is `xenzcopy_subscribe`.
   ///
   /// - Parameters:
   ///   - events: `XEN_ZCOPYD_EVENT_*`.
-  ///   - domain: of this domain only; nil for all.
-  ///   - own: of this connection's own buffers only.
+  ///   - domain: only events of this domain; nil for all.
+  ///   - own: only events of this connection's own buffers.
   func subscribe(
     _ events: UInt32 = XEN_ZCOPYD_EVENTS, domain: UInt32? = nil, own: Bool = false
   ) throws(DaemonError) {

@@ -1,11 +1,11 @@
 import CZcopy
 import SystemPackage
 
-/// Why something that was asked of xen-zcopyd is not done: one line for people.
+/// Why xen-zcopyd did not serve a request: one line for people.
 struct DaemonError: Error, Equatable, CustomStringConvertible {
-  /// `XEN_ZCOPYD_E_*`, or 0 if the daemon had no part in it.
+  /// `XEN_ZCOPYD_E_*`, or 0 if the error is not the daemon's.
   let code: UInt32
-  /// What the client library makes of it.
+  /// The client library's error number.
   let errno: Errno
   /// One line.
   let description: String

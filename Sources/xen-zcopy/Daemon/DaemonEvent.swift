@@ -6,11 +6,11 @@ struct DaemonEvent {
   /// `XEN_ZCOPYD_EVENT_*`.
   let kind: UInt32
   let domain: UInt32
-  /// The buffer; nil where the event is about a domain.
+  /// The buffer; nil if the event concerns a domain.
   let id: BufferIdentifier?
   let frame: UInt32
   let page: UInt32
-  /// Of a release: whether nobody can tell if the buffer is held.
+  /// For a release: whether it is unknown if the buffer is still held.
   let isUncertain: Bool
 
   init(_ event: xenzcopy_event) {
@@ -22,7 +22,7 @@ struct DaemonEvent {
     isUncertain = kind == XEN_ZCOPYD_EVENT_RELEASED && event.code != 0
   }
 
-  /// Writes it as a line, or as an object.
+  /// Writes the event as a line, or as a JSON object.
   func report(to output: Output) {
     let name = BufferFormatter.event(kind)
     let hasFrame = kind & (XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED) != 0

@@ -1,9 +1,9 @@
 import XenGrant
 import Support
 
-/// The names of domains, as far as XenStore tells them to this user.
+/// The names of domains, as far as this user may read them in XenStore.
 ///
-/// A command that shows buffers does without where XenStore cannot be asked.
+/// Commands that show buffers omit the names if XenStore is not accessible.
 final class DomainNames {
   private let store: XenStore?
 

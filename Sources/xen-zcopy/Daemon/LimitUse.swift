@@ -1,18 +1,18 @@
-/// How much of one limit is in use.
+/// The use of one limit.
 struct LimitUse {
-  /// What is limited.
+  /// The limited resource.
   let name: String
-  /// How much is in use; nil where that is not known.
+  /// The amount in use; nil if unknown.
   let used: UInt64?
-  /// How much may be in use; 0 for any amount.
+  /// The limit; 0 for none.
   let limit: UInt64
-  /// So much of it, for people.
+  /// Formats an amount for people.
   var describe: (UInt64) -> String = { "\($0)" }
 
-  /// For a line of its own: with its name, and a bar where there is a limit.
+  /// A line of its own: with the name, and a bar if there is a limit.
   var line: String { "\(name) \(text(hasBar: true))" }
 
-  /// For a column below its name.
+  /// A cell of a column with the name as its title.
   var cell: String { text(hasBar: false) }
 
   private func text(hasBar: Bool) -> String {

@@ -4,14 +4,14 @@ extension xen_zcopyd_stats {
   /// Whether these are the numbers of all domains together.
   var isOfAll: Bool { domain == XEN_ZCOPYD_ANY_DOMAIN }
 
-  /// Whose numbers they are.
+  /// The domain of the numbers.
   func title(_ names: DomainNames) -> String {
     isOfAll ? "all domains" : "domain \(names.describe(domain))"
   }
 
-  /// What is in use of the limits.
+  /// The use of each limit.
   ///
-  /// - Parameter rate: requests a second, if that is known.
+  /// - Parameter rate: requests a second, if known.
   func uses(requests rate: Double? = nil) -> [LimitUse] {
     [
       LimitUse(
@@ -31,14 +31,14 @@ extension xen_zcopyd_stats {
     UInt64(counters.mapped_buffers) + UInt64(counters.shared_buffers)
   }
 
-  /// The daemon itself, where these numbers have it.
+  /// The daemon's own numbers, if present.
   var daemonLine: String {
     var parts = [
       "xen-zcopyd up \(Quantity.time(milliseconds: uptime_ms))",
       "\(clients) clients, \(dropped_clients) dropped",
       "\(counters.late) late releases",
     ]
-    // Disks and network interfaces of guests use them too.
+    // Disks and network interfaces of guests use maptrack frames too.
     if maptrack_frames_max > 0 {
       let pages = UInt64(maptrack_frames_max) * 256
       parts.append("maps \(counters.mapped_bytes / 4096) of the \(pages) pages that Xen allows")
@@ -50,7 +50,7 @@ extension xen_zcopyd_stats {
     return parts.joined(separator: "; ")
   }
 
-  /// All of it, for people.
+  /// All numbers, for people.
   func lines(_ names: DomainNames) -> [String] {
     return (isOfAll ? [daemonLine] : []) + ["\(title(names)):"]
       + (uses().map(\.line) + [
@@ -63,7 +63,7 @@ extension xen_zcopyd_stats {
       ]).map { "  \($0)" }
   }
 
-  /// As JSON has it.
+  /// The numbers in JSON.
   func fields(_ names: DomainNames) -> [String: JSONValue] {
     let number = { (count: UInt64) in JSONValue.number(Int(clamping: count)) }
     var fields: [String: JSONValue] = [

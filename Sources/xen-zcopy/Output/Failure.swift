@@ -6,7 +6,7 @@ import SystemPackage
 import XenGrant
 import ZcopyBackend
 
-/// Something that ends the command: one line for the user, and an exit code.
+/// An error that ends the command: one line for the user, and an exit code.
 struct Failure: Error, CustomStringConvertible {
   let description: String
   let code: ExitCode
@@ -27,7 +27,8 @@ struct Failure: Error, CustomStringConvertible {
       PublicationError.unreadable(let error), ShareError.xen(let error):
       self.init(error)
     case MapError.noMechanism(_, let attempts):
-      // No device and no support for any of them; else something else is at fault.
+      // Unavailable only if every mechanism lacks a device or support; otherwise the failure has
+      // another cause.
       let isMissing = attempts.allSatisfy { Failure($0.reason).code == .unavailable }
       self.init("\(error)", isMissing ? .unavailable : .failure)
     case MapError.refused, ShareError.noDmaBufs: self.init("\(error)", .unavailable)
@@ -79,14 +80,15 @@ struct Failure: Error, CustomStringConvertible {
 extension ExitCode {
   /// No Xen, no daemon, or a device is missing. `EX_UNAVAILABLE`.
   static let unavailable = ExitCode(69)
-  /// It may work later. `EX_TEMPFAIL`.
+  /// A later attempt may succeed. `EX_TEMPFAIL`.
   static let tryAgain = ExitCode(75)
 }
 
 extension ParsableCommand {
-  /// Runs a command's work; what it throws becomes one line on standard error and an exit code.
+  /// Runs a command's work; an error that it throws becomes one line on standard error and an exit
+  /// code.
   func withFailures(_ body: () throws -> Void) throws {
-    // Who reads what this prints may go; what was shared and mapped is to be given back all the same.
+    // The reader of the output may exit; buffers must be released all the same.
     signal(SIGPIPE, SIG_IGN)
     do {
       try body()

@@ -1,18 +1,18 @@
 import FoundationEssentials
 import SystemPackage
 
-/// What the command tells: lines for people, or JSON objects, one a line.
+/// The command's output: lines for people, or JSON objects, one a line.
 struct Output {
   let isJSON: Bool
-  /// Where results go.
+  /// The destination of results.
   var file = FileDescriptor.standardOutput
 
   /// Writes one event.
   ///
   /// - Parameters:
   ///   - event: its name in JSON.
-  ///   - line: how a person reads it; nil leaves it out there.
-  ///   - fields: what else JSON has.
+  ///   - line: the text for people; nil for none.
+  ///   - fields: further fields in JSON.
   func report(_ event: String, _ line: String?, _ fields: [String: JSONValue] = [:]) {
     if isJSON {
       var fields = fields
@@ -31,16 +31,16 @@ struct Output {
 
   /// Writes text as it is.
   func draw(_ text: String) {
-    // Nobody is left to be told when the reader has gone.
+    // If the reader has exited, there is no other output to report this to.
     _ = try? file.writeAll(text.utf8)
   }
 
   /// Writes one line for the user to standard error.
   static func error(_ line: String) { write(line, to: .standardError) }
 
-  /// Writes a line at once: whoever reads a pipe sees it when it happens.
+  /// Writes a line at once: the reader of a pipe sees each line without delay.
   private static func write(_ line: String, to file: FileDescriptor) {
-    // Nobody is left to be told when the reader has gone, and the work goes on without it.
+    // If the reader has exited, the work continues without it.
     _ = try? file.writeAll("\(line)\n".utf8)
   }
 }

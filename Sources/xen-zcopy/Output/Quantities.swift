@@ -1,4 +1,4 @@
-/// Numbers as people read them.
+/// Numbers formatted for people.
 enum Quantity {
   /// Bytes with a binary unit, for instance `7.9 MiB`.
   static func bytes(_ count: UInt64) -> String {
@@ -25,7 +25,7 @@ enum Quantity {
     }
   }
 
-  /// How much of a limit is in use: a bar, if wanted, and what it means, or only how much where there is no limit.
+  /// The use of a limit: an optional bar, and the percentage; only the amount if there is no limit.
   static func use(
     _ used: UInt64, of limit: UInt64, hasBar: Bool = true, _ describe: (UInt64) -> String
   ) -> String {

@@ -26,6 +26,6 @@ extension CommonOptions {
     return Logger(label: "xen-zcopy") { _ in handler }
   }
 
-  /// Where results go.
+  /// The command's output of results.
   var output: Output { Output(isJSON: json) }
 }

@@ -1,12 +1,13 @@
-/// Rows of text in columns, as wide as they need to be.
+/// Rows of text in columns, each as wide as its longest cell.
 struct Table {
-  /// On which side of a column its text stands.
+  /// The alignment of a column.
   enum Alignment { case left, right }
 
   private let columns: [(title: String, alignment: Alignment)]
   private var rows: [[String]] = []
 
-  /// A table without rows. Titles of columns of numbers begin with `>` and stand on the right.
+  /// A table without rows. Titles that begin with `>` mark columns of numbers, which are
+  /// right-aligned.
   init(_ titles: [String]) {
     columns = titles.map { title in
       title.hasPrefix(">") ? (String(title.dropFirst()), .right) : (title, .left)

@@ -1,19 +1,21 @@
 import Glibc
 import SystemPackage
 
-/// The terminal that standard output is, as long as the value is there: keys come at once, and what is drawn stays in place.
+/// Controls the terminal on standard output while the value exists: keys are read at once, and
+/// output is drawn in place.
 struct Terminal: ~Copyable {
   private var saved = termios()
   private let hasKeys: Bool
 
-  /// Whether standard output is a terminal on which text can be drawn over.
+  /// Whether standard output is a terminal that supports drawing in place.
   static var isUsable: Bool {
-    // SAFETY: the value is read before anybody could change the environment: nothing here does.
+    // SAFETY: the value is read before the environment could change: nothing in this program
+    // changes it.
     let kind = unsafe getenv("TERM").map { unsafe String(cString: $0) } ?? ""
     return isatty(STDOUT_FILENO) == 1 && !kind.isEmpty && kind != "dumb"
   }
 
-  /// Takes keys at once and unseen, where standard input is a terminal too.
+  /// Disables line buffering and echo, if standard input is a terminal too.
   init() {
     // SAFETY: the call writes the settings.
     hasKeys = unsafe tcgetattr(STDIN_FILENO, &saved) == 0
@@ -31,10 +33,10 @@ struct Terminal: ~Copyable {
     unsafe _ = tcsetattr(STDIN_FILENO, TCSADRAIN, &settings)
   }
 
-  /// Whether there is a key that can be waited for.
+  /// Whether keys can be read.
   var takesKeys: Bool { hasKeys }
 
-  /// Lines in the place of all that is there, as many as there is room for, cut at the right edge.
+  /// Replaces the screen's contents with lines, as many as fit, truncated at the right edge.
   static func screen(_ lines: [String]) -> String {
     var size = winsize()
     // SAFETY: the call writes the size.

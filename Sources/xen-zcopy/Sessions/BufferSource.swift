@@ -3,9 +3,9 @@ import Pixels
 import XenGrant
 import ZcopyBackend
 
-/// What a shared buffer is filled with.
+/// The contents of a shared buffer.
 enum BufferSource {
-  /// What the memory holds when it is handed out: zeroes, but in a dma-buf that is given.
+  /// The memory's initial contents: zeroes, except in a supplied dma-buf.
   case empty
   /// A test pattern, drawn anew for each frame.
   case pattern(TestPattern, byteCount: Int)
@@ -18,10 +18,10 @@ enum BufferSource {
   ///
   /// - Parameters:
   ///   - memory: the buffer.
-  ///   - data: where the frame's data lies in it, at least as large as what fills it.
+  ///   - data: the frame's range, at least as large as the contents.
   ///   - geometry: the picture in the frame, if it is one.
   ///   - frame: the number of the frame, from 1.
-  /// - Throws: `PictureError` if a file cannot be read or a pattern not drawn.
+  /// - Throws: `PictureError` if a file cannot be read or a pattern cannot be drawn.
   func fill(
     _ memory: borrowing SharedMemory, _ data: Range<Int>, geometry: PictureGeometry?, frame: UInt32
   ) throws(PictureError) {
@@ -35,7 +35,8 @@ enum BufferSource {
       }
     case .picture(let path):
       guard let geometry else { return }
-      // The buffer was made for the size that the file had: another would be written beyond its end.
+      // The buffer has the size that the file had. A larger picture would be written beyond its
+      // end.
       _ = try PNG.read(
         from: path, as: geometry.format,
         header: { header in
@@ -51,7 +52,7 @@ enum BufferSource {
     }
   }
 
-  /// Draws piece by piece through private memory: the shared memory is never read back.
+  /// Draws piece by piece through private memory: the shared memory is never read.
   private func draw(
     _ pattern: TestPattern, in memory: borrowing SharedMemory, _ data: Range<Int>,
     _ geometry: PictureGeometry?, _ frame: UInt32
@@ -63,7 +64,7 @@ enum BufferSource {
       var span = words.mutableSpan
       // SAFETY: any bytes are words, and the array is borrowed for the call.
       var bytes = unsafe span.mutableBytes
-      // What it draws after the end of the last piece stays in private memory.
+      // Bytes that are drawn after the end of the last piece stay in private memory.
       try pattern.fill(&bytes, from: offset, geometry: geometry, frame: frame &- 1)
       memory.write(bytes.bytes.extracting(first: count), to: data.lowerBound + offset)
       offset += count
@@ -72,7 +73,7 @@ enum BufferSource {
 }
 
 extension BufferSource: CustomStringConvertible {
-  /// As it reads in a report.
+  /// The description in reports.
   var description: String {
     switch self {
     case .empty: "as they were"

@@ -5,16 +5,16 @@ import Glibc
 import SystemPackage
 import ZcopyBackend
 
-/// A program that has a buffer's dma-buf, until it has ended.
+/// A program that holds a buffer's dma-buf until it exits.
 final class ChildProgram {
   private let loop: EventLoop
   private var process: Int32?
-  /// Its exit code, or 128 and the signal that ended it; 0 before.
+  /// Its exit code, or 128 plus the signal that ended it; 0 while it runs.
   private(set) var code: Int32 = 0
 
   /// Starts a program that inherits the descriptor and finds its number in `ZCOPY_FD`.
   ///
-  /// - Parameter ended: is called from the loop once it has ended.
+  /// - Parameter ended: called from the loop once it has exited.
   /// - Throws: `Failure` if it cannot be started, `Errno` if it cannot be watched.
   init(
     _ arguments: [String], inheriting file: FileDescriptor, loop: EventLoop,
@@ -29,22 +29,22 @@ final class ChildProgram {
         ended()
       }
     } catch {
-      // Nobody would notice its end.
+      // Its exit would not be noticed.
       kill(process, SIGKILL)
       reap()
       throw error
     }
   }
 
-  /// Whether it has not ended yet.
+  /// Whether it has not exited yet.
   var isRunning: Bool { process != nil }
 
-  /// Sends it a signal, if it still runs.
+  /// Sends it a signal, if it is still running.
   func signal(_ number: Int32) {
     if let process { kill(process, number) }
   }
 
-  /// Asks it to end, and ends it if it has not after that time: it holds the buffer.
+  /// Sends it a signal, and kills it if it has not exited after that time: it holds the buffer.
   func end(with number: Int32, within time: Duration) throws {
     guard process != nil else { return }
     signal(number)
@@ -62,7 +62,7 @@ final class ChildProgram {
   }
 
   private static func spawn(_ arguments: [String], _ file: Int32) throws -> Int32 {
-    // SAFETY: the copies live until the call is over, which keeps none of them.
+    // SAFETY: the copies live until the call returns, which keeps none of them.
     var pointers = unsafe arguments.map { unsafe strdup($0) } + [nil]
     defer { unsafe pointers.forEach { unsafe free($0) } }
     let process = unsafe czcopy_spawn(&pointers, file, "ZCOPY_FD", "\(file)")

@@ -3,20 +3,21 @@ import Pixels
 import XenGrant
 import ZcopyBackend
 
-/// Where the contents of a mapped buffer go, and what they are compared with.
+/// The destination of a mapped buffer's contents, and the pattern to compare them with.
 struct ContentsWriter {
-  /// A file for the contents: PNG or raw, by its ending. `-` is standard output: PNG if the buffer is a picture, else raw.
+  /// A file for the contents: PNG or raw, by its suffix. `-` is standard output: PNG if the buffer
+  /// is a picture, else raw.
   let path: String?
-  /// A pattern that the contents must be.
+  /// The pattern that the contents must match.
   let pattern: TestPattern?
 
-  /// Whether the buffer must be mapped for the processor at all.
+  /// Whether the buffer must be mapped for the processor.
   var isNeeded: Bool { path != nil || pattern != nil }
 
-  /// Whether the contents go to standard output, where no report may come between them.
+  /// Whether the contents go to standard output, which must not contain reports.
   var usesStandardOutput: Bool { path == "-" }
 
-  /// What is done with them, for a report; nil for nothing.
+  /// A summary for a report; nil if nothing is written or compared.
   var summary: String? {
     let parts = [
       path.map { "written to \($0 == "-" ? "standard output" : $0)" },
@@ -29,11 +30,12 @@ struct ContentsWriter {
   ///
   /// - Parameters:
   ///   - memory: the buffer.
-  ///   - data: where the frame's data lies in it.
+  ///   - data: the range of the frame's data in it.
   ///   - geometry: the picture in the frame, if it is one.
-  ///   - frame: the number that the owner gave it, from 1; 1 where there is none.
+  ///   - frame: the frame's number, as the owner assigned it, from 1; 1 without a number.
   ///   - domain: the other domain, for messages.
-  /// - Throws: `PictureError` if the file cannot be written, `Failure` where the contents differ from the pattern.
+  /// - Throws: `PictureError` if the file cannot be written, `Failure` if the contents differ from
+  ///   the pattern.
   func take(
     _ memory: borrowing SharedMemory, _ data: Range<Int>, geometry: PictureGeometry?,
     frame: UInt32, of domain: DomainID
@@ -62,7 +64,7 @@ struct ContentsWriter {
     }
   }
 
-  /// Compares byte by byte, a piece at a time, and tells the first word that differs.
+  /// Compares byte by byte, a piece at a time, and reports the first word that differs.
   private func compare(
     _ memory: borrowing SharedMemory, _ data: Range<Int>, _ geometry: PictureGeometry?,
     with pattern: TestPattern, frame: UInt32, of domain: DomainID
@@ -73,7 +75,7 @@ struct ContentsWriter {
     var offset = 0
     while offset < end {
       let count = min(expected.count, (end - offset) / 4)
-      // What is left of a last word is not compared: no pattern draws less than a word.
+      // An incomplete last word is not compared: no pattern draws less than a word.
       guard count > 0 else { return }
       if count < expected.count {
         expected = Array(expected.prefix(count))

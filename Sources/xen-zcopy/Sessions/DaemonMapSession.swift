@@ -9,9 +9,9 @@ import ZcopyBackend
 import ZcopyServer
 import libxenzcopy
 
-/// One run of `map` with a buffer of xen-zcopyd: what `MapSession` does where the daemon has the grants.
+/// One run of `map` with a buffer of xen-zcopyd: as `MapSession`, but the daemon has the grants.
 final class DaemonMapSession: Session {
-  /// What is mapped.
+  /// The memory to map.
   enum Subject {
     case described(MapParameters)
     case published(path: String)
@@ -48,14 +48,15 @@ final class DaemonMapSession: Session {
     try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] signal in interrupt(signal) }
   }
 
-  /// Maps a buffer, works with it as planned, and gives it back unless it is persistent.
+  /// Maps a buffer, works with it as planned, and releases it unless it is persistent.
   ///
-  /// - Parameter geometry: the picture in it, if the command line tells of one.
+  /// - Parameter geometry: the picture in it, if the command line describes one.
   func run(_ subject: Subject, geometry: PictureGeometry?) throws {
     try run {
       try start(subject, geometry)
       while end == nil {
-        // Calls keep events that come before their answers, and those make nothing readable.
+        // Calls queue events that arrive before their answers. The descriptor is not readable for
+        // those.
         try takeEvents()
         if end == nil { try loop.turn(waiting: -1) }
       }
@@ -67,7 +68,7 @@ final class DaemonMapSession: Session {
   // MARK: - The start
 
   private func start(_ subject: Subject, _ geometry: PictureGeometry?) throws {
-    // Before the buffer is there: the first frame is told right behind it.
+    // Before the buffer exists: the first frame is reported immediately after it.
     try daemon.subscribe(own: true)
     let (description, file) = try map(subject)
     let buffer = try dmaBufs.adopt(file)
@@ -80,11 +81,11 @@ final class DaemonMapSession: Session {
     report(description, number)
     try loop.onReadable(daemon.fileDescriptor) {}
     if isPublished {
-      // Its answer comes behind the frame that the owner has drawn so far.
+      // The answer arrives after the event of the last frame that the owner has drawn.
       try daemon.subscribe(own: true)
       try takeEvents()
     }
-    // An owner that counts no frames has drawn one.
+    // An owner that does not count frames has drawn one.
     if !plan.follows, !hasTakenFrame { try take(frame: 1, at: 0) }
     if !plan.program.isEmpty { try startProgram(number) }
     let hasWork = !plan.program.isEmpty || plan.follows
@@ -168,14 +169,14 @@ final class DaemonMapSession: Session {
       case XEN_ZCOPYD_EVENT_FRAME: try take(frame: event.frame, at: event.page)
       case XEN_ZCOPYD_EVENT_CLOSING: finishWith(.ownerClosing)
       case XEN_ZCOPYD_EVENT_PEER_GONE: finishWith(.ownerDied)
-      // Somebody else has given it back, and this session still holds it.
+      // Another client has released it, and this session still holds it.
       case XEN_ZCOPYD_EVENT_RELEASED, XEN_ZCOPYD_EVENT_LATE: finishWith(.done)
       default: break
       }
     }
   }
 
-  /// Takes a frame, and has its owner told once no device reads it any more.
+  /// Takes a frame, and reports it as used to its owner once no device reads it.
   private func take(frame: UInt32, at page: UInt32) throws {
     guard let id, let request, end == nil else { return }
     do {
@@ -187,7 +188,7 @@ final class DaemonMapSession: Session {
       }
       if isPublished { try daemon.frame(id, frame) }
     } catch let error as DaemonError where error.code == XEN_ZCOPYD_E_GONE {
-      // What ended it was told before, and is among the events that wait.
+      // The event that ended the buffer has arrived already, and is among the queued events.
       guard plan.contents.isNeeded else { return }
       throw error
     }
@@ -227,7 +228,7 @@ final class DaemonMapSession: Session {
 
   private func interrupt(_ signal: Int32) {
     program?.signal(signal)
-    // With a program, its end is waited for: it holds the buffer. A second signal no longer waits.
+    // With a program, its exit is awaited: it holds the buffer. After a second signal it is not.
     if program?.isRunning != true || wasInterrupted { finishWith(.signal(signal)) }
     wasInterrupted = true
   }
@@ -236,13 +237,14 @@ final class DaemonMapSession: Session {
 
   private func finishWith(_ reason: MapSession.End) { end = end ?? reason }
 
-  /// Gives the buffer back, and waits until it is released.
+  /// Releases the buffer, and waits until the kernel has released its pages.
   private func finish() throws {
     let isSignal = if case .signal = end { true } else { false }
     try program?.end(with: isSignal ? SIGKILL : SIGTERM, within: plan.releaseTimeout)
     buffer = nil
     guard let id, let domain = request?.domain else { return }
-    // A buffer that was to stay and whose contents could not be taken stays all the same: its identifier was told.
+    // A persistent buffer stays even if its contents could not be read: its identifier was
+    // reported.
     if isPersistent { return }
     if let line = end?.reason(domain) {
       output.report("ended", line.text, ["reason": .string(line.code)])
@@ -252,7 +254,7 @@ final class DaemonMapSession: Session {
     do throws(DaemonError) {
       try daemon.unmap(id)
     } catch {
-      // Over already, by another's `unmap` or the end of its domain.
+      // Another client's `unmap`, or the domain's end, has already ended it.
       guard error.code == XEN_ZCOPYD_E_UNKNOWN else { throw error }
     }
     do throws(DaemonError) {
@@ -276,9 +278,10 @@ final class DaemonMapSession: Session {
 }
 
 extension MapParameters {
-  /// What the daemon has mapped.
+  /// The buffer that the daemon has mapped.
   ///
-  /// - Throws: `Failure` if the daemon's description contradicts itself, `MapError` where the picture does not fit.
+  /// - Throws: `Failure` if the daemon's description is contradictory, `MapError` if the picture
+  ///   does not fit.
   init(_ buffer: xen_zcopyd_description, geometry: PictureGeometry?) throws {
     guard let domain = UInt16(exactly: buffer.domain).flatMap(DomainID.init(rawValue:)),
       let byteCount = Int(exactly: buffer.size), let offset = Int(exactly: buffer.offset),

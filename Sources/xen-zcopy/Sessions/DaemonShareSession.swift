@@ -9,7 +9,8 @@ import ZcopyServer
 import Support
 import libxenzcopy
 
-/// One run of `share` with a buffer of xen-zcopyd: what `ShareSession` does where the daemon makes the grants.
+/// One run of `share` with a buffer of xen-zcopyd: as `ShareSession`, but the daemon makes the
+/// grants.
 final class DaemonShareSession: Session {
   private let daemon: DaemonConnection
   private let dmaBufs: DmaBufSystem
@@ -20,10 +21,10 @@ final class DaemonShareSession: Session {
   private var buffer: DmaBuf?
   private var id: BufferIdentifier?
   private var byteCount = 0
-  /// Where memory of this process came from, if that was chosen here.
+  /// The source of this process's memory, if this process chose it.
   private var memory: MemorySource?
   private(set) var program: ChildProgram?
-  /// The last frame that was announced, how many were, and when.
+  /// The last announced frame, the number of announced frames, and the time of the last one.
   private var frame: UInt32 = 0
   private var drawn = 0
   private var lastDrawn = ContinuousClock.now
@@ -51,12 +52,14 @@ final class DaemonShareSession: Session {
     }
   }
 
-  /// Shares until a signal, the last frame, or the peer's domain ends it; a persistent buffer only until it is filled.
+  /// Shares until a signal, the last frame, or the end of the peer's domain; a persistent buffer
+  /// only until it is filled.
   func run() throws {
     try run {
       try start()
       while !isEnding {
-        // Calls keep events that come before their answers, and those make nothing readable.
+        // Calls queue events that arrive before their answers. The descriptor is not readable for
+        // those.
         try takeEvents()
         if !isEnding { try loop.turn(waiting: -1) }
       }
@@ -71,7 +74,7 @@ final class DaemonShareSession: Session {
     let clock = ContinuousClock()
     let start = clock.now
     try daemon.subscribe(own: true)
-    // A peer may map what is published at once: its contents must be there before.
+    // A peer may map a published buffer at once, so its contents must be complete before.
     let own = try plan.name == nil ? nil : ownMemory()
     if own.lend({ _ in true }) == true { try fill(own) }
     let (description, file) = try share(own.lend { $0.fileDescriptor })
@@ -92,7 +95,8 @@ final class DaemonShareSession: Session {
     if isPersistent { isEnding = true }
   }
 
-  /// Memory of this process, where contents have to be there before the buffer is shared; nil to leave it to the daemon.
+  /// Memory of this process, if contents must be written before the buffer is shared; nil to leave
+  /// it to the daemon.
   private func ownMemory() throws -> DmaBuf? {
     if case .empty = plan.source { return nil }
     if case .fileDescriptor(let file) = plan.memory {
@@ -105,7 +109,8 @@ final class DaemonShareSession: Session {
     case .udmabuf: return try makeUdmabuf(byteCount)
     case .gntalloc: return nil
     case nil:
-      // In a PV dom0 only this can be granted, and where it can be made it can be everywhere.
+      // In a PV dom0 only udmabuf can be granted. Where udmabuf works, it can be granted in any
+      // domain.
       if let own = try? makeUdmabuf(byteCount) {
         memory = .udmabuf
         return own
@@ -194,7 +199,7 @@ final class DaemonShareSession: Session {
       guard event.id == id else { continue }
       switch event.kind {
       case XEN_ZCOPYD_EVENT_PEER_MAPPED:
-        // A peer that comes late gets as much time for the frame that it finds as for any other.
+        // A late peer gets as much time for the frame that it finds as for any other.
         lastDrawn = .now
         isMapped = true
         output.report("peer-mapped", "domain \(plan.peer) has mapped the buffer")
@@ -209,7 +214,7 @@ final class DaemonShareSession: Session {
         isMapped = false
         output.report(
           "peer-died", "the process in domain \(plan.peer) ended without releasing the buffer")
-      // Somebody else has ended it.
+      // Another client has ended it.
       case XEN_ZCOPYD_EVENT_RELEASED, XEN_ZCOPYD_EVENT_LATE: isEnding = true
       default: break
       }
@@ -225,10 +230,11 @@ final class DaemonShareSession: Session {
       ["domain": .number(Int(plan.peer.rawValue))])
   }
 
-  /// Writes and compares what the peer has drawn into the last frame, once it says that it is done with it.
+  /// Writes and compares the peer's drawing in the last frame, once the peer has reported the frame
+  /// as used.
   private func takeContents(_ used: UInt32) throws {
     guard plan.contents.isNeeded, used == frame, buffer.lend({ _ in true }) == true else { return }
-    // A local device that still writes is not waited for here.
+    // A local device that still writes is not awaited here.
     guard try isIdle(for: .read) else {
       loop.after(.milliseconds(5)) { [weak self] in
         self?.attempt { try self?.takeContents(used) }
@@ -250,26 +256,27 @@ final class DaemonShareSession: Session {
 
   // MARK: - Frames
 
-  /// Tells the peer that there is a new frame.
+  /// Announces a new frame to the peer.
   private func announce(_ id: BufferIdentifier) throws(DaemonError) {
     frame = try daemon.frame(id)
     drawn += 1
     lastDrawn = .now
   }
 
-  /// Draws the next frame when a peer is there and is done with the last, or a second has gone by.
+  /// Draws the next frame when a peer has mapped the buffer and has used the last frame, or after a
+  /// second.
   private func drawNext() throws {
     guard let frames = plan.frames, let id, !isEnding, isMapped else { return }
     let isLate = lastDrawn.duration(to: .now) > .seconds(1)
     guard usedFrame == frame || isLate else { return }
     guard drawn < frames else { return isEnding = true }
-    // A local device that still reads is not drawn over, and not waited for.
+    // A frame that a local device still reads is not overwritten; the device is not awaited.
     guard try isIdle(for: .write) else { return }
     try fill(buffer)
     do throws(DaemonError) {
       try announce(id)
     } catch {
-      // What ended it was told before, and is among the events that wait.
+      // The event that ended the buffer has arrived already, and is among the queued events.
       guard error.code == XEN_ZCOPYD_E_GONE || error.code == XEN_ZCOPYD_E_UNKNOWN else {
         throw error
       }
@@ -282,7 +289,7 @@ final class DaemonShareSession: Session {
     try buffer.lend { try $0.isIdle(for: access) } ?? false
   }
 
-  /// Fills memory with the frame that will be announced next.
+  /// Fills memory with the next frame to be announced.
   private func fill(_ buffer: borrowing DmaBuf?) throws {
     if case .empty = plan.source { return }
     let next = frame == .max ? 1 : frame + 1
@@ -306,7 +313,7 @@ final class DaemonShareSession: Session {
 
   func stop(for error: any Error) { isEnding = true }
 
-  /// Ends the sharing, and waits until the peer has let go.
+  /// Ends the sharing, and waits until the peer has released the buffer.
   private func finish() throws {
     isEnding = true
     try program?.end(with: SIGTERM, within: plan.releaseTimeout)
@@ -315,7 +322,7 @@ final class DaemonShareSession: Session {
     do throws(DaemonError) {
       try daemon.unshare(id)
     } catch {
-      // Over already, by another's `unshare` or the end of its domain.
+      // Another client's `unshare`, or the domain's end, has already ended it.
       guard error.code == XEN_ZCOPYD_E_UNKNOWN else { throw error }
     }
     do throws(DaemonError) {

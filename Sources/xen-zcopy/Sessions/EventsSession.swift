@@ -18,11 +18,11 @@ final class EventsSession {
 
   /// Prints events until a signal.
   ///
-  /// - Parameter domain: of this domain only; nil for all.
-  /// - Throws: `DaemonError` when the daemon ends.
+  /// - Parameter domain: only events of this domain; nil for all.
+  /// - Throws: `DaemonError` when the daemon exits.
   func run(domain: UInt32?) throws {
     try daemon.subscribe(domain: domain)
-    // Who starts this from a script knows from here on that nothing is missed.
+    // Scripts can rely on this line: no later event is missed.
     output.report("subscribed", nil)
     try loop.onReadable(daemon.fileDescriptor) {}
     while !isEnding {

@@ -2,9 +2,9 @@ import Picture
 import XenGrant
 
 extension MapSession.Plan {
-  /// Tells of a frame that was taken.
+  /// Reports a frame that was taken.
   ///
-  /// - Parameter hasContents: whether its contents were looked at or drawn.
+  /// - Parameter hasContents: whether its contents were read or drawn.
   func report(_ frame: UInt32, _ took: Duration, hasContents: Bool, to output: Output) {
     if follows {
       output.report(
@@ -23,7 +23,7 @@ extension MapSession.Plan {
     }
   }
 
-  /// Tells how the program ended.
+  /// Reports the program's exit.
   func reportEnd(of code: Int32, to output: Output) {
     output.report(
       "exec", code == 0 ? nil : "\(program.first ?? "") ended with exit code \(code)",
@@ -32,7 +32,7 @@ extension MapSession.Plan {
 }
 
 extension MapSession.End {
-  /// Why the session ended, for people and in JSON; nil where it was done.
+  /// Why the session ended, for people and in JSON; nil if it completed.
   func reason(_ domain: DomainID) -> (text: String, code: String)? {
     switch self {
     case .done: nil

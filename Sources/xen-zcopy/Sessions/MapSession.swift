@@ -9,19 +9,19 @@ import ZcopyBackend
 
 /// One run of `map`: from the request until the kernel has released the buffer.
 final class MapSession: Session {
-  /// What the command line asked for.
+  /// The command line's request.
   struct Plan {
-    /// The name that the dma-buf gets.
+    /// The name of the dma-buf.
     var name: String
-    /// The ways in which it may be mapped, in the order in which they are tried.
+    /// The mechanisms to try, in this order.
     var mechanisms = Mechanism.automatic
-    /// Where contents go.
+    /// The destination of the contents.
     var contents: ContentsWriter
-    /// What is drawn into each frame, if anything is.
+    /// The drawing in each frame, if there is one.
     var drawing: BufferSource?
     /// Whether every frame is taken until the owner ends.
     var follows: Bool
-    /// A program that gets the dma-buf, or nothing.
+    /// A program that inherits the dma-buf; empty for none.
     var program: [String]
     /// How long to wait for the kernel at the end.
     var releaseTimeout: Duration
@@ -59,7 +59,8 @@ final class MapSession: Session {
 
   /// Blocks the signals, before any library starts a thread.
   ///
-  /// The root goes before each path of /sys and /proc that is read; it is empty but in tests.
+  /// The root is the prefix of each path of /sys and /proc that is read; it is empty except in
+  /// tests.
   init(
     _ plan: Plan, xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem(), output: Output, logger: Logger,
     root: String = ""
@@ -74,7 +75,7 @@ final class MapSession: Session {
     try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] signal in interrupt(signal) }
   }
 
-  /// Maps what is described on the command line.
+  /// Maps the memory that the command line describes.
   func run(_ request: MapParameters, limits: BufferLimits) throws {
     try serve(request) { [xen, dmaBufs, plan] in
       try MappedBuffer(
@@ -82,7 +83,7 @@ final class MapSession: Session {
     }
   }
 
-  /// Maps what another domain has published.
+  /// Maps the memory that another domain has published.
   func run(publishedAt path: String, limits: BufferLimits, change: (inout MapParameters) -> Void)
     throws
   {
@@ -94,7 +95,7 @@ final class MapSession: Session {
     try run(request, limits: limits)
   }
 
-  /// Offers an empty directory, and maps what the other domain lists there.
+  /// Offers an empty directory, and maps the references that the other domain writes there.
   func runOffering(_ request: MapParameters, limits: BufferLimits) throws {
     let directory = try OfferedDirectory(
       byteCount: request.byteCount, peer: request.domain, limits: limits, xen: xen)
@@ -119,7 +120,7 @@ final class MapSession: Session {
     }
   }
 
-  /// The references that the other domain has written, or nil if a signal came first.
+  /// The references that the other domain has written; nil if a signal came first.
   private func awaitReferences(of domain: DomainID) throws -> [GrantReference]? {
     let watch = try DomainWatch(domain, xen: xen)
     var isGone = try watch.isGone()
@@ -128,7 +129,8 @@ final class MapSession: Session {
     }
     var last: [GrantReference]?
     while end == nil, !isGone {
-      // Nobody tells when it is full: displif has its response for that. Two looks alike: no write is half done.
+      // No notification marks the directory as complete: displif has its response for that. Two
+      // equal reads mean that no write is incomplete.
       let references = offered?.references()
       if let references, references == last { return references }
       last = references
@@ -148,7 +150,7 @@ final class MapSession: Session {
       )
     }
     self.request = request
-    // Whatever failed, the owner gets its pages back and hears of it.
+    // After any failure, the owner gets its pages back and is notified.
     try run {
       try start(request, try map())
       while end == nil { try loop.turn(waiting: -1) }
@@ -160,12 +162,12 @@ final class MapSession: Session {
   private func start(_ request: MapParameters, _ buffer: consuming MappedBuffer) throws {
     name(buffer)
     report(buffer)
-    // Kept before anything else can fail: what is kept is released, and its owner told.
+    // Stored before another step can fail: a stored buffer is released, and its owner is notified.
     self.buffer = consume buffer
     contents = try openContents()
     try watchOwner(request.domain)
     try link?.announceMapped()
-    // What the owner has drawn so far; an owner that counts no frames has drawn one.
+    // The last frame that the owner has drawn. An owner that does not count frames has drawn one.
     if link != nil { try lookAtOwner() }
     if !plan.follows, !hasTakenFrame { try take(frame: 1, at: 0) }
     if !plan.program.isEmpty { try startProgram() }
@@ -250,20 +252,20 @@ final class MapSession: Session {
 
   // MARK: - Frames
 
-  /// A frame whose owner is told that it was used once no device is at work with the dma-buf.
+  /// A frame that is reported to its owner as used once no device accesses the dma-buf.
   private struct Waiting {
     let frame: UInt32
-    /// Where its data lies, if it is looked at only then.
+    /// The range of its data, if it is read only then.
     let data: Range<Int>?
   }
 
-  /// Takes a frame, and tells the owner once nobody reads it any more.
+  /// Takes a frame, and reports it as used to the owner once nothing reads it any more.
   private func take(frame: UInt32, at page: UInt32) throws {
     guard let request else { return }
     hasTakenFrame = true
     let data = try request.data(ofFrameAt: page)
     if buffer?.mechanism == .copy, link != nil {
-      // Devices that read the copy must be done with it before it changes.
+      // Devices that read the copy must finish before it changes.
       try settle(frame, data)
     } else {
       try use(frame, data)
@@ -271,7 +273,8 @@ final class MapSession: Session {
     }
   }
 
-  /// Has a frame wait, in place of an older one that waits: what its owner is told of a frame holds for those before.
+  /// Queues a frame, in place of an older one: a report of a frame as used includes all earlier
+  /// ones.
   private func settle(_ frame: UInt32, _ data: Range<Int>?) throws {
     waiting = Waiting(frame: frame, data: data)
     if !isAskingDevices { try settle() }
@@ -288,7 +291,7 @@ final class MapSession: Session {
     try link?.announceUsed(frame: next.frame)
   }
 
-  /// Looks again when the devices that are at work now are done.
+  /// Checks again when the devices that access the buffer now have finished.
   private func askDevices() throws {
     isAskingDevices = true
     let again = { [unowned self] in
@@ -304,7 +307,8 @@ final class MapSession: Session {
 
   private func isIdle() throws -> Bool { try buffer.lend { try $0.isIdle() } ?? true }
 
-  /// What tells when the devices are done; nil before Linux 6.0, or without a descriptor left.
+  /// A sync file that becomes readable when the devices have finished; nil before Linux 6.0, or
+  /// without a free descriptor.
   private func exportFences() -> SyncFile? {
     do throws(MapError) {
       return try buffer.lend { (buffer) throws(MapError) in try buffer.exportFences() }
@@ -349,7 +353,7 @@ final class MapSession: Session {
 
   private func interrupt(_ signal: Int32) {
     program?.signal(signal)
-    // With a program, its end is waited for: it holds the buffer. A second signal no longer waits.
+    // With a program, its exit is awaited: it holds the buffer. After a second signal it is not.
     if program?.isRunning != true || wasInterrupted { finishWith(.signal(signal)) }
     wasInterrupted = true
   }
@@ -358,12 +362,13 @@ final class MapSession: Session {
 
   func stop(for error: any Error) { finishWith(.done) }
 
-  /// Closes the buffer, waits until the kernel has released it, and tells its owner.
+  /// Closes the buffer, waits until the kernel has released it, and notifies its owner.
   private func finish(_ request: MapParameters) throws {
-    // After a second signal nobody waits any more.
+    // After a second signal the session does not wait.
     let isSignal = if case .signal = end { true } else { false }
     try program?.end(with: isSignal ? SIGKILL : SIGTERM, within: plan.releaseTimeout)
-    // A program that has ended reads no more; what still waits then is over with the buffer.
+    // A program that has exited reads nothing more; frames that are still queued end with the
+    // buffer.
     if failure == nil { try? settle() }
     waiting = nil
     contents = nil
@@ -385,7 +390,7 @@ final class MapSession: Session {
 
   private func finishReleased(_ domain: DomainID, _ waited: Duration) {
     let told = link != nil && end != .ownerDied && end != .domainGone
-    // An owner that went in between has nothing to be told.
+    // An owner that has ended in between needs no notification.
     if told { try? link?.announceReleased() }
     output.report(
       "released",

@@ -1,5 +1,5 @@
 extension Optional where Wrapped: ~Copyable {
-  /// Lends the value, where there is one, to what works with it; nil where there is none.
+  /// Lends the value, if there is one, to a closure; returns nil if there is none.
   @discardableResult
   borrowing func lend<Result: ~Copyable, Failure: Error>(
     _ body: (borrowing Wrapped) throws(Failure) -> Result?

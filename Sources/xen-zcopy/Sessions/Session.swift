@@ -1,19 +1,20 @@
 import ArgumentParser
 
-/// One run of a command that goes on from the loop until something ends it.
+/// One run of a command that works in the loop until an event ends it.
 protocol Session: AnyObject {
-  /// What went wrong first, which is what the user is told.
+  /// The first error, which is reported to the user.
   var failure: (any Error)? { get set }
-  /// The program that holds the buffer, if one does.
+  /// The program that holds the buffer, if there is one.
   var program: ChildProgram? { get }
-  /// Has the session end because of an error in a handler.
+  /// Ends the session because of an error in a handler.
   func stop(for error: any Error)
 }
 
 extension Session {
-  /// Does the work, and whatever came of it, all that is to be done at the end.
+  /// Runs the work, and then, whatever its result, the final steps.
   ///
-  /// - Throws: the first failure; without one, `ExitCode` with that of a program that failed.
+  /// - Throws: the first failure; without one, `ExitCode` with the exit code of a program that
+  ///   failed.
   func run(_ work: () throws -> Void, finish: () throws -> Void) throws {
     do {
       try work()
@@ -29,7 +30,7 @@ extension Session {
     if let code = program?.code, code != 0 { throw ExitCode(code) }
   }
 
-  /// Runs what a handler does; the first error ends the session.
+  /// Runs the body of a handler; the first error ends the session.
   func attempt(_ body: () throws -> Void) {
     do {
       try body()

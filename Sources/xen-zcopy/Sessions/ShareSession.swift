@@ -7,21 +7,21 @@ import Pixels
 import XenGrant
 import ZcopyBackend
 
-/// One run of `share`: from the allocation until the peer has let go.
+/// One run of `share`: from the allocation until the peer has released the buffer.
 final class ShareSession: Session {
-  /// What the command line asked for.
+  /// The command line's request.
   struct Plan {
     /// The domain that may map the buffer.
     var peer: DomainID
-    /// A frame's size in bytes; nil for all of a dma-buf that is given.
+    /// A frame's size in bytes; nil for the whole of a supplied dma-buf.
     var byteCount: Int?
-    /// Where memory comes from; nil for what serves best in this domain.
+    /// The source of memory; nil for the best that is available in this domain.
     var memory: MemorySource? = .gntalloc
-    /// Where the references are listed.
+    /// The domain whose directory lists the references.
     var directory = ShareParameters.Directory.own
     /// The size of a pool of frames in bytes; nil for one frame.
     var poolByteCount: Int?
-    /// What is in a frame.
+    /// The contents of a frame.
     var source: BufferSource
     /// The picture in it, if it is one.
     var geometry: PictureGeometry?
@@ -31,9 +31,9 @@ final class ShareSession: Session {
     var frames: Int?
     /// The time from frame to frame.
     var interval: Duration
-    /// Where contents go that the peer has drawn.
+    /// The destination of contents that the peer has drawn.
     var contents = ContentsWriter(path: nil, pattern: nil)
-    /// A program that gets the dma-buf, or nothing.
+    /// A program that inherits the dma-buf; empty for none.
     var program: [String] = []
     /// How long to wait for the peer at the end.
     var releaseTimeout: Duration
@@ -47,7 +47,7 @@ final class ShareSession: Session {
   private let quarantine = Quarantine()
   private var pool: BufferPool?
   private var frameByteCount = 0
-  /// Frames that were announced, the oldest first, and where they lie. The last is what a new peer finds.
+  /// Announced frames, the oldest first, with their pieces. A new peer finds the last one.
   private var announced: [(frame: UInt32, piece: BufferPool.Piece)] = []
   private var link: ExporterChannel?
   private var watch: DomainWatch?
@@ -58,7 +58,8 @@ final class ShareSession: Session {
   private var hasTakenContents = false
   private var isEnding = false
   private var peerIsGone = false
-  /// Whether the peer wrote nonsense, after which nothing it says counts, or cannot be heard any more.
+  /// Whether the peer wrote invalid data, or its notifications are lost. The channel is ignored
+  /// from then on.
   private var isChannelLost = false
   var failure: (any Error)?
 
@@ -75,9 +76,9 @@ final class ShareSession: Session {
     }
   }
 
-  /// Shares until a signal, the last frame, or the peer's domain ends it.
+  /// Shares until a signal, the last frame, or the end of the peer's domain.
   func run() throws {
-    // Whatever failed, nothing stays published, and the peer is asked for the pages.
+    // After any failure, the publication is removed, and the peer is asked to release the pages.
     try run {
       try start()
       while !isEnding { try loop.turn(waiting: -1) }
@@ -90,7 +91,7 @@ final class ShareSession: Session {
     let clock = ContinuousClock()
     let start = clock.now
     let memory = plan.memory ?? MemorySource.automatic(xen: xen, dmaBufs: dmaBufs)
-    // All of a pool's pages are handed out, and its peer must know of all.
+    // All pages of a pool are granted, and its peer must get all references.
     let poolByteCount = plan.poolByteCount.flatMap { GrantReference.pages(for: $0) }
       .map { $0 * GrantReference.pageSize }
     var pool = try BufferPool(
@@ -184,7 +185,7 @@ final class ShareSession: Session {
       let domain = plan.peer
       switch change {
       case .mapped:
-        // A peer that comes late gets as much time for the frame that it finds as for any other.
+        // A late peer gets as much time for the frame that it finds as for any other.
         lastDrawn = ContinuousClock().now
         output.report("peer-mapped", "domain \(domain) has mapped the buffer")
       case .used(let frame):
@@ -201,12 +202,12 @@ final class ShareSession: Session {
     }
   }
 
-  /// Writes and compares what the peer has drawn into a frame that it says it is done with.
+  /// Writes and compares the peer's drawing in a frame that the peer has reported as used.
   private func takeContents(_ frame: UInt32) throws {
     guard plan.contents.isNeeded, hasBuffer,
       let piece = announced.first(where: { $0.frame == frame })?.piece
     else { return }
-    // A local device that still writes is not waited for here.
+    // A local device that still writes is not awaited here.
     guard try isIdle(for: .read) else {
       loop.after(.milliseconds(5)) { [weak self] in
         self?.attempt { try self?.takeContents(frame) }
@@ -229,9 +230,10 @@ final class ShareSession: Session {
 
   // MARK: - Frames
 
-  /// Draws the next frame when a peer is there and there is room that it does not read.
+  /// Draws the next frame when a peer has mapped the buffer and a piece is free.
   ///
-  /// A peer that never says what it has used gets the next frame after a second all the same, drawn over the oldest.
+  /// If the peer never reports frames as used, the next frame is drawn over the oldest one after a
+  /// second.
   private func drawNext() throws {
     guard let frames = plan.frames, !isEnding, link?.isMapped == true else { return }
     let clock = ContinuousClock()
@@ -240,7 +242,7 @@ final class ShareSession: Session {
       if isUsed || isLate { isEnding = true }
       return
     }
-    // A local device that still reads is not drawn over, and not waited for.
+    // A frame that a local device still reads is not overwritten; the device is not awaited.
     guard let number = link?.nextFrame, try isIdle(for: .write), let piece = try room(isLate) else {
       return
     }
@@ -252,12 +254,12 @@ final class ShareSession: Session {
     output.report("frame", "frame \(number)", ["frame": .number(Int(number))])
   }
 
-  /// Whether the peer is done with the last frame.
+  /// Whether the peer has used the last frame.
   private var isUsed: Bool { link?.usedFrame == link?.frame }
 
-  /// Where the next frame can be drawn, or nil as long as the peer may read all there is.
+  /// The piece for the next frame; nil as long as the peer may read all of them.
   private func room(_ isLate: Bool) throws -> BufferPool.Piece? {
-    // What the peer has used, and all before it, is free; the last one is what a new peer finds.
+    // The last used frame and all before it are free. A new peer finds the last announced frame.
     if let used = announced.lastIndex(where: { $0.frame == link?.usedFrame }) {
       for entry in announced.prefix(min(used + 1, announced.count - 1)) {
         pool?.giveBack(entry.piece)
@@ -269,12 +271,13 @@ final class ShareSession: Session {
     } catch {
       guard case .poolIsFull = error else { throw error }
     }
-    // No room beside what was announced: over the only frame once it is used, and over the oldest when time is up.
+    // Without a free piece: over the only frame once it is used, or over the oldest after the time
+    // limit.
     guard isLate || (announced.count == 1 && isUsed), !announced.isEmpty else { return nil }
     return announced.removeFirst().piece
   }
 
-  /// Whether the buffer is not on its way out yet.
+  /// Whether the buffer's release has not begun.
   private var hasBuffer: Bool { pool.lend { _ in true } ?? false }
 
   private func isIdle(for access: BufferAccess) throws -> Bool {
@@ -282,7 +285,8 @@ final class ShareSession: Session {
   }
 
   private func draw(_ frame: UInt32, in piece: BufferPool.Piece) throws {
-    // Memory that nothing is drawn into is as it was handed out: zero, or what the dma-buf's maker put there.
+    // Memory that nothing is drawn into keeps its initial contents: zeroes, or those of the
+    // supplied dma-buf.
     if case .empty = plan.source { return }
     let data = piece.offset..<piece.offset + frameByteCount
     try withMemory(.write) { memory in
@@ -303,7 +307,7 @@ final class ShareSession: Session {
     if error is ChannelError { isChannelLost = true }
   }
 
-  /// Takes the publication back, asks the peer for the pages, and waits for it.
+  /// Removes the publication, asks the peer to release the pages, and waits for it.
   private func finish() throws {
     isEnding = true
     publication?.withdraw()

@@ -12,12 +12,12 @@ final class TopSession: Session {
   private let isLive: Bool
   private let loop: EventLoop
   private var isEnding = false
-  /// Whether what is shown is older than what has happened.
+  /// Whether events have arrived since the last update.
   private var isOld = false
   let program: ChildProgram? = nil
   var failure: (any Error)?
   private var frames = Rates<BufferIdentifier, UInt32>()
-  /// By the number of the domain.
+  /// By domain number.
   private var requests = Rates<UInt32, UInt64>()
 
   init(_ daemon: DaemonConnection, names: DomainNames, output: Output, isLive: Bool) throws {
@@ -28,12 +28,12 @@ final class TopSession: Session {
     loop = try EventLoop()
   }
 
-  /// Shows it once, or until a signal, a key, or the end of the daemon.
+  /// Prints the table once, or updates it until a signal, a key, or the daemon's exit.
   func run() throws {
     guard isLive else { return try show() }
     let terminal = output.isJSON ? nil : Terminal()
     try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] _ in isEnding = true }
-    // Frames come too often to be drawn one by one: a second's look counts them.
+    // Frames are too frequent to be drawn one by one; they are counted once a second.
     try daemon.subscribe(XEN_ZCOPYD_EVENTS & ~(XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED))
     try loop.onReadable(daemon.fileDescriptor) {}
     try loop.every(.seconds(1)) { [unowned self] in attempt { try show() } }
@@ -41,7 +41,8 @@ final class TopSession: Session {
     try run {
       try show()
       while !isEnding {
-        // Calls keep events that come before their answers, and those make nothing readable.
+        // Calls queue events that arrive before their answers. The descriptor is not readable for
+        // those.
         try takeEvents()
         try loop.turn(waiting: -1)
       }
@@ -65,7 +66,7 @@ final class TopSession: Session {
     while try daemon.nextEvent() != nil { count += 1 }
     guard count > 0, !isOld else { return }
     isOld = true
-    // Many events that come together are one look.
+    // Events that arrive together cause one update.
     loop.after(.milliseconds(100)) { [weak self] in self?.attempt { try self?.show() } }
   }
 

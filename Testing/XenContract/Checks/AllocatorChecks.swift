@@ -35,7 +35,8 @@ enum AllocatorChecks {
 
     ContractCheck("more pages than gntalloc's limit are ENOSPC, and none is kept") { bench in
       guard let limit = bench.allocatorLimit else { throw Skip(reason: "the limit is not known") }
-      // The kernel makes an array of so many numbers first, which must not fail for its size.
+      // The kernel first allocates an array of that many numbers, which must not fail because of
+      // its size.
       guard limit < 500_000 else { throw Skip(reason: "the limit is \(limit) pages") }
       let allocator = try bench.openOwner().openGrantAllocator()
       try expectRefusal(.noSpace, of: "sharing \(limit + 1) pages") {

@@ -6,7 +6,7 @@ enum CopyChecks {
   static let all: [ContractCheck] = [
     ContractCheck("copied pieces are what the pages hold, also more of them than a batch") {
       bench in
-      // gntdev hands 16 pieces to Xen at a time.
+      // gntdev passes 16 pieces to Xen at a time.
       let pages = try bench.sharePages(40, writable: false)
       let device = try bench.mapper.openGrantDevice()
       let segments = pages.references.enumerated().map { index, reference in
@@ -45,7 +45,8 @@ enum CopyChecks {
       }
       var copy = PrivateMemory(byteCount: 256)
       let statuses = try copy.fill(device, segments, of: bench.ownerDomain)
-      // Xen's source: bad_gntref is for references beyond the table; a grant to somebody else is a general error.
+      // Xen's source: bad_gntref is for references beyond the table; a grant to another domain is a
+      // general error.
       try expect("the statuses", statuses, is: [.okay, .badReference, .generalError, .okay])
       try expect("the first piece", copy.word(at: 0), is: word(0))
       try expect("the last piece", copy.word(at: 192), is: word(1))
@@ -96,7 +97,7 @@ enum CopyChecks {
       bench in
       let pages = try bench.sharePages(3)
       let device = try bench.mapper.openGrantDevice()
-      // libxengnttab is handed 1024 at a time.
+      // libxengnttab receives 1024 pieces at a time.
       let count = 2500
       var segments = (0..<count).map { index in
         GrantCopySegment(

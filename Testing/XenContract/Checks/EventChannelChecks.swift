@@ -14,13 +14,13 @@ struct Channel: ~Copyable {
     let mapperEnd = try bench.mapper.openEventChannels()
     let ownerPort = try ownerEnd.bindUnbound(for: bench.mapperDomain)
     let mapperPort = try mapperEnd.bindInterdomain(bench.ownerDomain, ownerPort)
-    // Xen makes the port of who connects pending, because signals may have been lost before.
+    // Xen makes the connecting domain's port pending, because signals may have been lost before.
     while let port = try next(mapperEnd, within: moment) { try mapperEnd.unmask(port) }
     return Channel(
       ownerEnd: ownerEnd, mapperEnd: mapperEnd, ownerPort: ownerPort, mapperPort: mapperPort)
   }
 
-  /// The next signal, waited for.
+  /// Waits for the next signal.
   static func next(
     _ channels: borrowing EventChannels, within milliseconds: Int32
   ) throws -> EventChannelPort? {

@@ -5,7 +5,7 @@ import XenGrant
 enum ExportChecks {
   static let all: [ContractCheck] = support + lifetimes + refusals
 
-  /// Room for the kernel to do what it does after the last close.
+  /// Time for the kernel's work after the last close.
   private static let releaseTime: UInt32 = 2000
 
   /// Skips the check unless the mapper's kernel makes dma-bufs.
@@ -21,7 +21,7 @@ enum ExportChecks {
   private static func identity(_ file: FileDescriptor) throws -> (inode: UInt64, size: UInt64) {
     var inode: UInt64 = 0
     var size: UInt64 = 0
-    // SAFETY: both numbers are written, nothing is kept.
+    // SAFETY: both numbers are written, and no pointer is kept.
     let result = unsafe czcopy_file_identity(file.rawValue, &inode, &size)
     try expect(result == 0, "the dma-buf has no identity: \(Errno(rawValue: -result))")
     return (inode, size)

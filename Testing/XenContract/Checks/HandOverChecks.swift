@@ -6,13 +6,13 @@ import XenGrant
   import Glibc
 #endif
 
-/// What a process leaves to its successor, which has duplicates of its descriptors.
+/// A process's descriptors, of which its successor has duplicates.
 enum LiveUpdateChecks {
   static let all: [ContractCheck] = devices + pages + mappings + refusals
 
   private static let offset = 17
 
-  /// A descriptor once more, as a store of descriptors has it.
+  /// A duplicate of a descriptor, as in a store of descriptors.
   private static func duplicate(_ file: FileDescriptor) throws -> FileDescriptor {
     let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
     try expect(
@@ -27,7 +27,7 @@ enum LiveUpdateChecks {
     return made
   }
 
-  // MARK: - What devices know
+  // MARK: - State of devices
 
   private static let devices: [ContractCheck] = [
     ContractCheck("a successor's grant device knows a dma-buf by the number that it had") { bench in
@@ -195,7 +195,7 @@ enum LiveUpdateChecks {
       let told = try notification(channel.mapperPort)
       let left = try leave(pages, bench, told)
       try channel.expectNoOwnerSignal()
-      // A PV domain unmaps with the memory of the process.
+      // A PV domain unmaps when the process's memory goes.
       try expect(
         "the byte without a process", try pages.loadByte(at: offset),
         is: bench.mapper.isPV ? 0 : 0xFF)
@@ -233,7 +233,7 @@ enum LiveUpdateChecks {
     },
   ]
 
-  /// Maps a page as a process does that ends then, and leaves a duplicate of the device.
+  /// Maps a page like a process that then exits and leaves a duplicate of the device's descriptor.
   private static func leave(
     _ pages: borrowing OwnerPages, _ bench: any ContractBench, _ notification: UnmapNotification
   ) throws -> FileDescriptor {

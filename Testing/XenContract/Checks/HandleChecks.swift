@@ -57,7 +57,7 @@ enum HandleChecks {
     return flags >= 0 && flags & FD_CLOEXEC != 0
   }
 
-  /// Descriptors of this process that are devices of Xen's.
+  /// Descriptors of this process that refer to Xen's devices.
   private static func openXenDevices() -> [Int32] {
     (0..<Int32(1024)).filter { descriptor in
       Files.target(of: "/proc/self/fd/\(descriptor)")?.hasPrefix("/dev/xen/") == true

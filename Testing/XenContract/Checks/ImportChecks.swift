@@ -74,7 +74,7 @@ enum ImportChecks {
       let device = try openDevice(bench)
       try expectOrder(bench, device, try SampleDmaBuf.ofHeap(bench, pages: 3))
       do {
-        // The heap makes these of larger chunks.
+        // The heap allocates these from larger chunks.
         try expectOrder(bench, device, try SampleDmaBuf.ofHeap(bench, pages: 300))
       } catch let error as XenError where isPV(device) && error.errno == .ioError {
         throw Skip(reason: "in this PV domain a heap's chunks lie apart in the machine")
@@ -210,7 +210,7 @@ enum ImportChecks {
     device.exportSupport() == .refusedInPVDomain
   }
 
-  /// What Xen says of copying the first of the references.
+  /// Xen's status for a copy of the first of the references.
   private static func status(
     _ references: [GrantReference], _ bench: any ContractBench, _ device: borrowing GrantDevice
   ) throws -> GrantStatus {
@@ -219,7 +219,7 @@ enum ImportChecks {
     return try copy.fill(device, segments, of: bench.ownerDomain).first ?? .okay
   }
 
-  /// Fails unless the reference of each page of the dma-buf is that page's.
+  /// Fails unless each reference grants the page at its index in the dma-buf.
   private static func expectOrder(
     _ bench: any ContractBench, _ device: borrowing GrantDevice, _ sample: borrowing SampleDmaBuf
   ) throws {

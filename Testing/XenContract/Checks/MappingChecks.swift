@@ -56,7 +56,7 @@ enum MappingChecks {
       let pages = try bench.sharePages(1)
       let mapping = try bench.mapper.openGrantDevice().map(try first(pages), of: bench.ownerDomain)
       try pages.unshare()
-      // A page that were free now would soon be somebody else's.
+      // If a page were free now, another process would soon have it.
       let others = try bench.sharePages(16)
       for index in 0..<16 { try others.storeWord(0xBAD, at: index * 4096) }
       try expect("the word in the page", mapping.loadWord(at: 0), is: word(0))

@@ -120,7 +120,7 @@ enum NotificationChecks {
     ContractCheck("a notification by a port that is not open is EINVAL") { bench in
       let pages = try bench.sharePages(1)
       let device = try bench.mapper.openGrantDevice()
-      // Linux knows only the ports that it has itself opened, and never so many.
+      // Linux knows only the ports that it has opened itself, and never that many.
       let closed = try notification(nil, EventChannelPort(rawValue: 100_000))
       try expectRefusal(.invalidArgument, of: "a mapping that notifies a closed port") {
         try device.map(try first(pages), of: bench.ownerDomain, notification: closed)

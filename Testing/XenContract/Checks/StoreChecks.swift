@@ -1,18 +1,18 @@
 import SystemPackage
 import XenGrant
 
-/// A corner of XenStore for one check, below the owner's `data`, which a domain may write.
+/// A XenStore directory for one check, below the owner's `data`, which a domain may write.
 struct StoreCorner: ~Copyable {
   let store: XenStore
-  /// Relative to the owner's home.
+  /// The path relative to the owner's home.
   let path = "data/xen-zcopy-contract"
-  /// In full.
+  /// The absolute path.
   let absolutePath: String
 
   init(_ bench: any ContractBench) throws {
     absolutePath = "\(XenStore.home(of: bench.ownerDomain))/data/xen-zcopy-contract"
     store = try bench.openOwner().openStore()
-    // Whatever an earlier run left behind.
+    // Nodes that an earlier run has left behind.
     try? store.remove(path)
   }
 
@@ -89,7 +89,7 @@ enum StoreChecks {
       try expectRefusal(.permissionDenied, of: "reading somebody else's node") {
         try visitor.read(path)
       }
-      // Nor is a domain told whether a node exists.
+      // XenStore does not report to a domain whether such a node exists, either.
       try expectRefusal(.permissionDenied, of: "reading somebody else's missing node") {
         try visitor.read("\(path)/missing")
       }

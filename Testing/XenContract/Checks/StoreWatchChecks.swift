@@ -24,7 +24,7 @@ enum StoreWatchChecks {
           "the event", try next(watcher),
           is: StoreWatchEvent(path: "\(corner.absolutePath)\(path)", token: "t"))
       }
-      // A name that only begins like the node's is no node below it.
+      // A name of which the node's is only a prefix is not a node below it.
       try corner.store.write("\(corner.path)-other", "1")
       try expectNothing(watcher)
       try corner.store.remove("\(corner.path)-other")
@@ -68,7 +68,7 @@ enum StoreWatchChecks {
       }
       try corner.store.write(corner.path, "1")
       var tokens: Set<String> = []
-      // The one that is left fires twice: when it was set, and now.
+      // The remaining one fires twice: when it was set, and now.
       tokens.insert(try next(watcher).token)
       while let event = try event(watcher, within: moment) { tokens.insert(event.token) }
       try expect("the tokens of events after that", tokens, is: ["another"])
@@ -95,7 +95,8 @@ enum StoreWatchChecks {
       let name = StoreWatchEvent.domainReleased
       let watcher = try bench.openOwner().openStore()
       guard bench.ownerDomain == .dom0 else {
-        // C xenstored accepts the watch and then never tells; others may refuse it.
+        // C xenstored accepts the watch and then never reports an event; other xenstoreds may
+        // refuse it.
         do throws(XenError) {
           try watcher.watch(name, token: "t")
         } catch {
@@ -110,7 +111,7 @@ enum StoreWatchChecks {
     },
   ]
 
-  /// The next event within a time. The descriptor may be readable with no event.
+  /// The next event within a time limit. The descriptor may be readable without an event.
   static func event(
     _ store: borrowing XenStore, within milliseconds: Int32
   ) throws -> StoreWatchEvent? {

@@ -50,7 +50,8 @@ enum AccessChecks {
       "the first end that nothing began is EINVAL for a memory file, and nothing for a heap"
     ) {
       bench in
-      // Seen on Linux 6.12: udmabuf maps its pages at the first beginning, and misses that mapping at the end.
+      // Seen on Linux 6.12: udmabuf maps its pages at the first beginning, and misses that mapping
+      // at the end.
       let udmabuf = try bench.makeDmaBuf(pages: 1)
       guard bench.isKernel else { throw Skip(reason: "only a kernel can be asked that") }
       try expect(

@@ -5,33 +5,34 @@ public import SystemPackage
   import Glibc
 #endif
 
-/// Where the contract about dma-bufs is tried.
+/// The environment of the contract about dma-bufs.
 public protocol DmaBufBench: Sendable {
-  /// The kernel, or what stands for it.
+  /// The kernel, or its simulation.
   var dmaBufs: DmaBufSystem { get }
-  /// Whether it is a kernel: `/proc` knows its dma-bufs.
+  /// Whether it is a real kernel: `/proc` lists its dma-bufs.
   var isKernel: Bool { get }
-  /// Opens a device that works on memory for as long as it is told; nil if there is none here.
+  /// Opens a device that accesses memory until it is stopped; nil if there is none here.
   func openWorker() throws(Errno) -> (any DmaBufWorker)?
-  /// What must be the same before and after each check, by name.
+  /// Values that must be equal before and after each check, by name.
   func census() -> [String: Int]
 }
 
-/// A device with a buffer of two pages, on which it works from `begin` to `end`, and for 10 seconds at most.
+/// A device with a buffer of two pages, which it accesses from `begin` to `end`, and for 10 seconds
+/// at most.
 ///
 /// Its work ends with the last reference to it.
 public protocol DmaBufWorker: AnyObject {
-  /// What the kernel calls its driver.
+  /// The kernel's name of its driver.
   var driver: String { get }
   /// A descriptor of its buffer, which the caller closes.
   func export() throws(Errno) -> FileDescriptor
-  /// Attaches the device to another's dma-buf, until the last reference to it goes.
+  /// Attaches the device to another dma-buf, until the last reference to the device is dropped.
   func attach(_ dmaBuf: FileDescriptor) throws(Errno)
-  /// Begins to work: a number for the work.
+  /// Starts an access; returns its number.
   func begin(writing: Bool) throws(Errno) -> UInt32
-  /// Ends that work.
+  /// Ends that access.
   func end(_ work: UInt32) throws(Errno)
-  /// Ends that work after a while, and returns at once.
+  /// Ends that access after a delay, and returns at once.
   func end(_ work: UInt32, after milliseconds: Int32) throws(Errno)
 }
 
@@ -45,7 +46,8 @@ extension DmaBufBench {
   /// The worker's buffer.
   func buffer(of worker: any DmaBufWorker) throws -> DmaBuf { try dmaBufs.adopt(worker.export()) }
 
-  /// A memory file of whole pages, each of which begins with its own word, or a skip where none can be a dma-buf.
+  /// A memory file of whole pages, each of which begins with its own word, or a skip where none can
+  /// be a dma-buf.
   func makeFile(pages: Int, firstWord: Int = 0) throws -> MemoryFile {
     if let errno = dmaBufs.udmabufSupport() { throw Skip(reason: "no udmabuf: \(errno)") }
     let file = try dmaBufs.makeMemoryFile(named: "contract", byteCount: pages * pageSize)

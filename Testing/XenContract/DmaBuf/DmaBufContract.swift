@@ -2,7 +2,8 @@ import DmaBuf
 import SystemPackage
 import XenGrant
 
-/// What Linux does with memory files, dma-bufs and fences, as far as this project relies on it.
+/// The behaviour of Linux for memory files, dma-bufs and fences, as far as this project relies on
+/// it.
 ///
 /// Written once, against ``DmaBuf``, as ``Contract`` is against XenGrant.
 public enum DmaBufContract {
@@ -12,11 +13,11 @@ public enum DmaBufContract {
     + HolderChecks.all
 }
 
-/// One thing that Linux does.
+/// One behaviour of Linux.
 public typealias DmaBufCheck = Check<any DmaBufBench>
 
 extension DmaBufCheck {
-  /// Tries it. Never waits longer than a few seconds.
+  /// Checks it. Never takes longer than a few seconds.
   public func run(on bench: any DmaBufBench) -> ContractOutcome {
     run(on: bench, census: bench.census)
   }
@@ -36,7 +37,7 @@ func expectErrno<Result: ~Copyable>(
   throw Failure(reason: "\(what()) succeeds and should be \(wanted)")
 }
 
-/// How long something takes.
+/// The duration of a closure.
 func duration(_ body: () throws -> Void) throws -> Duration {
   let start = ContinuousClock.now
   try body()

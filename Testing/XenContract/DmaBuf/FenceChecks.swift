@@ -1,7 +1,7 @@
 import DmaBuf
 import SystemPackage
 
-/// Fences of buffers on which nobody works.
+/// Fences of buffers that no device accesses.
 enum FenceChecks {
   static let all: [DmaBufCheck] = [
     DmaBufCheck("a new dma-buf is idle for everybody") { bench in

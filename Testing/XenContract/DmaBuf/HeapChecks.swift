@@ -8,7 +8,7 @@ enum HeapChecks {
     DmaBufCheck("a heap's memory is zero, in whole pages, each time it is allocated") { bench in
       let dmaBufs = try openHeap(bench)
       for (wanted, size) in [(1, 1), (pageSize, 1), (pageSize + 1, 2), (64 * pageSize, 64)] {
-        // Twice: what was used before is given again.
+        // Twice: the heap reuses memory.
         for _ in 0..<2 {
           let buffer = try dmaBufs.allocate(byteCount: wanted, fromHeap: heap)
           try expect("the size of \(wanted) bytes", buffer.byteCount, is: size * pageSize)

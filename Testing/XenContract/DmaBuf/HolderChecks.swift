@@ -6,7 +6,7 @@ import SystemPackage
   import Glibc
 #endif
 
-/// Who has a dma-buf, as the kernel tells.
+/// The holders of a dma-buf, as the kernel reports them.
 enum HolderChecks {
   static let all: [DmaBufCheck] = [
     DmaBufCheck("a dma-buf is held by its descriptors and mappings, and by nobody without them") {
@@ -45,7 +45,7 @@ enum HolderChecks {
       let buffer = try makeDmaBuf(bench)
       let identity = buffer.identity
       let child = try startSleep(with: buffer.fileDescriptor)
-      // The new program has its name only once it runs.
+      // The new program gets its name only when it runs.
       let theirs = DmaBufHolder.process(
         id: Int(child), command: "sleep", descriptors: 1, mappings: 0)
       let ours = own(descriptors: 1, mappings: 0)
@@ -92,9 +92,9 @@ enum HolderChecks {
       mappings: mappings)
   }
 
-  /// Starts a program that has the descriptor, and waits.
+  /// Starts a program that holds the descriptor, and waits.
   private static func startSleep(with descriptor: FileDescriptor) throws -> Int32 {
-    // SAFETY: the strings and the list of them live for the call.
+    // SAFETY: the strings and the array of them live for the call.
     let child = unsafe "sleep".withCString { name in
       unsafe "60".withCString { seconds in
         let arguments = unsafe [

@@ -5,7 +5,7 @@ import SystemPackage
   import Glibc
 #endif
 
-/// Fences of buffers on which a device works.
+/// Fences of buffers that a device accesses.
 enum WorkChecks {
   static let all: [DmaBufCheck] = idleness + syncFiles + imports + access
 

@@ -1,8 +1,9 @@
 public import XenGrant
 
-/// The domain that shares pages and opens event channels: in this process, or in one of another domain.
+/// The domain that shares pages and opens event channels: in this process, or in one of another
+/// domain.
 ///
-/// What fails there is thrown as the `XenError` that it was.
+/// A failure there is thrown here as its original `XenError`.
 public protocol ContractOwner: Sendable {
   /// Shares pages with a domain.
   func share(
@@ -14,13 +15,13 @@ public protocol ContractOwner: Sendable {
 
 /// Pages that an owner shares, until ``unshare()``.
 public protocol OwnerPagesDriver: AnyObject {
-  /// The reference of each.
+  /// The reference of each page.
   var references: [GrantReference] { get }
   /// Reads 1 or 4 bytes once.
   func load(bytes: Int, at offset: Int) throws -> UInt32
   /// Writes 1 or 4 bytes once.
   func store(_ value: UInt32, bytes: Int, at offset: Int) throws
-  /// Writes to the beginning of each page the word of its index.
+  /// Writes the word of its index to the beginning of each page.
   func mark() throws
   /// Withdraws them; called once.
   func unshare() throws
@@ -31,7 +32,7 @@ public protocol OwnerChannelsDriver: AnyObject {
   func bindUnbound(for domain: DomainID) throws -> EventChannelPort
   func notify(_ port: EventChannelPort) throws
   func unmask(_ port: EventChannelPort) throws
-  /// The next signal, waited for so long.
+  /// Waits for the next signal, up to the time limit.
   func next(within milliseconds: Int32) throws -> EventChannelPort?
   /// Closes the device; called once.
   func close() throws
@@ -53,7 +54,7 @@ struct OwnerPages: ~Copyable {
     try? driver.unshare()
   }
 
-  /// Writes to the beginning of each page the word of its index.
+  /// Writes the word of its index to the beginning of each page.
   func mark() throws { try driver.mark() }
 
   /// Withdraws them now.

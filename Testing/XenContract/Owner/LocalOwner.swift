@@ -4,7 +4,7 @@ public import XenGrant
 public struct LocalOwner: ContractOwner {
   private let xen: Xen
 
-  /// The owner whose Xen that is.
+  /// The owner in the domain of that Xen.
   public init(_ xen: Xen) { self.xen = xen }
 
   public func share(

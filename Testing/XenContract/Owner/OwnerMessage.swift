@@ -5,23 +5,26 @@ import XenGrant
   import Glibc
 #endif
 
-/// How a check asks an owner in another domain for something: by two XenStore nodes below the owner's `data`.
+/// The requests of a check to an owner in another domain: two XenStore nodes below the owner's
+/// `data`.
 ///
-/// The owner makes both and lets domain 0 write, as it may anyway. The request is a number that counts up, a word and its
-/// numbers; the reply is that number and `ok` with numbers, or `error` with the call that failed and its errno.
+/// The owner makes both and lets domain 0 write, as it may anyway. The request is a number that
+/// counts up, a word and its numbers; the reply is that number and `ok` with numbers, or `error`
+/// with the call that failed and its errno.
 enum OwnerMessage {
   static let directory = "data/xen-zcopy-contract-owner"
   static let request = "request"
   static let reply = "reply"
   static let patience: Int32 = 20_000
-  /// Stands for a port or a byte that is not there.
+  /// Represents a missing port or byte.
   static let none = -1
 
   enum Operation: String {
     case share, unshare, mark, load, store, open, bind, notify, unmask, next, close, end
   }
 
-  /// Waits before the node is read again: watches are among what is to be checked, so nothing here relies on them.
+  /// The delay before the node is read again: watches are part of the contract, so nothing here
+  /// relies on them.
   static func pause() { usleep(2000) }
 
   /// The words of a message.
@@ -32,7 +35,7 @@ enum OwnerMessage {
     return "error \(error.call.rawValue) \(error.errno.rawValue)"
   }
 
-  /// What the words after a reply's number say.
+  /// The result in the words after a reply's number.
   static func numbers(_ words: ArraySlice<String>) throws -> [Int] {
     switch words.first {
     case "ok":

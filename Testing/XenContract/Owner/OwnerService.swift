@@ -1,6 +1,6 @@
 public import XenGrant
 
-/// Does in this domain what ``RemoteOwner`` asks for in domain 0.
+/// Executes in this domain the requests of ``RemoteOwner`` in domain 0.
 public struct OwnerService: ~Copyable {
   private let owner: LocalOwner
   private let store: XenStore
@@ -8,7 +8,7 @@ public struct OwnerService: ~Copyable {
   private var channels: [Int: any OwnerChannelsDriver] = [:]
   private var lastHandle = 0
 
-  /// A service that is ready to be asked.
+  /// A service that is ready for requests.
   public static func open(_ xen: Xen) throws -> OwnerService {
     let store = try xen.openStore()
     let directory = OwnerMessage.directory
@@ -23,9 +23,9 @@ public struct OwnerService: ~Copyable {
     self.store = store
   }
 
-  /// Answers until it is told to end.
+  /// Answers requests until the request to end.
   ///
-  /// - Throws: if nobody asks for that long, or XenStore cannot be used.
+  /// - Throws: if no request comes within the time limit, or XenStore is not accessible.
   public mutating func run(patience milliseconds: Int32 = 120_000) throws {
     let directory = OwnerMessage.directory
     let clock = ContinuousClock()

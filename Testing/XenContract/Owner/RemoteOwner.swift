@@ -13,7 +13,7 @@ public final class RemoteOwner: ContractOwner {
 
   /// The owner in that domain, once it answers.
   ///
-  /// - Throws: if it does not within 20 seconds.
+  /// - Throws: if it does not answer within 20 seconds.
   public convenience init(_ xen: Xen, in domain: DomainID) throws {
     let path = "\(XenStore.home(of: domain))/\(OwnerMessage.directory)"
     let store = try xen.openStore()
@@ -46,10 +46,10 @@ public final class RemoteOwner: ContractOwner {
     return RemoteChannels(self, handle)
   }
 
-  /// Tells the owner that it is no longer needed.
+  /// Notifies the owner that it is no longer needed.
   public func end() throws { _ = try ask(.end) }
 
-  /// Asks for something and waits for the answer.
+  /// Sends a request and waits for the reply.
   fileprivate func ask(_ operation: OwnerMessage.Operation, _ numbers: Int...) throws -> [Int] {
     let text = numbers.map { " \($0)" }.joined()
     let path = path

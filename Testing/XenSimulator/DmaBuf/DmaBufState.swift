@@ -1,7 +1,7 @@
 import DmaBuf
 import XenGrant
 
-/// A dma-buf that somebody has open, whoever made it.
+/// An open dma-buf, whatever its exporter.
 struct DmaBufState: Sendable {
   let id: Int
   /// The domain whose kernel it is in.
@@ -13,7 +13,7 @@ struct DmaBufState: Sendable {
   let byteCount: Int
   let file: WatchedFile
   var name = ""
-  /// What must be waited for before its memory is used.
+  /// The fences of work that must finish before its memory is used.
   var fences: [BufferFence] = []
 
   /// Whether whole pages from the first byte on are its memory, and so many of them.
@@ -49,9 +49,10 @@ extension DmaBufState {
   }
 }
 
-/// Who made a dma-buf, and what follows from that.
+/// The exporter of a dma-buf, and its properties.
 enum DmaBufExporter: Sendable {
-  /// A gntdev, of another domain's pages: its device, which may be closed by now, the descriptor's number, and the pages.
+  /// A gntdev, of another domain's pages: its device, which may be closed by now, the descriptor's
+  /// number, and the pages.
   case grantDevice(HandleID, number: Int32, GrantMap)
   /// Udmabuf, of memory files.
   case udmabuf
@@ -73,7 +74,7 @@ struct ImportedDmaBuf: Sendable {
   let file: HeldFile
 }
 
-/// A memory file that somebody has open.
+/// An open memory file.
 struct MemoryFileState: Sendable {
   let domain: DomainID
   let file: WatchedFile

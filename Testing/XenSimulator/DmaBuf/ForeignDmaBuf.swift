@@ -1,11 +1,12 @@
-/// What is peculiar about a dma-buf that a device's driver makes: a GPU, a camera.
+/// The special property of a dma-buf that a device's driver exports, for instance of a GPU or a
+/// camera.
 public enum ForeignDmaBuf: Hashable, Sendable {
-  /// Nothing: whole pages of ordinary memory.
+  /// None: whole pages of ordinary memory.
   case ordinary
-  /// Its memory begins so many bytes after the start of a page.
+  /// Its memory begins that many bytes after the start of a page.
   case withOffset(Int)
-  /// Its size is no multiple of a page.
+  /// Its size is not a multiple of a page.
   case notWholePages
-  /// Its memory is the device's own, which Xen lets nobody grant.
+  /// Its memory is the device's own. Xen refuses to grant it.
   case withoutPages
 }

@@ -5,9 +5,9 @@ import XenGrant
   import Glibc
 #endif
 
-/// What gntdev does with dma-bufs.
+/// gntdev's operations on dma-bufs.
 extension MachineState {
-  /// Makes a dma-buf of granted pages, which are mapped writable whether anybody writes or not.
+  /// Makes a dma-buf of granted pages. They are always mapped writable, even if nothing writes.
   mutating func exportDmaBuf(
     _ handle: HandleID, _ references: [GrantReference], of owner: DomainID
   ) throws(Errno) -> Int32 {
@@ -28,7 +28,7 @@ extension MachineState {
     }
   }
 
-  /// The newest dma-buf that has that number on that device, which is the one that the kernel finds.
+  /// The newest dma-buf with that number on that device; the kernel finds the same one.
   func export(numbered wanted: Int32, of handle: HandleID) -> Int? {
     dmaBufs.last {
       guard case .grantDevice(handle, number: wanted, _) = $0.exporter else { return false }
@@ -53,7 +53,7 @@ extension MachineState {
     guard dmaBuf.isWhole(count) else { throw .invalidArgument }
     guard count <= domains[index].grants.available else { throw .noSpace }
     let file = try HeldFile(number)
-    // In a PV guest a DMA address is no machine address, and gntdev grants other pages without noticing.
+    // In a PV guest a DMA address is not a machine address, and gntdev silently grants other pages.
     let isOwn =
       dmaBuf.exporter.isGrantable && (domains[index].kind == .pvh || device.domain == .dom0)
     let references = try domains[index].grants.grant(
@@ -65,8 +65,8 @@ extension MachineState {
 
   /// The pages that the kernel takes for a dma-buf's when it maps it for a device.
   ///
-  /// What follows each other for the kernel of a PV domain may lie apart in the machine. Of a heap's chunks the smaller are
-  /// bounced then (swiotlb-xen), and the larger are EIO.
+  /// What follows each other for the kernel of a PV domain may lie apart in the machine. Of a
+  /// heap's chunks the smaller are bounced then (swiotlb-xen), and the larger are EIO.
   private func framesForDevice(_ dmaBuf: DmaBufState) throws(Errno) -> [PageFrame] {
     let domain = domains[Int(dmaBuf.domain.rawValue)]
     guard case .heap = dmaBuf.exporter, domain.kind == .pv, domain.limits.hasScatteredMemory else {
@@ -91,7 +91,8 @@ extension MachineState {
 }
 
 extension DmaBufExporter {
-  /// Whether its pages are the domain's own: Xen lets nobody grant what is mapped from elsewhere.
+  /// Whether its pages belong to the domain: Xen refuses to grant pages that are mapped from
+  /// another domain.
   fileprivate var isGrantable: Bool {
     switch self {
     case .grantDevice: false

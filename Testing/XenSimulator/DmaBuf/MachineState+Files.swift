@@ -8,9 +8,10 @@ import XenGrant
 
 /// Memory files and dma-bufs, as a domain's own kernel makes and maps them.
 extension MachineState {
-  /// Makes a dma-buf of pages and returns its descriptor; `exporter` is told the descriptor's number.
+  /// Makes a dma-buf of pages and returns its descriptor; `exporter` receives the descriptor's
+  /// number.
   ///
-  /// Its file is of the right size and has nothing of the memory.
+  /// Its file has the right size but does not contain the memory.
   mutating func addDmaBuf(
     of frames: [PageFrame], firstByte: Int = 0, byteCount: Int? = nil, in domain: DomainID,
     exporter: (Int32) -> DmaBufExporter
@@ -142,9 +143,9 @@ extension MachineState {
     }
   }
 
-  /// Where a descriptor's dma-buf is in the list; nil if it is none.
+  /// The index of a descriptor's dma-buf in the list; nil if it is not a dma-buf.
   ///
-  /// - Throws: EBADF if the descriptor is not open, which that of another domain is not.
+  /// - Throws: EBADF if the descriptor is not open; another domain's descriptor counts as not open.
   func position(ofDmaBuf number: Int32, in domain: DomainID?) throws(Errno) -> Int? {
     let identity = try FileIdentity.read(number).identity
     guard let position = dmaBufs.lastIndex(where: { $0.file.identity == identity }) else {
@@ -168,7 +169,7 @@ extension MachineState {
   }
 }
 
-/// What `fcntl` has of seals, which only C that asks for GNU's additions sees.
+/// The seal constants of `fcntl`, which C declares only with GNU extensions.
 private enum Seal {
   /// `F_GET_SEALS`.
   static let get: Int32 = 1034
@@ -181,6 +182,6 @@ private enum Seal {
 }
 
 extension Errno {
-  /// EBADFD, which `Errno` has no name for.
+  /// EBADFD, for which `Errno` has no name.
   fileprivate static let badFileDescriptorState = Errno(rawValue: EBADFD)
 }

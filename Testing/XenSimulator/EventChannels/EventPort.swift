@@ -2,21 +2,22 @@ import XenGrant
 
 /// One end of a simulated event channel.
 struct EventPort: Sendable {
-  /// What the other end is.
+  /// The state of the other end.
   enum Peer: Sendable {
-    /// Nobody yet; that domain may connect.
+    /// Unbound; that domain may connect.
     case none(allowed: DomainID)
     case port(DomainID, UInt32)
   }
 
-  /// The open device that hears of it; nil once that has let go of it while a notification still holds it.
+  /// The open device that receives its events; nil once the device has unbound the port while a
+  /// notification still holds it.
   var device: HandleID?
   var peer: Peer
-  /// Signalled, and not yet told to the device.
+  /// Signalled, and not yet reported to the device.
   var isPending = false
-  /// Whether the device is to be told: not between a signal and its unmask.
+  /// Whether the device receives events: not between a signal and its unmask.
   var isEnabled = true
-  /// Who needs the port: its device, and each unmap notification.
+  /// The number of references to the port: its device, and each unmap notification.
   var references = 1
 }
 

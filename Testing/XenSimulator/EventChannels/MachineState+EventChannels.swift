@@ -27,7 +27,7 @@ extension MachineState {
   private mutating func open(_ handle: HandleID, peer: EventPort.Peer) throws(Errno) -> UInt32 {
     guard let device = eventDevices[handle] else { throw .badFileDescriptor }
     let index = Int(device.domain.rawValue)
-    // Xen takes the lowest free port, so that numbers are soon used again.
+    // Xen takes the lowest free port, so numbers are reused soon.
     guard
       let port = (1..<Self.portLimit).first(where: { domains[index].ports[$0] == nil })
     else { throw .noSpace }
@@ -50,7 +50,7 @@ extension MachineState {
     return port
   }
 
-  /// Linux says nothing of a port that is not the device's.
+  /// Linux reports no error for a port that does not belong to the device.
   mutating func unmask(_ handle: HandleID, _ port: UInt32) throws(Errno) {
     guard let device = eventDevices[handle] else { throw .badFileDescriptor }
     guard device.ports.contains(port) else { return }

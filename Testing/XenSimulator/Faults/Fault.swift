@@ -1,10 +1,11 @@
 public import SystemPackage
 public import XenGrant
 
-/// What goes wrong with a call, and with which of them: `.errno(.noMemory).once(after: 3)`.
+/// The effect of a fault on a call, and the calls that it affects:
+/// `.errno(.noMemory).once(after: 3)`.
 ///
-/// A fault strikes the next call and no other, unless one of ``once(after:)``, ``first(_:)``, ``oneIn(_:seed:)`` and
-/// ``always`` says otherwise.
+/// A fault strikes the next call and no other, unless one of ``once(after:)``, ``first(_:)``,
+/// ``oneIn(_:seed:)`` and ``always`` says otherwise.
 public struct Fault: Equatable, Sendable {
   enum Effect: Equatable, Sendable {
     case errno(Errno)
@@ -25,7 +26,8 @@ public struct Fault: Equatable, Sendable {
 
   /// The call does nothing and fails.
   ///
-  /// With ``first(_:)`` something comes late: `.errno(.timedOut).first(5)` for a release that takes six asks.
+  /// With ``first(_:)`` a result is delayed: `.errno(.timedOut).first(5)` for a release that takes
+  /// six attempts.
   public static func errno(_ errno: Errno) -> Fault { Fault(effect: .errno(errno)) }
 
   /// Xen refuses one piece of a grant copy, and does the others.
@@ -33,19 +35,19 @@ public struct Fault: Equatable, Sendable {
     Fault(effect: .status(status, piece: piece))
   }
 
-  /// The call takes that much longer, and nothing else on the machine waits for it.
+  /// The call takes that much longer; no other call on the machine waits for it.
   public static func delay(_ duration: Duration) -> Fault { Fault(effect: .delay(duration)) }
 
-  /// A poll ends at once, as if its time were over.
+  /// A poll returns at once, as if its timeout had expired.
   public static let early = Fault(effect: .early)
 
-  /// It strikes once, after so many calls that go through.
+  /// It strikes once, after that many successful calls.
   public func once(after count: Int = 0) -> Fault { with(.once(after: count)) }
 
-  /// It strikes so many calls, from the next one on.
+  /// It strikes that many calls, starting with the next one.
   public func first(_ count: Int) -> Fault { with(.first(count)) }
 
-  /// It strikes one call in so many, by chance; the same ones for the same seed.
+  /// It strikes one call in that many at random; the same ones for the same seed.
   public func oneIn(_ count: Int, seed: UInt64 = 1) -> Fault { with(.oneIn(count, seed: seed)) }
 
   /// It strikes every call.

@@ -3,7 +3,7 @@ import XenGrant
 
 /// A fault that waits for its calls.
 struct PlannedFault: Sendable {
-  /// Whose calls it strikes.
+  /// The domain and process whose calls it strikes.
   enum Target: Sendable {
     case everybody
     case domain(DomainID)
@@ -24,7 +24,7 @@ struct PlannedFault: Sendable {
     if case .oneIn(_, let seed) = fault.schedule { random = seed }
   }
 
-  /// Whether it strikes no more.
+  /// Whether it will strike no further call.
   var isSpent: Bool {
     switch fault.schedule {
     case .once(let after): count > after
@@ -43,7 +43,7 @@ struct PlannedFault: Sendable {
     }
   }
 
-  /// Counts a call that concerns it, and tells whether it strikes.
+  /// Counts a call that concerns it, and returns whether the fault strikes it.
   mutating func strikes() -> Bool {
     defer { count += 1 }
     switch fault.schedule {
@@ -64,7 +64,7 @@ struct PlannedFault: Sendable {
   }
 }
 
-/// What the faults make of a call.
+/// The effect of the faults on a call.
 struct Verdict: Sendable {
   var failure: Errno?
   var delay = Duration.zero

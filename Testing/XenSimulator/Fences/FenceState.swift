@@ -6,10 +6,10 @@ import XenGrant
   import Glibc
 #endif
 
-/// What a fence is known by to the machine.
+/// The machine's identifier of a fence.
 typealias FenceID = Int
 
-/// Work that somebody waits for.
+/// Work that others may wait for.
 struct FenceState: Sendable {
   var status = SyncFileInformation.Status.pending
   /// When it was signalled, of `CLOCK_MONOTONIC`.
@@ -19,7 +19,7 @@ struct FenceState: Sendable {
 /// A fence on a dma-buf.
 struct BufferFence: Sendable {
   let id: FenceID
-  /// Whether the work writes: everybody waits for that, but only writers wait for one that reads.
+  /// Whether the work writes. All accesses wait for a writer, but only writers wait for a reader.
   let writes: Bool
 }
 
@@ -31,7 +31,8 @@ struct SyncFileState: Sendable {
   let signal: SyncSignal
 }
 
-/// A descriptor that is not readable until everything is signalled, and whose last close can be seen.
+/// A descriptor that becomes readable when all fences are signalled, and whose last close is
+/// detectable.
 final class SyncSignal: Sendable {
   let identity: FileIdentity
   private let end: Int32
@@ -39,7 +40,7 @@ final class SyncSignal: Sendable {
   /// Makes a signal and the descriptor that is handed out.
   static func make() throws(Errno) -> (signal: SyncSignal, descriptor: Int32) {
     var ends: [Int32] = [-1, -1]
-    // A pipe would do, but who signals a closed one is sent SIGPIPE.
+    // Not a pipe: a write to a closed pipe sends SIGPIPE to the process.
     // SAFETY: socketpair writes two descriptors.
     let result = unsafe ends.withUnsafeMutableBufferPointer {
       unsafe socketpair(

@@ -7,7 +7,7 @@ import XenGrant
 #endif
 
 extension MachineState {
-  /// Adds work that has to be waited for before the dma-buf's memory is used.
+  /// Adds work that must finish before the dma-buf's memory is used.
   mutating func addFence(toDmaBuf number: Int32, as access: BufferAccess) throws(Errno) -> FenceID {
     guard let position = try position(ofDmaBuf: number, in: nil) else { throw .invalidArgument }
     let id = makeID()
@@ -16,7 +16,7 @@ extension MachineState {
     return id
   }
 
-  /// Ends that work; a second time is none.
+  /// Ends that work; a second call has no effect.
   mutating func signal(_ fence: FenceID, error: Errno?) {
     guard fences[fence]?.status == .pending else { return }
     fences[fence] = FenceState(
@@ -26,7 +26,7 @@ extension MachineState {
     }
   }
 
-  /// What must be waited for before such an access.
+  /// The fences that such an access must wait for.
   func fences(ofDmaBuf position: Int, before access: BufferAccess) -> [FenceID] {
     pending(dmaBufs[position].fences.filter { $0.writes || access != .read }.map(\.id))
   }
@@ -94,7 +94,7 @@ extension MachineState {
       fences: told.isEmpty ? [Self.idle] : told)
   }
 
-  /// What stands for nothing to wait for, signalled from the start.
+  /// An already signalled fence, used if there is nothing to wait for.
   private static let idle = SyncFileInformation.Fence(
     timeline: "stub", driver: "stub", status: .signalled, nanoseconds: 0)
 
@@ -102,7 +102,7 @@ extension MachineState {
     ids.filter { fences[$0]?.status == .pending }
   }
 
-  /// The sync file behind a descriptor; nil if it is none.
+  /// The sync file of a descriptor; nil if it is not one.
   private func syncFile(_ number: Int32) throws(Errno) -> SyncFileState? {
     let identity = try FileIdentity.read(number).identity
     return syncFiles.last { $0.signal.identity == identity }

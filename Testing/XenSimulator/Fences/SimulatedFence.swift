@@ -1,13 +1,14 @@
 public import SystemPackage
 
-/// Work of a device with a dma-buf's memory, which ends when a test says so.
+/// A device's access to a dma-buf's memory, which ends when a test ends it.
 public struct SimulatedFence: Sendable {
   let machine: SimulatedMachine
   let id: FenceID
 
-  /// Ends the work: who waits for it goes on. A second time has no effect.
+  /// Ends the access; waiting processes continue. A second call has no effect.
   ///
-  /// - Parameter error: why it failed, if it did; who waits goes on all the same.
+  /// - Parameter error: the error of the access, if it failed; waiting processes continue in this
+  ///   case too.
   public func signal(error: Errno? = nil) {
     let id = id
     machine.change { $0.signal(id, error: error) }

@@ -5,18 +5,20 @@ struct GrantMap: Sendable {
   let owner: DomainID
   let references: [GrantReference]
   var notification: UnmapNotification?
-  /// Where it is on its device's list, in pages; of no meaning for a dma-buf.
+  /// Its position on its device's list, in pages; without meaning for a dma-buf.
   var index = 0
-  /// Which process has it in its memory, and where; nil for a dma-buf, and once that process let go of it or ended.
+  /// The process that has it in its memory, and the address; nil for a dma-buf, and once that
+  /// process has unmapped it or exited.
   var place: (process: Int, address: UInt)?
-  /// Whether the pages are still mapped: in a PV domain they are no longer than a process has them in its memory.
+  /// Whether the pages are still mapped. In a PV domain they are unmapped when the process unmaps
+  /// its memory.
   var isActive = true
 }
 
 /// An open grant device.
 struct GrantDeviceState: Sendable {
   let domain: DomainID
-  /// What duplicates of its descriptors are of, once there can be any.
+  /// The file behind duplicates of its descriptors, once there can be any.
   var file: WatchedFile?
   /// By rising index.
   var maps: [GrantMap] = []
@@ -26,7 +28,7 @@ struct GrantDeviceState: Sendable {
 /// An open grant allocator.
 struct GrantAllocatorState: Sendable {
   let domain: DomainID
-  /// What duplicates of its descriptors are of, once there can be any.
+  /// The file behind duplicates of its descriptors, once there can be any.
   var file: WatchedFile?
   /// By their index, in bytes.
   var shares: [UInt64: SharedRange] = [:]
@@ -38,8 +40,8 @@ struct SharedRange: Sendable {
   let references: [GrantReference]
   let frames: [PageFrame]
   let notification: UnmapNotification?
-  /// Whether the open file has them: they end once it no longer has, and no process either.
+  /// Whether the open file holds them. They end once neither the file nor a process holds them.
   var isListed = true
-  /// The processes that have them in their memory, by address.
+  /// The addresses at which processes have mapped them.
   var places: [UInt: Int] = [:]
 }

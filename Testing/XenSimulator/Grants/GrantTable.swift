@@ -6,11 +6,12 @@ struct GrantEntry: Sendable {
   let frame: PageFrame
   let grantee: DomainID
   let isWritable: Bool
-  /// Whether the page is the domain's own: Xen maps no other for its grantee.
+  /// Whether the page belongs to the domain: Xen maps no other page for the grantee.
   let isOwn: Bool
   /// How often it is mapped.
   var maps = 0
-  /// Withdrawn while it was mapped: Linux frees it once nobody maps it, and until then it stays valid.
+  /// Withdrawn while it was mapped: Linux frees it once it is unmapped, and until then it stays
+  /// valid.
   var isDeferred = false
 }
 
@@ -72,7 +73,7 @@ struct GrantTable: Sendable {
     }
   }
 
-  /// Frees an entry that nobody maps and returns its page.
+  /// Frees an unmapped entry and returns its page.
   mutating func remove(_ reference: GrantReference) -> PageFrame? {
     guard let entry = self[reference] else { return nil }
     self[reference] = nil

@@ -6,10 +6,11 @@ import XenGrant
 #endif
 
 extension MachineState {
-  /// What Xen says of the use of a reference.
+  /// Xen's status for a use of a reference.
   ///
-  /// An entry that exists but grants nothing to that domain, or does not grant writing, is a general error:
-  /// bad_gntref is for references beyond the table. (xen/common/grant_table.c, _set_status_v1)
+  /// An entry that exists but grants nothing to that domain, or does not grant writing, is a
+  /// general error: bad_gntref is for references beyond the table. (xen/common/grant_table.c,
+  /// _set_status_v1)
   func status(
     of reference: GrantReference, of owner: DomainID, by domain: DomainID, writable: Bool
   ) -> GrantStatus {
@@ -22,7 +23,8 @@ extension MachineState {
     return entry.isOwn ? .okay : .badPage
   }
 
-  /// Refuses what `SystemPlatform` refuses: a translated domain would lose its own pages by mapping them.
+  /// Refuses what `SystemPlatform` refuses: a translated domain would lose its own pages by mapping
+  /// them.
   func checkOwner(_ owner: DomainID, mappedBy domain: DomainID) throws(Errno) {
     guard owner != domain || domains[Int(domain.rawValue)].kind == .pv else {
       throw .notSupportedOnSocket
@@ -35,7 +37,8 @@ extension MachineState {
   ) throws(Errno) -> [PageFrame] {
     reapFiles()
     let mapper = Int(domain.rawValue)
-    // Linux reports every status of a map operation as EINVAL, GNTST_no_space (no maptrack entry) too.
+    // Linux reports every status of a map operation as EINVAL, GNTST_no_space (no maptrack entry)
+    // too.
     guard references.count <= domains[mapper].limits.gntdevLimit, !references.isEmpty,
       domains[mapper].activeMaps + references.count <= domains[mapper].limits.maptrack
     else { throw .invalidArgument }
@@ -106,7 +109,8 @@ extension MachineState {
     }
   }
 
-  /// Takes a mapping away, with what was to happen then. No such mapping is no error: its process is gone.
+  /// Removes a mapping and performs its notification. A missing mapping is not an error: its
+  /// process has ended.
   mutating func unmap(_ handle: HandleID, _ address: UInt) {
     guard let device = grantDevices[handle],
       let position = device.maps.firstIndex(where: { $0.place?.address == address }),
@@ -115,14 +119,15 @@ extension MachineState {
     end(map, by: device.domain)
   }
 
-  /// Ends a mapping, as its device lets go of it.
+  /// Ends a mapping when its device unmaps it.
   private mutating func end(_ map: GrantMap, by domain: DomainID) {
     if map.isActive { clearByte(of: map) }
     signal(map.notification, by: domain)
     if map.isActive { release(map, by: domain) }
   }
 
-  /// Takes a mapping out of a process's memory. The device keeps it, and in a PV domain its pages go all the same.
+  /// Removes a mapping from a process's memory. The device keeps it, but in a PV domain its pages
+  /// are unmapped.
   mutating func forget(_ handle: HandleID, _ address: UInt) {
     guard let device = grantDevices[handle],
       let position = device.maps.firstIndex(where: { $0.place?.address == address })
@@ -151,7 +156,7 @@ extension MachineState {
     }
   }
 
-  /// Has nobody be told of a mapping's end.
+  /// Removes the notification of a mapping's end.
   mutating func silence(_ handle: HandleID, at index: UInt64) throws(Errno) {
     guard let device = grantDevices[handle] else { throw .badFileDescriptor }
     let page = index / UInt64(GrantReference.pageSize)
@@ -171,7 +176,7 @@ extension MachineState {
     refusing planned: [Int: GrantStatus]
   ) throws(Errno) -> [GrantCopyRefusal] {
     guard let device = grantDevices[handle] else { throw .badFileDescriptor }
-    // gntdev looks at each piece before it hands it to Xen, which would say GNTST_bad_copy_arg.
+    // gntdev checks each piece before it passes it to Xen, which would return GNTST_bad_copy_arg.
     for segment in segments
     where segment.pageOffset + segment.byteCount > GrantReference.pageSize {
       throw .invalidArgument
@@ -271,7 +276,7 @@ extension MachineState {
     allocators[handle]?.shares[index] = nil
     if let first = range.frames.first { clearByte(range.notification, of: first) }
     signal(range.notification, by: allocator.domain)
-    // The limit counts what processes hold, not what waits for its peer to unmap.
+    // The limit counts pages that processes hold, not pages that wait for the peer's unmap.
     domains[Int(allocator.domain.rawValue)].allocatedPages -= range.references.count
     withdraw(range.references, of: allocator.domain)
   }
@@ -292,7 +297,7 @@ extension MachineState {
     allocators[handle] = nil
   }
 
-  /// Clears the byte that is to be cleared when a mapping goes.
+  /// Clears the byte of a mapping's notification.
   private func clearByte(of map: GrantMap) {
     let first = map.references.first.flatMap { domains[Int(map.owner.rawValue)].grants[$0]?.frame }
     if let first { clearByte(map.notification, of: first) }
@@ -306,7 +311,7 @@ extension MachineState {
     }
   }
 
-  /// Sends the event that is to be sent, and lets go of its port.
+  /// Sends the event of a mapping's notification, and releases its port.
   private mutating func signal(_ notification: UnmapNotification?, by domain: DomainID) {
     if let port = notification?.port { send(from: port, of: domain) }
     unhold(notification?.port, of: domain)
@@ -314,7 +319,8 @@ extension MachineState {
 }
 
 extension GrantDeviceState {
-  /// Puts a mapping on the list, in the first gap between others that is wider than it, or at the end.
+  /// Puts a mapping on the list, in the first gap between others that is wider than it, or at the
+  /// end.
   mutating func add(_ map: GrantMap) {
     var map = map
     map.index = 0

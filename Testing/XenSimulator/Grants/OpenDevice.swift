@@ -2,7 +2,8 @@ import Synchronization
 import SystemPackage
 import XenGrant
 
-/// What an open grant device and an open grant allocator have in common: a handle, and mappings in this real process.
+/// What an open grant device and an open grant allocator have in common: a handle, and mappings in
+/// this real process.
 struct OpenDevice: ~Copyable {
   let process: SimulatedProcess
   let handle: HandleID

@@ -1,10 +1,10 @@
 import SystemPackage
 import XenGrant
 
-/// The number of a domain where nothing else fits, for instance as an index.
+/// A domain's number, for use as an index and the like.
 typealias DomainNumber = Int
 
-/// What a process has open is known to the machine by such a number.
+/// The machine's number of an open object of a process.
 typealias HandleID = Int
 
 /// A simulated domain: its memory, grant table and event channels, and what its kernel allows.
@@ -17,7 +17,7 @@ struct DomainState: Sendable {
   var grants: GrantTable
   /// Pages of others that this domain has mapped, each with an entry in Xen's maptrack.
   var activeMaps = 0
-  /// Pages that gntalloc counts against its limit.
+  /// Pages that count against gntalloc's limit.
   var allocatedPages = 0
   var ports: [UInt32: EventPort] = [:]
   private var nextPage = 0
@@ -36,7 +36,7 @@ struct DomainState: Sendable {
     return memory.frames(nextPage..<nextPage + pages)
   }
 
-  /// Why this domain's kernel offers no dma-buf calls, if it does not.
+  /// Why this domain's kernel offers no dma-buf calls; nil if it does.
   func checkDmaBuf(exports: Bool) throws(Errno) {
     guard limits.hasDmaBuf else { throw .inappropriateIOCTLForDevice }
     // Only mapping foreign pages for devices is refused; granting a dma-buf's pages is not.
@@ -44,14 +44,15 @@ struct DomainState: Sendable {
   }
 }
 
-/// What a domain and its kernel have room for.
+/// The limits of a domain and its kernel.
 struct DomainLimits: Sendable {
   let grantFrames: Int
   let gntallocLimit: Int
   let gntdevLimit: Int
   let maptrack: Int
   let hasDmaBuf: Bool
-  /// Whether pages that follow each other for the kernel lie apart in the machine, as they may in a PV domain.
+  /// Whether pages that are contiguous for the kernel are scattered in the machine, as they may be
+  /// in a PV domain.
   let hasScatteredMemory: Bool
   /// Nil where there is no udmabuf.
   let udmabuf: UdmabufLimits?
@@ -60,7 +61,7 @@ struct DomainLimits: Sendable {
   /// The names of its dma-buf heaps.
   let heaps: [String]
 
-  /// What udmabuf allows, or the errno with which it does not open.
+  /// The limits of udmabuf, or the errno with which it does not open.
   func openUdmabuf() throws(Errno) -> UdmabufLimits {
     guard let udmabuf else { throw .noSuchFileOrDirectory }
     guard mayOpenUdmabuf else { throw .permissionDenied }
@@ -68,7 +69,7 @@ struct DomainLimits: Sendable {
   }
 }
 
-/// What udmabuf makes at most.
+/// The limits of udmabuf.
 struct UdmabufLimits: Sendable {
   /// The size of one dma-buf; the module's parameter is `size_limit_mb`.
   let byteCount: Int

@@ -1,7 +1,7 @@
 import SystemPackage
 import XenGrant
 
-/// All that a simulated machine knows, behind one lock.
+/// The whole state of a simulated machine, behind one lock.
 struct MachineState: Sendable {
   /// Index n is the domain n.
   var domains: [DomainState] = []
@@ -9,7 +9,7 @@ struct MachineState: Sendable {
   var grantDevices: [HandleID: GrantDeviceState] = [:]
   var allocators: [HandleID: GrantAllocatorState] = [:]
   var eventDevices: [HandleID: EventDeviceState] = [:]
-  /// Those of processes; what else has a duplicate of one is not known here.
+  /// Those of processes; other duplicates of a descriptor are not recorded here.
   var descriptors: [Int: DeviceDescriptor] = [:]
   var connections: [HandleID: StoreConnectionState] = [:]
   /// In the order in which they were made.
@@ -26,7 +26,7 @@ struct MachineState: Sendable {
   var faults: [PlannedFault] = []
   private var lastID = 0
 
-  /// A number that nothing else on this machine has.
+  /// A number that is unique on this machine.
   mutating func makeID() -> Int {
     lastID += 1
     return lastID
@@ -47,9 +47,10 @@ struct MachineState: Sendable {
     return id
   }
 
-  /// A number that is free again.
+  /// Checks that a number is free again, and returns it.
   ///
-  /// - Throws: EEXIST while the domain lives, or somebody still maps a page of it: Xen keeps the number so long.
+  /// - Throws: EEXIST while the domain lives, or while any page of it is still mapped: Xen keeps
+  ///   the number until then.
   func reuse(_ number: DomainID) throws(Errno) -> DomainID {
     let index = Int(number.rawValue)
     guard index < domains.count, !domains[index].isAlive, domains[index].grants.inUse == 0 else {
@@ -58,9 +59,9 @@ struct MachineState: Sendable {
     return number
   }
 
-  /// Counts a call, and tells what the faults make of it.
+  /// Counts a call, and returns the effect of the faults on it.
   ///
-  /// - Throws: EBADF if its process is gone.
+  /// - Throws: EBADF if its process has ended.
   mutating func begin(_ call: SimulatedCall, process: Int) throws(Errno) -> Verdict {
     guard let domain = processes[process] else { throw .badFileDescriptor }
     calls[call] += 1
@@ -79,7 +80,7 @@ struct MachineState: Sendable {
     return verdict
   }
 
-  /// Closes whatever a process has open, in the order in which Linux does: memory first, then files.
+  /// Closes all that a process has open, in the order of Linux: memory first, then files.
   mutating func end(process: Int) {
     guard processes.removeValue(forKey: process) != nil else { return }
     forgetMemory(of: process)
@@ -93,7 +94,7 @@ struct MachineState: Sendable {
     localMappings = localMappings.filter { $0.value.process != process }
   }
 
-  /// Ends a domain as Xen does: nothing in it runs any more, so nobody is notified by it.
+  /// Ends a domain as Xen does: nothing in it runs any more, so it sends no notification.
   mutating func destroy(_ domain: DomainID) {
     guard let index = livingIndex(domain) else { return }
     for (handle, device) in grantDevices where device.domain == domain {

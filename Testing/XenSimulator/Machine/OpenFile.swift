@@ -6,7 +6,8 @@ import XenGrant
   import Glibc
 #endif
 
-/// What a simulated device of Xen's is behind its descriptors, which may be duplicated and outlive a process.
+/// What a simulated device of Xen's is behind its descriptors, which may be duplicated and outlive
+/// a process.
 enum DeviceKind: Sendable {
   case grantDevice, grantAllocator, eventChannels
 }
@@ -15,11 +16,11 @@ enum DeviceKind: Sendable {
 struct DeviceDescriptor: Sendable {
   let process: Int
   let device: HandleID
-  /// Nil as long as nobody has asked for its number.
+  /// Nil until its number is requested.
   var number: DescriptorNumber?
 }
 
-/// A real descriptor that is closed when nobody here has it any more.
+/// A real descriptor that is closed with the last reference to this object.
 final class DescriptorNumber: Sendable {
   let rawValue: Int32
 
@@ -34,8 +35,8 @@ final class DescriptorNumber: Sendable {
 
   deinit { close(rawValue) }
 
-  /// Lets go of the file, as the end of a process does; the number itself stays taken by a file that is never readable, so that
-  /// no other gets it while somebody has it.
+  /// Closes the file, like the exit of a process. The number stays in use for a file that is never
+  /// readable, so that it is not reused while it is still referenced.
   func detach() {
     let nothing = czcopy_epoll_create()
     guard nothing >= 0 else { return }
@@ -54,7 +55,7 @@ extension MachineState {
     return descriptor
   }
 
-  /// The real descriptor behind a process's, made when it is first asked for.
+  /// The real descriptor of a process's descriptor, made on first use.
   mutating func number(ofDescriptor descriptor: Int) throws(Errno) -> DescriptorNumber {
     guard let known = descriptors[descriptor] else { throw .badFileDescriptor }
     if let number = known.number { return number }
@@ -100,7 +101,8 @@ extension MachineState {
     reapDevices()
   }
 
-  /// Closes the devices whose last descriptor is closed, wherever it was: a process's, or a duplicate outside of all.
+  /// Closes the devices whose last descriptor is closed, whether of a process or a duplicate
+  /// outside all processes.
   mutating func reapDevices() {
     let held = Set(descriptors.values.map(\.device))
     let devices = grantDevices.filter {

@@ -6,8 +6,8 @@ import SystemPackage
 
 /// A real file that can be polled and is readable while something is pending.
 ///
-/// Its descriptors are others'; this is the end behind them, which sees when the last of them is closed: they hold a lock of the
-/// file, which is the open file's and not a descriptor's.
+/// Its descriptors are others'; this is the end behind them, which sees when the last of them is
+/// closed: they hold a lock of the file, which is the open file's and not a descriptor's.
 final class Readiness: Sendable {
   let identity: FileIdentity
   /// The same pipe, opened once more.

@@ -4,8 +4,9 @@
 
 /// A value behind a lock that ThreadSanitizer sees.
 ///
-/// The standard library's `Mutex` waits on Linux by the kernel's futex, of which ThreadSanitizer knows nothing: it takes
-/// every access behind one for a race. It knows those of the C library.
+/// The standard library's `Mutex` waits on Linux with futex, which ThreadSanitizer does not
+/// intercept: it would report every access behind such a lock as a race. It intercepts the locks of
+/// the C library.
 @safe
 final class StateLock<State>: @unchecked Sendable {
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
@@ -21,7 +22,7 @@ final class StateLock<State>: @unchecked Sendable {
   }
 
   deinit {
-    // SAFETY: nobody has the lock, because nobody has this object.
+    // SAFETY: the lock is free, because no reference to this object is left.
     unsafe _ = pthread_mutex_destroy(mutex)
     unsafe mutex.deallocate()
   }

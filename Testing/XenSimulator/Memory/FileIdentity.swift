@@ -13,7 +13,7 @@ struct FileIdentity: Hashable, Sendable {
   /// The identity and size of the file behind a descriptor.
   static func read(_ descriptor: Int32) throws(Errno) -> (identity: FileIdentity, byteCount: Int) {
     var status = stat()
-    // SAFETY: one structure is written, nothing is kept.
+    // SAFETY: one structure is written, and no pointer is kept.
     guard unsafe fstat(descriptor, &status) == 0 else { throw Errno(rawValue: errno) }
     let identity = FileIdentity(device: status.st_dev, inode: UInt64(status.st_ino))
     return (identity, status.st_size)

@@ -15,7 +15,7 @@ struct PageFrame: Sendable {
 }
 
 extension GrantReference {
-  /// How many pages so many bytes take.
+  /// The number of pages for that many bytes.
   static func pages(holding byteCount: Int) -> Int { (byteCount + pageSize - 1) / pageSize }
 }
 
@@ -35,7 +35,7 @@ struct PageRun {
   var offset: Int { firstIndex * GrantReference.pageSize }
   var byteCount: Int { count * GrantReference.pageSize }
 
-  /// The fewest runs that hold those pages in their order.
+  /// The fewest runs that cover those pages in their order.
   static func runs(of frames: [PageFrame]) -> [PageRun] {
     var runs: [PageRun] = []
     for frame in frames {
@@ -50,7 +50,7 @@ struct PageRun {
     return runs
   }
 
-  /// Hands the pages back to the machine; who reads them next reads zeroes.
+  /// Returns the pages to the machine; later reads return zeroes.
   func discard() {
     guard store.discardsFreedPages else { return }
     // SAFETY: the mapping is this call's own and is gone when it ends.
@@ -62,7 +62,8 @@ struct PageRun {
   }
 }
 
-/// Pages mapped into this process. Addresses are numbers here, so that the machine's state stays Sendable.
+/// Pages mapped into this process. Addresses are numbers here, so that the machine's state stays
+/// Sendable.
 enum PageMapping {
   /// Maps pages side by side and returns where.
   static func map(_ frames: [PageFrame], writable: Bool) throws(Errno) -> UInt {
@@ -115,7 +116,8 @@ enum PageMapping {
   }
 }
 
-/// The mappings that one open device made in this real process, also after the simulated process was killed.
+/// The mappings that one open device made in this real process, also after the simulated process
+/// was killed.
 struct OwnedMappings: ~Copyable {
   private var byteCounts: [UInt: Int] = [:]
 

@@ -6,14 +6,15 @@ import XenGrant
   import Glibc
 #endif
 
-/// A piece of simulated machine memory: the pages of a real file, so that each page can be mapped by many.
+/// A piece of simulated machine memory: the pages of a real file, so that each page can be mapped
+/// several times.
 final class PageStore: Sendable {
   /// The file; this object closes it.
   let descriptor: Int32
-  /// Whether a page that nobody has granted any more is handed back, which leaves it zeroed.
+  /// Whether a page without grants is returned to the machine, which leaves it zeroed.
   let discardsFreedPages: Bool
 
-  /// The memory of a domain. It is sparse: only what was written takes memory.
+  /// The memory of a domain. It is sparse: only written pages occupy memory.
   init(ofDomain domain: DomainNumber) throws(Errno) {
     descriptor = try Self.makeFile("simulated-domain-\(domain)", Self.byteCount)
     discardsFreedPages = true
@@ -25,7 +26,7 @@ final class PageStore: Sendable {
     discardsFreedPages = false
   }
 
-  /// The pages of a file whose memory is somebody else's to free: a memory file.
+  /// The pages of a file whose memory is not freed by this object: a memory file.
   init(of file: Int32) throws(Errno) {
     descriptor = try WatchedFile.reopen(file)
     discardsFreedPages = false
@@ -33,7 +34,7 @@ final class PageStore: Sendable {
 
   deinit { close(descriptor) }
 
-  /// What a domain could have at most, 1 TiB of addresses.
+  /// The largest memory of a domain, 1 TiB of addresses.
   static let byteCount = 1 << 40
 
   private static func makeFile(_ name: String, _ byteCount: Int) throws(Errno) -> Int32 {
@@ -45,14 +46,14 @@ final class PageStore: Sendable {
 
   /// Reads bytes of the memory as the machine does, not a process.
   func read(at offset: Int, into destination: UnsafeMutableRawBufferPointer) throws(Errno) {
-    // SAFETY: the buffer is the caller's, and pread writes no more than its size.
+    // SAFETY: the buffer is the caller's, and pread writes at most its size.
     let count = unsafe pread(descriptor, destination.baseAddress, destination.count, offset)
     guard count == destination.count else { throw .badAddress }
   }
 
   /// Writes bytes to the memory as the machine does, not a process.
   func write(_ source: UnsafeRawBufferPointer, at offset: Int) throws(Errno) {
-    // SAFETY: the buffer is the caller's, and pwrite reads no more than its size.
+    // SAFETY: the buffer is the caller's, and pwrite reads at most its size.
     let count = unsafe pwrite(descriptor, source.baseAddress, source.count, offset)
     guard count == source.count else { throw .badAddress }
   }

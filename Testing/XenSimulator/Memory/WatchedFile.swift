@@ -5,10 +5,11 @@ import SystemPackage
   import Glibc
 #endif
 
-/// A real memory file whose end can be seen.
+/// A real memory file whose last close is detectable.
 ///
-/// The descriptor that is handed out holds a lock on the file, which is the open file's and not the descriptor's: it goes
-/// when the last copy of the descriptor is closed, in whatever process that is, and no memory is mapped through it.
+/// The descriptor that is handed out holds a lock on the file, which is the open file's and not the
+/// descriptor's: it goes when the last copy of the descriptor is closed, in whatever process that
+/// is, and no memory is mapped through it.
 final class WatchedFile: Sendable {
   let identity: FileIdentity
   private let probe: Int32
@@ -45,7 +46,7 @@ final class WatchedFile: Sendable {
   /// Whether the last copy of the descriptor is closed.
   var isReleased: Bool { flock(probe, LOCK_EX | LOCK_NB) == 0 }
 
-  /// Opens the file behind a descriptor once more, without what its open file holds.
+  /// Opens the file of a descriptor again, without the lock that its open file holds.
   static func reopen(_ file: Int32) throws(Errno) -> Int32 {
     // SAFETY: the path is a C string for the length of the call.
     let descriptor = unsafe open("/proc/self/fd/\(file)", O_RDWR | O_CLOEXEC)

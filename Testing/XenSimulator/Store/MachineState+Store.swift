@@ -56,7 +56,7 @@ extension MachineState {
       throw .argListTooLong
     }
     connections[handle]?.watches.append(watch)
-    // Always once at first, whether there is a node or not.
+    // A new watch always fires once, whether the node exists or not.
     push(watch, watch.path, to: handle)
   }
 
@@ -104,13 +104,13 @@ extension MachineState {
     fireSpecial("@introduceDomain")
   }
 
-  /// A name that no other virtual machine has, in the form that the toolstack gives it.
+  /// A name that is unique among virtual machines, in the toolstack's form.
   private mutating func uuid() -> String {
     let digits = String(makeID(), radix: 16)
     return "00000000-0000-4000-8000-" + String(repeating: "0", count: 12 - digits.count) + digits
   }
 
-  /// What the toolstack and xenstored do when a domain is gone.
+  /// The work of the toolstack and xenstored after a domain's end.
   mutating func removeHome(of domain: DomainID) {
     try? store.remove(XenStore.home(of: domain), as: .dom0)
     fire(store.takeChanges())
@@ -120,7 +120,8 @@ extension MachineState {
   private func makeWatch(
     _ path: String, _ token: String, in domain: DomainID
   ) throws(Errno) -> StoreWatch {
-    // C xenstored lets every domain watch a special name and then never tells it.
+    // C xenstored lets every domain watch a special name, but never reports an event to an
+    // unprivileged domain.
     if path.hasPrefix("@") {
       guard Self.specialNames.contains(path) else { throw .invalidArgument }
       return StoreWatch(path: path, token: token, isRelative: false)

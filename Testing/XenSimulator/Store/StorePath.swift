@@ -7,7 +7,7 @@ enum StorePath {
   private static let relativeLimit = 2048
   private static let domains = "/local/domain/"
 
-  /// The path in full, if XenStore accepts it.
+  /// The absolute path, if XenStore accepts it.
   static func absolute(_ path: String, in domain: DomainID) throws(Errno) -> String {
     let full = path.hasPrefix("/") ? path : "\(XenStore.home(of: domain))/\(path)"
     // C xenstored limits the length of unprivileged domains' paths only.
@@ -41,13 +41,13 @@ enum StorePath {
     path == ancestor || ancestor == "/" || path.hasPrefix("\(ancestor)/")
   }
 
-  /// What a domain sees of a path that it watches relative to its home.
+  /// The form in which a domain sees a path that it watches relative to its home.
   static func relative(_ path: String, in domain: DomainID) -> String {
     let home = "\(XenStore.home(of: domain))/"
     return path.hasPrefix(home) ? String(path.dropFirst(home.count)) : path
   }
 
-  /// Bytes of the path below the home of whatever domain, or all of it.
+  /// The length of the path below a domain's home, or of a relative path, in bytes; else 0.
   private static func relativeLength(_ path: String) -> Int {
     guard path.hasPrefix(domains) else { return path.hasPrefix("/") ? 0 : path.utf8.count }
     let rest = path.dropFirst(domains.count)

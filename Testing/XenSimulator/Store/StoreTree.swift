@@ -9,33 +9,35 @@ struct StoreNode: Sendable {
   /// When it last changed, by the tree's count.
   var generation: UInt64 = 0
 
-  /// Bytes that C xenstored counts for it.
+  /// The bytes that C xenstored counts for it.
   var size: Int {
     16 + 8 * (1 + permissions.domains.count) + value.count
       + children.reduce(0) { $0 + $1.utf8.count + 1 }
   }
 }
 
-/// A change that watches are told of.
+/// A change that is reported to watches.
 struct StoreChange: Sendable {
   let path: String
-  /// Whether only watches of this very node are told: it went together with one above it.
+  /// Whether it is reported only to watches of this very node: the node was removed together with
+  /// one above it.
   let isExact: Bool
   let readers: [StorePermissions]
 }
 
 /// The nodes of XenStore, or a transaction's view of them, with the rules of C xenstored.
 struct StoreTree: Sendable {
-  /// What an unprivileged domain may have.
+  /// The quota of an unprivileged domain.
   private static let nodeQuota = 1000
   private static let nodeSizeQuota = 2048
-  /// What fits a message, with the path and its NUL.
+  /// The limit of a message, with the path and its NUL.
   private static let messageSize = 4096
 
   private(set) var nodes: [String: StoreNode] = [
     "/": StoreNode(permissions: StorePermissions(owner: .dom0))
   ]
-  /// Every node that was looked at or changed; a transaction fails when one of them changed meanwhile.
+  /// Every node that was looked at or changed; a transaction fails when one of them changed
+  /// meanwhile.
   private(set) var touched: Set<String> = []
   private(set) var changed: Set<String> = []
   private(set) var changes: [StoreChange] = []
@@ -50,7 +52,7 @@ struct StoreTree: Sendable {
     return view
   }
 
-  /// What watches have to be told, once.
+  /// The changes to be reported to watches, each once.
   mutating func takeChanges() -> [StoreChange] {
     defer {
       changes = []
@@ -60,7 +62,7 @@ struct StoreTree: Sendable {
     return changes
   }
 
-  /// Takes over a transaction's changes if nothing that it saw has changed since.
+  /// Applies a transaction's changes if no node that it accessed has changed since.
   mutating func commit(_ view: StoreTree, startedFrom start: StoreTree) throws(Errno) {
     for path in view.touched
     where nodes[path]?.generation != start.nodes[path]?.generation {
@@ -153,7 +155,8 @@ struct StoreTree: Sendable {
 
   /// A node, if that domain may read or write it.
   ///
-  /// Whether a node exists is told only to who may access it or, if it does not, the nearest node above.
+  /// Only a domain that may access the node learns whether it exists. For a missing node, the
+  /// nearest existing node above decides.
   private mutating func node(
     _ path: String, as domain: DomainID, writing: Bool
   ) throws(Errno) -> StoreNode {
@@ -177,7 +180,8 @@ struct StoreTree: Sendable {
     throw .noSuchFileOrDirectory
   }
 
-  /// Makes a node and those above it that are missing; each takes over the permissions of the one above it.
+  /// Makes a node and those above it that are missing; each takes over the permissions of the one
+  /// above it.
   private mutating func create(
     _ path: String, _ value: [UInt8], as domain: DomainID
   ) throws(Errno) {

@@ -2,7 +2,7 @@ import CAllocations
 
 /// The counter of allocations: of Swift's runtime, of libc and of C++, in the whole process.
 enum Allocations {
-  /// How many allocations that makes.
+  /// The number of allocations that a closure makes.
   static func counted<Failure: Error>(_ work: () throws(Failure) -> Void) throws(Failure) -> UInt64
   {
     callocations_begin()
@@ -11,7 +11,7 @@ enum Allocations {
     return callocations_end()
   }
 
-  /// Does something of which nothing counts.
+  /// Runs a closure without counting.
   static func uncounted<Result, Failure: Error>(
     _ work: () throws(Failure) -> Result
   ) throws(Failure) -> Result {
@@ -20,14 +20,14 @@ enum Allocations {
     return try work()
   }
 
-  /// The return addresses of the first allocation that was counted, the innermost first.
+  /// The return addresses of the first counted allocation, the innermost first.
   static var first: [UInt] {
     var addresses = [UInt](repeating: 0, count: Int(CALLOCATIONS_DEPTH))
-    // SAFETY: no more are written than there is room.
+    // SAFETY: at most as many are written as the array has room for.
     let count = unsafe callocations_first(&addresses, addresses.count)
     return Array(addresses.prefix(count))
   }
 
-  /// Forgets the first allocation; the next one is the first then.
+  /// Forgets the first allocation; the next one takes its place.
   static func forgetFirst() { callocations_forget() }
 }

@@ -2,11 +2,11 @@
   import Glibc
 #endif
 
-/// Whether the counter sees what it is there for: a counter that sees nothing would find nothing.
+/// Checks that the counter sees known allocations: a broken counter would always report zero.
 enum CounterCheck {
   private final class Something {}
 
-  /// What is wrong with the counter; nil if nothing is.
+  /// The counter's defect; nil if it has none.
   static func failure() -> String? {
     var kept: [Something] = []
     kept.reserveCapacity(2)
@@ -17,7 +17,7 @@ enum CounterCheck {
       unsafe memory?.deallocate()
       unsafe free(text)
     }
-    // Each in another way: by Swift's runtime, by it with an alignment, and inside of libc.
+    // Each by another allocator: Swift's runtime, the runtime with an alignment, and inside libc.
     let seen = [
       ("an object of Swift's", Allocations.counted { kept.append(Something()) }),
       (

@@ -2,8 +2,8 @@ import DmaBuf
 import SystemPackage
 import XenSimulator
 
-/// A simulated process whose simulation of `poll` does not count: the one call that the service makes when a frame was used, to learn
-/// whether a device is at work with the dma-buf. Linux's is a system call and nothing else.
+/// A simulated process whose simulation of `poll` is not counted. The server calls it when a frame
+/// was used, to find out whether a device accesses the dma-buf. On Linux it is only a system call.
 struct UncountedDmaBufs: DmaBufPlatform {
   let process: SimulatedProcess
 

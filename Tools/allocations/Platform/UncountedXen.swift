@@ -2,10 +2,11 @@ import SystemPackage
 import XenGrant
 import XenSimulator
 
-/// A simulated process whose simulation of event channels does not count.
+/// A simulated process whose simulation of event channels is not counted.
 ///
-/// Of a frame, only `notify`, `nextPending` and `unmask` of an event channel come here. They stand for calls into libxenevtchn that
-/// are system calls and nothing else; whatever else of the simulator the service would use with each frame would count.
+/// For each frame, only `notify`, `nextPending` and `unmask` of an event channel are called here.
+/// They stand for calls into libxenevtchn that are only system calls. Any other simulator call that
+/// the server made for each frame would be counted.
 struct UncountedXen: XenPlatform {
   let process: SimulatedProcess
 
@@ -38,9 +39,9 @@ struct UncountedXen: XenPlatform {
   func grantLimits() -> GrantLimits? { process.grantLimits() }
 }
 
-/// An event channel device whose simulation does not count.
+/// An event channel device whose simulation is not counted.
 ///
-/// The simulator calls nothing of the service back, so that nothing of the service's is hidden by that.
+/// The simulator never calls back into the server, so that no allocation of the server is hidden.
 private final class UncountedEventChannels: EventChannelDriver {
   private let channels: any EventChannelDriver
 

@@ -11,7 +11,8 @@ final class Client {
   private let socket: FileDescriptor
   private var room = [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX))
 
-  /// Connects to a service as that user, as far as this process may: no user is spared what is asked of all but root.
+  /// Connects to a server as that user, if this process may: root is exempt from checks that apply
+  /// to all other users.
   init(_ service: Server, user: UInt32) throws {
     var ends: [Int32] = [-1, -1]
     let type = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
@@ -28,14 +29,14 @@ final class Client {
 
   deinit { try? socket.close() }
 
-  /// Sends a request. The service makes its reply in the loop's next turn.
+  /// Sends a request. The server makes its reply in the loop's next turn.
   func send<Structure: BitwiseCopyable>(
     _ type: UInt32, _ structure: Structure, request: UInt64 = 1
   ) throws {
     var message = structure
     let header = xen_zcopyd_header(
       type: type, length: UInt32(MemoryLayout<Structure>.size), request: request)
-    // SAFETY: every message begins with a header, and is sent while it is there.
+    // SAFETY: every message begins with a header, and is sent while it exists.
     let status = unsafe withUnsafeMutableBytes(of: &message) { bytes in
       unsafe bytes.storeBytes(of: header, as: xen_zcopyd_header.self)
       return unsafe czcopy_send(socket.rawValue, bytes.baseAddress, bytes.count, nil, 0)
@@ -43,30 +44,32 @@ final class Client {
     guard status == 0 else { throw Errno(rawValue: -status) }
   }
 
-  /// Takes the message that is there.
+  /// Takes the message that has arrived.
   ///
-  /// - Throws: `Failure` if it is of another type, or none is there.
+  /// - Throws: `Failure` if it is of another type, or there is none.
   func receive<Structure: BitwiseCopyable>(
     _ type: UInt32, _ structure: Structure.Type
   ) throws -> Structure {
     let count = try receive()
     guard count > 0 else { throw Failure("no message of type \(type) has come") }
     let bytes = room[..<count]
-    // SAFETY: the wire's structures are integers and bytes, for which any bits will do, and it is looked whether so many are there.
+    // SAFETY: the protocol's structures are integers and bytes, which are valid for any bits, and
+    // the length is checked.
     let header = unsafe bytes.span.bytes.load(xen_zcopyd_header.self)
     guard let header, header.type == type, let message = unsafe bytes.span.bytes.load(structure)
     else { throw Failure("a message of type \(header?.type ?? 0) has come in place of \(type)") }
     return message
   }
 
-  /// Whether nothing has come.
+  /// Whether no message has arrived.
   func hasNothing() throws -> Bool { try receive() == 0 }
 
   /// The bytes of the next message; 0 if there is none.
   private func receive() throws -> Int {
     var file: Int32 = -1
     var count = 0
-    // SAFETY: the shim writes no more than there is room; the service sends one descriptor at most.
+    // SAFETY: the shim writes at most as many bytes as there is room for; the server sends one
+    // descriptor at most.
     let received = unsafe room.withUnsafeMutableBytes { room in
       unsafe czcopy_receive(socket.rawValue, room.baseAddress, room.count, &file, &count, nil)
     }
@@ -77,7 +80,7 @@ final class Client {
   }
 }
 
-/// What did not happen as it should.
+/// A failed expectation.
 struct Failure: Error, CustomStringConvertible {
   let description: String
 
@@ -85,10 +88,11 @@ struct Failure: Error, CustomStringConvertible {
 }
 
 extension RawSpan {
-  /// A structure of integers, or nil if that many bytes are not there.
+  /// A structure of integers; nil if the message is too short.
   fileprivate func load<Structure: BitwiseCopyable>(_ type: Structure.Type) -> Structure? {
     guard byteCount >= MemoryLayout<Structure>.size else { return nil }
-    // SAFETY: in range, and the wire's structures are integers and bytes, for which any bits will do.
+    // SAFETY: in range, and the protocol's structures are integers and bytes, which are valid for
+    // any bits.
     return unsafe unsafeLoadUnaligned(fromByteOffset: 0, as: type)
   }
 }

@@ -25,7 +25,7 @@ final class GuestOwner {
 
   func draw(page: UInt32) throws { try link.announceFrame(at: page) }
 
-  /// The last frame that it was told of as used.
+  /// The last frame that was reported to it as used.
   func usedFrame() throws -> UInt32 {
     _ = try link.changes()
     return link.usedFrame

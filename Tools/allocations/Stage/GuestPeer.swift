@@ -2,7 +2,7 @@ import XenGrant
 import XenSimulator
 import ZcopyBackend
 
-/// A guest that maps what the service publishes, and uses each frame.
+/// A guest that maps the buffers that the server publishes, and uses each frame.
 final class GuestPeer {
   private let buffer: MappedBuffer
   private var link: ImporterChannel
@@ -15,7 +15,7 @@ final class GuestPeer {
     self.link = consume link
   }
 
-  /// The frame that it is told of now; nil for none.
+  /// The frame that is being announced to it; nil for none.
   func nextFrame() throws -> UInt32? {
     for change in try link.changes() {
       if case .frame(let frame) = change { return frame }

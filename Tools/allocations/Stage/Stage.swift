@@ -13,13 +13,13 @@ import ZcopyServer
   import Glibc
 #endif
 
-/// A service on a simulated machine as the daemon runs it, with a buffer in each direction, two clients that are told of all, and a
-/// request that waits.
+/// A server on a simulated machine, set up as by the daemon, with a buffer in each direction, two
+/// clients that subscribe to all events, and a waiting request.
 final class Stage {
   let loop: EventLoop
   let owner: GuestOwner
   let peer: GuestPeer
-  /// To whom both buffers belong, and who looks on.
+  /// The client that owns both buffers, and the client that observes.
   let maker: Client
   let watcher: Client
   let mapped: xen_zcopyd_id
@@ -51,7 +51,7 @@ final class Stage {
       let event = try client.receive(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self)
       guard event.event == XEN_ZCOPYD_EVENT_PEER_MAPPED else { throw Failure("nobody maps") }
     }
-    // A call that is due in a week, as a client's patience has it in every turn of the daemon.
+    // A timer that is due in a week, like a client's timeout, which the daemon has in every turn.
     var wait = xen_zcopyd_wait()
     wait.id = mapped
     wait.timeout_ms = 7 * 24 * 3600 * 1000
@@ -60,7 +60,7 @@ final class Stage {
     guard loop.delayedCalls == 1 else { throw Failure("no request waits") }
   }
 
-  /// What a file would say that lets these clients ask as often as they can.
+  /// A configuration that permits these clients any rate of requests.
   private static var configuration: Configuration {
     var configuration = Configuration(accounts: AccountNames())
     configuration.defaults.groups = [getegid()]
@@ -110,14 +110,14 @@ final class Stage {
     try loop.turn(waiting: 0)
     let reply = try client.receive(
       XEN_ZCOPYD_SHARE | XEN_ZCOPYD_REPLY, xen_zcopyd_description.self)
-    // SAFETY: the bytes are copied while the reply is there.
+    // SAFETY: the bytes are copied while the reply exists.
     let path = unsafe withUnsafeBytes(of: reply.text) { bytes in
       unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
     }
     return (reply.id, path)
   }
 
-  /// What the service allocates for a list of its buffers.
+  /// The server's allocations for a list of its buffers.
   func allocationsOfList() throws -> UInt64 {
     var list = xen_zcopyd_list()
     list.domain = XEN_ZCOPYD_ANY_DOMAIN
@@ -129,9 +129,9 @@ final class Stage {
     return count
   }
 
-  /// Writes a text into a field that has nothing but zeros.
+  /// Writes a text into a zeroed field.
   private static func put<Field: BitwiseCopyable>(_ text: String, into field: inout Field) {
-    // SAFETY: not more is written than the field has, and its last byte stays 0.
+    // SAFETY: at most the field's size minus one is written, and its last byte stays 0.
     unsafe withUnsafeMutableBytes(of: &field) { bytes in
       unsafe UnsafeMutableRawBufferPointer(rebasing: bytes.dropLast())
         .copyBytes(from: text.utf8.prefix(bytes.count - 1))
