@@ -39,6 +39,7 @@ extension Engine {
     _ parameters: MapParameters, references: [GrantReference]? = nil,
     choices: MapChoices = MapChoices(), holder: HolderID? = nil, maker: BufferMaker = .own
   ) throws(EngineError) -> Buffer {
+    checkPending(parameters.domain)
     let buffer = try makeMapped(parameters, references, choices, holder, maker)
     activate(buffer)
     return buffer
@@ -58,6 +59,7 @@ extension Engine {
     publishedAt path: String, choices: MapChoices = MapChoices(), holder: HolderID? = nil,
     maker: BufferMaker = .own
   ) throws(EngineError) -> Buffer {
+    if let domain = Publication.domain(of: path) { checkPending(domain) }
     let buffer = try makeMapped(publishedAt: path, choices, holder, maker)
     activate(buffer)
     return buffer
@@ -70,8 +72,9 @@ extension Engine {
     guard let domain = Publication.domain(of: path) else {
       throw .invalid("give a publication as /local/domain/N/data/zcopy/NAME")
     }
-    checkPending(domain)
     let publication = try publication(at: path, domain)
+    // The number may have gone to another guest while the publication was read.
+    checkPending(domain)
     let buffer = try makeMapped(publication.request, nil, choices, holder, maker)
     do throws(EngineError) {
       try connect(buffer, publication)
@@ -102,7 +105,6 @@ extension Engine {
     _ holder: HolderID?, _ maker: BufferMaker
   ) throws(EngineError) -> Buffer {
     let domain = parameters.domain
-    checkPending(domain)
     let policy = policy(for: domain)
     let mechanisms = policy.mechanisms.filter {
       choices.mechanism == nil || choices.mechanism == $0

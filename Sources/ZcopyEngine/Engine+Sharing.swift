@@ -51,6 +51,7 @@ extension Engine {
     with domain: DomainID, _ choices: ShareChoices, holder: HolderID? = nil,
     maker: BufferMaker = .own
   ) throws(EngineError) -> Buffer {
+    checkPending(domain)
     let buffer = try makeShared(domain, choices, holder, maker)
     activate(buffer)
     return buffer
@@ -60,7 +61,6 @@ extension Engine {
   package func makeShared(
     _ domain: DomainID, _ choices: ShareChoices, _ holder: HolderID?, _ maker: BufferMaker
   ) throws(EngineError) -> Buffer {
-    checkPending(domain)
     let policy = policy(for: domain)
     guard let id = identifiers.next() else {
       throw EngineError(.resources, domain, "the kernel has no random numbers")

@@ -4,7 +4,7 @@
  *
  * A Unix socket of type SOCK_SEQPACKET: each packet is one message, a structure of this header. Integers are
  * little-endian, structures have no holes, reserved fields are 0, texts end with a 0 byte. File descriptors travel with the
- * message that names them (SCM_RIGHTS). docs/protocol-daemon.md tells the same in words, with every state of a buffer.
+ * message that names them (SCM_RIGHTS). docs/protocol-daemon.md describes it in words, with every state of a buffer.
  *
  * The client begins with HELLO. Then it sends requests, several at a time if it likes, each with a number of its own choice
  * but 0, which comes back in the reply. Every request gets one reply, in any order: the type of the request with the bit
