@@ -1,10 +1,6 @@
 import SystemPackage
 import XenGrant
 
-#if canImport(Glibc)
-  import Glibc
-#endif
-
 /// The requests of a check to an owner in another domain: two XenStore nodes below the owner's
 /// `data`.
 ///
@@ -15,6 +11,8 @@ enum OwnerMessage {
   static let directory = "data/xen-zcopy-contract-owner"
   static let request = "request"
   static let reply = "reply"
+  /// The owner's event channel port, which is notified after either node was written.
+  static let port = "port"
   static let patience: Int32 = 20_000
   /// Represents a missing port or byte.
   static let none = -1
@@ -22,10 +20,6 @@ enum OwnerMessage {
   enum Operation: String {
     case share, unshare, mark, load, store, open, bind, notify, unmask, next, close, end
   }
-
-  /// The delay before the node is read again: watches are part of the contract, so nothing here
-  /// relies on them.
-  static func pause() { usleep(2000) }
 
   /// The words of a message.
   static func words(_ text: String) -> [String] { text.split(separator: " ").map(String.init) }

@@ -4,6 +4,7 @@ public import XenGrant
 public struct OwnerService: ~Copyable {
   private let owner: LocalOwner
   private let store: XenStore
+  private let signal: OwnerSignal
   private var pages: [Int: any OwnerPagesDriver] = [:]
   private var channels: [Int: any OwnerChannelsDriver] = [:]
   private var lastHandle = 0
@@ -15,12 +16,15 @@ public struct OwnerService: ~Copyable {
     try? store.remove(directory)
     try store.write("\(directory)/\(OwnerMessage.request)", "")
     try store.write("\(directory)/\(OwnerMessage.reply)", "0 ok")
-    return OwnerService(LocalOwner(xen), store)
+    let signal = try OwnerSignal.offer(to: .dom0, xen)
+    try store.write("\(directory)/\(OwnerMessage.port)", "\(signal.port.rawValue)")
+    return OwnerService(LocalOwner(xen), store, signal)
   }
 
-  private init(_ owner: LocalOwner, _ store: consuming XenStore) {
+  private init(_ owner: LocalOwner, _ store: consuming XenStore, _ signal: consuming OwnerSignal) {
     self.owner = owner
     self.store = store
+    self.signal = signal
   }
 
   /// Answers requests until the request to end.
@@ -36,7 +40,7 @@ public struct OwnerService: ~Copyable {
       var words = OwnerMessage.words(request)
       guard words.count >= 2, words[0] != answered else {
         guard clock.now < deadline else { throw Failure(reason: "nobody asks") }
-        OwnerMessage.pause()
+        try signal.wait()
         continue
       }
       deadline = clock.now + .milliseconds(milliseconds)
@@ -50,6 +54,7 @@ public struct OwnerService: ~Copyable {
         reply = OwnerMessage.failure(error)
       }
       try store.write("\(directory)/\(OwnerMessage.reply)", "\(answered) \(reply)")
+      try signal.send()
       if operation == .end { return }
     }
   }

@@ -1,10 +1,15 @@
 import Synchronization
 public import XenGrant
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 /// An owner in another domain, where ``OwnerService`` runs.
 public final class RemoteOwner: ContractOwner {
   private struct State: ~Copyable {
     let store: XenStore
+    let signal: OwnerSignal
     var count = 0
   }
 
@@ -17,13 +22,33 @@ public final class RemoteOwner: ContractOwner {
   public convenience init(_ xen: Xen, in domain: DomainID) throws {
     let path = "\(XenStore.home(of: domain))/\(OwnerMessage.directory)"
     let store = try xen.openStore()
-    self.init(store, path)
-    _ = try state.withLock { try Self.wait(&$0, for: 0, below: path) }
+    let signal = try OwnerSignal.connect(to: domain, port: Self.port(store, below: path), xen)
+    self.init(store, signal, path)
   }
 
-  private init(_ store: consuming sending XenStore, _ path: String) {
-    state = Mutex(State(store: store))
+  private init(
+    _ store: consuming sending XenStore, _ signal: consuming sending OwnerSignal, _ path: String
+  ) {
+    state = Mutex(State(store: store, signal: signal))
     self.path = path
+  }
+
+  /// The owner's port, which it writes when it is ready.
+  private static func port(_ store: borrowing XenStore, below path: String) throws
+    -> EventChannelPort
+  {
+    let node = "\(path)/\(OwnerMessage.port)"
+    let clock = ContinuousClock()
+    let deadline = clock.now + .milliseconds(OwnerMessage.patience)
+    while clock.now < deadline {
+      if let text = try store.readIfPresent(node),
+        let port = UInt32(text).flatMap(EventChannelPort.init(rawValue:))
+      {
+        return port
+      }
+      usleep(50_000)
+    }
+    throw Failure(reason: "the owner wrote no port to \(node)")
   }
 
   public func share(
@@ -57,6 +82,7 @@ public final class RemoteOwner: ContractOwner {
       state.count += 1
       try state.store.write(
         "\(path)/\(OwnerMessage.request)", "\(state.count) \(operation.rawValue)\(text)")
+      try state.signal.send()
       return try Self.wait(&state, for: state.count, below: path)
     }
   }
@@ -71,7 +97,7 @@ public final class RemoteOwner: ContractOwner {
         let words = OwnerMessage.words(reply)
         if words.first == "\(number)" { return try OwnerMessage.numbers(words.dropFirst()) }
       }
-      OwnerMessage.pause()
+      try state.signal.wait()
     }
     throw Failure(reason: "no answer from the owner at \(path)")
   }
