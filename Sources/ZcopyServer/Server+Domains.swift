@@ -133,12 +133,12 @@ extension Server {
 
   /// Goes on with what a predecessor knew of a domain.
   private func takeOver(
-    _ watched: WatchedDomain, _ domain: DomainID, _ before: ServerState.DomainState
+    _ watched: WatchedDomain, _ domain: DomainID, _ before: DomainState
   ) {
     // While nobody looked, the number may have gone to another guest.
     guard watched.identity == before.identity else { return domainEnded(domain) }
     unwatched[domain] = nil
-    watched.counters = Counters(before.counters)
+    watched.counters = before.counters
     for buffer in buffers.values where buffer.domain == domain {
       buffer.knownDomain = watched.known
     }

@@ -47,7 +47,7 @@ public final class Server {
   /// Who holds what is asked about.
   var holderLookup: HolderLookup
   /// Domains of a predecessor's buffers that could not be watched yet, and which guests they were.
-  var unwatched: [DomainID: ServerState.DomainState] = [:]
+  var unwatched: [DomainID: DomainState] = [:]
   /// What is published of a predecessor's buffers, and XenStore could not be asked about yet.
   var unresumed: [BufferID: OwnPublicationState] = [:]
   /// Buffers that are released, for those who still ask.

@@ -15,7 +15,7 @@ import ZcopyServer
 /// service manager keeps duplicates of them, under names that tell their order.
 struct LiveUpdate: ~Copyable {
   /// The variable that tells a program after `exec` which descriptors it inherits: the memory file, the listening socket or -1,
-  /// and the others, separated by commas.
+  /// and the others, separated by commas. It and the names below stay as they are: a version hands over to others by them.
   static let variable = "XEN_ZCOPYD_HANDOVER"
   /// What the service manager's names for them begin with; a number follows.
   static let namePrefix = "handover-"
@@ -126,7 +126,7 @@ struct Predecessor {
   ) throws(LiveUpdateError) {
     defer { try? stateFile?.close() }
     do throws(LiveUpdateError) {
-      state = try ServerState(decoding: stateFile.map(Self.read) ?? [])
+      state = try ServerState(reading: stateFile.map(Self.read) ?? [])
     } catch {
       for file in files { try? file?.close() }
       try? listener?.close()

@@ -2,7 +2,7 @@ import CZcopy
 import Pixels
 import SystemPackage
 import XenGrant
-import ZcopyBackend
+public import ZcopyBackend
 
 /// A buffer of the service in plain values.
 ///
@@ -16,27 +16,20 @@ struct BufferState: Equatable, Sendable {
   }
 
   var id: BufferID
-  var facts: BufferFactsState
-  var connection: UInt64?
+  /// Was made at ``BufferDescription/savedTime``; `age` says when.
+  var description: BufferDescription
+  /// To whom it belongs: a connection's number; nil if it is persistent, or its connection has ended.
+  var holder: UInt64?
   var state: UInt32
   /// Milliseconds since it was made, and since it is in that state.
   var age: UInt64
   var stateAge: UInt64
   var frame: UInt32
   var usedFrame: UInt32?
-  var waiting: [WaitingState]
   var contents: Contents
   var importerChannel: ImporterChannelState?
   var exporterChannel: ExporterChannelState?
   var publication: OwnPublicationState?
-
-  /// A WAIT that is still to be answered.
-  struct WaitingState: Equatable, Sendable {
-    var connection: UInt64
-    var number: UInt64
-    /// Milliseconds until it is over; nil for never.
-    var rest: UInt64?
-  }
 
   var descriptorCount: Int {
     let own =
@@ -49,78 +42,62 @@ struct BufferState: Equatable, Sendable {
   }
 }
 
-extension BufferState {
+extension BufferState: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case id = 1
+    case description, holder, state, age, stateAge, frame, usedFrame, publication
+    case mapped = 0x800A
+    case releasing = 0x800B
+    case shared = 0x800C
+    case importerChannel = 0x800D
+    case exporterChannel = 0x800E
+  }
+
   func encode(to encoder: inout StateEncoder) {
-    encoder.write(id.high)
-    encoder.write(id.low)
-    facts.encode(to: &encoder)
-    encoder.write(connection) { $0.write($1) }
-    encoder.write(state)
-    encoder.write(age)
-    encoder.write(stateAge)
-    encoder.write(frame)
-    encoder.write(usedFrame) { $0.write($1) }
-    encoder.write(UInt32(waiting.count))
-    for wait in waiting {
-      encoder.write(wait.connection)
-      encoder.write(wait.number)
-      encoder.write(wait.rest) { $0.write($1) }
-    }
+    encoder.write(Field.id, id)
+    encoder.write(Field.description, description)
+    encoder.write(Field.holder, holder)
+    encoder.write(Field.state, state)
+    encoder.write(Field.age, age)
+    encoder.write(Field.stateAge, stateAge)
+    encoder.write(Field.frame, frame)
+    encoder.write(Field.usedFrame, usedFrame)
+    encoder.write(Field.publication, publication)
     switch contents {
-    case .mapped(let state):
-      encoder.write(UInt8(1))
-      state.encode(to: &encoder)
-    case .releasing(let state):
-      encoder.write(UInt8(2))
-      state.encode(to: &encoder)
-    case .shared(let state):
-      encoder.write(UInt8(3))
-      state.encode(to: &encoder)
+    case .mapped(let state): encoder.write(Field.mapped, state)
+    case .releasing(let state): encoder.write(Field.releasing, state)
+    case .shared(let state): encoder.write(Field.shared, state)
     }
-    encoder.write(importerChannel) { $1.encode(to: &$0) }
-    encoder.write(exporterChannel) { $1.encode(to: &$0) }
-    encoder.write(publication) { $1.encode(to: &$0) }
+    encoder.write(Field.importerChannel, importerChannel)
+    encoder.write(Field.exporterChannel, exporterChannel)
   }
 
   init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    id = BufferID(high: try decoder.number(), low: try decoder.number())
-    facts = try BufferFactsState(from: &decoder)
-    connection = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() }
-    state = try decoder.number()
+    id = try decoder.record(Field.id)
+    description = try decoder.record(Field.description)
+    holder = try decoder.number(ifPresent: Field.holder)
+    state = try decoder.number(Field.state)
     guard (XEN_ZCOPYD_STATE_LIVE...XEN_ZCOPYD_STATE_LATE).contains(state) else {
       throw .damaged("a buffer is in the state \(state)")
     }
-    age = try decoder.number()
-    stateAge = try decoder.number()
-    frame = try decoder.number()
-    usedFrame = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() }
-    waiting = []
-    for _ in 0..<(try decoder.number(UInt32.self)) {
-      waiting.append(
-        WaitingState(
-          connection: try decoder.number(), number: try decoder.number(),
-          rest: try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() }))
+    age = try decoder.number(ifPresent: Field.age) ?? 0
+    stateAge = try decoder.number(ifPresent: Field.stateAge) ?? 0
+    frame = try decoder.number(ifPresent: Field.frame) ?? 0
+    usedFrame = try decoder.number(ifPresent: Field.usedFrame)
+    publication = try decoder.record(ifPresent: Field.publication)
+    if let state = try decoder.record(ifPresent: Field.mapped, MappedBufferState.self) {
+      contents = .mapped(state)
+    } else if let state = try decoder.record(ifPresent: Field.releasing, ReleasingBufferState.self)
+    {
+      contents = .releasing(state)
+    } else {
+      contents = .shared(try decoder.record(Field.shared))
     }
-    switch try decoder.number(UInt8.self) {
-    case 1: contents = .mapped(try MappedBufferState(from: &decoder))
-    case 2: contents = .releasing(try ReleasingBufferState(from: &decoder))
-    case 3: contents = .shared(try SharedBufferState(from: &decoder))
-    case let kind: throw .damaged("a buffer is made of \(kind)")
-    }
+    importerChannel = try decoder.record(ifPresent: Field.importerChannel)
+    exporterChannel = try decoder.record(ifPresent: Field.exporterChannel)
     try check()
-    importerChannel = try decoder.optional { (decoder) throws(LiveUpdateError) in
-      try ImporterChannelState(from: &decoder)
-    }
-    exporterChannel = try decoder.optional { (decoder) throws(LiveUpdateError) in
-      try ExporterChannelState(from: &decoder)
-    }
-    publication = try decoder.optional { (decoder) throws(LiveUpdateError) in
-      try OwnPublicationState(from: &decoder)
-    }
   }
-}
 
-extension BufferState {
   /// What it is made of must be what it says that it is.
   private func check() throws(LiveUpdateError) {
     let (kind, pages, isPossible) =
@@ -131,130 +108,98 @@ extension BufferState {
         (XEN_ZCOPYD_KIND_MAPPED, releasing.pages, state != XEN_ZCOPYD_STATE_LIVE)
       case .shared(let shared): (XEN_ZCOPYD_KIND_SHARED, shared.references.count, true)
       }
-    guard facts.kind == kind, facts.pages == pages, isPossible else {
+    guard description.kind == kind, description.pages == pages, isPossible else {
       throw .damaged("a buffer is not made of what it says")
     }
   }
 }
 
-/// What does not change in a buffer's life, in plain values.
-struct BufferFactsState: Equatable, Sendable {
-  fileprivate let kind: UInt32
-  let domain: DomainID
-  private var maker: PeerCredentials
-  private var directory: UInt32
-  private var byteCount: Int
-  private var offset: Int
-  private var frameByteCount: Int?
-  private var picture: [UInt32]
-  private var identity: UInt64
-  fileprivate let pages: Int
-  private var directoryPages: Int
-  private var mechanism: UInt32
-  private var isPersistent: Bool
-  private var isPeersDirectory: Bool
-  private var name: String
-  private var directoryTime: UInt32
-  private var mappingTime: UInt32
-  private var passedOver: String
-
-  init(_ facts: BufferDescription) {
-    kind = facts.kind
-    domain = facts.domain
-    maker = facts.maker
-    directory = facts.directory.rawValue
-    byteCount = facts.byteCount
-    offset = facts.offset
-    frameByteCount = facts.frameByteCount
-    let geometry = facts.geometry.map { xen_zcopyd_picture($0) }
-    picture = geometry.map { [$0.width, $0.height, $0.stride, $0.format] } ?? []
-    identity = facts.identity
-    pages = facts.pages
-    directoryPages = facts.directoryPages
-    mechanism = facts.mechanism
-    isPersistent = facts.isPersistent
-    isPeersDirectory = facts.isPeersDirectory
-    name = facts.name
-    directoryTime = facts.directoryTime.wholeMicroseconds
-    mappingTime = facts.mappingTime.wholeMicroseconds
-    passedOver = facts.passedOver
+extension BufferID: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case high = 1
+    case low
   }
 
-  /// What it says, of a buffer that was made then.
-  func facts(created: ContinuousClock.Instant) -> BufferDescription {
-    var facts = BufferDescription(
-      kind: kind, domain: domain, maker: maker, created: created,
-      directory: GrantReference(rawValue: directory), byteCount: byteCount, pages: pages,
-      directoryPages: directoryPages, mechanism: mechanism, isPersistent: isPersistent, name: name)
-    facts.offset = offset
-    facts.frameByteCount = frameByteCount
-    facts.geometry = geometry
-    facts.identity = identity
-    facts.isPeersDirectory = isPeersDirectory
-    facts.directoryTime = .microseconds(Int64(directoryTime))
-    facts.mappingTime = .microseconds(Int64(mappingTime))
-    facts.passedOver = passedOver
-    return facts
+  public func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.high, high)
+    encoder.write(Field.low, low)
   }
 
-  private var geometry: PictureGeometry? {
-    guard picture.count == 4, let format = PixelFormat(code: picture[3]) else { return nil }
-    return try? PictureGeometry(
-      width: Int(picture[0]), height: Int(picture[1]), format: format, stride: Int(picture[2]))
+  public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    self.init(high: try decoder.number(Field.high), low: try decoder.number(Field.low))
+  }
+}
+
+/// Without the time at which the buffer was made, of which the processor's clock knows nothing in another process.
+extension BufferDescription: LiveUpdateRecord {
+  /// Stands for that time.
+  static let savedTime = ContinuousClock.now
+
+  /// As it is written down.
+  var saved: BufferDescription { made(at: Self.savedTime) }
+
+  /// The same of a buffer that was made then.
+  func made(at time: ContinuousClock.Instant) -> BufferDescription {
+    var description = self
+    description.created = time
+    return description
+  }
+
+  enum Field: UInt16 {
+    case kind = 1
+    case domain, process, user, groups, directory, byteCount, offset, frameByteCount, geometry
+    case identity, pages, directoryPages, mechanism, isPersistent, isPeersDirectory, name
+    case directoryTime, mappingTime, passedOver
   }
 
   func encode(to encoder: inout StateEncoder) {
-    encoder.write(kind)
-    encoder.write(domain.rawValue)
-    encoder.write(maker.process)
-    encoder.write(maker.user)
-    encoder.write(maker.groups.sorted())
-    encoder.write(directory)
-    encoder.write(byteCount)
-    encoder.write(offset)
-    encoder.write(frameByteCount) { $0.write($1) }
-    encoder.write(picture)
-    encoder.write(identity)
-    encoder.write(pages)
-    encoder.write(directoryPages)
-    encoder.write(mechanism)
-    encoder.write(isPersistent)
-    encoder.write(isPeersDirectory)
-    encoder.write(name)
-    encoder.write(directoryTime)
-    encoder.write(mappingTime)
-    encoder.write(passedOver)
+    encoder.write(Field.kind, kind)
+    encoder.write(Field.domain, domain.rawValue)
+    encoder.write(Field.process, maker.process)
+    encoder.write(Field.user, maker.user)
+    encoder.write(Field.groups, maker.groups.sorted())
+    encoder.write(Field.directory, directory.rawValue)
+    encoder.write(Field.byteCount, byteCount)
+    encoder.write(Field.offset, offset)
+    encoder.write(Field.frameByteCount, frameByteCount)
+    encoder.write(Field.geometry, geometry)
+    encoder.write(Field.identity, identity)
+    encoder.write(Field.pages, pages)
+    encoder.write(Field.directoryPages, directoryPages)
+    encoder.write(Field.mechanism, mechanism)
+    encoder.write(Field.isPersistent, isPersistent)
+    encoder.write(Field.isPeersDirectory, isPeersDirectory)
+    encoder.write(Field.name, name)
+    encoder.write(Field.directoryTime, directoryTime.wholeMicroseconds)
+    encoder.write(Field.mappingTime, mappingTime.wholeMicroseconds)
+    encoder.write(Field.passedOver, passedOver)
   }
 
   init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    kind = try decoder.number()
+    self.init(
+      kind: try decoder.number(Field.kind), domain: try decoder.domain(Field.domain),
+      maker: PeerCredentials(
+        process: try decoder.number(Field.process), user: try decoder.number(Field.user),
+        groups: Set(try decoder.numbers(Field.groups))),
+      created: Self.savedTime,
+      directory: GrantReference(rawValue: try decoder.number(Field.directory)),
+      byteCount: try decoder.number(Field.byteCount), pages: try decoder.number(Field.pages),
+      directoryPages: try decoder.number(Field.directoryPages),
+      mechanism: try decoder.number(Field.mechanism),
+      isPersistent: try decoder.flag(Field.isPersistent),
+      name: try decoder.text(ifPresent: Field.name) ?? "")
+    offset = try decoder.number(ifPresent: Field.offset) ?? 0
+    frameByteCount = try decoder.number(ifPresent: Field.frameByteCount)
+    geometry = try decoder.record(ifPresent: Field.geometry)
+    identity = try decoder.number(ifPresent: Field.identity) ?? 0
+    isPeersDirectory = try decoder.flag(Field.isPeersDirectory)
+    directoryTime = .microseconds(
+      try decoder.number(ifPresent: Field.directoryTime, UInt32.self) ?? 0)
+    mappingTime = .microseconds(try decoder.number(ifPresent: Field.mappingTime, UInt32.self) ?? 0)
+    passedOver = try decoder.text(ifPresent: Field.passedOver) ?? ""
     guard kind == XEN_ZCOPYD_KIND_MAPPED || kind == XEN_ZCOPYD_KIND_SHARED else {
       throw .damaged("a buffer is of the kind \(kind)")
     }
-    guard let domain = DomainID(rawValue: try decoder.number()) else {
-      throw .damaged("a domain is none")
-    }
-    self.domain = domain
-    maker = PeerCredentials(
-      process: try decoder.number(), user: try decoder.number(),
-      groups: Set(try decoder.numbers()))
-    directory = try decoder.number()
-    byteCount = try decoder.int()
-    offset = try decoder.int()
-    frameByteCount = try decoder.optional { (decoder) throws(LiveUpdateError) in
-      try decoder.int()
-    }
-    picture = try decoder.numbers()
-    identity = try decoder.number()
-    pages = try decoder.int()
-    directoryPages = try decoder.int()
-    mechanism = try decoder.number()
-    isPersistent = try decoder.flag()
-    isPeersDirectory = try decoder.flag()
-    name = try decoder.text()
-    directoryTime = try decoder.number()
-    mappingTime = try decoder.number()
-    passedOver = try decoder.text()
     // What is multiplied and compared later.
     guard (1...Self.mostPages).contains(pages), byteCount > 0, byteCount <= pages * 4096,
       (0..<byteCount).contains(offset), (0...Self.mostPages).contains(directoryPages),

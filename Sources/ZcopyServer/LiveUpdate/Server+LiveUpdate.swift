@@ -29,13 +29,16 @@ extension Server {
     for buffer in buffers.values.sorted(by: { $0.facts.created < $1.facts.created }) {
       do throws(LiveUpdateError) {
         let (own, descriptors) = try saveState(buffer, now)
-        state.buffers.append(own)
+        state.engine.buffers.append(own)
         files += descriptors
       } catch {
         leaveOut(buffer, error)
       }
     }
-    state.released = released.all.map { ReleasedState($0, now) }
+    state.engine.released = released.all.map { ReleasedState($0, now) }
+    for buffer in state.engine.buffers {
+      state.waits += buffers[buffer.id]?.waiting.map { WaitState(buffer.id, $0, now) } ?? []
+    }
     // What waits in connections comes last: it is what a store that has no room drops.
     var waiting: [FileDescriptor] = []
     for connection in connections.values.sorted(by: { $0.number < $1.number }) {
@@ -46,16 +49,15 @@ extension Server {
       waiting += connection.backlog.compactMap(\.file)
     }
     files += waiting
-    state.domains = Array(unwatched.values)
-    state.domains += domains.map { domain, watched in
-      ServerState.DomainState(
-        domain: domain, identity: watched.identity, counters: watched.counters.numbers)
+    state.engine.domains = Array(unwatched.values)
+    state.engine.domains += domains.map { domain, watched in
+      DomainState(domain: domain, identity: watched.identity, counters: watched.counters)
     }
-    state.counters = counters.numbers
+    state.engine.counters = counters
     state.droppedClients = droppedClients
     state.lastConnection = lastConnection
-    state.age = started.duration(to: now).wholeMilliseconds
-    state.time = bootTime()
+    state.engine.age = started.duration(to: now).wholeMilliseconds
+    state.engine.time = bootTime()
     return (state, files)
   }
 
@@ -71,17 +73,12 @@ extension Server {
     let importerChannel = buffer.importerChannel?.saveState()
     let exporterChannel = buffer.exporterChannel?.saveState()
     files += (importerChannel?.descriptors ?? []) + (exporterChannel?.descriptors ?? [])
-    let waiting = buffer.waiting.map { waiting in
-      BufferState.WaitingState(
-        connection: waiting.request.connection, number: waiting.request.number,
-        rest: waiting.due.map { now.duration(to: $0).wholeMilliseconds })
-    }
     return (
       BufferState(
-        id: buffer.id, facts: BufferFactsState(buffer.facts), connection: buffer.connection,
+        id: buffer.id, description: buffer.facts.saved, holder: buffer.connection,
         state: buffer.state, age: buffer.facts.created.duration(to: now).wholeMilliseconds,
         stateAge: buffer.stateSince.duration(to: now).wholeMilliseconds, frame: buffer.frame,
-        usedFrame: buffer.usedFrame, waiting: waiting, contents: contents,
+        usedFrame: buffer.usedFrame, contents: contents,
         importerChannel: importerChannel?.state, exporterChannel: exporterChannel?.state,
         publication: buffer.publication?.saveState().state ?? unresumed[buffer.id]), files
     )
@@ -129,14 +126,15 @@ extension Server {
       rest = rest.dropFirst(count)
       return files + Array(repeating: nil, count: count - files.count)
     }
-    let downtime = bootTime() &- min(state.time, bootTime())
-    started = clock.now - .milliseconds(Int64(clamping: state.age &+ downtime))
-    counters = Counters(state.counters)
+    let engine = state.engine
+    let downtime = bootTime() &- min(engine.time, bootTime())
+    started = clock.now - .milliseconds(Int64(clamping: engine.age &+ downtime))
+    counters = engine.counters
     droppedClients = state.droppedClients
     lastConnection = state.lastConnection
     let then = clock.now - .milliseconds(Int64(clamping: downtime))
-    for buffer in state.released { released.add(buffer.buffer(then)) }
-    let own = state.buffers.map { next($0.descriptorCount) }
+    for buffer in engine.released { released.add(buffer.buffer(then)) }
+    let own = engine.buffers.map { next($0.descriptorCount) }
     let sockets = next(state.connections.count)
     var unanswered: [BufferID] = []
     for (connection, socket) in zip(state.connections, sockets) {
@@ -145,18 +143,19 @@ extension Server {
       resume(connection, socket, files)
     }
     for file in rest { try? file?.close() }
-    let domains = Set(state.buffers.map(\.facts.domain))
+    let domains = Set(engine.buffers.map(\.description.domain))
     for domain in domains {
       unwatched[domain] =
-        state.domains.first { $0.domain == domain }
-        ?? ServerState.DomainState(domain: domain, identity: nil, counters: [])
+        engine.domains.first { $0.domain == domain } ?? DomainState(domain: domain)
     }
     var damaged: Set<BufferID> = []
-    for (buffer, files) in zip(state.buffers, own) where !resume(buffer, files, downtime) {
+    let waits = Dictionary(grouping: state.waits, by: \.buffer)
+    for (buffer, files) in zip(engine.buffers, own)
+    where !resume(buffer, files, waits[buffer.id] ?? [], downtime) {
       damaged.insert(buffer.id)
     }
     for domain in domains { watchAgain(domain) }
-    for state in state.buffers {
+    for state in engine.buffers {
       guard let buffer = buffers[state.id] else { continue }
       do throws(RequestError) {
         try resumeLooking(buffer, state)
@@ -197,13 +196,13 @@ extension Server {
   /// - Returns: whether all of it is there. What is there of the others is let go of in order: by this function where it is another
   ///   domain's memory, else by the caller, who first looks whether the peer maps it.
   private func resume(
-    _ state: BufferState, _ files: [FileDescriptor?], _ downtime: UInt64
+    _ state: BufferState, _ files: [FileDescriptor?], _ waits: [WaitState], _ downtime: UInt64
   ) -> Bool {
-    let domain = state.facts.domain
+    let domain = state.description.domain
     let created = clock.now - .milliseconds(Int64(clamping: state.age &+ downtime))
     let buffer = Buffer(
-      state.id, state.facts.facts(created: created), connection: state.connection)
-    buffer.connection = state.connection
+      state.id, state.description.made(at: created), connection: state.holder)
+    buffer.connection = state.holder
     buffer.resume(
       state: state.state,
       since: clock.now - .milliseconds(Int64(clamping: state.stateAge &+ downtime)))
@@ -213,7 +212,7 @@ extension Server {
     ledger.count(
       buffer.facts.usage, for: domain, limits: rules(for: domain).limits,
       totals: configuration.totals)
-    resumeWaiting(state, buffer)
+    resumeWaiting(waits, buffer)
     do throws(LiveUpdateError) {
       let all = files.compactMap(\.self)
       guard all.count == files.count else {
@@ -347,8 +346,8 @@ extension Server {
     }
   }
 
-  private func resumeWaiting(_ state: BufferState, _ buffer: Buffer) {
-    for waiting in state.waiting {
+  private func resumeWaiting(_ waits: [WaitState], _ buffer: Buffer) {
+    for waiting in waits {
       guard let connection = connections[waiting.connection] else { continue }
       connection.pendingRequests += 1
       wait(
@@ -370,4 +369,12 @@ private func bootTime() -> UInt64 {
   // SAFETY: the call writes the structure.
   guard unsafe clock_gettime(CLOCK_BOOTTIME, &time) == 0 else { return 0 }
   return UInt64(clamping: time.tv_sec) &* 1000 &+ UInt64(clamping: time.tv_nsec) / 1_000_000
+}
+
+extension WaitState {
+  fileprivate init(_ buffer: BufferID, _ waiting: WaitingRequest, _ now: ContinuousClock.Instant) {
+    self.init(
+      buffer: buffer, connection: waiting.request.connection, number: waiting.request.number,
+      rest: waiting.due.map { now.duration(to: $0).wholeMilliseconds })
+  }
 }

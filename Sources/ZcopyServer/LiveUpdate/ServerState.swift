@@ -7,121 +7,99 @@ public import ZcopyBackend
 public struct ServerState: LiveUpdateState {
   public static let kind: UInt16 = 32
 
+  /// The numbers of the formats that this program reads, the one that it writes first.
+  public static let formats: [UInt16] = [StateEncoder.format, 3]
+
   /// The text of the configuration, for a successor that finds its file out of order.
   public var configuration = ""
   /// The path of the socket that listens, if this service has made it: its own to remove at the end.
   public var socketPath: String?
   /// Which of the descriptors that were kept each of these is, as ``KeptDescriptors/places``, where a store keeps them.
   public var places: [UInt32] = []
+  var engine = EngineState()
   var connections: [ConnectionState] = []
-  var buffers: [BufferState] = []
-  /// The oldest first.
-  var released: [ReleasedState] = []
-  var domains: [DomainState] = []
-  var counters: [UInt64] = []
+  var waits: [WaitState] = []
   var droppedClients: UInt32 = 0
   var lastConnection: UInt64 = 0
-  /// Milliseconds since the first of these services was started.
-  var age: UInt64 = 0
-  /// The time of the boot clock at which all that was written down, in milliseconds.
-  var time: UInt64 = 0
-
-  /// A domain that the service knows: which guest it is, and what was counted.
-  struct DomainState: Equatable, Sendable {
-    var domain: DomainID
-    var identity: String?
-    var counters: [UInt64]
-  }
 
   init() {}
 
   public var descriptorCount: Int {
-    connections.reduce(0) { $0 + 1 + $1.waitingDescriptorCount }
-      + buffers.reduce(0) { $0 + $1.descriptorCount }
+    engine.descriptorCount + connections.reduce(0) { $0 + 1 + $1.waitingDescriptorCount }
+  }
+
+  enum Field: UInt16 {
+    case configuration = 1
+    case socketPath, places
+    case connections = 0x8004
+    case engine = 0x8005
+    case waits = 6
+    case droppedClients, lastConnection
   }
 
   public func encode(to encoder: inout StateEncoder) {
-    encoder.write(Array(configuration.utf8))
-    encoder.write(socketPath) { $0.write($1) }
-    encoder.write(places)
-    encoder.write(UInt32(connections.count))
-    for connection in connections { connection.encode(to: &encoder) }
-    encoder.write(UInt32(buffers.count))
-    for buffer in buffers { buffer.encode(to: &encoder) }
-    encoder.write(UInt32(released.count))
-    for buffer in released { buffer.encode(to: &encoder) }
-    encoder.write(UInt32(domains.count))
-    for domain in domains {
-      encoder.write(domain.domain.rawValue)
-      encoder.write(domain.identity) { $0.write($1) }
-      Self.write(domain.counters, to: &encoder)
-    }
-    Self.write(counters, to: &encoder)
-    encoder.write(droppedClients)
-    encoder.write(lastConnection)
-    encoder.write(age)
-    encoder.write(time)
+    encoder.write(Field.configuration, configuration)
+    encoder.write(Field.socketPath, socketPath)
+    encoder.write(Field.places, places)
+    encoder.write(Field.connections, connections)
+    encoder.write(Field.engine, engine)
+    encoder.write(Field.waits, waits)
+    encoder.write(Field.droppedClients, droppedClients)
+    encoder.write(Field.lastConnection, lastConnection)
   }
 
   public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    configuration = String(decoding: try decoder.bytes(), as: UTF8.self)
-    socketPath = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.text() }
-    places = try decoder.numbers()
-    for _ in 0..<(try decoder.number(UInt32.self)) {
-      connections.append(try ConnectionState(from: &decoder))
-    }
-    for _ in 0..<(try decoder.number(UInt32.self)) {
-      buffers.append(try BufferState(from: &decoder))
-    }
-    for _ in 0..<(try decoder.number(UInt32.self)) {
-      released.append(try ReleasedState(from: &decoder))
-    }
-    for _ in 0..<(try decoder.number(UInt32.self)) {
-      guard let domain = DomainID(rawValue: try decoder.number()) else {
-        throw .damaged("a domain is none")
-      }
-      domains.append(
-        DomainState(
-          domain: domain,
-          identity: try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.text()
-          },
-          counters: try Self.counters(from: &decoder)))
-    }
-    counters = try Self.counters(from: &decoder)
-    droppedClients = try decoder.number()
-    lastConnection = try decoder.number()
+    configuration = String(decoding: decoder.bytes(Field.configuration), as: UTF8.self)
+    socketPath = try decoder.text(ifPresent: Field.socketPath)
+    places = try decoder.numbers(Field.places)
+    connections = try decoder.records(Field.connections)
+    engine = try decoder.record(Field.engine)
+    waits = try decoder.records(Field.waits)
+    droppedClients = try decoder.number(ifPresent: Field.droppedClients) ?? 0
+    lastConnection = try decoder.number(Field.lastConnection)
     guard connections.allSatisfy({ $0.number <= lastConnection }), lastConnection < 1 << 62,
       Set(connections.map(\.number)).count == connections.count
     else { throw .damaged("the numbers of connections contradict each other") }
-    age = try decoder.number()
-    time = try decoder.number()
   }
 
-  private static func write(_ counters: [UInt64], to encoder: inout StateEncoder) {
-    encoder.write(UInt8(clamping: counters.count))
-    for counter in counters { encoder.write(counter) }
-  }
-
-  private static func counters(
-    from decoder: inout StateDecoder
-  ) throws(LiveUpdateError) -> [UInt64] {
-    var counters: [UInt64] = []
-    for _ in 0..<(try decoder.number(UInt8.self)) { counters.append(try decoder.number()) }
-    return counters
+  /// Reads a state that may be in any of ``formats``.
+  ///
+  /// - Throws: `LiveUpdateError` as `init(decoding:)`.
+  public init(reading bytes: [UInt8]) throws(LiveUpdateError) {
+    do throws(LiveUpdateError) {
+      try self.init(decoding: bytes)
+    } catch .format(3) {
+      try self.init(decoding: try Format3.serverState(bytes))
+    }
   }
 }
 
-extension Counters {
-  /// The numbers, in the order in which they are handed over.
-  var numbers: [UInt64] {
-    [requests, refused, limited, maps, shares, frames, refreshedBytes, late]
+/// A WAIT that is still to be answered.
+struct WaitState: Equatable, Sendable {
+  var buffer: BufferID
+  var connection: UInt64
+  var number: UInt64
+  /// Milliseconds until it is over; nil for never.
+  var rest: UInt64?
+}
+
+extension WaitState: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case buffer = 1
+    case connection, number, rest
   }
 
-  /// The numbers that were handed over; none if they are of another version.
-  init(_ numbers: [UInt64]) {
-    self.init()
-    guard numbers.count == 8, numbers.allSatisfy({ $0 < 1 << 62 }) else { return }
-    (requests, refused, limited, maps) = (numbers[0], numbers[1], numbers[2], numbers[3])
-    (shares, frames, refreshedBytes, late) = (numbers[4], numbers[5], numbers[6], numbers[7])
+  func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.buffer, buffer)
+    encoder.write(Field.connection, connection)
+    encoder.write(Field.number, number)
+    encoder.write(Field.rest, rest)
+  }
+
+  init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    buffer = try decoder.record(Field.buffer)
+    connection = try decoder.number(Field.connection)
+    number = try decoder.number(Field.number)
+    rest = try decoder.number(ifPresent: Field.rest)
   }
 }
