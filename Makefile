@@ -8,6 +8,9 @@ FUZZ_MESSAGES ?= 1000000
 STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .build-static $(SMALL)
 SMALL = -Xswiftc -Osize -Xswiftc -use-ld=lld $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/small.ld)
 BIN = .build/lab/bin
+# The commit of the daemon from which the scenario `upgrade` upgrades. Each release sets it to the release before.
+PREVIOUS ?= 6dcc2fb
+PREVIOUS_TREE = .build-previous/$(PREVIOUS)
 # The C client, which needs no Swift: what it is built with, and where.
 VERSION := $(shell sed -n 's/.*zcopyVersion = "\(.*\)"/\1/p' Sources/Support/Version.swift)
 CLIENT = .build/client
@@ -20,7 +23,7 @@ SOURCES = $(shell find Sources Testing Tools Benchmarks examples -name '*.swift'
 # What boots Xen, beside what builds: programs, and Debian's packages of them.
 LAB = qemu-system-x86_64:qemu-system-x86 cpio:cpio xz:xz-utils dpkg-deb:dpkg setpriv:util-linux
 
-.PHONY: all demo test unit allocations test-sanitize fuzz lint smoke contract dma-buf devices daemon systemd matrix soak bench xen-ci kernel-check \
+.PHONY: all demo test unit allocations test-sanitize fuzz lint smoke contract dma-buf devices daemon upgrade systemd matrix soak bench xen-ci kernel-check \
   static client check-client check-daemon install install-client deb clean require require-lab help
 
 all: require ## Build the command and the libraries
@@ -32,7 +35,7 @@ demo: require-lab static ## Both directions on real Xen: demo/guest.png is a gue
 	@sed -nE 's/^# (mapped|shared)/\1/p' lab-results/demo/tap
 	@ls -1 demo/*.png
 
-test: require-lab lint unit allocations check-client check-daemon smoke contract dma-buf devices daemon systemd matrix ## Everything: lint, unit tests, allocations, the C client, and these scenarios on real Xen
+test: require-lab lint unit allocations check-client check-daemon smoke contract dma-buf devices daemon upgrade systemd matrix ## Everything: lint, unit tests, allocations, the C client, and these scenarios on real Xen
 
 unit: require ## Build, with warnings as errors, and run the unit tests
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest
@@ -71,6 +74,10 @@ devices: require-lab static ## What devices see of shared buffers, and a guest t
 daemon: require-lab static ## xen-zcopyd beside a backend in C: lists, upgrades, restarts, deaths
 	lab/run daemon
 
+upgrade: require-lab static ## An upgrade from the daemon released before, PREVIOUS, whose clients and guests do not notice
+	@if git cat-file -e $(PREVIOUS)^{commit} 2>/dev/null; then $(MAKE) $(BIN)/xen-zcopyd-previous && lab/run upgrade; \
+	else echo "upgrade: skipped: commit $(PREVIOUS) is not in this clone; 'git fetch --unshallow' brings it"; fi
+
 systemd: require-lab static ## The daemon's units, user and rules under Debian's systemd: what the service may and may not, restarts, the watchdog
 	lab/run systemd
 
@@ -105,6 +112,15 @@ $(BIN)/.stamp: $(SOURCES)
 	$(CC) $(CLIENT_CFLAGS) $(CLIENT_INCLUDES) -static -s -o $(BIN)/backend examples/backend.c examples/import.c \
 	  Sources/libxenzcopy/xenzcopy.c
 	@touch $@
+
+$(BIN)/xen-zcopyd-previous: $(PREVIOUS_TREE)/.build-static/release/xen-zcopyd
+	install -D $< $@
+
+# As that commit's own Makefile builds it.
+$(PREVIOUS_TREE)/.build-static/release/xen-zcopyd:
+	mkdir -p $(PREVIOUS_TREE)
+	git archive $(PREVIOUS) | tar -x -C $(PREVIOUS_TREE)
+	cd $(PREVIOUS_TREE) && $(subst $(CURDIR),$(CURDIR)/$(PREVIOUS_TREE),$(STATIC)) --product xen-zcopyd
 
 check-daemon: static ## Check that the daemon keeps its budget of bytes and needs no library
 	scripts/check-daemon $(BIN)/xen-zcopyd
@@ -156,7 +172,7 @@ deb: static client ## Debian packages, in .build/deb
 	packaging/debian/build $(VERSION) $(BIN)
 
 clean: ## Remove what was built here; the lab's images stay in their cache
-	rm -rf .build .build-static .build-bench .build-address .build-thread .build-fuzz lab-results demo
+	rm -rf .build .build-static .build-previous .build-bench .build-address .build-thread .build-fuzz lab-results demo
 
 require:
 	@scripts/require

@@ -155,6 +155,37 @@ int czcopy_spawn(char *const *arguments, int descriptor, const char *variable, c
     return error ? -error : process;
 }
 
+int czcopy_ask(const char *program, const char *option, int *answer) {
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, ignored;
+    pid_t process;
+    int ends[2];
+    char *const arguments[] = {(char *)program, (char *)option, NULL};
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return -errno;
+    sigemptyset(&none);
+    sigemptyset(&ignored);
+    sigaddset(&ignored, SIGPIPE);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &ignored);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    int error = posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+    if (!error)
+        error = posix_spawn(&process, program, &actions, &attributes, arguments, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    close(ends[1]);
+    if (error) {
+        close(ends[0]);
+        return -error;
+    }
+    *answer = ends[0];
+    return process;
+}
+
 int czcopy_reap(int process) {
     int status;
     pid_t result;

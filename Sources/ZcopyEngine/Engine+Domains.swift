@@ -85,12 +85,12 @@ extension Engine {
 
   /// Restores a predecessor's state of a domain.
   private func resume(
-    _ watched: WatchedDomain, _ domain: DomainID, _ before: EngineState.DomainState
+    _ watched: WatchedDomain, _ domain: DomainID, _ before: DomainState
   ) {
     // While no process watched, the number may have gone to another guest.
-    guard watched.virtualMachine == before.identity else { return domainEnded(domain) }
+    guard watched.virtualMachine == before.virtualMachine else { return domainEnded(domain) }
     unwatched[domain] = nil
-    watched.counters = Counters(before.counters)
+    watched.counters = before.counters
     for buffer in buffers(of: domain) { buffer.domainRecord = watched.record }
   }
 

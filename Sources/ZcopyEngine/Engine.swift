@@ -47,7 +47,7 @@ public final class Engine {
   /// Domains that have buffers here.
   package internal(set) var domains: [DomainID: WatchedDomain] = [:]
   /// Domains of a predecessor's buffers that could not be watched yet, and which guests they were.
-  var unwatched: [DomainID: EngineState.DomainState] = [:]
+  var unwatched: [DomainID: DomainState] = [:]
   /// Publications of a predecessor's buffers that are resumed as soon as XenStore answers.
   var unresumed: [BufferID: OwnPublicationState] = [:]
   /// Which processes hold the dma-bufs that are asked about.

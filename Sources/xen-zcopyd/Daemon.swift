@@ -29,6 +29,8 @@ final class Daemon {
   /// The path of the socket, if this process has made it.
   private var socketPath: String?
   private var isStopping = false
+  /// Whether the program can take over, while it is asked.
+  private var question: FormatQuestion?
 
   private var configuration: Configuration { file.configuration }
 
@@ -215,14 +217,31 @@ final class Daemon {
     tellIfSocketStays()
   }
 
-  /// Executes the program, which may be another version by now, in this process.
+  /// Executes the program, which may be another version by now, in this process, if it says that it
+  /// can take over.
   private func upgrade() {
-    do {
-      let error = try LiveUpdate(of: service, file, socketPath: socketPath).become(program)
-      logger.error("cannot start \(program) anew: \(error); this process goes on")
+    guard question == nil else { return }
+    do throws(Errno) {
+      question = try FormatQuestion(program, loop) { [unowned self] refusal in
+        question = nil
+        if let refusal { stay(refusal) } else { become() }
+      }
     } catch {
-      logger.error("cannot start \(program) anew: \(error); this process goes on")
+      stay(error)
     }
+  }
+
+  private func become() {
+    guard !isStopping else { return }
+    do {
+      stay(try LiveUpdate(of: service, file, socketPath: socketPath).become(program))
+    } catch {
+      stay(error)
+    }
+  }
+
+  private func stay(_ reason: any Error) {
+    logger.error("cannot start \(program) anew: \(reason); this process continues to serve")
   }
 
   /// Leaves everything to the next process of this unit.

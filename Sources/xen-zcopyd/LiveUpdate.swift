@@ -16,7 +16,8 @@ import ZcopyServer
 /// give their order.
 struct LiveUpdate: ~Copyable {
   /// The variable that lists the inherited descriptors after `exec`: the memory file, the listening
-  /// socket or -1, and the others, separated by commas.
+  /// socket or -1, and the others, separated by commas. It and the names below never change: one
+  /// version hands over to another by them.
   static let variable = "XEN_ZCOPYD_HANDOVER"
   /// The prefix of their names in the service manager's store; a number follows.
   static let namePrefix = "handover-"
@@ -133,7 +134,7 @@ struct Predecessor {
   ) throws(LiveUpdateError) {
     defer { try? stateFile?.close() }
     do throws(LiveUpdateError) {
-      state = try ServerState(decoding: stateFile.map(Self.read) ?? [])
+      state = try ServerState(reading: stateFile.map(Self.read) ?? [])
     } catch {
       for file in files { try? file?.close() }
       try? listener?.close()

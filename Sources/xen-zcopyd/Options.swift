@@ -13,6 +13,7 @@ struct Options: Equatable {
   enum Task: Equatable {
     case serve
     case check
+    case formats
     case help
     case version
   }
@@ -33,6 +34,7 @@ struct Options: Equatable {
       case "--socket", "-s": socket = try Self.value(option, given, &rest)
       case "--keep" where given == nil: keeps = true
       case "--check" where given == nil: task = .check
+      case FormatQuestion.option where given == nil: task = .formats
       case "--help" where given == nil, "-h" where given == nil: task = .help
       case "--version" where given == nil: task = .version
       default: throw Refusal(text: "unknown option '\(argument)'")
@@ -60,10 +62,13 @@ struct Options: Equatable {
           --keep         when stopped by SIGTERM, leave buffers and clients in the service manager's store of file
                          descriptors for the next start; without it, a stop releases everything
           --check        read the configuration, say what is wrong with it, and exit
+          --live-update-format
+                         print the numbers of the formats in which another version may hand over buffers and clients to
+                         this one, its own format first, and exit
           --version
       -h, --help
 
     Signals: SIGTERM and SIGINT stop it, SIGHUP has it read its configuration anew, SIGUSR2 has it start its program anew,
-    for instance after an upgrade, without any guest or client noticing.
+    for instance after an upgrade, without any guest or client noticing. It asks the program first by --live-update-format.
     """
 }

@@ -61,7 +61,7 @@ struct ErrorDescriptionTests {
       ]
       let file = FileDescriptor(rawValue: 7)
       errors += [
-        LiveUpdateError.damaged("it ends too early"), .version(2),
+        LiveUpdateError.damaged("it ends too early"), .format(2), .unknownRecord(2),
         .descriptors(expected: 2, given: 3), .notOpen(file, .badFileDescriptor),
         .otherFile(file), .notPossible(.cpu, .dom0), .publication(path: path), .xen(xen),
         .memory(memory),

@@ -27,6 +27,43 @@ struct DaemonProcessTests {
     #expect(daemon.log.hasSuffix("\n"))
   }
 
+  @Test(
+    "continues to serve, and says why, if the program in its place cannot take over",
+    arguments: [
+      ("exit 1", "has ended with 1"), ("echo 3 5 40", "reads the formats '3 5 40'"),
+      ("kill -9 $$", "has ended with 137"),
+      ("exec sleep 60", "has not answered within 5.0 seconds"),
+    ])
+  func refusedProgram(_ script: String, _ reason: String) throws {
+    let daemon = try DaemonProcess(isCopied: true)
+    try daemon.says("ready")
+    let client = try Client(daemon)
+    // Which asks, and does nothing else.
+    try daemon.replace(by: "[ \"$*\" = --live-update-format ] || exit 0\n\(script)")
+    daemon.tell(SIGUSR2)
+    // While it is asked, it serves.
+    #expect(client.bufferCount == 0)
+    try daemon.says("this process continues to serve")
+    #expect(daemon.log.contains(reason), "\(daemon.log)")
+    #expect(client.bufferCount == 0)
+    try daemon.removeProgram()
+    daemon.tell(SIGUSR2)
+    try daemon.says("this process continues to serve", times: 2)
+    #expect(daemon.log.contains("No such file or directory"), "\(daemon.log)")
+    #expect(client.bufferCount == 0)
+    #expect(daemon.log.split(separator: "\n").count == 3, "\(daemon.log)")
+    daemon.tell(SIGTERM)
+    #expect(daemon.end() == 0)
+  }
+
+  @Test("with --live-update-format prints the formats that it reads, and touches nothing")
+  func formats() throws {
+    let daemon = try DaemonProcess("nonsense\n", arguments: "--live-update-format")
+    #expect(daemon.end() == 0)
+    #expect(daemon.log == "4 3\n")
+    #expect(daemon.directory.names == ["log", "xen-zcopyd.conf"])
+  }
+
   @Test("at SIGHUP reads its file anew, of which one that is refused changes nothing")
   func reload() throws {
     let daemon = try DaemonProcess()

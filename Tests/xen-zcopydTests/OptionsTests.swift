@@ -53,7 +53,10 @@ struct OptionsTests {
 
   @Test("are all in the usage, which fits into a terminal of 120 columns")
   func usage() {
-    for option in ["--config", "-c", "--socket", "-s", "--keep", "--check", "--version", "--help"] {
+    for option in [
+      "--config", "-c", "--socket", "-s", "--keep", "--check", "--live-update-format", "--version",
+      "--help",
+    ] {
       #expect(Options.usage.contains(option), "\(option)")
     }
     #expect(Options.usage.split(separator: "\n").allSatisfy { $0.count <= 120 })

@@ -26,6 +26,10 @@ typedef struct {
 // Waits so many milliseconds, -1 for ever; what is ready, and how many, no more than there is room for.
 int czcopy_epoll_wait(int epoll, czcopy_ready *ready, int milliseconds);
 
+// Starts a program with one option. What it writes to its standard output can be read, without waiting, from the descriptor at
+// `answer`, which is the caller's. Returns its number, or a negative errno.
+int czcopy_ask(const char *program, const char *option, int *answer);
+
 // A timer that expires every so many nanoseconds: a descriptor, non-blocking and close-on-exec.
 int czcopy_timer(uint64_t nanoseconds);
 // Forgets that a timer has expired.

@@ -25,25 +25,31 @@ public struct ExporterChannelState: LiveUpdateState {
     last = link.last
   }
 
+  enum Field: UInt16 {
+    case peer = 1
+    case controlPage, port, index, frame, peerIsAlive, peerState, peerFrame
+  }
+
   public func encode(to encoder: inout StateEncoder) {
-    encoder.write(peer)
-    encoder.write(controlPage.rawValue)
-    encoder.write(port.rawValue)
-    encoder.write(index)
-    encoder.write(frame)
-    encoder.write(last.isAlive)
-    encoder.write(last.state)
-    encoder.write(last.frame)
+    encoder.write(Field.peer, peer.rawValue)
+    encoder.write(Field.controlPage, controlPage.rawValue)
+    encoder.write(Field.port, port.rawValue)
+    encoder.write(Field.index, index)
+    encoder.write(Field.frame, frame)
+    encoder.write(Field.peerIsAlive, last.isAlive)
+    encoder.write(Field.peerState, last.state)
+    encoder.write(Field.peerFrame, last.frame)
   }
 
   public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    peer = try decoder.domain()
-    controlPage = try decoder.reference()
-    port = try decoder.port()
-    index = try decoder.number()
-    frame = try decoder.number()
+    peer = try decoder.domain(Field.peer)
+    controlPage = try decoder.reference(Field.controlPage)
+    port = try decoder.port(Field.port)
+    index = try decoder.number(Field.index)
+    frame = try decoder.number(Field.frame)
     last = PeerSnapshot(
-      isAlive: try decoder.flag(), state: try decoder.number(), frame: try decoder.number())
+      isAlive: try decoder.flag(Field.peerIsAlive), state: try decoder.number(Field.peerState),
+      frame: try decoder.number(Field.peerFrame))
   }
 }
 

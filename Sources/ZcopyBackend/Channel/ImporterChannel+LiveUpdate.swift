@@ -24,22 +24,27 @@ public struct ImporterChannelState: LiveUpdateState {
     isEnding = link.isEnding
   }
 
+  enum Field: UInt16 {
+    case owner = 1
+    case controlPage, port, frame, framePage, isEnding
+  }
+
   public func encode(to encoder: inout StateEncoder) {
-    encoder.write(owner)
-    encoder.write(controlPage.rawValue)
-    encoder.write(port.rawValue)
-    encoder.write(frame)
-    encoder.write(framePage)
-    encoder.write(isEnding)
+    encoder.write(Field.owner, owner.rawValue)
+    encoder.write(Field.controlPage, controlPage.rawValue)
+    encoder.write(Field.port, port.rawValue)
+    encoder.write(Field.frame, frame)
+    encoder.write(Field.framePage, framePage)
+    encoder.write(Field.isEnding, isEnding)
   }
 
   public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    owner = try decoder.domain()
-    controlPage = try decoder.reference()
-    port = try decoder.port()
-    frame = try decoder.number()
-    framePage = try decoder.number()
-    isEnding = try decoder.flag()
+    owner = try decoder.domain(Field.owner)
+    controlPage = try decoder.reference(Field.controlPage)
+    port = try decoder.port(Field.port)
+    frame = try decoder.number(Field.frame)
+    framePage = try decoder.number(ifPresent: Field.framePage) ?? 0
+    isEnding = try decoder.flag(Field.isEnding)
   }
 }
 

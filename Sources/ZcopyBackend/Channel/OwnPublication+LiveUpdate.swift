@@ -17,19 +17,24 @@ public struct OwnPublicationState: LiveUpdateState {
     port = publication.port
   }
 
+  enum Field: UInt16 {
+    case path = 1
+    case controlPage, port
+  }
+
   public func encode(to encoder: inout StateEncoder) {
-    encoder.write(path)
-    encoder.write(controlPage.rawValue)
-    encoder.write(port.rawValue)
+    encoder.write(Field.path, path)
+    encoder.write(Field.controlPage, controlPage.rawValue)
+    encoder.write(Field.port, port.rawValue)
   }
 
   public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    path = try decoder.text()
+    path = try decoder.text(Field.path)
     guard path.hasPrefix("/"), !path.utf8.contains(0) else {
       throw .damaged("a publication's path is none")
     }
-    controlPage = try decoder.reference()
-    port = try decoder.port()
+    controlPage = try decoder.reference(Field.controlPage)
+    port = try decoder.port(Field.port)
   }
 }
 

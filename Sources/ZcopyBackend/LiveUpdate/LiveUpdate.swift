@@ -23,21 +23,44 @@ public struct LiveUpdate<State: LiveUpdateState>: Equatable, Sendable {
   }
 }
 
-/// Plain values that can be written down and read again.
+/// A value of several fields that can be written down and read again.
 ///
-/// Written are a magic number, the version, the kind, the values, and a check sum, all
-/// little-endian. Whatever is not exactly that is refused.
-public protocol LiveUpdateState: Equatable, Sendable {
-  /// What kind of state it is; no other has the number.
-  static var kind: UInt16 { get }
-  /// How many descriptors belong to it.
-  var descriptorCount: Int { get }
-  /// Writes the values down.
+/// ```swift
+/// struct Cursor: LiveUpdateRecord {
+///   private enum Field: UInt16 { case x = 1, y, isHidden }
+///   var x: Int, y: Int, isHidden: Bool
+///
+///   func encode(to encoder: inout StateEncoder) {
+///     encoder.write(Field.x, x)
+///     encoder.write(Field.y, y)
+///     encoder.write(Field.isHidden, isHidden)
+///   }
+///
+///   init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+///     x = try decoder.number(Field.x)
+///     y = try decoder.number(Field.y)
+///     isHidden = try decoder.flag(Field.isHidden)
+///   }
+/// }
+/// ```
+public protocol LiveUpdateRecord {
+  /// Writes the fields down, in the order of their numbers.
   func encode(to encoder: inout StateEncoder)
   /// Reads them again.
   ///
   /// - Throws: `LiveUpdateError.damaged` for what no living value has.
   init(from decoder: inout StateDecoder) throws(LiveUpdateError)
+}
+
+/// Plain values of which a successor can make a living one.
+///
+/// Written are a magic number, the format, the kind, the values, and a check sum, all little-endian. ``StateEncoder`` says which
+/// changes of the values a reader of another version understands.
+public protocol LiveUpdateState: LiveUpdateRecord, Equatable, Sendable {
+  /// What kind of state it is; no other has the number.
+  static var kind: UInt16 { get }
+  /// How many descriptors belong to it.
+  var descriptorCount: Int { get }
 }
 
 extension LiveUpdateState {
@@ -50,11 +73,9 @@ extension LiveUpdateState {
 
   /// The state that was written down in bytes, which may be anything.
   ///
-  /// - Throws: `LiveUpdateError.damaged` for anything else, `.version` for what another version of
-  ///   this program has written.
+  /// - Throws: `LiveUpdateError.damaged` for anything else, `.format` and `.unknownRecord` for what
+  ///   another version of this program has written and this one does not understand.
   public init(decoding bytes: [UInt8]) throws(LiveUpdateError) {
-    var decoder = try StateDecoder(opening: bytes, kind: Self.kind)
-    self = try Self(from: &decoder)
-    try decoder.finish()
+    self = try StateDecoder.read(try StateDecoder.open(bytes, kind: Self.kind))
   }
 }

@@ -6,8 +6,10 @@ public import XenGrant
 public enum LiveUpdateError: Error, Equatable, Sendable {
   /// The bytes are not a valid state; the reason.
   case damaged(String)
-  /// Another version of the program has written them.
-  case version(UInt16)
+  /// They are in a format that this program does not read.
+  case format(UInt16)
+  /// They have a record of that number that this program does not know and must not skip: a later version has written them.
+  case unknownRecord(UInt16)
   /// More or fewer descriptors than belong to the state, or one of them twice.
   case descriptors(expected: Int, given: Int)
   /// A descriptor is not open.
@@ -29,8 +31,11 @@ extension LiveUpdateError: CustomStringConvertible {
   public var description: String {
     switch self {
     case .damaged(let what): "what was handed over is damaged: \(what)"
-    case .version(let version):
-      "what was handed over is of version \(version); this program knows \(StateEncoder.version): end the old one's buffers first"
+    case .format(let format):
+      "what was handed over is in format \(format), which this program does not read: start a version that reads it"
+    case .unknownRecord(let number):
+      "what was handed over has a record \(number) that this program does not know and must not skip: start the version that has "
+        + "written it, or a later one"
     case .descriptors(let expected, let given):
       "\(given) file descriptors were handed over where \(expected) different ones are needed"
     case .notOpen(let file, let errno):

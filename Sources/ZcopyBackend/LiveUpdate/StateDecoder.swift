@@ -1,111 +1,212 @@
-/// Reads values that ``StateEncoder`` has written, out of bytes that may be anything.
+/// Reads the records of a level that ``StateEncoder`` has written, out of bytes that may be anything.
+///
+/// A field is asked for by its number, in any order. `ifPresent` gives nil for one that is missing; else that is an error.
 public struct StateDecoder {
-  private var rest: ArraySlice<UInt8>
+  private struct Record {
+    let tag: UInt16
+    let value: ArraySlice<UInt8>
+    var isRead = false
+  }
 
-  /// Opens what `StateEncoder.seal` has closed.
-  init(opening bytes: [UInt8], kind: UInt16) throws(LiveUpdateError) {
-    rest = bytes[...]
-    guard try number(UInt32.self) == StateEncoder.magic else {
+  private var records: [Record] = []
+
+  /// The records in these bytes.
+  init(_ bytes: ArraySlice<UInt8>) throws(LiveUpdateError) {
+    var rest = bytes
+    while !rest.isEmpty {
+      let tag = UInt16(try Self.take(&rest, 2))
+      let last = records.last.map { $0.tag & ~StateEncoder.required } ?? 0
+      guard tag & ~StateEncoder.required > last else {
+        throw .damaged("record \(tag & ~StateEncoder.required) comes after record \(last)")
+      }
+      records.append(Record(tag: tag, value: try Self.takeValue(&rest)))
+    }
+  }
+
+  /// What `StateEncoder.seal` has closed.
+  ///
+  /// - Throws: `LiveUpdateError.format` if it is in another format, `.damaged`.
+  package static func open(
+    _ bytes: [UInt8], kind: UInt16, format: UInt16 = StateEncoder.format
+  ) throws(LiveUpdateError) -> ArraySlice<UInt8> {
+    var rest = bytes[...]
+    guard try take(&rest, 4) == StateEncoder.magic else {
       throw .damaged("it does not begin as one")
     }
-    let version = try number(UInt16.self)
-    guard version == StateEncoder.version else { throw .version(version) }
-    let found = try number(UInt16.self)
-    guard found == kind else { throw .damaged("it is of kind \(found), not \(kind)") }
-    let count = try number(UInt32.self)
+    let foundFormat = UInt16(try take(&rest, 2))
+    guard foundFormat == format else { throw .format(foundFormat) }
+    let foundKind = try take(&rest, 2)
+    guard foundKind == kind else { throw .damaged("it is of kind \(foundKind), not \(kind)") }
+    let count = try take(&rest, 4)
     guard rest.count == Int(count) + 8 else { throw .damaged("its length is another") }
-    let sealed = bytes.dropLast(8)
     let body = rest.dropLast(8)
     rest = rest.suffix(8)
-    guard try number(UInt64.self) == StateEncoder.checkSum(sealed) else {
+    guard try take(&rest, 8) == StateEncoder.checkSum(bytes.dropLast(8)) else {
       throw .damaged("its check sum is another")
     }
-    rest = body
+    return body
   }
 
-  /// Fails unless all has been read.
-  func finish() throws(LiveUpdateError) {
-    guard rest.isEmpty else { throw .damaged("something comes after its end") }
-  }
-
-  /// The next number, of that type.
-  ///
-  /// - Throws: `LiveUpdateError.damaged` if there is none.
-  public mutating func number<Number: FixedWidthInteger>(
-    _: Number.Type = Number.self
-  ) throws(LiveUpdateError) -> Number {
-    let count = Number.bitWidth / 8
+  /// The next number of that many bytes, at most 8.
+  package static func take(
+    _ rest: inout ArraySlice<UInt8>, _ count: Int
+  ) throws(LiveUpdateError) -> UInt64 {
     guard rest.count >= count else { throw .damaged("it ends too early") }
-    var value: Number = 0
-    for byte in rest.prefix(count).reversed() {
-      value = value << 8 | Number(truncatingIfNeeded: byte)
+    defer { rest = rest.dropFirst(count) }
+    return number(rest.prefix(count))
+  }
+
+  /// The next bytes, after their count.
+  private static func takeValue(
+    _ rest: inout ArraySlice<UInt8>
+  ) throws(LiveUpdateError) -> ArraySlice<UInt8> {
+    let count = Int(try take(&rest, 4))
+    guard rest.count >= count else { throw .damaged("it ends too early") }
+    defer { rest = rest.dropFirst(count) }
+    return rest.prefix(count)
+  }
+
+  private static func number(_ bytes: ArraySlice<UInt8>) -> UInt64 {
+    bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) }
+  }
+
+  /// Fails if a record was not read that must not be skipped.
+  func finish() throws(LiveUpdateError) {
+    for record in records where !record.isRead && record.tag & StateEncoder.required != 0 {
+      throw .unknownRecord(record.tag & ~StateEncoder.required)
     }
-    rest = rest.dropFirst(count)
+  }
+
+  private mutating func value(_ tag: UInt16) -> ArraySlice<UInt8>? {
+    guard
+      let index = records.firstIndex(where: { ($0.tag ^ tag) & ~StateEncoder.required == 0 })
+    else { return nil }
+    records[index].isRead = true
+    return records[index].value
+  }
+
+  @usableFromInline
+  func needed<Value>(_ value: Value?, _ tag: UInt16) throws(LiveUpdateError) -> Value {
+    guard let value else { throw .damaged("record \(tag & ~StateEncoder.required) is missing") }
     return value
   }
 
-  /// The next size or offset.
+  /// The number under a tag, up to a largest one.
+  @usableFromInline
+  mutating func number(tag: UInt16, upTo most: UInt64) throws(LiveUpdateError) -> UInt64? {
+    guard let bytes = value(tag) else { return nil }
+    let number = Self.number(bytes)
+    guard bytes.count <= 8, number <= most else { throw .damaged("a number is too large") }
+    return number
+  }
+
+  /// A number that its type can hold, and that is not below 0.
   ///
-  /// - Throws: `LiveUpdateError.damaged` if there is none.
-  public mutating func int() throws(LiveUpdateError) -> Int {
-    guard let value = Int(exactly: try number(Int64.self)) else {
-      throw .damaged("a number is too large")
-    }
-    return value
+  /// - Throws: `LiveUpdateError.damaged`.
+  @inlinable @inline(__always)
+  public mutating func number<Number: FixedWidthInteger>(
+    ifPresent field: some RawRepresentable<UInt16>, _: Number.Type = Number.self
+  ) throws(LiveUpdateError) -> Number? {
+    try number(tag: field.rawValue, upTo: UInt64(Number.max)).map(Number.init(truncatingIfNeeded:))
   }
 
-  /// Whether something is so.
+  /// A number that its type can hold, and that is not below 0.
+  ///
+  /// - Throws: `LiveUpdateError.damaged`.
+  @inlinable @inline(__always)
+  public mutating func number<Number: FixedWidthInteger>(
+    _ field: some RawRepresentable<UInt16>, _: Number.Type = Number.self
+  ) throws(LiveUpdateError) -> Number {
+    let number = try number(tag: field.rawValue, upTo: UInt64(Number.max))
+    return Number(truncatingIfNeeded: try needed(number, field.rawValue))
+  }
+
+  /// Whether something is so; not if it is missing.
   ///
   /// - Throws: `LiveUpdateError.damaged` for anything but 0 and 1.
-  public mutating func flag() throws(LiveUpdateError) -> Bool {
-    switch try number(UInt8.self) {
-    case 0: return false
-    case 1: return true
-    default: throw .damaged("a flag is neither set nor not")
-    }
+  public mutating func flag(_ field: some RawRepresentable<UInt16>) throws(LiveUpdateError) -> Bool
+  {
+    try number(tag: field.rawValue, upTo: 1) == 1
   }
 
-  /// The next text.
+  /// A text.
   ///
-  /// - Throws: `LiveUpdateError.damaged` if it is no UTF-8, or ends too early.
-  public mutating func text() throws(LiveUpdateError) -> String {
-    let count = Int(try number(UInt16.self))
-    guard rest.count >= count else { throw .damaged("it ends too early") }
-    guard let text = String(validating: rest.prefix(count), as: UTF8.self) else {
+  /// - Throws: `LiveUpdateError.damaged` if it is no UTF-8.
+  public mutating func text(
+    ifPresent field: some RawRepresentable<UInt16>
+  ) throws(LiveUpdateError) -> String? {
+    guard let bytes = value(field.rawValue) else { return nil }
+    guard let text = String(validating: bytes, as: UTF8.self) else {
       throw .damaged("a text is no UTF-8")
     }
-    rest = rest.dropFirst(count)
     return text
   }
 
-  /// The next bytes as they were.
+  /// A text.
   ///
-  /// - Throws: `LiveUpdateError.damaged` if it ends too early; nothing is allocated for them then.
-  public mutating func bytes() throws(LiveUpdateError) -> [UInt8] {
-    let count = Int(try number(UInt32.self))
-    guard count <= rest.count else { throw .damaged("it ends too early") }
-    defer { rest = rest.dropFirst(count) }
-    return Array(rest.prefix(count))
+  /// - Throws: `LiveUpdateError.damaged` if it is no UTF-8.
+  public mutating func text(
+    _ field: some RawRepresentable<UInt16>
+  ) throws(LiveUpdateError) -> String {
+    try needed(text(ifPresent: field), field.rawValue)
   }
 
-  /// The next list of numbers.
+  /// Bytes as they were; none if they are missing.
+  public mutating func bytes(_ field: some RawRepresentable<UInt16>) -> [UInt8] {
+    Array(value(field.rawValue) ?? [])
+  }
+
+  /// A list of numbers; none if it is missing.
   ///
-  /// - Throws: `LiveUpdateError.damaged` if it ends too early; nothing is allocated for it then.
-  public mutating func numbers() throws(LiveUpdateError) -> [UInt32] {
-    let count = Int(try number(UInt32.self))
-    guard count <= rest.count / 4 else { throw .damaged("it ends too early") }
+  /// - Throws: `LiveUpdateError.damaged` if its length is impossible.
+  public mutating func numbers(
+    _ field: some RawRepresentable<UInt16>
+  ) throws(LiveUpdateError) -> [UInt32] {
+    var rest = value(field.rawValue) ?? []
     var numbers: [UInt32] = []
-    numbers.reserveCapacity(count)
-    for _ in 0..<count { numbers.append(try number()) }
+    numbers.reserveCapacity(rest.count / 4)
+    while !rest.isEmpty { numbers.append(UInt32(try Self.take(&rest, 4))) }
     return numbers
   }
 
-  /// The next value, if there is one.
+  /// A value of several fields.
   ///
-  /// - Throws: `LiveUpdateError.damaged`, and what `body` throws.
-  public mutating func optional<Value>(
-    _ body: (inout StateDecoder) throws(LiveUpdateError) -> Value
+  /// - Throws: `LiveUpdateError.damaged`, and `.unknownRecord`.
+  public mutating func record<Value: LiveUpdateRecord>(
+    ifPresent field: some RawRepresentable<UInt16>, _: Value.Type = Value.self
   ) throws(LiveUpdateError) -> Value? {
-    try flag() ? try body(&self) : nil
+    guard let bytes = value(field.rawValue) else { return nil }
+    return try Self.read(bytes)
+  }
+
+  /// A value of several fields.
+  ///
+  /// - Throws: `LiveUpdateError.damaged`, and `.unknownRecord`.
+  public mutating func record<Value: LiveUpdateRecord>(
+    _ field: some RawRepresentable<UInt16>, _: Value.Type = Value.self
+  ) throws(LiveUpdateError) -> Value {
+    try needed(record(ifPresent: field), field.rawValue)
+  }
+
+  /// A list of such values; none if it is missing.
+  ///
+  /// - Throws: `LiveUpdateError.damaged`, and `.unknownRecord`.
+  public mutating func records<Value: LiveUpdateRecord>(
+    _ field: some RawRepresentable<UInt16>, _: Value.Type = Value.self
+  ) throws(LiveUpdateError) -> [Value] {
+    var rest = value(field.rawValue) ?? []
+    var values: [Value] = []
+    while !rest.isEmpty { values.append(try Self.read(Self.takeValue(&rest))) }
+    return values
+  }
+
+  /// The value that these bytes are all of.
+  static func read<Value: LiveUpdateRecord>(
+    _ bytes: ArraySlice<UInt8>
+  ) throws(LiveUpdateError) -> Value {
+    var decoder = try StateDecoder(bytes)
+    let value = try Value(from: &decoder)
+    try decoder.finish()
+    return value
   }
 }

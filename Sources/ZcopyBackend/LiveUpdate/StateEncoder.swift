@@ -1,69 +1,151 @@
-/// Writes values down for a successor, little-endian, one behind the other.
+/// Writes values down for a successor, as records that are named by numbers.
+///
+/// A record is a tag of two bytes, the count of its bytes in four, and these bytes: a number in as few as hold it, a text in UTF-8,
+/// numbers of a list in four each, or records again. All is little-endian. The records of a level stand in the order of their numbers.
+///
+/// So states can grow: a reader skips a record that it does not know, and takes a default for one that is missing. A new field gets
+/// a new number, above those that its type has had. One that an older reader must not skip gets ``required`` in its tag: whatever
+/// descriptors belong to, as the reader would take them for those of the next value.
 public struct StateEncoder {
   /// Stands at the beginning of all that is written: `XZHO`.
   static let magic: UInt32 = 0x4F48_5A58
-  /// Changes whenever any state changes.
-  static let version: UInt16 = 4
+  /// The number of this layout. Another one is another layout of the records themselves; fields that come and go do not change it.
+  public static let format: UInt16 = 4
+  /// The bit of a tag that forbids to skip its record.
+  public static let required: UInt16 = 0x8000
 
   private(set) var bytes: [UInt8] = []
 
   /// Nothing is written yet.
   public init() {}
 
-  /// Writes a number in as many bytes as its type has.
-  public mutating func write<Number: FixedWidthInteger>(_ number: Number) {
-    var rest = number
-    for _ in 0..<Number.bitWidth / 8 {
-      bytes.append(UInt8(truncatingIfNeeded: rest))
-      rest >>= 8
-    }
+  /// Writes a number; nothing for nil.
+  @inlinable @inline(__always)
+  public mutating func write<Number: FixedWidthInteger>(
+    _ field: some RawRepresentable<UInt16>, _ number: Number?
+  ) {
+    if let number { write(tag: field.rawValue, UInt64(truncatingIfNeeded: number)) }
   }
-
-  /// Writes a size or an offset.
-  public mutating func write(_ number: Int) { write(Int64(number)) }
 
   /// Writes whether something is so.
-  public mutating func write(_ isSo: Bool) { bytes.append(isSo ? 1 : 0) }
-
-  /// Writes a text of at most 65535 bytes; what is longer is cut at a character.
-  public mutating func write(_ text: String) {
-    var text = text
-    while text.utf8.count > Int(UInt16.max) { text.removeLast() }
-    write(UInt16(text.utf8.count))
-    bytes += text.utf8
+  @inlinable @inline(__always)
+  public mutating func write(_ field: some RawRepresentable<UInt16>, _ isSo: Bool) {
+    write(tag: field.rawValue, isSo ? 1 : 0)
   }
 
-  /// Writes bytes as they are, and how many they are.
-  public mutating func write(_ bytes: [UInt8]) {
-    write(UInt32(bytes.count))
-    self.bytes += bytes
+  /// Writes a text; nothing for nil.
+  @inlinable @inline(__always)
+  public mutating func write(_ field: some RawRepresentable<UInt16>, _ text: String?) {
+    if let text { write(tag: field.rawValue, Array(text.utf8)) }
+  }
+
+  /// Writes bytes as they are.
+  @inlinable @inline(__always)
+  public mutating func write(_ field: some RawRepresentable<UInt16>, _ bytes: [UInt8]) {
+    write(tag: field.rawValue, bytes)
   }
 
   /// Writes a list of numbers.
-  public mutating func write(_ numbers: [UInt32]) {
-    write(UInt32(numbers.count))
-    bytes.reserveCapacity(bytes.count + 4 * numbers.count)
-    for number in numbers { write(number) }
+  @inlinable @inline(__always)
+  public mutating func write(_ field: some RawRepresentable<UInt16>, _ numbers: [UInt32]) {
+    write(tag: field.rawValue, numbers)
   }
 
-  /// Writes whether there is a value, and the value.
-  public mutating func write<Value>(
-    _ value: Value?, _ body: (inout StateEncoder, Value) -> Void
+  /// Writes a value of several fields; nothing for nil.
+  @inlinable @inline(__always)
+  public mutating func write<Value: LiveUpdateRecord>(
+    _ field: some RawRepresentable<UInt16>, _ value: Value?
   ) {
-    write(value != nil)
-    if let value { body(&self, value) }
+    guard let value else { return }
+    let start = begin(tag: field.rawValue)
+    value.encode(to: &self)
+    end(start)
   }
 
-  /// All that was written, after a header with magic, version, kind and size, and before its
+  /// Writes a list of such values.
+  @inlinable @inline(__always)
+  public mutating func write<Value: LiveUpdateRecord>(
+    _ field: some RawRepresentable<UInt16>, _ values: [Value]
+  ) {
+    let start = begin(tag: field.rawValue)
+    for value in values {
+      let start = begin()
+      value.encode(to: &self)
+      end(start)
+    }
+    end(start)
+  }
+
+  /// Writes a number under a tag.
+  public mutating func write(tag: UInt16, _ number: UInt64) {
+    let start = begin(tag: tag)
+    var rest = number
+    while rest != 0 {
+      bytes.append(UInt8(truncatingIfNeeded: rest))
+      rest >>= 8
+    }
+    end(start)
+  }
+
+  /// Writes bytes under a tag.
+  public mutating func write(tag: UInt16, _ bytes: [UInt8]) {
+    let start = begin(tag: tag)
+    self.bytes += bytes
+    end(start)
+  }
+
+  /// Writes numbers under a tag.
+  public mutating func write(tag: UInt16, _ numbers: [UInt32]) {
+    let start = begin(tag: tag)
+    bytes.reserveCapacity(bytes.count + 4 * numbers.count)
+    for number in numbers { append(UInt64(number), 4) }
+    end(start)
+  }
+
+  /// Begins a record.
+  @usableFromInline
+  package mutating func begin(tag: UInt16) -> Int {
+    append(UInt64(tag), 2)
+    return begin()
+  }
+
+  /// Begins a value of a list.
+  @usableFromInline
+  package mutating func begin() -> Int {
+    append(0, 4)
+    return bytes.count
+  }
+
+  /// Ends what began there.
+  @usableFromInline
+  package mutating func end(_ start: Int) {
+    let count = bytes.count - start
+    for index in 0..<4 {
+      bytes[start - 4 + index] = UInt8(truncatingIfNeeded: count >> (8 * index))
+    }
+  }
+
+  /// Adds records that another encoder has written.
+  package mutating func append(_ records: StateEncoder) { append(records.bytes) }
+
+  package mutating func append(_ bytes: [UInt8]) { self.bytes += bytes }
+
+  private mutating func append(_ number: UInt64, _ count: Int) {
+    for index in 0..<count {
+      bytes.append(UInt8(truncatingIfNeeded: number >> (8 * UInt64(index))))
+    }
+  }
+
+  /// All that was written, after a header with magic, format, kind and size, and before its
   /// checksum.
-  func seal(_ kind: UInt16) -> [UInt8] {
+  package func seal(_ kind: UInt16, format: UInt16 = Self.format) -> [UInt8] {
     var whole = StateEncoder()
-    whole.write(Self.magic)
-    whole.write(Self.version)
-    whole.write(kind)
-    whole.write(UInt32(bytes.count))
+    whole.append(UInt64(Self.magic), 4)
+    whole.append(UInt64(format), 2)
+    whole.append(UInt64(kind), 2)
+    whole.append(UInt64(bytes.count), 4)
     whole.bytes += bytes
-    whole.write(Self.checkSum(whole.bytes[...]))
+    whole.append(Self.checkSum(whole.bytes[...]), 8)
     return whole.bytes
   }
 

@@ -1,84 +1,106 @@
-import Pixels
-import XenGrant
-
-extension StateEncoder {
-  mutating func write(_ domain: DomainID) { write(domain.rawValue) }
-
-  mutating func write(_ references: [GrantReference]) { write(references.map(\.rawValue)) }
-
-  mutating func write(_ request: MapParameters) {
-    write(request.domain)
-    write(request.directory.rawValue)
-    write(request.byteCount)
-    write(request.offset)
-    write(request.frameByteCount) { $0.write($1) }
-    write(request.geometry) { encoder, geometry in
-      encoder.write(geometry.width)
-      encoder.write(geometry.height)
-      encoder.write(geometry.stride)
-      encoder.write(geometry.format.name)
-    }
-  }
-}
+public import Pixels
+public import XenGrant
 
 extension StateDecoder {
-  mutating func domain() throws(LiveUpdateError) -> DomainID {
-    guard let domain = DomainID(rawValue: try number()) else {
+  /// A domain's number.
+  ///
+  /// - Throws: `LiveUpdateError.damaged` if no domain has it.
+  public mutating func domain(
+    _ field: some RawRepresentable<UInt16>
+  ) throws(LiveUpdateError) -> DomainID {
+    guard let domain = DomainID(rawValue: try number(field)) else {
       throw .damaged("there is no such domain")
     }
     return domain
   }
 
-  mutating func port() throws(LiveUpdateError) -> EventChannelPort {
-    guard let port = EventChannelPort(rawValue: try number()) else {
+  mutating func port(
+    _ field: some RawRepresentable<UInt16>
+  ) throws(LiveUpdateError) -> EventChannelPort {
+    guard let port = EventChannelPort(rawValue: try number(field)) else {
       throw .damaged("there is no such event channel")
     }
     return port
   }
 
   /// A reference that is not 0.
-  mutating func reference() throws(LiveUpdateError) -> GrantReference {
-    let number = try number(UInt32.self)
+  mutating func reference(
+    _ field: some RawRepresentable<UInt16>
+  ) throws(LiveUpdateError) -> GrantReference {
+    let number = try number(field, UInt32.self)
     guard number != 0 else { throw .damaged("a grant reference is 0") }
     return GrantReference(rawValue: number)
   }
 
-  /// A descriptor's number, as it once was.
-  mutating func descriptor() throws(LiveUpdateError) -> Int32 {
-    let number = try number(Int32.self)
-    guard number >= 0 else { throw .damaged("a file descriptor is below 0") }
-    return number
+  mutating func references(
+    _ field: some RawRepresentable<UInt16>
+  ) throws(LiveUpdateError) -> [GrantReference] {
+    try numbers(field).map(GrantReference.init(rawValue:))
   }
 
-  /// The reference of each page of so many bytes: none of them 0, no two the same.
-  mutating func references(ofPagesFor byteCount: Int) throws(LiveUpdateError) -> [GrantReference] {
-    let references = try numbers().map(GrantReference.init(rawValue:))
+  /// Checks that there is one for each page of so many bytes: none of them 0, no two the same.
+  static func check(
+    _ references: [GrantReference], ofPagesFor byteCount: Int
+  ) throws(LiveUpdateError) {
     let limits = BufferLimits(bytesPerBuffer: .max, pagesPerRequest: references.count)
     do throws(DirectoryError) {
       try GrantDirectory.check(references, byteCount: byteCount, limits: limits)
     } catch {
       throw .damaged("\(error)")
     }
-    return references
+  }
+}
+
+extension MapParameters: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case domain = 1
+    case directory, byteCount, offset, frameByteCount, geometry
   }
 
-  mutating func mapRequest() throws(LiveUpdateError) -> MapParameters {
-    var request = MapParameters(
-      domain: try domain(), directory: GrantReference(rawValue: try number()),
-      byteCount: try int(), offset: try int(),
-      frameByteCount: try optional { (decoder) throws(LiveUpdateError) in try decoder.int() })
-    request.geometry = try optional { (decoder) throws(LiveUpdateError) in try decoder.geometry() }
-    do throws(MapError) { try request.check() } catch { throw .damaged("\(error)") }
-    return request
+  public func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.domain, domain.rawValue)
+    encoder.write(Field.directory, directory.rawValue)
+    encoder.write(Field.byteCount, byteCount)
+    encoder.write(Field.offset, offset)
+    encoder.write(Field.frameByteCount, frameByteCount)
+    encoder.write(Field.geometry, geometry)
   }
 
-  private mutating func geometry() throws(LiveUpdateError) -> PictureGeometry {
-    let (width, height, stride) = (try int(), try int(), try int())
-    guard let format = PixelFormat(name: try text()) else {
+  public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    self.init(
+      domain: try decoder.domain(Field.domain),
+      directory: GrantReference(rawValue: try decoder.number(Field.directory)),
+      byteCount: try decoder.number(Field.byteCount),
+      offset: try decoder.number(ifPresent: Field.offset) ?? 0,
+      frameByteCount: try decoder.number(ifPresent: Field.frameByteCount))
+    geometry = try decoder.record(ifPresent: Field.geometry)
+    do throws(MapError) { try check() } catch { throw .damaged("\(error)") }
+  }
+}
+
+extension PictureGeometry: LiveUpdateRecord {
+  package enum Field: UInt16 {
+    case width = 1
+    case height, stride, format
+  }
+
+  public func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.width, width)
+    encoder.write(Field.height, height)
+    encoder.write(Field.stride, stride)
+    encoder.write(Field.format, format.code)
+  }
+
+  public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    let (width, height) = (
+      try decoder.number(Field.width, Int.self), try decoder.number(Field.height, Int.self)
+    )
+    let stride = try decoder.number(Field.stride, Int.self)
+    guard let format = PixelFormat(code: try decoder.number(Field.format)) else {
       throw .damaged("there is no such pixel format")
     }
     do throws(GeometryError) {
-      return try PictureGeometry(width: width, height: height, format: format, stride: stride)
+      try self.init(width: width, height: height, format: format, stride: stride)
     } catch {
       throw .damaged("\(error)")
     }

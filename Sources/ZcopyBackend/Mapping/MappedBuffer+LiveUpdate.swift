@@ -34,29 +34,34 @@ public struct MappedBufferState: LiveUpdateState {
     mappingTime = buffer.timings.mapping.nanoseconds
   }
 
+  enum Field: UInt16 {
+    case request = 1
+    case references, mechanism, identity, number, file, directoryTime, mappingTime
+  }
+
   public func encode(to encoder: inout StateEncoder) {
-    encoder.write(request)
-    encoder.write(references)
-    encoder.write(mechanism.rawValue)
-    encoder.write(identity)
-    encoder.write(number)
-    encoder.write(file)
-    encoder.write(directoryTime)
-    encoder.write(mappingTime)
+    encoder.write(Field.request, request)
+    encoder.write(Field.references, references.map(\.rawValue))
+    encoder.write(Field.mechanism, mechanism.rawValue)
+    encoder.write(Field.identity, identity)
+    encoder.write(Field.number, number)
+    encoder.write(Field.file, file)
+    encoder.write(Field.directoryTime, directoryTime)
+    encoder.write(Field.mappingTime, mappingTime)
   }
 
   public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    request = try decoder.mapRequest()
-    references = try decoder.references(ofPagesFor: request.byteCount)
-    guard let mechanism = Mechanism(rawValue: try decoder.text()), mechanism != .cpu else {
-      throw .damaged("there is no such mechanism")
-    }
+    request = try decoder.record(Field.request)
+    references = try decoder.references(Field.references)
+    try StateDecoder.check(references, ofPagesFor: request.byteCount)
+    guard let mechanism = Mechanism(rawValue: try decoder.text(Field.mechanism)), mechanism != .cpu
+    else { throw .damaged("there is no such mechanism") }
     self.mechanism = mechanism
-    identity = try decoder.number()
-    number = try decoder.descriptor()
-    file = try decoder.number()
-    directoryTime = try decoder.number()
-    mappingTime = try decoder.number()
+    identity = try decoder.number(Field.identity)
+    number = try decoder.number(Field.number)
+    file = try decoder.number(Field.file)
+    directoryTime = try decoder.number(ifPresent: Field.directoryTime) ?? 0
+    mappingTime = try decoder.number(ifPresent: Field.mappingTime) ?? 0
   }
 }
 

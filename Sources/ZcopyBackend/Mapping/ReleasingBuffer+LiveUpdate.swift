@@ -24,19 +24,24 @@ public struct ReleasingBufferState: LiveUpdateState {
     number = buffer.number
   }
 
+  enum Field: UInt16 {
+    case domain = 1
+    case pages, identity
+    case number = 0x8004
+  }
+
   public func encode(to encoder: inout StateEncoder) {
-    encoder.write(domain)
-    encoder.write(pages)
-    encoder.write(identity) { $0.write($1) }
-    encoder.write(number) { $0.write($1) }
+    encoder.write(Field.domain, domain.rawValue)
+    encoder.write(Field.pages, pages)
+    encoder.write(Field.identity, identity)
+    encoder.write(Field.number, number)
   }
 
   public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    domain = try decoder.domain()
-    pages = try decoder.int()
-    guard pages >= 0 else { throw .damaged("a buffer has \(pages) pages") }
-    identity = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() }
-    number = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.descriptor() }
+    domain = try decoder.domain(Field.domain)
+    pages = try decoder.number(Field.pages)
+    identity = try decoder.number(ifPresent: Field.identity)
+    number = try decoder.number(ifPresent: Field.number)
   }
 }
 

@@ -48,54 +48,87 @@ public struct SharedBufferState: LiveUpdateState {
     return count + (ownDirectory == nil ? 0 : 1)
   }
 
+  enum Field: UInt16 {
+    case peer = 1
+    case byteCount, source, references, directory, memory
+    case ownDirectory = 0x8007
+  }
+
   public func encode(to encoder: inout StateEncoder) {
-    encoder.write(peer)
-    encoder.write(byteCount)
-    encoder.write(source.description)
-    encoder.write(references)
-    encoder.write(directory.rawValue)
-    switch memory {
-    case .dmaBuf(let identity, let number, let file):
-      encoder.write(true)
-      encoder.write(identity)
-      encoder.write(number)
-      encoder.write(file) { $0.write($1) }
-    case .pages(let index):
-      encoder.write(false)
-      encoder.write(index)
-    }
-    encoder.write(ownDirectory) { encoder, pages in
-      encoder.write(pages.index)
-      encoder.write(pages.references)
-    }
+    encoder.write(Field.peer, peer.rawValue)
+    encoder.write(Field.byteCount, byteCount)
+    encoder.write(Field.source, source.description)
+    encoder.write(Field.references, references.map(\.rawValue))
+    encoder.write(Field.directory, directory.rawValue)
+    encoder.write(Field.memory, memory)
+    encoder.write(Field.ownDirectory, ownDirectory)
   }
 
   public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    peer = try decoder.domain()
-    byteCount = try decoder.int()
-    guard let source = MemorySource(try decoder.text()) else {
+    peer = try decoder.domain(Field.peer)
+    byteCount = try decoder.number(Field.byteCount)
+    guard let source = MemorySource(try decoder.text(Field.source)) else {
       throw .damaged("there is no such memory")
     }
     self.source = source
-    references = try decoder.references(ofPagesFor: byteCount)
-    directory = try decoder.reference()
-    if try decoder.flag() {
-      memory = .dmaBuf(
-        identity: try decoder.number(), number: try decoder.descriptor(),
-        file: try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() })
-    } else {
-      memory = .pages(at: try decoder.number())
-    }
+    references = try decoder.references(Field.references)
+    try StateDecoder.check(references, ofPagesFor: byteCount)
+    directory = try decoder.reference(Field.directory)
+    memory = try decoder.record(Field.memory)
+    ownDirectory = try decoder.record(ifPresent: Field.ownDirectory)
+    guard let ownDirectory else { return }
     let pages = GrantDirectory.pages(for: references.count)
-    ownDirectory = try decoder.optional { (decoder) throws(LiveUpdateError) in
-      let index = try decoder.number(UInt64.self)
-      return Pages(
-        index: index,
-        references: try decoder.references(ofPagesFor: pages * GrantReference.pageSize))
-    }
-    guard ownDirectory == nil || ownDirectory?.references.first == directory else {
+    try StateDecoder.check(
+      ownDirectory.references, ofPagesFor: pages * GrantReference.pageSize)
+    guard ownDirectory.references.first == directory else {
       throw .damaged("the directory begins elsewhere")
     }
+  }
+}
+
+extension SharedBufferState.Memory: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case identity = 1
+    case number
+    case file = 0x8003
+    case pages = 0x8004
+  }
+
+  func encode(to encoder: inout StateEncoder) {
+    switch self {
+    case .dmaBuf(let identity, let number, let file):
+      encoder.write(Field.identity, identity)
+      encoder.write(Field.number, number)
+      encoder.write(Field.file, file)
+    case .pages(let index): encoder.write(Field.pages, index)
+    }
+  }
+
+  init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    if let index: UInt64 = try decoder.number(ifPresent: Field.pages) {
+      self = .pages(at: index)
+    } else {
+      self = .dmaBuf(
+        identity: try decoder.number(Field.identity), number: try decoder.number(Field.number),
+        file: try decoder.number(ifPresent: Field.file))
+    }
+  }
+}
+
+extension SharedBufferState.Pages: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case index = 1
+    case references
+  }
+
+  func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.index, index)
+    encoder.write(Field.references, references.map(\.rawValue))
+  }
+
+  init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    index = try decoder.number(Field.index)
+    references = try decoder.references(Field.references)
   }
 }
 

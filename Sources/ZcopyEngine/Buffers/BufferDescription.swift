@@ -23,7 +23,7 @@ public enum SharedMemoryKind: UInt32, Equatable, Sendable {
 }
 
 /// The properties of a buffer that do not change while it exists.
-public struct BufferDescription: Equatable {
+public struct BufferDescription: Equatable, Sendable {
   /// Mapped or shared, and how.
   public var origin: BufferOrigin
   /// The domain on the other side.

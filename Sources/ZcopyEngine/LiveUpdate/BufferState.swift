@@ -1,12 +1,13 @@
 import Pixels
+import Support
 import SystemPackage
 import XenGrant
-import ZcopyBackend
+public import ZcopyBackend
 
 /// A buffer of the engine in plain values.
 ///
 /// Descriptors: those of its contents, then those of its channel.
-struct BufferState: Equatable, Sendable {
+package struct BufferState: Equatable, Sendable {
   /// Its contents.
   enum Contents: Equatable, Sendable {
     case mapped(MappedBufferState)
@@ -15,12 +16,14 @@ struct BufferState: Equatable, Sendable {
   }
 
   var id: BufferID
-  var facts: BufferFactsState
+  /// Made at ``BufferDescription/savedTime``; `age` gives the time.
+  var description: BufferDescription
+  /// The holder's number; nil if the buffer is persistent, or its holder does not exist any more.
   var holder: UInt64?
-  var state: UInt32
+  var phase: BufferPhase
   /// Milliseconds since it was made, and since it entered its phase.
   var age: UInt64
-  var stateAge: UInt64
+  var phaseAge: UInt64
   var frame: UInt32
   var usedFrame: UInt32?
   var contents: Contents
@@ -39,200 +42,162 @@ struct BufferState: Equatable, Sendable {
   }
 }
 
-extension BufferState {
-  func encode(to encoder: inout StateEncoder) {
-    encoder.write(id.high)
-    encoder.write(id.low)
-    facts.encode(to: &encoder)
-    encoder.write(holder) { $0.write($1) }
-    encoder.write(state)
-    encoder.write(age)
-    encoder.write(stateAge)
-    encoder.write(frame)
-    encoder.write(usedFrame) { $0.write($1) }
+extension BufferState: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case id = 1
+    case description, holder, phase, age, phaseAge, frame, usedFrame, publication
+    case mapped = 0x800A
+    case releasing = 0x800B
+    case shared = 0x800C
+    case importerChannel = 0x800D
+    case exporterChannel = 0x800E
+  }
+
+  package func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.id, id)
+    encoder.write(Field.description, description)
+    encoder.write(Field.holder, holder)
+    encoder.write(Field.phase, phase.number)
+    encoder.write(Field.age, age)
+    encoder.write(Field.phaseAge, phaseAge)
+    encoder.write(Field.frame, frame)
+    encoder.write(Field.usedFrame, usedFrame)
+    encoder.write(Field.publication, publication)
     switch contents {
-    case .mapped(let state):
-      encoder.write(UInt8(1))
-      state.encode(to: &encoder)
-    case .releasing(let state):
-      encoder.write(UInt8(2))
-      state.encode(to: &encoder)
-    case .shared(let state):
-      encoder.write(UInt8(3))
-      state.encode(to: &encoder)
+    case .mapped(let state): encoder.write(Field.mapped, state)
+    case .releasing(let state): encoder.write(Field.releasing, state)
+    case .shared(let state): encoder.write(Field.shared, state)
     }
-    encoder.write(importerChannel) { $1.encode(to: &$0) }
-    encoder.write(exporterChannel) { $1.encode(to: &$0) }
-    encoder.write(publication) { $1.encode(to: &$0) }
+    encoder.write(Field.importerChannel, importerChannel)
+    encoder.write(Field.exporterChannel, exporterChannel)
   }
 
-  init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    id = BufferID(high: try decoder.number(), low: try decoder.number())
-    facts = try BufferFactsState(from: &decoder)
-    holder = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() }
-    state = try decoder.number()
-    guard BufferPhase(number: state) != nil, state != BufferPhase.released.number else {
-      throw .damaged("a buffer is in the state \(state)")
+  package init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    id = try decoder.record(Field.id)
+    description = try decoder.record(Field.description)
+    holder = try decoder.number(ifPresent: Field.holder)
+    let number: UInt32 = try decoder.number(Field.phase)
+    guard let phase = BufferPhase(number: number), phase != .released else {
+      throw .damaged("a buffer is in the phase \(number)")
     }
-    age = try decoder.number()
-    stateAge = try decoder.number()
-    frame = try decoder.number()
-    usedFrame = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() }
-    switch try decoder.number(UInt8.self) {
-    case 1: contents = .mapped(try MappedBufferState(from: &decoder))
-    case 2: contents = .releasing(try ReleasingBufferState(from: &decoder))
-    case 3: contents = .shared(try SharedBufferState(from: &decoder))
-    case let kind: throw .damaged("a buffer is made of \(kind)")
+    self.phase = phase
+    age = try decoder.number(ifPresent: Field.age) ?? 0
+    phaseAge = try decoder.number(ifPresent: Field.phaseAge) ?? 0
+    frame = try decoder.number(ifPresent: Field.frame) ?? 0
+    usedFrame = try decoder.number(ifPresent: Field.usedFrame)
+    publication = try decoder.record(ifPresent: Field.publication)
+    if let state = try decoder.record(ifPresent: Field.mapped, MappedBufferState.self) {
+      contents = .mapped(state)
+    } else if let state = try decoder.record(ifPresent: Field.releasing, ReleasingBufferState.self)
+    {
+      contents = .releasing(state)
+    } else {
+      contents = .shared(try decoder.record(Field.shared))
     }
+    importerChannel = try decoder.record(ifPresent: Field.importerChannel)
+    exporterChannel = try decoder.record(ifPresent: Field.exporterChannel)
     try check()
-    importerChannel = try decoder.optional { (decoder) throws(LiveUpdateError) in
-      try ImporterChannelState(from: &decoder)
-    }
-    exporterChannel = try decoder.optional { (decoder) throws(LiveUpdateError) in
-      try ExporterChannelState(from: &decoder)
-    }
-    publication = try decoder.optional { (decoder) throws(LiveUpdateError) in
-      try OwnPublicationState(from: &decoder)
-    }
   }
-}
 
-extension BufferState {
   /// Checks that the contents agree with the description.
   private func check() throws(LiveUpdateError) {
     let (isMapped, pages, isPossible) =
       switch contents {
-      case .mapped(let mapped):
-        (true, mapped.references.count, state == BufferPhase.live.number)
-      case .releasing(let releasing):
-        (true, releasing.pages, state != BufferPhase.live.number)
+      case .mapped(let mapped): (true, mapped.references.count, phase == .live)
+      case .releasing(let releasing): (true, releasing.pages, phase != .live)
       case .shared(let shared): (false, shared.references.count, true)
       }
-    guard facts.origin.isMapped == isMapped, facts.pages == pages, isPossible else {
-      throw .damaged("a buffer is not made of what it says")
+    guard description.isMapped == isMapped, description.pages == pages, isPossible else {
+      throw .damaged("a buffer's contents contradict its description")
     }
   }
 }
 
-/// What does not change in a buffer's life, in plain values.
-struct BufferFactsState: Equatable, Sendable {
-  fileprivate let origin: BufferOrigin
-  let domain: DomainID
-  private var maker: BufferMaker
-  private var directory: UInt32
-  private var byteCount: Int
-  private var offset: Int
-  private var frameByteCount: Int?
-  private var picture: [UInt32]
-  private var identity: UInt64
-  fileprivate let pages: Int
-  private var directoryPages: Int
-  private var isPersistent: Bool
-  private var isPeersDirectory: Bool
-  private var name: String
-  private var directoryTime: UInt32
-  private var mappingTime: UInt32
-  private var passedOver: String
-
-  init(_ facts: BufferDescription) {
-    origin = facts.origin
-    domain = facts.domain
-    maker = facts.maker
-    directory = facts.directory.rawValue
-    byteCount = facts.byteCount
-    offset = facts.offset
-    frameByteCount = facts.frameByteCount
-    picture =
-      facts.geometry.map {
-        [
-          UInt32(clamping: $0.width), UInt32(clamping: $0.height), UInt32(clamping: $0.stride),
-          $0.format.code,
-        ]
-      } ?? []
-    identity = facts.inode
-    pages = facts.pages
-    directoryPages = facts.directoryPages
-    isPersistent = facts.isPersistent
-    isPeersDirectory = facts.isPeersDirectory
-    name = facts.name
-    directoryTime = facts.directoryTime.wholeMicroseconds
-    mappingTime = facts.mappingTime.wholeMicroseconds
-    passedOver = facts.passedOver
+extension BufferID: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case high = 1
+    case low
   }
 
-  /// The description, of a buffer that was made at that time.
-  func facts(created: ContinuousClock.Instant) -> BufferDescription {
-    var facts = BufferDescription(
-      origin: origin, domain: domain, maker: maker, created: created,
-      directory: GrantReference(rawValue: directory), byteCount: byteCount, pages: pages,
-      directoryPages: directoryPages, isPersistent: isPersistent, name: name)
-    facts.offset = offset
-    facts.frameByteCount = frameByteCount
-    facts.geometry = geometry
-    facts.inode = identity
-    facts.isPeersDirectory = isPeersDirectory
-    facts.directoryTime = .microseconds(Int64(directoryTime))
-    facts.mappingTime = .microseconds(Int64(mappingTime))
-    facts.passedOver = passedOver
-    return facts
+  public func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.high, high)
+    encoder.write(Field.low, low)
   }
 
-  private var geometry: PictureGeometry? {
-    guard picture.count == 4, let format = PixelFormat(code: picture[3]) else { return nil }
-    return try? PictureGeometry(
-      width: Int(picture[0]), height: Int(picture[1]), format: format, stride: Int(picture[2]))
+  public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    self.init(high: try decoder.number(Field.high), low: try decoder.number(Field.low))
+  }
+}
+
+/// Without the time at which the buffer was made, which has no meaning in another process.
+extension BufferDescription: LiveUpdateRecord {
+  /// Stands for that time.
+  static let savedTime = ContinuousClock.now
+
+  /// The description as it is saved.
+  var saved: BufferDescription { made(at: Self.savedTime) }
+
+  /// The description of a buffer that was made at that time.
+  func made(at time: ContinuousClock.Instant) -> BufferDescription {
+    var description = self
+    description.created = time
+    return description
   }
 
-  func encode(to encoder: inout StateEncoder) {
-    encoder.write(origin.kindNumber)
-    encoder.write(domain.rawValue)
-    encoder.write(maker.process)
-    encoder.write(maker.user)
-    encoder.write(directory)
-    encoder.write(byteCount)
-    encoder.write(offset)
-    encoder.write(frameByteCount) { $0.write($1) }
-    encoder.write(picture)
-    encoder.write(identity)
-    encoder.write(pages)
-    encoder.write(directoryPages)
-    encoder.write(origin.number)
-    encoder.write(isPersistent)
-    encoder.write(isPeersDirectory)
-    encoder.write(name)
-    encoder.write(directoryTime)
-    encoder.write(mappingTime)
-    encoder.write(passedOver)
+  enum Field: UInt16 {
+    case kind = 1
+    case domain, process, user, directory, byteCount, offset, frameByteCount, geometry
+    case inode, pages, directoryPages, memory, isPersistent, isPeersDirectory, name
+    case directoryTime, mappingTime, passedOver
   }
 
-  init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    let kind: UInt32 = try decoder.number()
-    guard let domain = DomainID(rawValue: try decoder.number()) else {
-      throw .damaged("a domain is none")
+  public func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.kind, origin.kindNumber)
+    encoder.write(Field.domain, domain.rawValue)
+    encoder.write(Field.process, maker.process)
+    encoder.write(Field.user, maker.user)
+    encoder.write(Field.directory, directory.rawValue)
+    encoder.write(Field.byteCount, byteCount)
+    encoder.write(Field.offset, offset)
+    encoder.write(Field.frameByteCount, frameByteCount)
+    encoder.write(Field.geometry, geometry)
+    encoder.write(Field.inode, inode)
+    encoder.write(Field.pages, pages)
+    encoder.write(Field.directoryPages, directoryPages)
+    encoder.write(Field.memory, origin.number)
+    encoder.write(Field.isPersistent, isPersistent)
+    encoder.write(Field.isPeersDirectory, isPeersDirectory)
+    encoder.write(Field.name, name)
+    encoder.write(Field.directoryTime, directoryTime.wholeMicroseconds)
+    encoder.write(Field.mappingTime, mappingTime.wholeMicroseconds)
+    encoder.write(Field.passedOver, passedOver)
+  }
+
+  public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    let kind: UInt32 = try decoder.number(Field.kind)
+    let memory: UInt32 = try decoder.number(Field.memory)
+    guard let origin = BufferOrigin(kind: kind, number: memory) else {
+      throw .damaged("a buffer is of the kind \(kind), \(memory)")
     }
-    self.domain = domain
-    maker = BufferMaker(process: try decoder.number(), user: try decoder.number())
-    directory = try decoder.number()
-    byteCount = try decoder.int()
-    offset = try decoder.int()
-    frameByteCount = try decoder.optional { (decoder) throws(LiveUpdateError) in
-      try decoder.int()
-    }
-    picture = try decoder.numbers()
-    identity = try decoder.number()
-    pages = try decoder.int()
-    directoryPages = try decoder.int()
-    let number: UInt32 = try decoder.number()
-    guard let origin = BufferOrigin(kind: kind, number: number) else {
-      throw .damaged("a buffer is of the kind \(kind), \(number)")
-    }
-    self.origin = origin
-    isPersistent = try decoder.flag()
-    isPeersDirectory = try decoder.flag()
-    name = try decoder.text()
-    directoryTime = try decoder.number()
-    mappingTime = try decoder.number()
-    passedOver = try decoder.text()
+    self.init(
+      origin: origin, domain: try decoder.domain(Field.domain),
+      maker: BufferMaker(
+        process: try decoder.number(Field.process), user: try decoder.number(Field.user)),
+      created: Self.savedTime,
+      directory: GrantReference(rawValue: try decoder.number(Field.directory)),
+      byteCount: try decoder.number(Field.byteCount), pages: try decoder.number(Field.pages),
+      directoryPages: try decoder.number(Field.directoryPages),
+      isPersistent: try decoder.flag(Field.isPersistent),
+      name: try decoder.text(ifPresent: Field.name) ?? "")
+    offset = try decoder.number(ifPresent: Field.offset) ?? 0
+    frameByteCount = try decoder.number(ifPresent: Field.frameByteCount)
+    geometry = try decoder.record(ifPresent: Field.geometry)
+    inode = try decoder.number(ifPresent: Field.inode) ?? 0
+    isPeersDirectory = try decoder.flag(Field.isPeersDirectory)
+    directoryTime = .microseconds(
+      try decoder.number(ifPresent: Field.directoryTime, UInt32.self) ?? 0)
+    mappingTime = .microseconds(try decoder.number(ifPresent: Field.mappingTime, UInt32.self) ?? 0)
+    passedOver = try decoder.text(ifPresent: Field.passedOver) ?? ""
     // Checks the numbers that are multiplied and compared later.
     guard (1...Self.mostPages).contains(pages), byteCount > 0, byteCount <= pages * 4096,
       (0..<byteCount).contains(offset), (0...Self.mostPages).contains(directoryPages),
@@ -268,8 +233,6 @@ extension BufferPhase {
 }
 
 extension BufferOrigin {
-  fileprivate var isMapped: Bool { kindNumber == 1 }
-
   fileprivate var kindNumber: UInt32 {
     switch self {
     case .mapped: 1

@@ -35,10 +35,10 @@ extension Engine {
     state.released = released.all.map { ReleasedState($0, now) }
     state.domains = Array(unwatched.values)
     state.domains += domains.map { domain, watched in
-      EngineState.DomainState(
-        domain: domain, identity: watched.virtualMachine, counters: watched.counters.numbers)
+      DomainState(
+        domain: domain, virtualMachine: watched.virtualMachine, counters: watched.counters)
     }
-    state.counters = counters.numbers
+    state.counters = counters
     state.time = bootTime()
     return (state, files)
   }
@@ -57,10 +57,10 @@ extension Engine {
     files += (importerChannel?.descriptors ?? []) + (exporterChannel?.descriptors ?? [])
     return (
       BufferState(
-        id: buffer.id, facts: BufferFactsState(buffer.description),
-        holder: buffer.holder?.rawValue, state: buffer.phase.number,
+        id: buffer.id, description: buffer.description.saved,
+        holder: buffer.holder?.rawValue, phase: buffer.phase,
         age: buffer.description.created.duration(to: now).wholeMilliseconds,
-        stateAge: buffer.phaseStart.duration(to: now).wholeMilliseconds, frame: buffer.frame,
+        phaseAge: buffer.phaseStart.duration(to: now).wholeMilliseconds, frame: buffer.frame,
         usedFrame: buffer.usedFrame, contents: contents,
         importerChannel: importerChannel?.state, exporterChannel: exporterChannel?.state,
         publication: buffer.publication?.saveState().state ?? unresumed[buffer.id]), files
@@ -116,14 +116,14 @@ extension Engine {
       return files + Array(repeating: nil, count: count - files.count)
     }
     let downtime = state.downtime
-    counters = Counters(state.counters)
+    counters = state.counters
     let then = clock.now - .milliseconds(Int64(clamping: downtime))
     for buffer in state.released { released.add(buffer.buffer(then)) }
-    let domains = Set(state.buffers.map(\.facts.domain))
+    let domains = Set(state.buffers.map(\.description.domain))
     for domain in domains {
       unwatched[domain] =
         state.domains.first { $0.domain == domain }
-        ?? EngineState.DomainState(domain: domain, identity: nil, counters: [])
+        ?? DomainState(domain: domain)
     }
     var damaged: Set<BufferID> = []
     for buffer in state.buffers
@@ -156,13 +156,13 @@ extension Engine {
     _ state: BufferState, _ files: [FileDescriptor?], _ downtime: UInt64,
     _ inserted: (Buffer) -> Void
   ) -> Bool {
-    let domain = state.facts.domain
+    let domain = state.description.domain
     let created = clock.now - .milliseconds(Int64(clamping: state.age &+ downtime))
-    let buffer = Buffer(state.id, state.facts.facts(created: created), holder: nil)
+    let buffer = Buffer(state.id, state.description.made(at: created), holder: nil)
     buffer.holder = state.holder.map { HolderID(rawValue: $0) }
     buffer.resume(
-      BufferPhase(number: state.state) ?? .live,
-      since: clock.now - .milliseconds(Int64(clamping: state.stateAge &+ downtime)))
+      state.phase,
+      since: clock.now - .milliseconds(Int64(clamping: state.phaseAge &+ downtime)))
     buffer.frame = state.frame
     // Inserted before any call concerns it: it may be released at once, and then all of this is
     // undone.

@@ -11,83 +11,92 @@ package struct EngineState: LiveUpdateState {
   /// The oldest first.
   var released: [ReleasedState] = []
   var domains: [DomainState] = []
-  var counters: [UInt64] = []
+  package var counters = Counters()
   /// The boot clock when the state was saved, in milliseconds.
   package var time: UInt64 = 0
-
-  /// A domain that the engine watches: which guest it is, and what was counted.
-  struct DomainState: Equatable, Sendable {
-    var domain: DomainID
-    var identity: String?
-    var counters: [UInt64]
-  }
 
   package init() {}
 
   package var descriptorCount: Int { buffers.reduce(0) { $0 + $1.descriptorCount } }
 
+  package enum Field: UInt16 {
+    case released = 1
+    case domains, counters, time
+    case buffers = 0x8005
+  }
+
   package func encode(to encoder: inout StateEncoder) {
-    encoder.write(UInt32(buffers.count))
-    for buffer in buffers { buffer.encode(to: &encoder) }
-    encoder.write(UInt32(released.count))
-    for buffer in released { buffer.encode(to: &encoder) }
-    encoder.write(UInt32(domains.count))
-    for domain in domains {
-      encoder.write(domain.domain.rawValue)
-      encoder.write(domain.identity) { $0.write($1) }
-      Self.write(domain.counters, to: &encoder)
-    }
-    Self.write(counters, to: &encoder)
-    encoder.write(time)
+    encoder.write(Field.released, released)
+    encoder.write(Field.domains, domains)
+    encoder.write(Field.counters, counters)
+    encoder.write(Field.time, time)
+    encoder.write(Field.buffers, buffers)
   }
 
   package init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    for _ in 0..<(try decoder.number(UInt32.self)) {
-      buffers.append(try BufferState(from: &decoder))
-    }
-    for _ in 0..<(try decoder.number(UInt32.self)) {
-      released.append(try ReleasedState(from: &decoder))
-    }
-    for _ in 0..<(try decoder.number(UInt32.self)) {
-      guard let domain = DomainID(rawValue: try decoder.number()) else {
-        throw .damaged("invalid domain id")
-      }
-      domains.append(
-        DomainState(
-          domain: domain,
-          identity: try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.text()
-          },
-          counters: try Self.counters(from: &decoder)))
-    }
-    counters = try Self.counters(from: &decoder)
-    time = try decoder.number()
-  }
-
-  private static func write(_ counters: [UInt64], to encoder: inout StateEncoder) {
-    encoder.write(UInt8(clamping: counters.count))
-    for counter in counters { encoder.write(counter) }
-  }
-
-  private static func counters(
-    from decoder: inout StateDecoder
-  ) throws(LiveUpdateError) -> [UInt64] {
-    var counters: [UInt64] = []
-    for _ in 0..<(try decoder.number(UInt8.self)) { counters.append(try decoder.number()) }
-    return counters
+    released = try decoder.records(Field.released)
+    domains = try decoder.records(Field.domains)
+    counters = try decoder.record(ifPresent: Field.counters) ?? Counters()
+    time = try decoder.number(ifPresent: Field.time) ?? .max
+    buffers = try decoder.records(Field.buffers)
   }
 }
 
-extension Counters {
-  /// The numbers, in the order of the format.
-  var numbers: [UInt64] {
-    [requests, refused, limited, maps, shares, frames, refreshedBytes, late]
+/// A domain that the engine watches: which guest it is, and what was counted.
+package struct DomainState: Equatable, Sendable {
+  var domain: DomainID
+  var virtualMachine: String?
+  var counters = Counters()
+}
+
+extension DomainState: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case domain = 1
+    case virtualMachine, counters
   }
 
-  /// The numbers of a predecessor; zeros if it counted something else.
-  init(_ numbers: [UInt64]) {
+  package func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.domain, domain.rawValue)
+    encoder.write(Field.virtualMachine, virtualMachine)
+    encoder.write(Field.counters, counters)
+  }
+
+  package init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    domain = try decoder.domain(Field.domain)
+    virtualMachine = try decoder.text(ifPresent: Field.virtualMachine)
+    counters = try decoder.record(ifPresent: Field.counters) ?? Counters()
+  }
+}
+
+extension Counters: LiveUpdateRecord {
+  enum Field: UInt16, CaseIterable {
+    case requests = 1
+    case refused, limited, maps, shares, frames, refreshedBytes, late
+  }
+
+  private static func path(_ field: Field) -> WritableKeyPath<Counters, UInt64> {
+    switch field {
+    case .requests: \.requests
+    case .refused: \.refused
+    case .limited: \.limited
+    case .maps: \.maps
+    case .shares: \.shares
+    case .frames: \.frames
+    case .refreshedBytes: \.refreshedBytes
+    case .late: \.late
+    }
+  }
+
+  package func encode(to encoder: inout StateEncoder) {
+    for field in Field.allCases { encoder.write(field, self[keyPath: Self.path(field)]) }
+  }
+
+  /// A count that would soon overflow starts again at 0.
+  package init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
     self.init()
-    guard numbers.count == 8, numbers.allSatisfy({ $0 < 1 << 62 }) else { return }
-    (requests, refused, limited, maps) = (numbers[0], numbers[1], numbers[2], numbers[3])
-    (shares, frames, refreshedBytes, late) = (numbers[4], numbers[5], numbers[6], numbers[7])
+    for field in Field.allCases {
+      let number: UInt64 = try decoder.number(ifPresent: field) ?? 0
+      self[keyPath: Self.path(field)] = number < 1 << 62 ? number : 0
+    }
   }
 }

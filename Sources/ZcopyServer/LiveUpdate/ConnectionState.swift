@@ -37,47 +37,70 @@ struct ConnectionState: Equatable, Sendable {
       Message(bytes: $0.bytes, hasFile: $0.file != nil, event: $0.event)
     }
   }
+}
+
+extension ConnectionState: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case number = 1
+    case isGreeted, events, domain, isOwn
+    case messages = 0x8006
+  }
 
   func encode(to encoder: inout StateEncoder) {
-    encoder.write(number)
-    encoder.write(isGreeted)
-    encoder.write(subscription.events)
-    encoder.write(subscription.domain) { $0.write($1.rawValue) }
-    encoder.write(subscription.isOwn)
-    encoder.write(UInt32(messages.count))
-    for message in messages {
-      encoder.write(message.hasFile)
-      encoder.write(message.bytes)
-      encoder.write(message.event) { encoder, event in
-        encoder.write(event.kind)
-        encoder.write(event.buffer.high)
-        encoder.write(event.buffer.low)
-      }
-    }
+    encoder.write(Field.number, number)
+    encoder.write(Field.isGreeted, isGreeted)
+    encoder.write(Field.events, subscription.events)
+    encoder.write(Field.domain, subscription.domain?.rawValue)
+    encoder.write(Field.isOwn, subscription.isOwn)
+    encoder.write(Field.messages, messages)
   }
 
   init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    number = try decoder.number()
-    isGreeted = try decoder.flag()
-    let events: UInt32 = try decoder.number()
-    let domain = try decoder.optional { (decoder) throws(LiveUpdateError) in
-      guard let domain = DomainID(rawValue: try decoder.number()) else {
-        throw .damaged("a domain is none")
-      }
-      return domain
-    }
-    subscription = Subscription(events: events, domain: domain, isOwn: try decoder.flag())
-    messages = []
-    for _ in 0..<(try decoder.number(UInt32.self)) {
-      let hasFile = try decoder.flag()
-      let bytes = try decoder.bytes()
-      let event = try decoder.optional { (decoder) throws(LiveUpdateError) in
-        Backlog.EventKey(
-          kind: try decoder.number(),
-          buffer: BufferID(high: try decoder.number(), low: try decoder.number()))
-      }
-      messages.append(Message(bytes: bytes, hasFile: hasFile, event: event))
-    }
+    number = try decoder.number(Field.number)
+    isGreeted = try decoder.flag(Field.isGreeted)
+    let domain: UInt16? = try decoder.number(ifPresent: Field.domain)
+    subscription = Subscription(
+      events: try decoder.number(ifPresent: Field.events) ?? 0,
+      domain: domain == nil ? nil : try decoder.domain(Field.domain),
+      isOwn: try decoder.flag(Field.isOwn))
+    messages = try decoder.records(Field.messages)
+  }
+}
+
+extension ConnectionState.Message: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case bytes = 1
+    case event
+    case hasFile = 0x8003
+  }
+
+  func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.bytes, bytes)
+    encoder.write(Field.event, event)
+    encoder.write(Field.hasFile, hasFile)
+  }
+
+  init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    bytes = decoder.bytes(Field.bytes)
+    event = try decoder.record(ifPresent: Field.event)
+    hasFile = try decoder.flag(Field.hasFile)
+  }
+}
+
+extension Backlog.EventKey: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case kind = 1
+    case buffer
+  }
+
+  func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.kind, kind)
+    encoder.write(Field.buffer, buffer)
+  }
+
+  init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    self.init(
+      kind: try decoder.number(Field.kind), buffer: try decoder.record(Field.buffer))
   }
 }
 

@@ -27,7 +27,7 @@ extension Server {
       for waiter in buffer.waiters {
         guard let holder = waiter.holder else { continue }
         state.waits.append(
-          ServerState.WaitState(
+          WaitState(
             buffer: buffer.id, connection: holder.rawValue, number: waiter.tag,
             rest: waiter.due.map { now.duration(to: $0).wholeMilliseconds }))
       }
@@ -111,7 +111,7 @@ extension Server {
     }
   }
 
-  private func resume(_ state: ServerState.WaitState, _ buffer: Buffer) {
+  private func resume(_ state: WaitState, _ buffer: Buffer) {
     guard let connection = connections[state.connection] else { return }
     connection.pendingRequests += 1
     wait(

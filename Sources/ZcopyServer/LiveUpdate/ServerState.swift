@@ -7,6 +7,9 @@ import ZcopyEngine
 public struct ServerState: LiveUpdateState {
   public static let kind: UInt16 = 32
 
+  /// The formats that this program reads; it writes the first.
+  public static let formats: [UInt16] = [StateEncoder.format, 3]
+
   /// The text of the configuration, for a successor that finds its file invalid.
   public var configuration = ""
   /// The path of the listening socket, if this server has made it; the server then removes it at
@@ -23,62 +26,86 @@ public struct ServerState: LiveUpdateState {
   /// Milliseconds since the first of these servers was started.
   var age: UInt64 = 0
 
-  /// A WAIT request that is still to be answered.
-  struct WaitState: Equatable, Sendable {
-    var buffer: BufferID
-    var connection: UInt64
-    var number: UInt64
-    /// Milliseconds until it times out; nil for never.
-    var rest: UInt64?
-  }
-
   init() {}
 
   public var descriptorCount: Int {
-    engine.descriptorCount
-      + connections.reduce(0) { $0 + 1 + $1.waitingDescriptorCount }
+    engine.descriptorCount + connections.reduce(0) { $0 + 1 + $1.waitingDescriptorCount }
+  }
+
+  enum Field: UInt16 {
+    case configuration = 1
+    case socketPath, places
+    case connections = 0x8004
+    case engine = 0x8005
+    case waits = 6
+    case droppedClients, lastConnection, age
   }
 
   public func encode(to encoder: inout StateEncoder) {
-    encoder.write(Array(configuration.utf8))
-    encoder.write(socketPath) { $0.write($1) }
-    encoder.write(places)
-    engine.encode(to: &encoder)
-    encoder.write(UInt32(connections.count))
-    for connection in connections { connection.encode(to: &encoder) }
-    encoder.write(UInt32(waits.count))
-    for wait in waits {
-      encoder.write(wait.buffer.high)
-      encoder.write(wait.buffer.low)
-      encoder.write(wait.connection)
-      encoder.write(wait.number)
-      encoder.write(wait.rest) { $0.write($1) }
-    }
-    encoder.write(droppedClients)
-    encoder.write(lastConnection)
-    encoder.write(age)
+    encoder.write(Field.configuration, configuration)
+    encoder.write(Field.socketPath, socketPath)
+    encoder.write(Field.places, places)
+    encoder.write(Field.connections, connections)
+    encoder.write(Field.engine, engine)
+    encoder.write(Field.waits, waits)
+    encoder.write(Field.droppedClients, droppedClients)
+    encoder.write(Field.lastConnection, lastConnection)
+    encoder.write(Field.age, age)
   }
 
   public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    configuration = String(decoding: try decoder.bytes(), as: UTF8.self)
-    socketPath = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.text() }
-    places = try decoder.numbers()
-    engine = try EngineState(from: &decoder)
-    for _ in 0..<(try decoder.number(UInt32.self)) {
-      connections.append(try ConnectionState(from: &decoder))
-    }
-    for _ in 0..<(try decoder.number(UInt32.self)) {
-      waits.append(
-        WaitState(
-          buffer: BufferID(high: try decoder.number(), low: try decoder.number()),
-          connection: try decoder.number(), number: try decoder.number(),
-          rest: try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() }))
-    }
-    droppedClients = try decoder.number()
-    lastConnection = try decoder.number()
+    configuration = String(decoding: decoder.bytes(Field.configuration), as: UTF8.self)
+    socketPath = try decoder.text(ifPresent: Field.socketPath)
+    places = try decoder.numbers(Field.places)
+    connections = try decoder.records(Field.connections)
+    engine = try decoder.record(Field.engine)
+    waits = try decoder.records(Field.waits)
+    droppedClients = try decoder.number(ifPresent: Field.droppedClients) ?? 0
+    lastConnection = try decoder.number(Field.lastConnection)
     guard connections.allSatisfy({ $0.number <= lastConnection }), lastConnection < 1 << 62,
       Set(connections.map(\.number)).count == connections.count
     else { throw .damaged("the numbers of connections contradict each other") }
-    age = try decoder.number()
+    age = try decoder.number(ifPresent: Field.age) ?? 0
+  }
+
+  /// Reads a state that may be in any of ``formats``.
+  ///
+  /// - Throws: `LiveUpdateError` as `init(decoding:)`.
+  public init(reading bytes: [UInt8]) throws(LiveUpdateError) {
+    do throws(LiveUpdateError) {
+      try self.init(decoding: bytes)
+    } catch .format(3) {
+      try self.init(decoding: try Format3.serverState(bytes))
+    }
+  }
+}
+
+/// A WAIT request that is still to be answered.
+struct WaitState: Equatable, Sendable {
+  var buffer: BufferID
+  var connection: UInt64
+  var number: UInt64
+  /// Milliseconds until it times out; nil for never.
+  var rest: UInt64?
+}
+
+extension WaitState: LiveUpdateRecord {
+  enum Field: UInt16 {
+    case buffer = 1
+    case connection, number, rest
+  }
+
+  func encode(to encoder: inout StateEncoder) {
+    encoder.write(Field.buffer, buffer)
+    encoder.write(Field.connection, connection)
+    encoder.write(Field.number, number)
+    encoder.write(Field.rest, rest)
+  }
+
+  init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
+    buffer = try decoder.record(Field.buffer)
+    connection = try decoder.number(Field.connection)
+    number = try decoder.number(Field.number)
+    rest = try decoder.number(ifPresent: Field.rest)
   }
 }

@@ -141,7 +141,9 @@ struct LiveUpdateStateTests {
         for _ in 0..<300 {
           let bytes = sealed(sample.bytes, &numbers)
           guard let read = try? sample.recode(bytes) else { continue }
-          #expect(read == bytes, "\(sample.name)")
+          // What is not known, or is written in more bytes than it needs, is gone after that.
+          let again = try? sample.recode(read)
+          #expect(again == read, "\(sample.name)")
           try? sample.resume(bytes)
         }
       }
@@ -160,16 +162,13 @@ struct LiveUpdateStateTests {
       default: body.removeSubrange(index...)
       }
     }
-    var whole = StateEncoder()
-    for byte in bytes[..<8] { whole.write(byte) }
-    whole.write(UInt32(body.count))
-    for byte in body { whole.write(byte) }
-    whole.write(StateEncoder.checkSum(whole.bytes[...]))
-    return whole.bytes
+    var encoder = StateEncoder()
+    encoder.append(body)
+    return encoder.seal(UInt16(bytes[6]) | UInt16(bytes[7]) << 8)
   }
 
-  @Test("of another version says so")
-  func version() throws {
+  @Test("of another format says so")
+  func format() throws {
     try withSamples { samples in
       let sample = samples[0]
       var bytes = sample.bytes
@@ -178,7 +177,7 @@ struct LiveUpdateStateTests {
         _ = try sample.recode(bytes)
         Issue.record("it was read")
       } catch {
-        #expect(error as? LiveUpdateError == .version(9))
+        #expect(error as? LiveUpdateError == .format(9))
       }
     }
   }
@@ -186,35 +185,43 @@ struct LiveUpdateStateTests {
   @Test("has numbers, texts and lists of a keeper's own, too")
   func primitives() throws {
     struct Own: LiveUpdateState {
+      enum Field: UInt16 {
+        case name = 1
+        case time, isSo, isNot, numbers, nothing, something, bytes
+      }
       static let kind: UInt16 = 0x8000
       let descriptorCount = 0
       var name = "größer"
-      var time = Int.min
-      var flags = [true, false]
+      var time = Int.max
+      var isSo = true
+      var isNot = false
       var numbers: [UInt32] = [0, .max]
       var nothing: UInt64?
       var something: UInt64? = .max
+      var bytes: [UInt8] = [0, 1, 255]
 
       func encode(to encoder: inout StateEncoder) {
-        encoder.write(name)
-        encoder.write(time)
-        for flag in flags { encoder.write(flag) }
-        encoder.write(numbers)
-        encoder.write(nothing) { $0.write($1) }
-        encoder.write(something) { $0.write($1) }
+        encoder.write(Field.name, name)
+        encoder.write(Field.time, time)
+        encoder.write(Field.isSo, isSo)
+        encoder.write(Field.isNot, isNot)
+        encoder.write(Field.numbers, numbers)
+        encoder.write(Field.nothing, nothing)
+        encoder.write(Field.something, something)
+        encoder.write(Field.bytes, bytes)
       }
 
       init() {}
 
       init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-        name = try decoder.text()
-        time = try decoder.int()
-        flags = [try decoder.flag(), try decoder.flag()]
-        numbers = try decoder.numbers()
-        nothing = try decoder.optional { (decoder) throws(LiveUpdateError) in try decoder.number() }
-        something = try decoder.optional { (decoder) throws(LiveUpdateError) in
-          try decoder.number()
-        }
+        name = try decoder.text(Field.name)
+        time = try decoder.number(Field.time)
+        isSo = try decoder.flag(Field.isSo)
+        isNot = try decoder.flag(Field.isNot)
+        numbers = try decoder.numbers(Field.numbers)
+        nothing = try decoder.number(ifPresent: Field.nothing)
+        something = try decoder.number(ifPresent: Field.something)
+        bytes = decoder.bytes(Field.bytes)
       }
     }
     let read = try Own(decoding: Own().encoded)

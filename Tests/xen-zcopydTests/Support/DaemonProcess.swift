@@ -25,14 +25,17 @@ final class DaemonProcess {
   /// - Parameters:
   ///   - text: another configuration.
   ///   - arguments: what it is told beside that.
-  init(_ text: String? = nil, arguments: String = "") throws {
+  ///   - isCopied: whether it is started as ``copy``, which a test can put another program in the place of.
+  init(_ text: String? = nil, arguments: String = "", isCopied: Bool = false) throws {
     let directory = try TemporaryDirectory()
     self.directory = directory
     let socket = "\(directory.path)/socket"
     configuration = try directory.write(
       text ?? Self.text(socket: socket), to: "xen-zcopyd.conf")
+    let copy = "\(directory.path)/xen-zcopyd"
     let line =
-      "exec '\(daemonProgram)' --config '\(configuration)' \(arguments) > '\(directory.path)/log' 2>&1 < /dev/null"
+      (isCopied ? "cp '\(daemonProgram)' '\(copy)' && " : "")
+      + "exec '\(isCopied ? copy : daemonProgram)' --config '\(configuration)' \(arguments) > '\(directory.path)/log' 2>&1 < /dev/null"
     let words: [String] = ["sh", "-c", line]
     // SAFETY: the copies live until the call is over, which keeps none of them.
     var pointers = unsafe words.map { unsafe strdup($0) } + [nil]
@@ -53,6 +56,20 @@ final class DaemonProcess {
   }
 
   var socket: String { "\(directory.path)/socket" }
+
+  /// Puts a shell script in the place of the program that was started as a copy.
+  func replace(by script: String) throws {
+    let path = try directory.write("#!/bin/sh\n\(script)\n", to: "new")
+    // SAFETY: the strings live for the calls.
+    try #require(unsafe chmod(path, 0o755) == 0)
+    try #require(unsafe rename(path, "\(directory.path)/xen-zcopyd") == 0)
+  }
+
+  /// Takes that program away.
+  func removeProgram() throws {
+    // SAFETY: the string lives for the call.
+    try #require(unsafe unlink("\(directory.path)/xen-zcopyd") == 0)
+  }
 
   /// What it has said so far.
   var log: String { Files.text(of: "\(directory.path)/log") ?? "" }
