@@ -74,29 +74,34 @@ extension Counters: LiveUpdateRecord {
     case refused, limited, maps, shares, frames, refreshedBytes, late
   }
 
-  private static func path(_ field: Field) -> WritableKeyPath<Counters, UInt64> {
-    switch field {
-    case .requests: \.requests
-    case .refused: \.refused
-    case .limited: \.limited
-    case .maps: \.maps
-    case .shares: \.shares
-    case .frames: \.frames
-    case .refreshedBytes: \.refreshedBytes
-    case .late: \.late
-    }
-  }
-
   package func encode(to encoder: inout StateEncoder) {
-    for field in Field.allCases { encoder.write(field, self[keyPath: Self.path(field)]) }
+    encoder.write(Field.requests, requests)
+    encoder.write(Field.refused, refused)
+    encoder.write(Field.limited, limited)
+    encoder.write(Field.maps, maps)
+    encoder.write(Field.shares, shares)
+    encoder.write(Field.frames, frames)
+    encoder.write(Field.refreshedBytes, refreshedBytes)
+    encoder.write(Field.late, late)
   }
 
-  /// A count that would soon overflow starts again at 0.
   package init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
     self.init()
-    for field in Field.allCases {
-      let number: UInt64 = try decoder.number(ifPresent: field) ?? 0
-      self[keyPath: Self.path(field)] = number < 1 << 62 ? number : 0
-    }
+    requests = try Self.count(&decoder, .requests)
+    refused = try Self.count(&decoder, .refused)
+    limited = try Self.count(&decoder, .limited)
+    maps = try Self.count(&decoder, .maps)
+    shares = try Self.count(&decoder, .shares)
+    frames = try Self.count(&decoder, .frames)
+    refreshedBytes = try Self.count(&decoder, .refreshedBytes)
+    late = try Self.count(&decoder, .late)
+  }
+
+  /// A count; one that would soon overflow starts again at 0.
+  private static func count(
+    _ decoder: inout StateDecoder, _ field: Field
+  ) throws(LiveUpdateError) -> UInt64 {
+    let number: UInt64 = try decoder.number(ifPresent: field) ?? 0
+    return number < 1 << 62 ? number : 0
   }
 }

@@ -42,7 +42,8 @@ func lines(of state: ServerState) -> [String] {
   }
   for domain in state.engine.domains {
     lines.append(
-      "domain \(words(domain.domain)) \(words(domain.virtualMachine)) \(words(domain.counters.numbers))")
+      "domain \(words(domain.domain)) \(words(domain.virtualMachine)) \(words(domain.counters.numbers))"
+    )
   }
   return lines
 }
