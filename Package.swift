@@ -176,6 +176,7 @@ let package = Package(
       dependencies: ["EventLoop", "XenGrant", "ZcopyEngine", logging, system],
       path: "examples/swift", swiftSettings: strict),
 
+    .testTarget(name: "SupportTests", dependencies: ["Support"], swiftSettings: strict),
     .testTarget(
       name: "RepositoryTests", dependencies: ["DmaBuf"],
       path: "Tests/Repository",

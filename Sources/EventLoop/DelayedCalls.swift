@@ -1,10 +1,12 @@
+import Support
+
 /// Calls to make once, each at its time: a binary heap with the first one on top.
 ///
 /// A cancelled call leaves its entry in the heap until that entry is due or such entries are the
 /// majority.
 struct DelayedCalls {
   private struct Place {
-    let due: ContinuousClock.Instant
+    let due: BootClock.Instant
     let number: UInt64
 
     /// Calls due at the same moment are ordered by their numbers.
@@ -31,7 +33,7 @@ struct DelayedCalls {
   ///
   /// - Parameter number: not given to any other.
   mutating func add(
-    _ number: UInt64, at due: ContinuousClock.Instant, _ handler: @escaping EventLoop.Handler
+    _ number: UInt64, at due: BootClock.Instant, _ handler: @escaping EventLoop.Handler
   ) {
     calls[number] = Call(handler: handler)
     heap.append(Place(due: due, number: number))
@@ -46,7 +48,7 @@ struct DelayedCalls {
   }
 
   /// When the first call is due; nil without any.
-  mutating func firstDue() -> ContinuousClock.Instant? {
+  mutating func firstDue() -> BootClock.Instant? {
     while let first = heap.first {
       if calls[first.number] != nil { return first.due }
       removeFirst()
@@ -56,7 +58,7 @@ struct DelayedCalls {
 
   /// Takes the first call, if it is due by then and has a number less than that.
   mutating func takeFirst(
-    dueBy now: ContinuousClock.Instant, below number: UInt64
+    dueBy now: BootClock.Instant, below number: UInt64
   ) -> EventLoop.Handler? {
     while let first = heap.first, first.due <= now, first.number < number {
       removeFirst()

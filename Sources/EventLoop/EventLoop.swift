@@ -46,7 +46,7 @@ public final class EventLoop {
   private var untold = 0..<0
   /// The delayed calls.
   private var delayed = DelayedCalls()
-  private let clock = ContinuousClock()
+  private let clock = BootClock()
 
   /// A loop without registrations.
   ///

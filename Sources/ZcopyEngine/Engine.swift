@@ -25,7 +25,7 @@ public final class Engine {
   package let xen: Xen
   package let dmaBufs: DmaBufSystem
   let logger: Logger
-  let clock = ContinuousClock()
+  let clock = BootClock()
   let releases: ReleaseQueue
   /// What the engine asks before it makes a buffer.
   package internal(set) var policy: EnginePolicy

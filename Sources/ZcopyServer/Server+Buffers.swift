@@ -85,7 +85,7 @@ extension Server {
   /// - Throws: `RequestError` with E_RESOURCES if no descriptor can be sent.
   private func reply(
     _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String,
-    now: ContinuousClock.Instant? = nil
+    now: BootClock.Instant? = nil
   ) throws(RequestError) {
     try connection.send(
       buffer.message(type, number, text: text, now: now ?? buffer.description.created),

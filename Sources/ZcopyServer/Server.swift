@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 public import DmaBuf
 public import EventLoop
@@ -18,12 +19,12 @@ import ZcopyEngine
 public final class Server {
   let loop: EventLoop
   let logger: Logger
-  let clock = ContinuousClock()
+  let clock = BootClock()
   /// The buffers.
   let engine: Engine
   /// Receives and closes descriptors that clients send; nil for this process.
   let receivers: Receivers?
-  var started: ContinuousClock.Instant
+  var started: BootClock.Instant
   /// The limits of Xen for this domain's grants and mappings, read at the first request for them.
   lazy var grantLimits = engine.xen.grantLimits()
   var configuration: Configuration

@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import DmaBuf
 import EventLoop
@@ -279,13 +280,13 @@ final class Daemon {
     service.stop()
     // SAFETY: the string lives for the call.
     if let socketPath { _ = unsafe unlink(socketPath) }
-    let deadline = ContinuousClock.now + configuration.defaults.releaseDeadline
+    let deadline = BootClock.now + configuration.defaults.releaseDeadline
     look(until: deadline)
   }
 
-  private func look(until deadline: ContinuousClock.Instant) {
+  private func look(until deadline: BootClock.Instant) {
     guard !service.isOver else { return loop.stop() }
-    guard ContinuousClock.now < deadline else {
+    guard BootClock.now < deadline else {
       logger.warning("ends while others still hold buffers: \(service.summary)")
       return loop.stop()
     }

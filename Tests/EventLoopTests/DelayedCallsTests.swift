@@ -1,3 +1,4 @@
+import Support
 import Testing
 import ZcopyTestKit
 
@@ -5,9 +6,9 @@ import ZcopyTestKit
 
 @Suite("Delayed calls")
 struct DelayedCallsTests {
-  private static let start = ContinuousClock.now
+  private static let start = BootClock.now
 
-  private static func at(_ milliseconds: Int) -> ContinuousClock.Instant {
+  private static func at(_ milliseconds: Int) -> BootClock.Instant {
     start + .milliseconds(milliseconds)
   }
 

@@ -1,3 +1,4 @@
+import Support
 import DmaBuf
 import SystemPackage
 import Testing
@@ -118,7 +119,7 @@ struct FaultTests {
   func time() throws {
     let dom0 = try machine.addDomain()
     let dmaBuf = try dom0.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
-    let clock = ContinuousClock()
+    let clock = BootClock()
     dom0.inject(.delay(.milliseconds(30)), into: .dmaBufs(.poll))
     let start = clock.now
     #expect(try dmaBuf.isIdle(for: .read))

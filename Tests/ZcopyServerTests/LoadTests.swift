@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import DmaBuf
 import EventLoop

@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import SystemPackage
 import ZcopyTestKit
@@ -174,7 +175,7 @@ struct DaemonProcessTests {
       }
     }
     #expect(daemon.end() == 0)
-    let start = ContinuousClock.now
+    let start = BootClock.now
     while !receiverProcesses(of: getuid()).isEmpty {
       try #require(start.duration(to: .now) < .seconds(20), "processes are left")
       usleep(5000)
@@ -200,7 +201,7 @@ struct DaemonProcessTests {
 
   /// Waits until the daemon has ended a connection, and closes it.
   private func expectEnd(of socket: FileDescriptor) throws {
-    let start = ContinuousClock.now
+    let start = BootClock.now
     while czcopy_has_ended(socket.rawValue) == 0 {
       try #require(start.duration(to: .now) < .seconds(20), "the connection goes on")
       usleep(5000)

@@ -1,3 +1,4 @@
+import Support
 import ZcopyEngine
 import CZcopy
 import DmaBuf
@@ -185,7 +186,7 @@ final class Fuzzer {
     guest?.domain.destroy()
     guest = nil
     try endAll()
-    let start = ContinuousClock.now
+    let start = BootClock.now
     repeat {
       try loop.turn(waiting: 5)
       report.leftovers = leftovers

@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import SystemPackage
 
@@ -24,7 +25,7 @@ enum Program {
   }
 
   private static func run(_ messages: Int, seed: UInt64) throws {
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     let before = Process.openDescriptors
     var early = 0

@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import SystemPackage
 import XenGrant
@@ -29,8 +30,8 @@ class Conversation {
   ///
   /// - Parameter seconds: the time limit.
   final func hear(within seconds: Int = patience) throws -> UInt32 {
-    let end = ContinuousClock().now + .seconds(seconds)
-    while ContinuousClock().now < end {
+    let end = BootClock().now + .seconds(seconds)
+    while BootClock().now < end {
       if let word = try receive() {
         heard = heard % 255 + 1
         guard word >> 24 == UInt32(heard) else { throw Stop("the other side is out of step") }

@@ -1,3 +1,4 @@
+import Support
 import XenGrant
 import ZcopyBackend
 
@@ -12,7 +13,7 @@ final class Soak {
   private let other: DomainID
   private let letters: Letters
   private let means: Means
-  private let clock = ContinuousClock()
+  private let clock = BootClock()
   /// The recent duration of each kind of step, by the number of binary digits of its pages. The
   /// moment of a kill is a fraction of it.
   private var durations: [Step: [Int: Duration]] = [:]

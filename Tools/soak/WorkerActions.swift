@@ -1,3 +1,4 @@
+import Support
 import DmaBuf
 import XenGrant
 import ZcopyBackend
@@ -159,9 +160,9 @@ final class Hands: Worker {
   }
 
   private func wait(_ what: String, until isDone: () throws -> Bool) throws {
-    let end = ContinuousClock().now + .seconds(10)
+    let end = BootClock().now + .seconds(10)
     while try !isDone() {
-      guard ContinuousClock().now < end else {
+      guard BootClock().now < end else {
         throw Stop("cycle \(cycle.number), \(mechanism): not in 10 s: \(what)")
       }
       usleep(200)

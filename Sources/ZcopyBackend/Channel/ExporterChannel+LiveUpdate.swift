@@ -25,9 +25,15 @@ public struct ExporterChannelState: LiveUpdateState {
     last = link.last
   }
 
-  enum Field: UInt16 {
-    case peer = 1
-    case controlPage, port, index, frame, peerIsAlive, peerState, peerFrame
+  enum Field {
+    static let peer: StateTag = 1
+    static let controlPage: StateTag = 2
+    static let port: StateTag = 3
+    static let index: StateTag = 4
+    static let frame: StateTag = 5
+    static let peerIsAlive: StateTag = 6
+    static let peerState: StateTag = 7
+    static let peerFrame: StateTag = 8
   }
 
   public func encode(to encoder: inout StateEncoder) {

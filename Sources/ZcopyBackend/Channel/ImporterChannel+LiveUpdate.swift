@@ -24,9 +24,13 @@ public struct ImporterChannelState: LiveUpdateState {
     isEnding = link.isEnding
   }
 
-  enum Field: UInt16 {
-    case owner = 1
-    case controlPage, port, frame, framePage, isEnding
+  enum Field {
+    static let owner: StateTag = 1
+    static let controlPage: StateTag = 2
+    static let port: StateTag = 3
+    static let frame: StateTag = 4
+    static let framePage: StateTag = 5
+    static let isEnding: StateTag = 6
   }
 
   public func encode(to encoder: inout StateEncoder) {

@@ -17,9 +17,10 @@ public struct OwnPublicationState: LiveUpdateState {
     port = publication.port
   }
 
-  enum Field: UInt16 {
-    case path = 1
-    case controlPage, port
+  enum Field {
+    static let path: StateTag = 1
+    static let controlPage: StateTag = 2
+    static let port: StateTag = 3
   }
 
   public func encode(to encoder: inout StateEncoder) {

@@ -36,21 +36,21 @@ package final class Format3 {
   }
 
   package func number(
-    _ field: some RawRepresentable<UInt16>, _ count: Int
+    _ field: StateTag, _ count: Int
   ) throws(LiveUpdateError) {
-    encoder.write(tag: field.rawValue, try take(count))
+    encoder.write(field, try take(count))
   }
 
-  package func text(_ field: some RawRepresentable<UInt16>) throws(LiveUpdateError) {
-    encoder.write(tag: field.rawValue, try takeBytes(countOf: 2))
+  package func text(_ field: StateTag) throws(LiveUpdateError) {
+    encoder.write(field, try takeBytes(countOf: 2))
   }
 
-  package func bytes(_ field: some RawRepresentable<UInt16>) throws(LiveUpdateError) {
-    encoder.write(tag: field.rawValue, try takeBytes(countOf: 4))
+  package func bytes(_ field: StateTag) throws(LiveUpdateError) {
+    encoder.write(field, try takeBytes(countOf: 4))
   }
 
-  package func numbers(_ field: some RawRepresentable<UInt16>) throws(LiveUpdateError) {
-    encoder.write(tag: field.rawValue, try takeBytes(countOf: 4, times: 4))
+  package func numbers(_ field: StateTag) throws(LiveUpdateError) {
+    encoder.write(field, try takeBytes(countOf: 4, times: 4))
   }
 
   package func isPresent() throws(LiveUpdateError) -> Bool {
@@ -60,18 +60,18 @@ package final class Format3 {
   }
 
   package func record(
-    _ field: some RawRepresentable<UInt16>, _ part: Part
+    _ field: StateTag, _ part: Part
   ) throws(LiveUpdateError) {
-    let start = encoder.begin(tag: field.rawValue)
+    let start = encoder.begin(field)
     try part()
     encoder.end(start)
   }
 
   /// A list whose count has so many bytes.
   package func list(
-    _ field: some RawRepresentable<UInt16>, _ part: Part
+    _ field: StateTag, _ part: Part
   ) throws(LiveUpdateError) {
-    let start = encoder.begin(tag: field.rawValue)
+    let start = encoder.begin(field)
     for _ in 0..<(try take(4)) {
       let start = encoder.begin()
       try part()

@@ -3,7 +3,7 @@
 /// A field is asked for by its number, in any order. `ifPresent` gives nil for one that is missing; else that is an error.
 public struct StateDecoder {
   private struct Record {
-    let tag: UInt16
+    let tag: StateTag
     let value: ArraySlice<UInt8>
     var isRead = false
   }
@@ -14,10 +14,10 @@ public struct StateDecoder {
   init(_ bytes: ArraySlice<UInt8>) throws(LiveUpdateError) {
     var rest = bytes
     while !rest.isEmpty {
-      let tag = UInt16(try Self.take(&rest, 2))
-      let last = records.last.map { $0.tag & ~StateEncoder.required } ?? 0
-      guard tag & ~StateEncoder.required > last else {
-        throw .damaged("record \(tag & ~StateEncoder.required) comes after record \(last)")
+      let tag = StateTag(rawValue: UInt16(try Self.take(&rest, 2)))
+      let last = records.last?.tag.number ?? 0
+      guard tag.number > last else {
+        throw .damaged("record \(tag.number) comes after record \(last)")
       }
       records.append(Record(tag: tag, value: try Self.takeValue(&rest)))
     }
@@ -72,29 +72,28 @@ public struct StateDecoder {
 
   /// Fails if a record was not read that must not be skipped.
   func finish() throws(LiveUpdateError) {
-    for record in records where !record.isRead && record.tag & StateEncoder.required != 0 {
-      throw .unknownRecord(record.tag & ~StateEncoder.required)
+    for record in records where !record.isRead && record.tag.isRequired {
+      throw .unknownRecord(record.tag.number)
     }
   }
 
-  private mutating func value(_ tag: UInt16) -> ArraySlice<UInt8>? {
-    guard
-      let index = records.firstIndex(where: { ($0.tag ^ tag) & ~StateEncoder.required == 0 })
+  private mutating func value(_ field: StateTag) -> ArraySlice<UInt8>? {
+    guard let index = records.firstIndex(where: { $0.tag.number == field.number })
     else { return nil }
     records[index].isRead = true
     return records[index].value
   }
 
   @usableFromInline
-  func needed<Value>(_ value: Value?, _ tag: UInt16) throws(LiveUpdateError) -> Value {
-    guard let value else { throw .damaged("record \(tag & ~StateEncoder.required) is missing") }
+  func needed<Value>(_ value: Value?, _ field: StateTag) throws(LiveUpdateError) -> Value {
+    guard let value else { throw .damaged("record \(field.number) is missing") }
     return value
   }
 
   /// The number under a tag, up to a largest one.
   @usableFromInline
-  mutating func number(tag: UInt16, upTo most: UInt64) throws(LiveUpdateError) -> UInt64? {
-    guard let bytes = value(tag) else { return nil }
+  mutating func number(_ field: StateTag, upTo most: UInt64) throws(LiveUpdateError) -> UInt64? {
+    guard let bytes = value(field) else { return nil }
     let number = Self.number(bytes)
     guard bytes.count <= 8, number <= most else { throw .damaged("a number is too large") }
     return number
@@ -105,9 +104,9 @@ public struct StateDecoder {
   /// - Throws: `LiveUpdateError.damaged`.
   @inlinable @inline(__always)
   public mutating func number<Number: FixedWidthInteger>(
-    ifPresent field: some RawRepresentable<UInt16>, _: Number.Type = Number.self
+    ifPresent field: StateTag, _: Number.Type = Number.self
   ) throws(LiveUpdateError) -> Number? {
-    try number(tag: field.rawValue, upTo: UInt64(Number.max)).map(Number.init(truncatingIfNeeded:))
+    try number(field, upTo: UInt64(Number.max)).map(Number.init(truncatingIfNeeded:))
   }
 
   /// A number that its type can hold, and that is not below 0.
@@ -115,27 +114,26 @@ public struct StateDecoder {
   /// - Throws: `LiveUpdateError.damaged`.
   @inlinable @inline(__always)
   public mutating func number<Number: FixedWidthInteger>(
-    _ field: some RawRepresentable<UInt16>, _: Number.Type = Number.self
+    _ field: StateTag, _: Number.Type = Number.self
   ) throws(LiveUpdateError) -> Number {
-    let number = try number(tag: field.rawValue, upTo: UInt64(Number.max))
-    return Number(truncatingIfNeeded: try needed(number, field.rawValue))
+    let number = try number(field, upTo: UInt64(Number.max))
+    return Number(truncatingIfNeeded: try needed(number, field))
   }
 
   /// Whether something is so; not if it is missing.
   ///
   /// - Throws: `LiveUpdateError.damaged` for anything but 0 and 1.
-  public mutating func flag(_ field: some RawRepresentable<UInt16>) throws(LiveUpdateError) -> Bool
-  {
-    try number(tag: field.rawValue, upTo: 1) == 1
+  public mutating func flag(_ field: StateTag) throws(LiveUpdateError) -> Bool {
+    try number(field, upTo: 1) == 1
   }
 
   /// A text.
   ///
   /// - Throws: `LiveUpdateError.damaged` if it is no UTF-8.
   public mutating func text(
-    ifPresent field: some RawRepresentable<UInt16>
+    ifPresent field: StateTag
   ) throws(LiveUpdateError) -> String? {
-    guard let bytes = value(field.rawValue) else { return nil }
+    guard let bytes = value(field) else { return nil }
     guard let text = String(validating: bytes, as: UTF8.self) else {
       throw .damaged("a text is no UTF-8")
     }
@@ -146,23 +144,23 @@ public struct StateDecoder {
   ///
   /// - Throws: `LiveUpdateError.damaged` if it is no UTF-8.
   public mutating func text(
-    _ field: some RawRepresentable<UInt16>
+    _ field: StateTag
   ) throws(LiveUpdateError) -> String {
-    try needed(text(ifPresent: field), field.rawValue)
+    try needed(text(ifPresent: field), field)
   }
 
   /// Bytes as they were; none if they are missing.
-  public mutating func bytes(_ field: some RawRepresentable<UInt16>) -> [UInt8] {
-    Array(value(field.rawValue) ?? [])
+  public mutating func bytes(_ field: StateTag) -> [UInt8] {
+    Array(value(field) ?? [])
   }
 
   /// A list of numbers; none if it is missing.
   ///
   /// - Throws: `LiveUpdateError.damaged` if its length is impossible.
   public mutating func numbers(
-    _ field: some RawRepresentable<UInt16>
+    _ field: StateTag
   ) throws(LiveUpdateError) -> [UInt32] {
-    var rest = value(field.rawValue) ?? []
+    var rest = value(field) ?? []
     var numbers: [UInt32] = []
     numbers.reserveCapacity(rest.count / 4)
     while !rest.isEmpty { numbers.append(UInt32(try Self.take(&rest, 4))) }
@@ -173,9 +171,9 @@ public struct StateDecoder {
   ///
   /// - Throws: `LiveUpdateError.damaged`, and `.unknownRecord`.
   public mutating func record<Value: LiveUpdateRecord>(
-    ifPresent field: some RawRepresentable<UInt16>, _: Value.Type = Value.self
+    ifPresent field: StateTag, _: Value.Type = Value.self
   ) throws(LiveUpdateError) -> Value? {
-    guard let bytes = value(field.rawValue) else { return nil }
+    guard let bytes = value(field) else { return nil }
     return try Self.read(bytes)
   }
 
@@ -183,18 +181,18 @@ public struct StateDecoder {
   ///
   /// - Throws: `LiveUpdateError.damaged`, and `.unknownRecord`.
   public mutating func record<Value: LiveUpdateRecord>(
-    _ field: some RawRepresentable<UInt16>, _: Value.Type = Value.self
+    _ field: StateTag, _: Value.Type = Value.self
   ) throws(LiveUpdateError) -> Value {
-    try needed(record(ifPresent: field), field.rawValue)
+    try needed(record(ifPresent: field), field)
   }
 
   /// A list of such values; none if it is missing.
   ///
   /// - Throws: `LiveUpdateError.damaged`, and `.unknownRecord`.
   public mutating func records<Value: LiveUpdateRecord>(
-    _ field: some RawRepresentable<UInt16>, _: Value.Type = Value.self
+    _ field: StateTag, _: Value.Type = Value.self
   ) throws(LiveUpdateError) -> [Value] {
-    var rest = value(field.rawValue) ?? []
+    var rest = value(field) ?? []
     var values: [Value] = []
     while !rest.isEmpty { values.append(try Self.read(Self.takeValue(&rest))) }
     return values

@@ -11,63 +11,52 @@ public struct StateEncoder {
   static let magic: UInt32 = 0x4F48_5A58
   /// The number of this layout. Another one is another layout of the records themselves; fields that come and go do not change it.
   public static let format: UInt16 = 4
-  /// The bit of a tag that forbids to skip its record.
-  public static let required: UInt16 = 0x8000
 
   private(set) var bytes: [UInt8] = []
 
   /// Nothing is written yet.
   public init() {}
 
-  /// Writes a number; nothing for nil.
+  /// Writes a number in as few bytes as hold it; nothing for nil.
   @inlinable @inline(__always)
-  public mutating func write<Number: FixedWidthInteger>(
-    _ field: some RawRepresentable<UInt16>, _ number: Number?
-  ) {
-    if let number { write(tag: field.rawValue, UInt64(truncatingIfNeeded: number)) }
+  public mutating func write<Number: FixedWidthInteger>(_ field: StateTag, _ number: Number?) {
+    if let number { write(number: UInt64(truncatingIfNeeded: number), field) }
   }
 
   /// Writes whether something is so.
-  @inlinable @inline(__always)
-  public mutating func write(_ field: some RawRepresentable<UInt16>, _ isSo: Bool) {
-    write(tag: field.rawValue, isSo ? 1 : 0)
-  }
+  public mutating func write(_ field: StateTag, _ isSo: Bool) { write(number: isSo ? 1 : 0, field) }
 
   /// Writes a text; nothing for nil.
-  @inlinable @inline(__always)
-  public mutating func write(_ field: some RawRepresentable<UInt16>, _ text: String?) {
-    if let text { write(tag: field.rawValue, Array(text.utf8)) }
+  public mutating func write(_ field: StateTag, _ text: String?) {
+    if let text { write(field, Array(text.utf8)) }
   }
 
   /// Writes bytes as they are.
-  @inlinable @inline(__always)
-  public mutating func write(_ field: some RawRepresentable<UInt16>, _ bytes: [UInt8]) {
-    write(tag: field.rawValue, bytes)
+  public mutating func write(_ field: StateTag, _ bytes: [UInt8]) {
+    let start = begin(field)
+    self.bytes += bytes
+    end(start)
   }
 
-  /// Writes a list of numbers.
-  @inlinable @inline(__always)
-  public mutating func write(_ field: some RawRepresentable<UInt16>, _ numbers: [UInt32]) {
-    write(tag: field.rawValue, numbers)
+  /// Writes a list of numbers, each in four bytes.
+  public mutating func write(_ field: StateTag, _ numbers: [UInt32]) {
+    let start = begin(field)
+    bytes.reserveCapacity(bytes.count + 4 * numbers.count)
+    for number in numbers { append(UInt64(number), 4) }
+    end(start)
   }
 
   /// Writes a value of several fields; nothing for nil.
-  @inlinable @inline(__always)
-  public mutating func write<Value: LiveUpdateRecord>(
-    _ field: some RawRepresentable<UInt16>, _ value: Value?
-  ) {
+  public mutating func write(_ field: StateTag, _ value: (some LiveUpdateRecord)?) {
     guard let value else { return }
-    let start = begin(tag: field.rawValue)
+    let start = begin(field)
     value.encode(to: &self)
     end(start)
   }
 
   /// Writes a list of such values.
-  @inlinable @inline(__always)
-  public mutating func write<Value: LiveUpdateRecord>(
-    _ field: some RawRepresentable<UInt16>, _ values: [Value]
-  ) {
-    let start = begin(tag: field.rawValue)
+  public mutating func write(_ field: StateTag, _ values: [some LiveUpdateRecord]) {
+    let start = begin(field)
     for value in values {
       let start = begin()
       value.encode(to: &self)
@@ -76,9 +65,9 @@ public struct StateEncoder {
     end(start)
   }
 
-  /// Writes a number under a tag.
-  public mutating func write(tag: UInt16, _ number: UInt64) {
-    let start = begin(tag: tag)
+  @usableFromInline
+  mutating func write(number: UInt64, _ field: StateTag) {
+    let start = begin(field)
     var rest = number
     while rest != 0 {
       bytes.append(UInt8(truncatingIfNeeded: rest))
@@ -87,37 +76,19 @@ public struct StateEncoder {
     end(start)
   }
 
-  /// Writes bytes under a tag.
-  public mutating func write(tag: UInt16, _ bytes: [UInt8]) {
-    let start = begin(tag: tag)
-    self.bytes += bytes
-    end(start)
-  }
-
-  /// Writes numbers under a tag.
-  public mutating func write(tag: UInt16, _ numbers: [UInt32]) {
-    let start = begin(tag: tag)
-    bytes.reserveCapacity(bytes.count + 4 * numbers.count)
-    for number in numbers { append(UInt64(number), 4) }
-    end(start)
-  }
-
   /// Begins a record.
-  @usableFromInline
-  package mutating func begin(tag: UInt16) -> Int {
-    append(UInt64(tag), 2)
+  package mutating func begin(_ field: StateTag) -> Int {
+    append(UInt64(field.rawValue), 2)
     return begin()
   }
 
   /// Begins a value of a list.
-  @usableFromInline
   package mutating func begin() -> Int {
     append(0, 4)
     return bytes.count
   }
 
   /// Ends what began there.
-  @usableFromInline
   package mutating func end(_ start: Int) {
     let count = bytes.count - start
     for index in 0..<4 {

@@ -6,7 +6,7 @@ extension StateDecoder {
   ///
   /// - Throws: `LiveUpdateError.damaged` if no domain has it.
   public mutating func domain(
-    _ field: some RawRepresentable<UInt16>
+    _ field: StateTag
   ) throws(LiveUpdateError) -> DomainID {
     guard let domain = DomainID(rawValue: try number(field)) else {
       throw .damaged("there is no such domain")
@@ -15,7 +15,7 @@ extension StateDecoder {
   }
 
   mutating func port(
-    _ field: some RawRepresentable<UInt16>
+    _ field: StateTag
   ) throws(LiveUpdateError) -> EventChannelPort {
     guard let port = EventChannelPort(rawValue: try number(field)) else {
       throw .damaged("there is no such event channel")
@@ -25,7 +25,7 @@ extension StateDecoder {
 
   /// A reference that is not 0.
   mutating func reference(
-    _ field: some RawRepresentable<UInt16>
+    _ field: StateTag
   ) throws(LiveUpdateError) -> GrantReference {
     let number = try number(field, UInt32.self)
     guard number != 0 else { throw .damaged("a grant reference is 0") }
@@ -33,7 +33,7 @@ extension StateDecoder {
   }
 
   mutating func references(
-    _ field: some RawRepresentable<UInt16>
+    _ field: StateTag
   ) throws(LiveUpdateError) -> [GrantReference] {
     try numbers(field).map(GrantReference.init(rawValue:))
   }
@@ -52,9 +52,13 @@ extension StateDecoder {
 }
 
 extension MapParameters: LiveUpdateRecord {
-  enum Field: UInt16 {
-    case domain = 1
-    case directory, byteCount, offset, frameByteCount, geometry
+  enum Field {
+    static let domain: StateTag = 1
+    static let directory: StateTag = 2
+    static let byteCount: StateTag = 3
+    static let offset: StateTag = 4
+    static let frameByteCount: StateTag = 5
+    static let geometry: StateTag = 6
   }
 
   public func encode(to encoder: inout StateEncoder) {
@@ -79,9 +83,11 @@ extension MapParameters: LiveUpdateRecord {
 }
 
 extension PictureGeometry: LiveUpdateRecord {
-  package enum Field: UInt16 {
-    case width = 1
-    case height, stride, format
+  package enum Field {
+    package static let width: StateTag = 1
+    package static let height: StateTag = 2
+    package static let stride: StateTag = 3
+    package static let format: StateTag = 4
   }
 
   public func encode(to encoder: inout StateEncoder) {

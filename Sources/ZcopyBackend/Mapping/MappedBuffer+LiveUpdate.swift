@@ -1,3 +1,4 @@
+import Support
 public import DmaBuf
 public import SystemPackage
 public import XenGrant
@@ -34,9 +35,15 @@ public struct MappedBufferState: LiveUpdateState {
     mappingTime = buffer.timings.mapping.nanoseconds
   }
 
-  enum Field: UInt16 {
-    case request = 1
-    case references, mechanism, identity, number, file, directoryTime, mappingTime
+  enum Field {
+    static let request: StateTag = 1
+    static let references: StateTag = 2
+    static let mechanism: StateTag = 3
+    static let identity: StateTag = 4
+    static let number: StateTag = 5
+    static let file: StateTag = 6
+    static let directoryTime: StateTag = 7
+    static let mappingTime: StateTag = 8
   }
 
   public func encode(to encoder: inout StateEncoder) {
@@ -144,7 +151,7 @@ extension MappedBuffer {
     timings = MapTimings(
       directory: .nanoseconds(Int64(clamping: state.directoryTime)),
       mapping: .nanoseconds(Int64(clamping: state.mappingTime)))
-    created = ContinuousClock().now
+    created = BootClock().now
     self.xen = xen
   }
 }

@@ -1,3 +1,4 @@
+import Support
 public import DmaBuf
 public import Pixels
 public import SystemPackage
@@ -26,7 +27,7 @@ public struct MappedBuffer: ~Copyable {
   /// How long it took.
   public let timings: MapTimings
   /// When this process had it.
-  public let created: ContinuousClock.Instant
+  public let created: BootClock.Instant
   let xen: Xen
   let device: GrantDevice
   /// The descriptor number that the dma-buf had when the device made it, by which the device knows
@@ -58,7 +59,7 @@ public struct MappedBuffer: ~Copyable {
     mechanisms: [Mechanism] = Mechanism.automatic
   ) throws(MapError) {
     try request.check()
-    let start = ContinuousClock().now
+    let start = BootClock().now
     let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
     let references: [GrantReference]
     do throws(DirectoryError) {
@@ -100,10 +101,10 @@ public struct MappedBuffer: ~Copyable {
   private init(
     _ request: MapParameters, _ references: [GrantReference], _ device: consuming GrantDevice,
     xen: Xen, dmaBufs: DmaBufSystem, mechanisms: [Mechanism],
-    directorySince opening: ContinuousClock.Instant?
+    directorySince opening: BootClock.Instant?
   ) throws(MapError) {
     // The clock is read as seldom as can be: where the kernel's is no plain counter, that costs as much as a small map.
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     var passedOver: [PassedOver] = []
     var made: Pages?

@@ -1,3 +1,4 @@
+import Support
 public import DmaBuf
 public import EventLoop
 public import XenGrant
@@ -47,14 +48,14 @@ public final class ReleaseQueue {
 
   private final class Waiting {
     let buffer: ReleasingBuffer
-    let closed: ContinuousClock.Instant
+    let closed: BootClock.Instant
     let deadline: Duration
     let tell: (Outcome) -> Void
     var pause = Duration.milliseconds(1)
     var isLate = false
 
     init(
-      _ buffer: consuming ReleasingBuffer, _ closed: ContinuousClock.Instant,
+      _ buffer: consuming ReleasingBuffer, _ closed: BootClock.Instant,
       _ deadline: Duration, _ tell: @escaping (Outcome) -> Void
     ) {
       self.buffer = consume buffer
@@ -66,7 +67,7 @@ public final class ReleaseQueue {
 
   private let loop: EventLoop
   private let root: String
-  private let clock = ContinuousClock()
+  private let clock = BootClock()
   private var waiting: [UInt64: Waiting] = [:]
   private var lastNumber: UInt64 = 0
 

@@ -24,10 +24,11 @@ public struct ReleasingBufferState: LiveUpdateState {
     number = buffer.number
   }
 
-  enum Field: UInt16 {
-    case domain = 1
-    case pages, identity
-    case number = 0x8004
+  enum Field {
+    static let domain: StateTag = 1
+    static let pages: StateTag = 2
+    static let identity: StateTag = 3
+    static let number: StateTag = 0x8004
   }
 
   public func encode(to encoder: inout StateEncoder) {

@@ -1,3 +1,4 @@
+import Support
 public import XenGrant
 
 /// Shared buffers that this side no longer uses, kept until the other side has released them.
@@ -21,15 +22,15 @@ public final class Quarantine {
 
   private final class Kept {
     let buffer: SharedBuffer
-    let since: ContinuousClock.Instant
+    let since: BootClock.Instant
 
-    init(_ buffer: consuming SharedBuffer, _ since: ContinuousClock.Instant) {
+    init(_ buffer: consuming SharedBuffer, _ since: BootClock.Instant) {
       self.buffer = consume buffer
       self.since = since
     }
   }
 
-  private let clock = ContinuousClock()
+  private let clock = BootClock()
   private var kept: [UInt64: Kept] = [:]
   private var lastNumber: UInt64 = 0
 

@@ -48,10 +48,14 @@ public struct SharedBufferState: LiveUpdateState {
     return count + (ownDirectory == nil ? 0 : 1)
   }
 
-  enum Field: UInt16 {
-    case peer = 1
-    case byteCount, source, references, directory, memory
-    case ownDirectory = 0x8007
+  enum Field {
+    static let peer: StateTag = 1
+    static let byteCount: StateTag = 2
+    static let source: StateTag = 3
+    static let references: StateTag = 4
+    static let directory: StateTag = 5
+    static let memory: StateTag = 6
+    static let ownDirectory: StateTag = 0x8007
   }
 
   public func encode(to encoder: inout StateEncoder) {
@@ -87,11 +91,11 @@ public struct SharedBufferState: LiveUpdateState {
 }
 
 extension SharedBufferState.Memory: LiveUpdateRecord {
-  enum Field: UInt16 {
-    case identity = 1
-    case number
-    case file = 0x8003
-    case pages = 0x8004
+  enum Field {
+    static let identity: StateTag = 1
+    static let number: StateTag = 2
+    static let file: StateTag = 0x8003
+    static let pages: StateTag = 0x8004
   }
 
   func encode(to encoder: inout StateEncoder) {
@@ -116,9 +120,9 @@ extension SharedBufferState.Memory: LiveUpdateRecord {
 }
 
 extension SharedBufferState.Pages: LiveUpdateRecord {
-  enum Field: UInt16 {
-    case index = 1
-    case references
+  enum Field {
+    static let index: StateTag = 1
+    static let references: StateTag = 2
   }
 
   func encode(to encoder: inout StateEncoder) {

@@ -1,3 +1,4 @@
+import Support
 import DmaBuf
 import EventLoop
 package import Logging
@@ -32,7 +33,7 @@ public final class Buffer {
   /// The phase of its life.
   public private(set) var phase = BufferPhase.live
   /// When that phase began.
-  package private(set) var phaseStart: ContinuousClock.Instant
+  package private(set) var phaseStart: BootClock.Instant
   /// The number of the last frame that either side announced.
   public internal(set) var frame: UInt32 = 0
   /// Why nothing can find out whether its pages are still held, if that is so.
@@ -76,13 +77,13 @@ public final class Buffer {
   /// Whether it is in use.
   public var isLive: Bool { phase == .live }
 
-  func enter(_ phase: BufferPhase, _ now: ContinuousClock.Instant) {
+  func enter(_ phase: BufferPhase, _ now: BootClock.Instant) {
     self.phase = phase
     phaseStart = now
   }
 
   /// Restores the phase that the buffer had before a live update.
-  func resume(_ phase: BufferPhase, since: ContinuousClock.Instant) {
+  func resume(_ phase: BufferPhase, since: BootClock.Instant) {
     isActive = true
     enter(phase, since)
   }
@@ -105,12 +106,12 @@ package final class ReleaseWaiter {
   /// The number that the holder chose.
   package let tag: UInt64
   /// When the time has passed; nil without a limit.
-  package let due: ContinuousClock.Instant?
+  package let due: BootClock.Instant?
   let report: (ReleaseOutcome) -> Void
   var timer: EventLoop.Registration?
 
   init(
-    _ holder: HolderID?, _ tag: UInt64, due: ContinuousClock.Instant?,
+    _ holder: HolderID?, _ tag: UInt64, due: BootClock.Instant?,
     _ report: @escaping (ReleaseOutcome) -> Void
   ) {
     self.holder = holder

@@ -1,3 +1,4 @@
+import Support
 public import Pixels
 public import XenGrant
 public import ZcopyBackend
@@ -31,7 +32,7 @@ public struct BufferDescription: Equatable, Sendable {
   /// The process for which it was made.
   public var maker: BufferMaker
   /// When it was made.
-  public var created: ContinuousClock.Instant
+  public var created: BootClock.Instant
   /// The directory's first page; reference 0 without a directory.
   public var directory: GrantReference
   /// Its size in bytes.

@@ -1,3 +1,4 @@
+import Support
 package import DmaBuf
 
 /// The holders of dma-bufs: looked up for all dma-bufs at once, and cached for a while.
@@ -6,9 +7,9 @@ package import DmaBuf
 /// twentieth of the time, however often they are requested.
 package struct HolderLookup {
   private let look: () -> [UInt64: [DmaBufHolder]]
-  private let now: () -> ContinuousClock.Instant
+  private let now: () -> BootClock.Instant
   private var holders: [UInt64: [DmaBufHolder]] = [:]
-  private var begun: ContinuousClock.Instant?
+  private var begun: BootClock.Instant?
   private var kept = Duration.zero
 
   /// An empty cache.
@@ -17,7 +18,7 @@ package struct HolderLookup {
   ///   - now: the current time.
   ///   - look: finds the holders of all dma-bufs, by their inode numbers.
   package init(
-    now: @escaping () -> ContinuousClock.Instant = { .now },
+    now: @escaping () -> BootClock.Instant = { .now },
     look: @escaping () -> [UInt64: [DmaBufHolder]]
   ) {
     self.now = now
@@ -29,7 +30,7 @@ package struct HolderLookup {
   /// - Parameter made: when the dma-buf was made.
   /// - Returns: nil if there was no lookup since then, and it is too soon for another one.
   package mutating func holders(
-    of identity: UInt64, madeAt made: ContinuousClock.Instant
+    of identity: UInt64, madeAt made: BootClock.Instant
   ) -> [DmaBufHolder]? {
     let time = now()
     guard let begun, begun.duration(to: time) < kept else {

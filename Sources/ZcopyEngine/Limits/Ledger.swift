@@ -1,3 +1,4 @@
+import Support
 public import XenGrant
 
 /// What is in use, for each domain and for all together, held against the configuration's limits.
@@ -35,7 +36,7 @@ public struct Ledger: Sendable {
   ///
   /// - Throws: `LimitError` with `.requests`; a request that is refused does not count.
   public mutating func admitRequest(
-    of user: UInt32, totals: ResourceLimits, now: ContinuousClock.Instant
+    of user: UInt32, totals: ResourceLimits, now: BootClock.Instant
   ) throws(LimitError) {
     guard user != 0 else { return }
     let share = totals.requestsPerSecond.share(of: Self.totalShares)
@@ -56,7 +57,7 @@ public struct Ledger: Sendable {
   /// - Throws: `LimitError` with `.requests`; a request that is refused does not count.
   public mutating func admitRequest(
     of user: UInt32, for domain: DomainID, limits: ResourceLimits, totals: ResourceLimits,
-    now: ContinuousClock.Instant
+    now: BootClock.Instant
   ) throws(LimitError) {
     let share = limits.requestsPerSecond.share(of: Self.domainShares)
     guard user == 0 || domains[domain]?.users.admits(user, share, now: now) ?? true else {

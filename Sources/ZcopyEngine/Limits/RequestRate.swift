@@ -1,3 +1,5 @@
+import Support
+
 /// How often something may happen: so many times a second, and as many at once after a second of
 /// quiet.
 ///
@@ -5,23 +7,23 @@
 /// timer is needed.
 struct RequestRate: Sendable {
   /// When all admitted requests are paid for.
-  private var due: ContinuousClock.Instant?
+  private var due: BootClock.Instant?
 
   /// Whether one more may happen now. Nothing changes.
-  func admits(_ perSecond: UInt32, now: ContinuousClock.Instant) -> Bool {
+  func admits(_ perSecond: UInt32, now: BootClock.Instant) -> Bool {
     guard perSecond > 0, let due else { return true }
     return now.duration(to: due) <= .seconds(1) - .seconds(1) / Int(perSecond)
   }
 
   /// Whether a full burst may happen now.
-  func isQuiet(now: ContinuousClock.Instant) -> Bool { due.map { $0 <= now } ?? true }
+  func isQuiet(now: BootClock.Instant) -> Bool { due.map { $0 <= now } ?? true }
 
   /// Counts one that happens now.
-  mutating func count(_ perSecond: UInt32, now: ContinuousClock.Instant) {
+  mutating func count(_ perSecond: UInt32, now: BootClock.Instant) {
     guard perSecond > 0 else {
       due = nil
       return
     }
-    due = max(due ?? now, now).advanced(by: .seconds(1) / Int(perSecond))
+    due = max(due ?? now, now) + .seconds(1) / Int(perSecond)
   }
 }

@@ -43,14 +43,21 @@ package struct BufferState: Equatable, Sendable {
 }
 
 extension BufferState: LiveUpdateRecord {
-  enum Field: UInt16 {
-    case id = 1
-    case description, holder, phase, age, phaseAge, frame, usedFrame, publication
-    case mapped = 0x800A
-    case releasing = 0x800B
-    case shared = 0x800C
-    case importerChannel = 0x800D
-    case exporterChannel = 0x800E
+  enum Field {
+    static let id: StateTag = 1
+    static let description: StateTag = 2
+    static let holder: StateTag = 3
+    static let phase: StateTag = 4
+    static let age: StateTag = 5
+    static let phaseAge: StateTag = 6
+    static let frame: StateTag = 7
+    static let usedFrame: StateTag = 8
+    static let publication: StateTag = 9
+    static let mapped: StateTag = 0x800A
+    static let releasing: StateTag = 0x800B
+    static let shared: StateTag = 0x800C
+    static let importerChannel: StateTag = 0x800D
+    static let exporterChannel: StateTag = 0x800E
   }
 
   package func encode(to encoder: inout StateEncoder) {
@@ -114,9 +121,9 @@ extension BufferState: LiveUpdateRecord {
 }
 
 extension BufferID: LiveUpdateRecord {
-  enum Field: UInt16 {
-    case high = 1
-    case low
+  enum Field {
+    static let high: StateTag = 1
+    static let low: StateTag = 2
   }
 
   public func encode(to encoder: inout StateEncoder) {
@@ -132,23 +139,38 @@ extension BufferID: LiveUpdateRecord {
 /// Without the time at which the buffer was made, which has no meaning in another process.
 extension BufferDescription: LiveUpdateRecord {
   /// Stands for that time.
-  static let savedTime = ContinuousClock.now
+  static let savedTime = BootClock.now
 
   /// The description as it is saved.
   var saved: BufferDescription { made(at: Self.savedTime) }
 
   /// The description of a buffer that was made at that time.
-  func made(at time: ContinuousClock.Instant) -> BufferDescription {
+  func made(at time: BootClock.Instant) -> BufferDescription {
     var description = self
     description.created = time
     return description
   }
 
-  enum Field: UInt16 {
-    case kind = 1
-    case domain, process, user, directory, byteCount, offset, frameByteCount, geometry
-    case inode, pages, directoryPages, memory, isPersistent, isPeersDirectory, name
-    case directoryTime, mappingTime, passedOver
+  enum Field {
+    static let kind: StateTag = 1
+    static let domain: StateTag = 2
+    static let process: StateTag = 3
+    static let user: StateTag = 4
+    static let directory: StateTag = 5
+    static let byteCount: StateTag = 6
+    static let offset: StateTag = 7
+    static let frameByteCount: StateTag = 8
+    static let geometry: StateTag = 9
+    static let inode: StateTag = 10
+    static let pages: StateTag = 11
+    static let directoryPages: StateTag = 12
+    static let memory: StateTag = 13
+    static let isPersistent: StateTag = 14
+    static let isPeersDirectory: StateTag = 15
+    static let name: StateTag = 16
+    static let directoryTime: StateTag = 17
+    static let mappingTime: StateTag = 18
+    static let passedOver: StateTag = 19
   }
 
   public func encode(to encoder: inout StateEncoder) {

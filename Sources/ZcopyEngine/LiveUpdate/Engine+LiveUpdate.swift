@@ -1,12 +1,9 @@
+import Support
 import EventLoop
 import Logging
 package import SystemPackage
 import XenGrant
 import ZcopyBackend
-
-#if canImport(Glibc)
-  import Glibc
-#endif
 
 extension Engine {
   // MARK: - The predecessor
@@ -39,7 +36,7 @@ extension Engine {
         domain: domain, virtualMachine: watched.virtualMachine, counters: watched.counters)
     }
     state.counters = counters
-    state.time = bootTime()
+    state.time = BootClock.milliseconds
     return (state, files)
   }
 
@@ -49,7 +46,7 @@ extension Engine {
   }
 
   private func saveState(
-    _ buffer: Buffer, _ now: ContinuousClock.Instant
+    _ buffer: Buffer, _ now: BootClock.Instant
   ) throws(LiveUpdateError) -> (BufferState, [FileDescriptor]) {
     var (contents, files) = try contents(of: buffer)
     let importerChannel = buffer.importerChannel?.saveState()
@@ -308,13 +305,5 @@ extension Engine {
 
 extension EngineState {
   /// Milliseconds since the state was saved.
-  package var downtime: UInt64 { bootTime() &- min(time, bootTime()) }
-}
-
-/// Milliseconds of the boot clock, which all processes share.
-private func bootTime() -> UInt64 {
-  var time = timespec()
-  // SAFETY: the call writes the structure.
-  guard unsafe clock_gettime(CLOCK_BOOTTIME, &time) == 0 else { return 0 }
-  return UInt64(clamping: time.tv_sec) &* 1000 &+ UInt64(clamping: time.tv_nsec) / 1_000_000
+  package var downtime: UInt64 { BootClock.milliseconds &- min(time, BootClock.milliseconds) }
 }

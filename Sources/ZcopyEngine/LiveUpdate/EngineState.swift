@@ -19,10 +19,12 @@ package struct EngineState: LiveUpdateState {
 
   package var descriptorCount: Int { buffers.reduce(0) { $0 + $1.descriptorCount } }
 
-  package enum Field: UInt16 {
-    case released = 1
-    case domains, counters, time
-    case buffers = 0x8005
+  package enum Field {
+    package static let released: StateTag = 1
+    package static let domains: StateTag = 2
+    package static let counters: StateTag = 3
+    package static let time: StateTag = 4
+    package static let buffers: StateTag = 0x8005
   }
 
   package func encode(to encoder: inout StateEncoder) {
@@ -50,9 +52,10 @@ package struct DomainState: Equatable, Sendable {
 }
 
 extension DomainState: LiveUpdateRecord {
-  enum Field: UInt16 {
-    case domain = 1
-    case virtualMachine, counters
+  enum Field {
+    static let domain: StateTag = 1
+    static let virtualMachine: StateTag = 2
+    static let counters: StateTag = 3
   }
 
   package func encode(to encoder: inout StateEncoder) {
@@ -69,9 +72,15 @@ extension DomainState: LiveUpdateRecord {
 }
 
 extension Counters: LiveUpdateRecord {
-  enum Field: UInt16, CaseIterable {
-    case requests = 1
-    case refused, limited, maps, shares, frames, refreshedBytes, late
+  enum Field {
+    static let requests: StateTag = 1
+    static let refused: StateTag = 2
+    static let limited: StateTag = 3
+    static let maps: StateTag = 4
+    static let shares: StateTag = 5
+    static let frames: StateTag = 6
+    static let refreshedBytes: StateTag = 7
+    static let late: StateTag = 8
   }
 
   package func encode(to encoder: inout StateEncoder) {
@@ -87,19 +96,19 @@ extension Counters: LiveUpdateRecord {
 
   package init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
     self.init()
-    requests = try Self.count(&decoder, .requests)
-    refused = try Self.count(&decoder, .refused)
-    limited = try Self.count(&decoder, .limited)
-    maps = try Self.count(&decoder, .maps)
-    shares = try Self.count(&decoder, .shares)
-    frames = try Self.count(&decoder, .frames)
-    refreshedBytes = try Self.count(&decoder, .refreshedBytes)
-    late = try Self.count(&decoder, .late)
+    requests = try Self.count(&decoder, Field.requests)
+    refused = try Self.count(&decoder, Field.refused)
+    limited = try Self.count(&decoder, Field.limited)
+    maps = try Self.count(&decoder, Field.maps)
+    shares = try Self.count(&decoder, Field.shares)
+    frames = try Self.count(&decoder, Field.frames)
+    refreshedBytes = try Self.count(&decoder, Field.refreshedBytes)
+    late = try Self.count(&decoder, Field.late)
   }
 
   /// A count; one that would soon overflow starts again at 0.
   private static func count(
-    _ decoder: inout StateDecoder, _ field: Field
+    _ decoder: inout StateDecoder, _ field: StateTag
   ) throws(LiveUpdateError) -> UInt64 {
     let number: UInt64 = try decoder.number(ifPresent: field) ?? 0
     return number < 1 << 62 ? number : 0

@@ -113,6 +113,11 @@ extension Format3 {
   private func counters() throws(LiveUpdateError) {
     let count = try take(1)
     guard count == 0 || count == 8 else { throw .damaged("there are \(count) counters") }
-    for field in Counters.Field.allCases.prefix(Int(count)) { try number(field, 8) }
+    guard count == 8 else { return }
+    typealias Field = Counters.Field
+    for field in [
+      Field.requests, Field.refused, Field.limited, Field.maps, Field.shares, Field.frames,
+      Field.refreshedBytes, Field.late,
+    ] { try number(field, 8) }
   }
 }

@@ -12,7 +12,7 @@ package struct ReleasedState: Equatable, Sendable {
   /// Why it is unknown whether the buffer is still held, if that is so.
   private let failure: String?
 
-  init(_ buffer: Buffer, _ now: ContinuousClock.Instant) {
+  init(_ buffer: Buffer, _ now: BootClock.Instant) {
     id = buffer.id
     description = buffer.description.saved
     age = buffer.description.created.duration(to: now).wholeMilliseconds
@@ -24,7 +24,7 @@ package struct ReleasedState: Equatable, Sendable {
   /// The buffer that the state describes.
   ///
   /// - Parameter then: when the state was saved.
-  func buffer(_ then: ContinuousClock.Instant) -> Buffer {
+  func buffer(_ then: BootClock.Instant) -> Buffer {
     let buffer = Buffer(
       id, description.made(at: then - .milliseconds(Int64(clamping: age))), holder: nil)
     buffer.resume(.released, since: then - .milliseconds(Int64(clamping: phaseAge)))
@@ -35,9 +35,13 @@ package struct ReleasedState: Equatable, Sendable {
 }
 
 extension ReleasedState: LiveUpdateRecord {
-  enum Field: UInt16 {
-    case id = 1
-    case description, age, phaseAge, frame, failure
+  enum Field {
+    static let id: StateTag = 1
+    static let description: StateTag = 2
+    static let age: StateTag = 3
+    static let phaseAge: StateTag = 4
+    static let frame: StateTag = 5
+    static let failure: StateTag = 6
   }
 
   package func encode(to encoder: inout StateEncoder) {

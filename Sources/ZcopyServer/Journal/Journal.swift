@@ -1,3 +1,4 @@
+public import Support
 import CZcopy
 import Glibc
 public import Logging
@@ -26,7 +27,7 @@ public final class Journal: Sendable {
   }
 
   private let destination: Destination
-  private let now: @Sendable () -> ContinuousClock.Instant
+  private let now: @Sendable () -> BootClock.Instant
   private let state: Mutex<State>
 
   /// A destination for messages.
@@ -37,7 +38,7 @@ public final class Journal: Sendable {
   ///   - now: the clock.
   public init(
     to destination: Destination, level: Logger.Level,
-    now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock().now }
+    now: @escaping @Sendable () -> BootClock.Instant = { BootClock().now }
   ) {
     self.destination = destination
     self.now = now
@@ -96,7 +97,7 @@ public final class Journal: Sendable {
     }
   }
 
-  private func tellLeftOut(_ state: inout State, _ now: ContinuousClock.Instant) {
+  private func tellLeftOut(_ state: inout State, _ now: BootClock.Instant) {
     for about in ["domain", "user"] {
       for (subject, count) in state.rates[about]?.leftOut(now: now) ?? [] {
         let entry = JournalEntry(

@@ -1,3 +1,5 @@
+import Support
+
 /// Limits the messages about one domain: the first few of each interval are written, the rest
 /// counted.
 struct MessageRate {
@@ -6,7 +8,7 @@ struct MessageRate {
   static let window = Duration.seconds(10)
 
   private struct Count {
-    var begin: ContinuousClock.Instant
+    var begin: BootClock.Instant
     var written = 0
     var leftOut = 0
   }
@@ -14,7 +16,7 @@ struct MessageRate {
   private var domains: [String: Count] = [:]
 
   /// Whether a message about that domain is written now; if not, it is counted.
-  mutating func admits(_ domain: String, now: ContinuousClock.Instant) -> Bool {
+  mutating func admits(_ domain: String, now: BootClock.Instant) -> Bool {
     var count = domains[domain] ?? Count(begin: now)
     defer { domains[domain] = count }
     guard count.written < Self.burst else {
@@ -26,7 +28,7 @@ struct MessageRate {
   }
 
   /// Ends expired intervals. Returns the domains with suppressed messages, and how many, in order.
-  mutating func leftOut(now: ContinuousClock.Instant) -> [(domain: String, count: Int)] {
+  mutating func leftOut(now: BootClock.Instant) -> [(domain: String, count: Int)] {
     guard !domains.isEmpty else { return [] }
     var ended: [(domain: String, count: Int)] = []
     for (domain, count) in domains where count.begin.duration(to: now) >= Self.window {

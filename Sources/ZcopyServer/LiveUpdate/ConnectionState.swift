@@ -40,10 +40,13 @@ struct ConnectionState: Equatable, Sendable {
 }
 
 extension ConnectionState: LiveUpdateRecord {
-  enum Field: UInt16 {
-    case number = 1
-    case isGreeted, events, domain, isOwn
-    case messages = 0x8006
+  enum Field {
+    static let number: StateTag = 1
+    static let isGreeted: StateTag = 2
+    static let events: StateTag = 3
+    static let domain: StateTag = 4
+    static let isOwn: StateTag = 5
+    static let messages: StateTag = 0x8006
   }
 
   func encode(to encoder: inout StateEncoder) {
@@ -68,10 +71,10 @@ extension ConnectionState: LiveUpdateRecord {
 }
 
 extension ConnectionState.Message: LiveUpdateRecord {
-  enum Field: UInt16 {
-    case bytes = 1
-    case event
-    case hasFile = 0x8003
+  enum Field {
+    static let bytes: StateTag = 1
+    static let event: StateTag = 2
+    static let hasFile: StateTag = 0x8003
   }
 
   func encode(to encoder: inout StateEncoder) {
@@ -88,9 +91,9 @@ extension ConnectionState.Message: LiveUpdateRecord {
 }
 
 extension Backlog.EventKey: LiveUpdateRecord {
-  enum Field: UInt16 {
-    case kind = 1
-    case buffer
+  enum Field {
+    static let kind: StateTag = 1
+    static let buffer: StateTag = 2
   }
 
   func encode(to encoder: inout StateEncoder) {

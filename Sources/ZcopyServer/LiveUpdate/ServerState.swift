@@ -32,13 +32,16 @@ public struct ServerState: LiveUpdateState {
     engine.descriptorCount + connections.reduce(0) { $0 + 1 + $1.waitingDescriptorCount }
   }
 
-  enum Field: UInt16 {
-    case configuration = 1
-    case socketPath, places
-    case connections = 0x8004
-    case engine = 0x8005
-    case waits = 6
-    case droppedClients, lastConnection, age
+  enum Field {
+    static let configuration: StateTag = 1
+    static let socketPath: StateTag = 2
+    static let places: StateTag = 3
+    static let connections: StateTag = 0x8004
+    static let engine: StateTag = 0x8005
+    static let waits: StateTag = 6
+    static let droppedClients: StateTag = 7
+    static let lastConnection: StateTag = 8
+    static let age: StateTag = 9
   }
 
   public func encode(to encoder: inout StateEncoder) {
@@ -90,9 +93,11 @@ struct WaitState: Equatable, Sendable {
 }
 
 extension WaitState: LiveUpdateRecord {
-  enum Field: UInt16 {
-    case buffer = 1
-    case connection, number, rest
+  enum Field {
+    static let buffer: StateTag = 1
+    static let connection: StateTag = 2
+    static let number: StateTag = 3
+    static let rest: StateTag = 4
   }
 
   func encode(to encoder: inout StateEncoder) {

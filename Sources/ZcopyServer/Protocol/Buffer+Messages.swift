@@ -7,7 +7,7 @@ import ZcopyEngine
 extension Buffer {
   /// The buffer's description in replies.
   func message(
-    _ type: UInt32, _ request: UInt64, text: String, now: ContinuousClock.Instant
+    _ type: UInt32, _ request: UInt64, text: String, now: BootClock.Instant
   ) -> xen_zcopyd_description {
     var message = xen_zcopyd_description()
     message.header = header(
@@ -38,7 +38,7 @@ extension Buffer {
   }
 
   /// The buffer's entry in replies to LIST.
-  func entry(now: ContinuousClock.Instant) -> xen_zcopyd_list_entry {
+  func entry(now: BootClock.Instant) -> xen_zcopyd_list_entry {
     var entry = xen_zcopyd_list_entry()
     entry.id = id.wire
     entry.kind = description.origin.wireKind

@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import EventLoop
 import SystemPackage
@@ -102,7 +103,7 @@ final class Receiver {
   ///
   /// - Parameter end: the deadline for a message that is being received; after it, the connection
   ///   ends.
-  func finish(by end: ContinuousClock.Instant) {
+  func finish(by end: BootClock.Instant) {
     finishReceiving(by: end)
     abandonCloses()
     if work == .closing || work == .receiving(nil) { killProcess() }
@@ -240,9 +241,9 @@ final class Receiver {
     goOn()
   }
 
-  private func finishReceiving(by end: ContinuousClock.Instant) {
+  private func finishReceiving(by end: BootClock.Instant) {
     while isReceiving, let socket = process?.socket {
-      let rest = ContinuousClock.now.duration(to: end)
+      let rest = BootClock.now.duration(to: end)
       guard rest > .zero else { return killProcess() }
       let milliseconds =
         rest.components.seconds * 1000 + rest.components.attoseconds / 1_000_000_000_000_000

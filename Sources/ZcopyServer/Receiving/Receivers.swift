@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import EventLoop
 import SystemPackage
@@ -67,7 +68,7 @@ final class Receivers {
   /// Completes all tasks that need this process: waits for messages that are being received, at
   /// most a second.
   func finish() {
-    let end = ContinuousClock.now + isolation.most
+    let end = BootClock.now + isolation.most
     for receiver in receivers.values { receiver.finish(by: end) }
   }
 

@@ -1,11 +1,13 @@
+import Support
+
 /// Rates per second of several counters, computed from two successive samples.
 struct Rates<ID: Hashable, Count: FixedWidthInteger & UnsignedInteger> {
-  private var last: [ID: (count: Count, time: ContinuousClock.Instant)] = [:]
+  private var last: [ID: (count: Count, time: BootClock.Instant)] = [:]
   /// The rates of all counters that were sampled twice.
   private(set) var perSecond: [ID: Double] = [:]
 
   /// Takes a sample of all current counters. Others are forgotten.
-  mutating func look(_ counts: [ID: Count], at now: ContinuousClock.Instant = .now) {
+  mutating func look(_ counts: [ID: Count], at now: BootClock.Instant = .now) {
     for (id, count) in counts {
       guard let before = last[id] else {
         last[id] = (count, now)

@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import DmaBuf
 import EventLoop
@@ -48,7 +49,7 @@ final class ChildProgram {
   func end(with number: Int32, within time: Duration) throws {
     guard process != nil else { return }
     signal(number)
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     while process != nil, start.duration(to: clock.now) < time { try loop.turn(waiting: 100) }
     signal(SIGKILL)

@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import DmaBuf
 import EventLoop
@@ -197,7 +198,7 @@ final class DaemonMapSession: Session {
   private func use(
     _ frame: UInt32, _ data: Range<Int>, _ id: BufferIdentifier, _ request: MapParameters
   ) throws {
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     if plan.contents.isNeeded {
       let file = try dmaBufs.adoptMemoryFile(try daemon.read(id, byteCount: data.upperBound))
@@ -249,7 +250,7 @@ final class DaemonMapSession: Session {
     if let line = end?.reason(domain) {
       output.report("ended", line.text, ["reason": .string(line.code)])
     }
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     do throws(DaemonError) {
       try daemon.unmap(id)

@@ -27,7 +27,7 @@ final class DaemonShareSession: Session {
   /// The last announced frame, the number of announced frames, and the time of the last one.
   private var frame: UInt32 = 0
   private var drawn = 0
-  private var lastDrawn = ContinuousClock.now
+  private var lastDrawn = BootClock.now
   private var usedFrame: UInt32 = 0
   private var isMapped = false
   private var hasTakenContents = false
@@ -71,7 +71,7 @@ final class DaemonShareSession: Session {
   // MARK: - The start
 
   private func start() throws {
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     try daemon.subscribe(own: true)
     // A peer may map a published buffer at once, so its contents must be complete before.
@@ -241,7 +241,7 @@ final class DaemonShareSession: Session {
       }
       return
     }
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     try withMemory(of: buffer, .read) { memory in
       try plan.contents.take(

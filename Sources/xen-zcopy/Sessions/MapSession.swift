@@ -1,3 +1,4 @@
+import Support
 import DmaBuf
 import EventLoop
 import Glibc
@@ -319,7 +320,7 @@ final class MapSession: Session {
   }
 
   private func use(_ frame: UInt32, _ data: Range<Int>) throws {
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     if let drawing = plan.drawing {
       try contents?.withMemory { memory in

@@ -1,3 +1,4 @@
+import Support
 import DmaBuf
 import EventLoop
 import Glibc
@@ -54,7 +55,7 @@ final class ShareSession: Session {
   private var publication: OwnPublication?
   private(set) var program: ChildProgram?
   private var drawn = 0
-  private var lastDrawn = ContinuousClock().now
+  private var lastDrawn = BootClock().now
   private var hasTakenContents = false
   private var isEnding = false
   private var peerIsGone = false
@@ -88,7 +89,7 @@ final class ShareSession: Session {
   }
 
   private func start() throws {
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     let memory = plan.memory ?? MemorySource.automatic(xen: xen, dmaBufs: dmaBufs)
     // All pages of a pool are granted, and its peer must get all references.
@@ -186,7 +187,7 @@ final class ShareSession: Session {
       switch change {
       case .mapped:
         // A late peer gets as much time for the frame that it finds as for any other.
-        lastDrawn = ContinuousClock().now
+        lastDrawn = BootClock().now
         output.report("peer-mapped", "domain \(domain) has mapped the buffer")
       case .used(let frame):
         output.report("frame-used", nil, ["frame": .number(Int(frame))])
@@ -214,7 +215,7 @@ final class ShareSession: Session {
       }
       return
     }
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     let data = piece.offset..<piece.offset + frameByteCount
     try withMemory(.read) { memory in
@@ -236,7 +237,7 @@ final class ShareSession: Session {
   /// second.
   private func drawNext() throws {
     guard let frames = plan.frames, !isEnding, link?.isMapped == true else { return }
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let isLate = lastDrawn.duration(to: clock.now) > .seconds(1)
     guard drawn < frames else {
       if isUsed || isLate { isEnding = true }
@@ -317,7 +318,7 @@ final class ShareSession: Session {
     guard isMapped else { return try end(pool.end()) }
     let kept = quarantine.add(pool.end())
     try link?.announceClosing()
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     while isMapped, start.duration(to: clock.now) < plan.releaseTimeout {
       try loop.turn(waiting: 100)

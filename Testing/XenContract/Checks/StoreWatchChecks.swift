@@ -1,3 +1,4 @@
+import Support
 import SystemPackage
 import XenGrant
 
@@ -115,11 +116,11 @@ enum StoreWatchChecks {
   static func event(
     _ store: borrowing XenStore, within milliseconds: Int32
   ) throws -> StoreWatchEvent? {
-    let end = ContinuousClock.now + .milliseconds(Int(milliseconds))
+    let end = BootClock.now + .milliseconds(Int(milliseconds))
     repeat {
       _ = isReadable(store.fileDescriptor, within: min(milliseconds, 20))
       if let event = try store.nextWatchEvent() { return event }
-    } while ContinuousClock.now < end
+    } while BootClock.now < end
     return nil
   }
 

@@ -1,3 +1,4 @@
+import Support
 import DmaBuf
 import SystemPackage
 import XenGrant
@@ -39,7 +40,7 @@ func expectErrno<Result: ~Copyable>(
 
 /// The duration of a closure.
 func duration(_ body: () throws -> Void) throws -> Duration {
-  let start = ContinuousClock.now
+  let start = BootClock.now
   try body()
-  return ContinuousClock.now - start
+  return BootClock.now - start
 }

@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import DmaBuf
 import SystemPackage
@@ -49,8 +50,8 @@ enum HolderChecks {
       let theirs = DmaBufHolder.process(
         id: Int(child), command: "sleep", descriptors: 1, mappings: 0)
       let ours = own(descriptors: 1, mappings: 0)
-      let deadline = ContinuousClock.now + .milliseconds(patience)
-      while !find(identity).contains(theirs), ContinuousClock.now < deadline { usleep(1000) }
+      let deadline = BootClock.now + .milliseconds(patience)
+      while !find(identity).contains(theirs), BootClock.now < deadline { usleep(1000) }
       let found = Set(find(identity))
       kill(child, SIGKILL)
       czcopy_reap(child)

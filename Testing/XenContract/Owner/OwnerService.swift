@@ -1,3 +1,4 @@
+import Support
 public import XenGrant
 
 /// Executes in this domain the requests of ``RemoteOwner`` in domain 0.
@@ -32,7 +33,7 @@ public struct OwnerService: ~Copyable {
   /// - Throws: if no request comes within the time limit, or XenStore is not accessible.
   public mutating func run(patience milliseconds: Int32 = 120_000) throws {
     let directory = OwnerMessage.directory
-    let clock = ContinuousClock()
+    let clock = BootClock()
     var deadline = clock.now + .milliseconds(milliseconds)
     var answered = ""
     while true {

@@ -1,3 +1,4 @@
+import Support
 import Synchronization
 public import XenGrant
 
@@ -38,7 +39,7 @@ public final class RemoteOwner: ContractOwner {
     -> EventChannelPort
   {
     let node = "\(path)/\(OwnerMessage.port)"
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let deadline = clock.now + .milliseconds(OwnerMessage.patience)
     while clock.now < deadline {
       if let text = try store.readIfPresent(node),
@@ -90,7 +91,7 @@ public final class RemoteOwner: ContractOwner {
   private static func wait(
     _ state: inout State, for number: Int, below path: String
   ) throws -> [Int] {
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let deadline = clock.now + .milliseconds(OwnerMessage.patience)
     while clock.now < deadline {
       if let reply = try state.store.readIfPresent("\(path)/\(OwnerMessage.reply)") {

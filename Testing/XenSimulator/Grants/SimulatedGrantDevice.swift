@@ -1,3 +1,4 @@
+import Support
 import SystemPackage
 import XenGrant
 
@@ -79,7 +80,7 @@ final class SimulatedGrantDevice: GrantDeviceDriver, Sendable {
       return state.export(numbered: dmaBuf, of: handle)
     }
     guard let export else { throw .noSuchFileOrDirectory }
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let deadline = clock.now + .milliseconds(milliseconds)
     while true {
       let isReleased = process.machine.change { state in

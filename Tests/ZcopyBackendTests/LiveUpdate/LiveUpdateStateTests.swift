@@ -185,9 +185,15 @@ struct LiveUpdateStateTests {
   @Test("has numbers, texts and lists of a keeper's own, too")
   func primitives() throws {
     struct Own: LiveUpdateState {
-      enum Field: UInt16 {
-        case name = 1
-        case time, isSo, isNot, numbers, nothing, something, bytes
+      enum Field {
+        static let name: StateTag = 1
+        static let time: StateTag = 2
+        static let isSo: StateTag = 3
+        static let isNot: StateTag = 4
+        static let numbers: StateTag = 5
+        static let nothing: StateTag = 6
+        static let something: StateTag = 7
+        static let bytes: StateTag = 8
       }
       static let kind: UInt16 = 0x8000
       let descriptorCount = 0

@@ -1,3 +1,4 @@
+import Support
 import Testing
 import XenGrant
 
@@ -31,7 +32,7 @@ final class LedgerTests {
   }
 
   private func request(
-    _ domain: DomainID?, _ now: ContinuousClock.Instant, _ limits: ResourceLimits? = nil,
+    _ domain: DomainID?, _ now: BootClock.Instant, _ limits: ResourceLimits? = nil,
     of user: UInt32 = 0
   ) -> LimitError? {
     do throws(LimitError) {
@@ -148,7 +149,7 @@ final class LedgerTests {
   @Test(
     "of requests: so many at once, then one for each part of a second; others are not in the way")
   func requests() throws {
-    let start = ContinuousClock().now
+    let start = BootClock().now
     for _ in 0..<4 { #expect(request(five, start) == nil) }
     let refused = try #require(request(five, start))
     #expect(refused.key == "max-requests-per-second")
@@ -165,7 +166,7 @@ final class LedgerTests {
   @Test(
     "of requests: all domains together have a limit, and what it refuses costs a domain nothing")
   func allRequests() throws {
-    let start = ContinuousClock().now
+    let start = BootClock().now
     for _ in 0..<3 { #expect(request(five, start) == nil) }
     for _ in 0..<3 { #expect(request(six, start) == nil) }
     let refused = try #require(request(five, start))
@@ -175,9 +176,9 @@ final class LedgerTests {
 
   @Test("of requests: one user has half of a domain's, and others still get theirs")
   func userOfDomain() throws {
-    let start = ContinuousClock.now
+    let start = BootClock.now
     // Six a second for all together would come in the way.
-    func request(_ user: UInt32, _ now: ContinuousClock.Instant) -> LimitError? {
+    func request(_ user: UInt32, _ now: BootClock.Instant) -> LimitError? {
       do throws(LimitError) {
         try ledger.admitRequest(
           of: user, for: five, limits: limits, totals: .unlimited, now: now)
@@ -208,7 +209,7 @@ final class LedgerTests {
 
   @Test("of requests: one user has a quarter of all, also of those that are for no domain")
   func userOfAll() throws {
-    let start = ContinuousClock.now
+    let start = BootClock.now
     #expect(request(nil, start, of: 1) == nil)
     let refused = try #require(request(nil, start, of: 1))
     #expect(refused.key == "total-max-requests-per-second")
@@ -223,7 +224,7 @@ final class LedgerTests {
   @Test("of requests: users that are quiet are not remembered for ever")
   func manyUsers() {
     var rates = UserRates()
-    let start = ContinuousClock.now
+    let start = BootClock.now
     for user in 0..<1000 as Range<UInt32> {
       rates.count(user, 1000, now: start + .milliseconds(Int(user)))
     }
@@ -236,7 +237,7 @@ final class LedgerTests {
 
   @Test("of requests: another rate counts at once")
   func anotherRate() {
-    let start = ContinuousClock().now
+    let start = BootClock().now
     for _ in 0..<4 { #expect(request(five, start) == nil) }
     #expect(request(five, start, .unlimited) == nil)
     #expect(request(five, start) == nil)
@@ -244,7 +245,7 @@ final class LedgerTests {
 
   @Test("is forgotten with its domain, unless something is in use")
   func forgets() throws {
-    let start = ContinuousClock().now
+    let start = BootClock().now
     for _ in 0..<4 { #expect(request(five, start) == nil) }
     _ = try admit(100, five)
     ledger.forget(five)

@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import DmaBuf
 import Testing
@@ -9,7 +10,7 @@ import XenGrant
 @Suite("Who holds dma-bufs")
 struct HolderLookupTests {
   private final class Time {
-    var now = ContinuousClock.now
+    var now = BootClock.now
     var walks = 0
   }
 
@@ -18,7 +19,7 @@ struct HolderLookupTests {
   ) -> HolderLookup {
     HolderLookup(now: { time.now }) {
       time.walks += 1
-      time.now += .milliseconds(milliseconds)
+      time.now = time.now + .milliseconds(milliseconds)
       return holders
     }
   }
@@ -32,10 +33,10 @@ struct HolderLookupTests {
       #expect(
         lookup.holders(of: identity, madeAt: made) == (identity == 7 ? [.device("screen")] : []))
     }
-    time.now += .milliseconds(1899)
+    time.now = time.now + .milliseconds(1899)
     _ = lookup.holders(of: 7, madeAt: made)
     #expect(time.walks == 1)
-    time.now += .milliseconds(1)
+    time.now = time.now + .milliseconds(1)
     _ = lookup.holders(of: 7, madeAt: made)
     #expect(time.walks == 2)
   }
@@ -46,7 +47,7 @@ struct HolderLookupTests {
     let made = time.now - .seconds(1)
     var lookup = Self.lookup(time, taking: 0)
     for (later, walks) in [(0, 1), (499, 1), (1, 2), (499, 2), (1, 3)] {
-      time.now += .milliseconds(later)
+      time.now = time.now + .milliseconds(later)
       #expect(lookup.holders(of: 1, madeAt: made) == [])
       #expect(time.walks == walks)
     }
@@ -59,7 +60,7 @@ struct HolderLookupTests {
     #expect(lookup.holders(of: 1, madeAt: time.now) == [])
     #expect(lookup.holders(of: 2, madeAt: time.now) == nil)
     let made = time.now
-    time.now += .milliseconds(500)
+    time.now = time.now + .milliseconds(500)
     #expect(lookup.holders(of: 2, madeAt: made) == [])
   }
 

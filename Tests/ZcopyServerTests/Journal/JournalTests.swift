@@ -1,3 +1,4 @@
+import Support
 import Glibc
 import Logging
 import Synchronization
@@ -62,9 +63,9 @@ struct JournalEntryTests {
 struct JournalTests {
   /// A clock that a test sets.
   final class Time: Sendable {
-    private let start = ContinuousClock().now
+    private let start = BootClock().now
     private let passed = Mutex(Duration.zero)
-    var now: ContinuousClock.Instant { start.advanced(by: passed.withLock { $0 }) }
+    var now: BootClock.Instant { start + passed.withLock { $0 } }
     func pass(_ duration: Duration) { passed.withLock { $0 += duration } }
   }
 

@@ -158,15 +158,15 @@ struct FormatTests {
   }
 
   /// The state of a small service, and a record more in the middle of it.
-  private func state(with tag: UInt16) -> [UInt8] {
+  private func state(with tag: StateTag) -> [UInt8] {
     var encoder = StateEncoder()
     encoder.write(ServerState.Field.configuration, "users = 1\n")
-    let engine = encoder.begin(tag: ServerState.Field.engine.rawValue)
+    let engine = encoder.begin(ServerState.Field.engine)
     encoder.write(EngineState.Field.time, 7)
-    encoder.write(tag: tag, 1234)
+    encoder.write(tag, 1234)
     encoder.end(engine)
     encoder.write(ServerState.Field.lastConnection, 3)
-    encoder.write(tag: tag, 1234)
+    encoder.write(tag, 1234)
     return encoder.seal(ServerState.kind)
   }
 
@@ -183,7 +183,7 @@ struct FormatTests {
 
   @Test("a record that no reader may skip, and that this version does not know, is refused")
   func required() throws {
-    let bytes = state(with: 100 | StateEncoder.required)
+    let bytes = state(with: 0x8064)
     #expect(throws: LiveUpdateError.unknownRecord(100)) { try ServerState(reading: bytes) }
   }
 
@@ -199,9 +199,9 @@ struct FormatTests {
 
   @Test("a record that comes twice, or after one of a higher number, is refused")
   func repeated() throws {
-    for tags: [UInt16] in [[1, 1], [2, 1], [1, 1 | StateEncoder.required], [0]] {
+    for tags: [StateTag] in [[1, 1], [2, 1], [1, 0x8001], [0]] {
       var encoder = StateEncoder()
-      for tag in tags { encoder.write(tag: tag, 5) }
+      for tag in tags { encoder.write(tag, 5) }
       let bytes = encoder.seal(ServerState.kind)
       #expect(throws: LiveUpdateError.self) { try ServerState(reading: bytes) }
     }

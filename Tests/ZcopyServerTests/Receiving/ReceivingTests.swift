@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import DmaBuf
 import EventLoop
@@ -185,7 +186,7 @@ struct ReceivingTests {
   func saveState() throws {
     try saveState(of: 1009)
     // Nor do processes outlive the service, though they may stay idle for longer.
-    let start = ContinuousClock.now
+    let start = BootClock.now
     while !receiverProcesses(of: 1009).isEmpty {
       try #require(start.duration(to: .now) < .seconds(20), "processes are left")
       usleep(5000)

@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import DmaBuf
 import EventLoop
@@ -150,7 +151,7 @@ final class Stage {
 
   /// Turns the loop until this holds.
   func wait(_ what: Comment, until isSo: () throws -> Bool) throws {
-    let start = ContinuousClock.now
+    let start = BootClock.now
     while try !isSo() {
       try #require(start.duration(to: .now) < .seconds(20), what)
       try loop.turn(waiting: 5)

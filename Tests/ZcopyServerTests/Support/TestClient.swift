@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import EventLoop
 import SystemPackage
@@ -180,7 +181,7 @@ final class TestClient {
   }
 
   private func next(_ isWanted: (Message) throws -> Bool) throws -> Message {
-    let start = ContinuousClock.now
+    let start = BootClock.now
     while true {
       drain()
       if let index = try received.firstIndex(where: isWanted) { return received.remove(at: index) }
@@ -249,7 +250,7 @@ final class TestClient {
 
   /// Turns the loop until the service has ended the connection; what the last ERROR said.
   func ending() throws -> (code: UInt32, text: String)? {
-    let start = ContinuousClock.now
+    let start = BootClock.now
     while !isClosed {
       drain()
       try #require(start.duration(to: .now) < .seconds(20), "the connection goes on")

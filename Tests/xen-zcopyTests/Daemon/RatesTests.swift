@@ -1,10 +1,11 @@
+import Support
 import Testing
 
 @testable import xen_zcopy
 
 @Suite("Rates")
 struct RatesTests {
-  private let start = ContinuousClock.now
+  private let start = BootClock.now
 
   @Test("are what was counted between two looks, over the time between them")
   func rate() {

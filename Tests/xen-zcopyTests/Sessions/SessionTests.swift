@@ -1,3 +1,4 @@
+import Support
 import ArgumentParser
 import CZcopy
 import Glibc
@@ -140,7 +141,7 @@ struct SessionTests {
     var link = try ImporterChannel(
       try Publication(reading: stage.path, in: stage.backend.xen.openStore()),
       xen: stage.backend.xen)
-    let clock = ContinuousClock()
+    let clock = BootClock()
     let start = clock.now
     try link.announceMapped()
     // A peer that never says that it has used the frame gets the next after a second, not before.

@@ -1,3 +1,4 @@
+import Support
 import CZcopy
 import DmaBuf
 import SystemPackage
@@ -76,7 +77,7 @@ final class DaemonProcess {
 
   /// Waits until it has said that so often.
   func says(_ what: String, times: Int = 1) throws {
-    let start = ContinuousClock.now
+    let start = BootClock.now
     while log.split(separator: what, omittingEmptySubsequences: false).count <= times {
       try #require(start.duration(to: .now) < .seconds(20), "it does not say \(what): \(log)")
       usleep(5000)
