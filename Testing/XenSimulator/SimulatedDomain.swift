@@ -1,6 +1,10 @@
 public import DmaBuf
 public import XenGrant
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 /// A running domain of a ``SimulatedMachine``.
 public struct SimulatedDomain: Sendable {
   /// Its number.
@@ -64,6 +68,15 @@ public struct SimulatedDomain: Sendable {
       state.reapFiles()
       return DomainCensus(domain, state)
     }
+  }
+
+  /// The resources that the domain holds once they are as expected, or after two seconds.
+  ///
+  /// A program that another test is starting has a copy of every descriptor until it runs, and
+  /// holds what belongs to them as long.
+  public func census(expecting expected: DomainCensus) -> DomainCensus {
+    for _ in 0..<200 where census != expected { usleep(10_000) }
+    return census
   }
 }
 

@@ -42,8 +42,8 @@ struct LifetimeTests {
       pages.memory.storeWord(3, at: 0)
       #expect(mapping.memory.loadWord(at: 0) == 3)
     }
-    #expect(dom0.census == before.0)
-    #expect(guest.census == before.1)
+    #expect(dom0.census(expecting: before.0) == before.0)
+    #expect(guest.census(expecting: before.1) == before.1)
   }
 
   @Test("Ending explicitly is one call, and dropping is one call")

@@ -288,7 +288,7 @@ struct SessionTests {
     let failure = second.join().map { Failure($0) }
     #expect(failure?.description.contains("choose another name") == true)
     #expect(failure?.code == .failure)
-    #expect(stage.guest.census == before)
+    #expect(stage.guest.census(expecting: before) == before)
     first.signal(SIGTERM)
     #expect(first.join() == nil)
     try stage.expectNothingLeft()
