@@ -11,11 +11,11 @@ contract() {
 name=dom0 check "the contract suite holds in dom0 by itself" contract xen-zcopy-contract
 # A PV domain may map its own pages, which all of the suite needs.
 guest_create pv type=pv || bail_out "no PV guest"
-name=pv check "the contract suite holds in a PV guest, mapping included" contract guest_run pv 600 xen-zcopy-contract
+name=pv check "the contract suite holds in a PV guest, mapping included" contract guest_run pv 300 xen-zcopy-contract
 guest_destroy pv
 
 guest_create owner || bail_out "no guest"
-name=guest check "the contract suite holds in a PVH guest by itself" contract guest_run owner 600 xen-zcopy-contract
+name=guest check "the contract suite holds in a PVH guest by itself" contract guest_run owner 300 xen-zcopy-contract
 guest_start owner contract xen-zcopy-contract --serve
-name=both check "the contract suite holds between a guest and dom0" contract timeout 600 xen-zcopy-contract --owner "$domid"
+name=both check "the contract suite holds between a guest and dom0" contract timeout 300 xen-zcopy-contract --owner "$domid"
 guest_kill owner contract TERM
