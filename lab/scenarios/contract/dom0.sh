@@ -17,5 +17,5 @@ guest_destroy pv
 guest_create owner || bail_out "no guest"
 name=guest check "the contract suite holds in a PVH guest by itself" contract guest_run owner 300 xen-zcopy-contract
 guest_start owner contract xen-zcopy-contract --serve
-name=both check "the contract suite holds between a guest and dom0" contract timeout 300 xen-zcopy-contract --owner "$domid"
+name=both check "the contract suite holds between a guest and dom0" contract timeout 1200 xen-zcopy-contract --owner "$domid"
 guest_kill owner contract TERM
