@@ -126,15 +126,13 @@ static char **environment_with(const char *variable, const char *value, char **e
     return result;
 }
 
-int czcopy_spawn(char *const *arguments, int descriptor, const char *variable, const char *value) {
+// Starts a program, to which one descriptor of this process stays open, under another number or the same. Returns its number, or
+// a negative errno.
+static int spawn(char *const *arguments, char *const *environment, int descriptor, int number) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none, ignored;
     pid_t process;
-    char *entry;
-    char **environment = environment_with(variable, value, &entry);
-    if (!environment)
-        return -ENOMEM;
     sigemptyset(&none);
     sigemptyset(&ignored);
     sigaddset(&ignored, SIGPIPE);
@@ -144,45 +142,37 @@ int czcopy_spawn(char *const *arguments, int descriptor, const char *variable, c
     // What this process ignores, the program must not.
     posix_spawnattr_setsigdefault(&attributes, &ignored);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    // Onto itself: this clears close-on-exec in the child only.
-    int error = posix_spawn_file_actions_adddup2(&actions, descriptor, descriptor);
+    // Clears close-on-exec in the child only, onto itself too.
+    int error = posix_spawn_file_actions_adddup2(&actions, descriptor, number);
     if (!error)
         error = posix_spawnp(&process, arguments[0], &actions, &attributes, arguments, environment);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
-    free(environment);
-    free(entry);
     return error ? -error : process;
 }
 
+int czcopy_spawn(char *const *arguments, int descriptor, const char *variable, const char *value) {
+    char *entry;
+    char **environment = environment_with(variable, value, &entry);
+    if (!environment)
+        return -ENOMEM;
+    int process = spawn(arguments, environment, descriptor, descriptor);
+    free(environment);
+    free(entry);
+    return process;
+}
+
 int czcopy_ask(const char *program, const char *option, int *answer) {
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none, ignored;
-    pid_t process;
-    int ends[2];
     char *const arguments[] = {(char *)program, (char *)option, NULL};
+    int ends[2];
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
         return -errno;
-    sigemptyset(&none);
-    sigemptyset(&ignored);
-    sigaddset(&ignored, SIGPIPE);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &ignored);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    int error = posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    if (!error)
-        error = posix_spawn(&process, program, &actions, &attributes, arguments, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
+    int process = spawn(arguments, environ, ends[1], STDOUT_FILENO);
     close(ends[1]);
-    if (error) {
+    if (process < 0)
         close(ends[0]);
-        return -error;
-    }
-    *answer = ends[0];
+    else
+        *answer = ends[0];
     return process;
 }
 

@@ -1,8 +1,8 @@
-import Support
 import CZcopy
 public import DmaBuf
 public import EventLoop
 public import Logging
+import Support
 public import SystemPackage
 public import XenGrant
 import ZcopyBackend

@@ -1,7 +1,7 @@
-import Support
 import CZcopy
 import EventLoop
 import Glibc
+import Support
 import SystemPackage
 import Testing
 import ZcopyBackend

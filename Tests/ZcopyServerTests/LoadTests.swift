@@ -1,7 +1,7 @@
-import Support
 import CZcopy
 import DmaBuf
 import EventLoop
+import Support
 import SystemPackage
 import Testing
 @testable import ZcopyEngine

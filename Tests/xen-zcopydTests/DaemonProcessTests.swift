@@ -1,8 +1,8 @@
-import Support
 import CZcopy
+import Support
 import SystemPackage
-import ZcopyTestKit
 import Testing
+import ZcopyTestKit
 
 #if canImport(Glibc)
   import Glibc

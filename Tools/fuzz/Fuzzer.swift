@@ -1,13 +1,13 @@
-import Support
-import ZcopyEngine
 import CZcopy
 import DmaBuf
 import EventLoop
 import Logging
+import Support
 import SystemPackage
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyEngine
 import ZcopyServer
 import ZcopyTestKit
 

@@ -1,5 +1,5 @@
-import Support
 import CZcopy
+import Support
 import SystemPackage
 
 #if canImport(Glibc)

@@ -1,5 +1,5 @@
-import Support
 import DmaBuf
+import Support
 import XenGrant
 import ZcopyBackend
 

@@ -1,5 +1,5 @@
-import Support
 public import DmaBuf
+import Support
 public import SystemPackage
 public import XenGrant
 

@@ -1,6 +1,6 @@
-import Support
 public import DmaBuf
 public import Pixels
+import Support
 public import SystemPackage
 public import XenGrant
 

@@ -1,6 +1,6 @@
-import Support
 public import DmaBuf
 public import EventLoop
+import Support
 public import XenGrant
 
 /// Buffers that are closed here but still have a holder. The loop polls each until the kernel has

@@ -1,7 +1,7 @@
-import Support
 import DmaBuf
 import EventLoop
 package import Logging
+import Support
 public import SystemPackage
 public import XenGrant
 package import ZcopyBackend

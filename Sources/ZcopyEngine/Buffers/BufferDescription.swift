@@ -1,5 +1,5 @@
-import Support
 public import Pixels
+import Support
 public import XenGrant
 public import ZcopyBackend
 

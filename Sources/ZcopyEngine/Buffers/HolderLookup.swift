@@ -1,5 +1,5 @@
-import Support
 package import DmaBuf
+import Support
 
 /// The holders of dma-bufs: looked up for all dma-bufs at once, and cached for a while.
 ///

@@ -1,6 +1,6 @@
-import Support
 import EventLoop
 import Logging
+import Support
 package import SystemPackage
 import XenGrant
 import ZcopyBackend

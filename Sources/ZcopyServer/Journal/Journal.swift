@@ -1,7 +1,7 @@
-public import Support
 import CZcopy
 import Glibc
 public import Logging
+public import Support
 import Synchronization
 public import SystemPackage
 

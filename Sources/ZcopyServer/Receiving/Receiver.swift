@@ -1,6 +1,6 @@
-import Support
 import CZcopy
 import EventLoop
+import Support
 import SystemPackage
 import ZcopyBackend
 

@@ -1,8 +1,8 @@
-import Support
 import CZcopy
 import DmaBuf
 import EventLoop
 import Glibc
+import Support
 import SystemPackage
 import ZcopyBackend
 

@@ -1,14 +1,14 @@
-import Support
 import CZcopy
 import DmaBuf
 import EventLoop
 import Glibc
+import libxenzcopy
 import Pixels
+import Support
 import SystemPackage
 import XenGrant
 import ZcopyBackend
 import ZcopyServer
-import libxenzcopy
 
 /// One run of `map` with a buffer of xen-zcopyd: as `MapSession`, but the daemon has the grants.
 final class DaemonMapSession: Session {

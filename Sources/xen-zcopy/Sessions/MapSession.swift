@@ -1,9 +1,9 @@
-import Support
 import DmaBuf
 import EventLoop
 import Glibc
 import Logging
 import Picture
+import Support
 import SystemPackage
 import XenGrant
 import ZcopyBackend

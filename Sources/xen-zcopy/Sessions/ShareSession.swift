@@ -1,10 +1,10 @@
-import Support
 import DmaBuf
 import EventLoop
 import Glibc
 import Logging
 import Picture
 import Pixels
+import Support
 import XenGrant
 import ZcopyBackend
 

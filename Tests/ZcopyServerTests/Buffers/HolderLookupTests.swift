@@ -1,6 +1,6 @@
-import Support
 import CZcopy
 import DmaBuf
+import Support
 import Testing
 @testable import ZcopyEngine
 import XenGrant

@@ -1,10 +1,10 @@
-import Support
 import Glibc
 import Logging
+import Support
 import Synchronization
 import SystemPackage
-import ZcopyTestKit
 import Testing
+import ZcopyTestKit
 
 @testable import ZcopyServer
 

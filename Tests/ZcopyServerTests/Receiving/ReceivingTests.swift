@@ -1,12 +1,12 @@
-import Support
 import CZcopy
 import DmaBuf
 import EventLoop
+import Support
 import SystemPackage
-import ZcopyTestKit
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyTestKit
 
 @testable import ZcopyBackend
 @testable import ZcopyServer

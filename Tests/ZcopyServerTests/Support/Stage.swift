@@ -1,8 +1,8 @@
-import Support
 import CZcopy
 import DmaBuf
 import EventLoop
 import Logging
+import Support
 import SystemPackage
 import Testing
 @testable import ZcopyEngine

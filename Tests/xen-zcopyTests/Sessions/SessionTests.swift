@@ -1,10 +1,10 @@
-import Support
 import ArgumentParser
 import CZcopy
 import Glibc
 import Logging
 import Picture
 import Pixels
+import Support
 import Testing
 import XenGrant
 import XenSimulator

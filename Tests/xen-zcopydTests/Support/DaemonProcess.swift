@@ -1,10 +1,10 @@
-import Support
 import CZcopy
 import DmaBuf
+import Support
 import SystemPackage
-import ZcopyTestKit
 import Testing
 import XenGrant
+import ZcopyTestKit
 
 #if canImport(Glibc)
   import Glibc

@@ -27,8 +27,8 @@ directory=$(xenstore-read "$home/screen/directory")
 trap '' PIPE
 mkfifo /run/wants
 
-# What the guest was told of its peers.
-told() { cat /results/front.screen.log /results/front.frames.log | grep "has ended\|has released\|has mapped"; }
+# The reports of the guest about its peers.
+reports() { cat /results/front.screen.log /results/front.frames.log | grep "has ended\|has released\|has mapped"; }
 frames() { grep -c '^frame ' "$follow_log"; }
 more_frames() { [ "$(frames)" -ge $((frames_before + 5)) ]; }
 follows() { frames_before=$(frames); wait_for 20 more_frames || { cat "$follow_log"; return 1; }; }
@@ -47,7 +47,7 @@ begin() {
   check "a program follows the guest's frames" follows || bail_out "no frames"
   is_listed 2
   ids >/results/ids.before
-  told >/results/told.before
+  reports >/results/reports.before
   pid=$(pidof xen-zcopyd)
 }
 is_new() { cmp "/proc/$(pidof xen-zcopyd)/exe" /host/bin/xen-zcopyd; }
@@ -55,8 +55,8 @@ ready() { [ "$(grep -c '^ready' "$log")" = "$1" ]; }
 goes_on() {
   check "with the same buffers" same_ids
   check "frames come as before, and are right" follows
-  told >/results/told.after
-  check "the guest has noticed nothing" cmp /results/told.before /results/told.after
+  reports >/results/reports.after
+  check "the guest has noticed nothing" cmp /results/reports.before /results/reports.after
   check "nor have the clients" kill -0 $backend $follower
 }
 finish() {
