@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0 */
 /* /dev/lab-importer: reads and writes a dma-buf as a device would. */
 #include <linux/ioctl.h>
 #include <linux/types.h>

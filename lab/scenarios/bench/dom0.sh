@@ -1,5 +1,5 @@
-# Maps, shares and copies buffers in turn with the library and with Benchmarks/Sources/Floor, and maps them through the daemon;
-# compares the medians.
+# Maps, shares and copies buffers, alternating between the library and Benchmarks/Sources/Floor, and maps them through the
+# daemon. Compares the medians.
 . /host/lib/dom0.sh
 
 note "dom0's clock: $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"

@@ -1,4 +1,4 @@
-# The lab's own test: dom0, a guest, commands in it, and nothing left of it.
+# Tests the lab itself: dom0, a guest, and commands in the guest. Nothing of the guest may be left afterwards.
 . /host/lib/dom0.sh
 plan 13
 

@@ -1,5 +1,5 @@
-# What Xen does, as the simulator is held to it: in dom0 by itself, in a PV guest, in a PVH guest, and between a guest and
-# dom0.
+# Runs the contract about Xen, to which the simulator must also conform: in dom0 alone, in a PV guest, in a PVH guest, and
+# between a guest and dom0.
 . /host/lib/dom0.sh
 plan 4
 

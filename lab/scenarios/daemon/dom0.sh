@@ -1,5 +1,6 @@
-# The daemon: a display backend in C that knows nothing of Xen gets a guest's buffers from it. Its upgrade and its restart lose
-# nothing, and no guest notices; a death of the backend, the guest or the daemon leaves nothing.
+# Tests the daemon with a display backend in C that contains no code for Xen and gets a guest's buffers from the daemon. An
+# upgrade and a restart of the daemon lose nothing, and no guest notices them. The death of the backend, of the guest or of
+# the daemon leaves nothing behind.
 . /host/lib/dom0.sh
 plan 38
 

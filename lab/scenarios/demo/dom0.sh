@@ -1,5 +1,5 @@
-# Both directions in one boot: a guest shares a 1920x1080 test picture, which dom0 maps as a dma-buf and writes down; then
-# dom0 shares a dma-buf of its own, into which the guest draws, and dom0 writes that down.
+# Tests both directions in one boot. A guest shares a 1920x1080 test picture; dom0 maps it as a dma-buf and writes it to a
+# file. Then dom0 shares a dma-buf of its own; the guest draws into it, and dom0 writes it to a file.
 . /host/lib/dom0.sh
 plan 8
 

@@ -1,5 +1,6 @@
-# Devices: one that reads through the scatter list (lab-importer), a screen (virtio-gpu), and one whose fences stay pending
-# until it is told (vgem). What they see is the guest's memory, and while they are at work nobody takes it from them.
+# Tests three devices: one that reads through the scatter list (lab-importer), a screen (virtio-gpu), and one whose fences
+# stay pending until the scenario ends them (vgem). The devices must see the guest's memory, and no memory may be released
+# while a device uses it.
 . /host/lib/dom0.sh
 plan 14
 

@@ -1,4 +1,4 @@
-# What Linux does with dma-bufs, memory files and fences: the same under Xen as everywhere, in each kind of domain.
+# Tests how Linux handles dma-bufs, memory files and fences: the same under Xen as without it, in each kind of domain.
 . /host/lib/dom0.sh
 plan 3
 

@@ -1,4 +1,4 @@
-# What a device finds in dma-bufs: those of dom0's own memory, a screen's, and a guest's.
+# Tests the data that a device finds in dma-bufs of dom0's own memory, of a screen, and of a guest.
 . /host/lib/dom0.sh
 plan 20
 size=8294400

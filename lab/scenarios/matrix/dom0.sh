@@ -1,5 +1,5 @@
-# The same steps in every kind of backend domain: what `doctor` says of it, and then each mechanism of `map` and each
-# memory of `share`, with a guest on the other side. A step that works and was said not to, or the other way round, fails.
+# Runs the same steps in every kind of backend domain: `doctor`, then each mechanism of `map` and each memory of `share`,
+# with a guest as the peer. A step fails if its result contradicts the prediction of `doctor`.
 . /host/lib/dom0.sh
 plan 13
 

@@ -1,5 +1,5 @@
-# What must always work, on real Xen: buffers of every interesting size, frames, and the death of each side; and nothing
-# left behind.
+# Tests the basic functions on real Xen: buffers of every interesting size, frames, and the death of each side. Nothing may
+# be left behind.
 . /host/lib/dom0.sh
 plan 25
 

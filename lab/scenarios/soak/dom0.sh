@@ -1,5 +1,5 @@
-# Buffers go between dom0 and a guest, both ways, thousands of times; whoever does it is killed one time in ten. Then
-# nothing is left: no grant, no mapping, no dma-buf, no descriptor, no node, and no memory.
+# Transfers buffers between dom0 and a guest, in both directions, thousands of times, and kills the process that does so one
+# time in ten. Afterwards no grant, mapping, dma-buf, descriptor, node or memory may be left.
 . /host/lib/dom0.sh
 plan 18
 

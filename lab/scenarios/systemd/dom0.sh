@@ -1,5 +1,5 @@
-# The daemon as it is installed, under Debian's systemd: its units, users and rules, with all that the service may not do. A
-# member of the group xen-zcopy works with it; restarts lose nothing, and no guest notices.
+# Tests the installed daemon under Debian's systemd: its units, users and rules, and the restrictions of the service. A
+# member of the group xen-zcopy uses the daemon. Restarts lose nothing, and no guest notices them.
 . /host/lib/dom0.sh
 plan 44
 

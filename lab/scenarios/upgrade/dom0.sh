@@ -1,6 +1,6 @@
-# An upgrade: the daemon that was released before gives way to this one, by exec and through the service manager's store. Buffers,
-# clients and a publication that is followed stay, and neither clients nor the guest notice it. A program that cannot take over is
-# not started, and the daemon continues to serve.
+# Tests an upgrade: this daemon replaces the previous release, by exec and through the service manager's store. Buffers,
+# clients and a followed publication stay, and neither the clients nor the guest notice the upgrade. A program that cannot
+# take over is not started, and the daemon continues to serve.
 . /host/lib/dom0.sh
 plan 22
 
