@@ -67,25 +67,25 @@ extension Engine {
           let page = buffer.importerChannel?.framePage ?? 0
           // A guest wrote the number, and readers rely on it.
           do throws(MapError) { try buffer.description.check(frameAt: page) } catch {
-            return loseChannel(buffer, error)
+            return loseChannel(buffer, EngineError(error, buffer.domain))
           }
           buffer.frame = frame
           count(buffer.domain) { $0.frames += 1 }
           report(buffer, .frame(frame, page: page))
         case .closing: report(buffer, .closing)
-        case .died: report(buffer, .peerGone)
+        case .died: report(buffer, .peerGone(nil))
         }
       }
     } catch {
-      loseChannel(buffer, error)
+      loseChannel(buffer, EngineError(error, buffer.domain))
     }
   }
 
   /// Stops reading a channel that is damaged, or whose event channel is lost.
-  private func loseChannel(_ buffer: Buffer, _ error: any Error) {
+  private func loseChannel(_ buffer: Buffer, _ error: EngineError) {
     logger.warning("\(error)", metadata: buffer.metadata)
     if let registration = buffer.channelRegistration.take() { loop.remove(registration) }
-    report(buffer, .peerGone)
+    report(buffer, .peerGone(error))
   }
 
   private static func noFrames(_ buffer: Buffer) -> EngineError {
@@ -124,6 +124,31 @@ extension Engine {
   }
 
   // MARK: - To the peer of a shared buffer
+
+  /// Publishes a shared buffer in XenStore, with a channel for its frames.
+  ///
+  /// The peer may map it at once: write what it is to find before.
+  ///
+  /// - Parameters:
+  ///   - buffer: a live shared buffer that is not published.
+  ///   - name: 1 to 64 letters, digits, `-` and `_`.
+  /// - Throws: `EngineError.invalid` for another buffer or name, or an error of Xen.
+  public func publish(_ buffer: Buffer, as name: String) throws(EngineError) {
+    guard !buffer.description.isMapped, buffer.isLive, buffer.exporterChannel == nil else {
+      throw .invalid(
+        "buffer \(buffer.id) cannot be published: it is not shared, or already published")
+    }
+    guard Publication.path(for: name) != nil else {
+      throw .invalid("a buffer is published as 1 to 64 letters, digits, - and _, not as '\(name)'")
+    }
+    let description = buffer.description
+    try publish(
+      buffer, name,
+      MapParameters(
+        domain: buffer.domain, directory: description.directory, byteCount: description.byteCount,
+        offset: description.offset, frameByteCount: description.frameByteCount,
+        geometry: description.geometry))
+  }
 
   /// Makes a control page for a shared buffer, and publishes both.
   func publish(
@@ -164,11 +189,11 @@ extension Engine {
         case .mapped: report(buffer, .peerMapped)
         case .used(let frame): report(buffer, .used(frame))
         case .released: report(buffer, .peerReleased)
-        case .died: report(buffer, .peerGone)
+        case .died: report(buffer, .peerGone(nil))
         }
       }
     } catch {
-      return loseChannel(buffer, error)
+      return loseChannel(buffer, EngineError(error, buffer.domain))
     }
     if !buffer.isLive, buffer.exporterChannel?.isMapped == false { withdraw(buffer) }
   }

@@ -83,7 +83,10 @@ extension EngineError {
       case .refused(let error, let support): support == .usable ? Self.kind(error) : .unsupported
       case .xen(let error): Self.kind(error)
       case .memory(let error): Self.kind(error.errno)
-      case .noMechanism: .unsupported
+      // Unsupported only if every mechanism lacks a device or support.
+      case .noMechanism(_, let attempts):
+        attempts.map { Self($0.reason, domain).kind }
+          .first { $0 != .unsupported && $0 != .unavailable } ?? .unsupported
       }
     self.init(kind, domain, "\(error)")
   }

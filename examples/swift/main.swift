@@ -42,7 +42,8 @@ do {
     case .closing:
       print("the guest wants its pages back")
       engine.close(buffer)
-    case .peerGone: fail(EngineError(.gone, buffer.domain, "the guest's program has ended"))
+    case .peerGone(let error):
+      fail(error ?? EngineError(.gone, buffer.domain, "the guest's program has ended"))
     case .late: print("still held after the release deadline")
     case .released(let error):
       if let error { fail(error) }

@@ -57,7 +57,8 @@ extension Bench {
     let alone = ShareParameters(peer: guest, byteCount: byteCount, memory: .heap("system"))
     var several = alone
     several.byteCount = 4 * byteCount
-    var pool = try BufferPool(several, xen: xen, dmaBufs: dmaBufs)
+    let shared = try SharedBuffer(several, xen: xen, dmaBufs: dmaBufs)
+    var pool = BufferPool(pages: shared.references.count)
     let times = 1000
     let figures = try race(
       rounds: rounds,

@@ -1,28 +1,25 @@
-public import DmaBuf
-public import XenGrant
+import XenGrant
 
-/// One shared buffer out of which many are taken: granted once, mapped once by the peer, divided by offset.
+/// Divides one shared buffer into many: it is granted once, mapped once by the peer, divided by
+/// offset.
 ///
-/// Taking a buffer costs no system call. All of the pool is the peer's to read at any time, so that
-/// nothing is hidden by giving a buffer back, and nothing is cleared.
-public struct BufferPool: ~Copyable {
-  /// The granted memory.
-  public let buffer: SharedBuffer
+///     let shared = try SharedBuffer(parameters, xen: xen)
+///     var pool = BufferPool(pages: shared.references.count)
+///     let piece = try pool.take(byteCount: 8_294_400)
+///     // Draw at piece.offset, announce the frame at piece.page; when the peer has used it:
+///     pool.giveBack(piece)
+///
+/// Taking a piece costs no system call. The peer may read all of the buffer at any time, so nothing
+/// is hidden by giving a piece back, and nothing is cleared.
+public struct BufferPool {
   /// Free pages: ranges in rising order, none beside another.
   private var free: [Range<Int>]
   private var taken: Set<Piece> = []
   /// Begins anywhere, so that a piece of another pool is not taken for one of this.
   private var lastNumber = UInt64.random(in: 0...UInt64.max / 2)
 
-  /// Shares memory of which buffers are taken.
-  ///
-  /// - Throws: `ShareError`, see `SharedBuffer`.
-  public init(_ request: ShareParameters, xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem())
-    throws(ShareError)
-  {
-    buffer = try SharedBuffer(request, xen: xen, dmaBufs: dmaBufs)
-    free = [0..<buffer.references.count]
-  }
+  /// A pool of that many pages, all free.
+  public init(pages: Int) { free = pages > 0 ? [0..<pages] : [] }
 
   /// A buffer of a pool.
   public struct Piece: Hashable, Sendable {
@@ -75,16 +72,4 @@ public struct BufferPool: ~Copyable {
     }
     return true
   }
-
-  /// Free bytes, in all pieces together.
-  public var freeByteCount: Int { free.reduce(0) { $0 + $1.count } * GrantReference.pageSize }
-
-  /// The references of a buffer's pages, for a peer that maps it alone; none for what is not taken of this pool.
-  public func references(of piece: Piece) -> ArraySlice<GrantReference> {
-    guard taken.contains(piece) else { return [] }
-    return buffer.references[piece.page..<piece.page + piece.pages]
-  }
-
-  /// Ends the pool, for a ``Quarantine`` or to withdraw it.
-  public consuming func end() -> SharedBuffer { buffer }
 }

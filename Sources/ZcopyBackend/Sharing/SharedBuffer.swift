@@ -36,8 +36,8 @@ public struct ShareParameters: Equatable, Sendable {
 ///
 /// Both are withdrawn when the value ends. Pages that the peer still maps then stay the kernel's
 /// until it has unmapped them, and are not freed before. A driver may still reuse the pages of its
-/// own dma-buf, as graphics drivers do: a ``Quarantine`` keeps the value itself until the peer has
-/// released it.
+/// own dma-buf, as graphics drivers do: keep the value itself until the peer has reported that it has
+/// released the buffer, as the engine does.
 public struct SharedBuffer: ~Copyable {
   /// The domain that may map it.
   public let peer: DomainID

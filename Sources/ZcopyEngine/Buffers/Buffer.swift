@@ -141,8 +141,9 @@ public enum BufferEvent: Equatable, Sendable {
   case peerMapped
   /// The peer has released the buffer.
   case peerReleased
-  /// The process on the other side has died, or its channel is damaged.
-  case peerGone
+  /// The process on the other side has died. With an error the channel is damaged, or its event
+  /// channel is lost: the engine does not read it any more.
+  case peerGone(EngineError?)
   /// The owner asks for its pages.
   case closing
   /// The release deadline has passed and the buffer is still held.

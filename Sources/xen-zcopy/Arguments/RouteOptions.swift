@@ -1,4 +1,7 @@
 import ArgumentParser
+import EventLoop
+import Logging
+import XenGrant
 
 /// Whether the daemon or this process holds a buffer.
 struct RouteOptions: ParsableArguments {
@@ -24,7 +27,8 @@ struct RouteOptions: ParsableArguments {
       throw ValidationError("--persistent needs xen-zcopyd, which does not serve \(option)")
     }
     guard canExit else {
-      throw ValidationError("--persistent exits at once: leave out what goes on")
+      throw ValidationError(
+        "--persistent exits at once: leave out the options that keep it running")
     }
   }
 
@@ -45,5 +49,13 @@ struct RouteOptions: ParsableArguments {
       }
       return nil
     }
+  }
+
+  /// The daemon as a session's host, or without one the engine in this process.
+  func host(
+    _ daemon: DaemonConnection?, xen: Xen, loop: EventLoop, logger: Logger
+  ) throws -> any BufferHost {
+    if let daemon { return try DaemonHost(daemon, isPersistent: persistent, loop: loop) }
+    return EngineHost(xen: xen, loop: loop, logger: logger)
   }
 }

@@ -14,11 +14,12 @@ struct MapCommand: ParsableCommand {
     discussion: """
       With --dump, --verify, --draw or --exec alone it exits when that is done; otherwise it holds the buffer until SIGINT or \
       SIGTERM, or until the owner goes. At the end it closes the buffer, waits until the kernel has released the pages, \
-      and tells the owner.
+      and notifies the owner.
 
-      Where xen-zcopyd runs, the daemon maps the buffer, and `xen-zcopy list` shows it; this user needs no device of Xen's then. \
-      Without it, with --direct, and with --draw, --offer-directory, --max-size and --mechanism cpu, this process does it, \
-      for which it must be root.
+      Where xen-zcopyd runs, the daemon maps the buffer, and `xen-zcopy list` shows it; this user needs no device of Xen \
+      then. Without it, with --direct, and for what the daemon does not serve (--offer-directory, --mechanism cpu, --draw \
+      with --mechanism dmabuf), this process does it, for which it must be root. All else works the same both ways; the \
+      daemon draws by copy.
 
         xen-zcopy map --from /local/domain/1/data/zcopy/screen --dump screen.png
         xen-zcopy map --domain 1 --directory 812 --size 8100K --exec my-backend
@@ -79,7 +80,7 @@ struct MapCommand: ParsableCommand {
     completion: .file())
   var draw: String?
 
-  @Flag(help: "Go on with each frame that the owner announces (with --from).")
+  @Flag(help: "Continue with each frame that the owner announces (with --from).")
   var follow = false
 
   @Option(
@@ -141,9 +142,9 @@ struct MapCommand: ParsableCommand {
 
   /// The option that xen-zcopyd does not serve, if one is there.
   private var needsDirect: String? {
-    if draw != nil { return "--draw" }
     if offerDirectory { return "--offer-directory" }
-    if maxSize != nil { return "--max-size" }
+    // This process can draw only into memory of this domain, and not into pages that only the daemon has mapped.
+    if draw != nil, mechanism == .only(.dmabuf) { return "--draw with --mechanism dmabuf" }
     return mechanism == .only(.cpu) ? "--mechanism cpu" : nil
   }
 
@@ -157,56 +158,35 @@ struct MapCommand: ParsableCommand {
   func run() throws {
     try withFailures {
       let xen = Xen(SystemPlatform(logger: common.logger))
+      let daemon = try route.daemon(unless: needsDirect, for: "map a buffer")
       let plan = MapSession.Plan(
-        name: name ?? defaultName, mechanisms: mechanism.list(needsDmaBuf: !exec.isEmpty),
-        contents: ContentsWriter(path: dump, pattern: verify), drawing: draw.map(drawing),
-        follows: follow, program: exec, releaseTimeout: .seconds(releaseTimeout))
-      if let daemon = try route.daemon(unless: needsDirect, for: "map a buffer") {
-        try run(plan, xen, daemon)
-      } else {
-        try run(plan, xen)
-      }
+        request: MapRequest(
+          source: try source(xen), name: name ?? defaultName,
+          mechanisms: mechanism.list(needsDmaBuf: !exec.isEmpty), byteLimit: maxSize?.bytes),
+        geometry: try picture.geometry(), contents: ContentsWriter(path: dump, pattern: verify),
+        drawing: draw.map(drawing), follows: follow, program: exec,
+        isPersistent: route.persistent, releaseTimeout: .seconds(releaseTimeout))
+      try MapSession(plan, output: output) { loop in
+        try route.host(daemon, xen: xen, loop: loop, logger: common.logger)
+      }.run()
     }
   }
 
-  /// Maps through the daemon.
-  private func run(_ plan: MapSession.Plan, _ xen: Xen, _ daemon: DaemonConnection) throws {
-    let session = try DaemonMapSession(
-      plan, isPersistent: route.persistent, daemon: daemon, output: output)
-    let geometry = try picture.geometry()
-    if let from {
-      try session.run(.published(path: from), geometry: geometry)
-    } else if let request = try request(xen, geometry) {
-      try session.run(.described(request), geometry: geometry)
+  /// The memory that the command line selects.
+  private func source(_ xen: Xen) throws -> MapSource {
+    if let from { return .published(path: from) }
+    guard let request = try request(xen) else {
+      throw Failure("give --from, or --domain, --directory and --size")
     }
-  }
-
-  /// Maps in this process.
-  private func run(_ plan: MapSession.Plan, _ xen: Xen) throws {
-    let session = try MapSession(plan, xen: xen, output: output, logger: common.logger)
-    let limits = BufferLimits(
-      bytesPerBuffer: maxSize?.bytes ?? BufferLimits().bytesPerBuffer,
-      pagesPerRequest: GrantDeviceLimit.current() ?? GrantDeviceLimit.kernelDefault)
-    let geometry = try picture.geometry()
-    if let from {
-      try session.run(publishedAt: from, limits: limits) { request in
-        if let geometry { request.geometry = geometry }
-      }
-    } else if let request = try request(xen, geometry) {
-      if offerDirectory {
-        try session.runOffering(request, limits: limits)
-      } else {
-        try session.run(request, limits: limits)
-      }
-    }
+    return offerDirectory ? .offered(request) : .described(request)
   }
 
   /// The buffer as the command line describes it.
-  private func request(_ xen: Xen, _ geometry: PictureGeometry?) throws -> MapParameters? {
+  private func request(_ xen: Xen) throws -> MapParameters? {
     guard let domain, let size else { return nil }
     let request = MapParameters(
       domain: try domain.resolve(xen), directory: directory ?? GrantReference(rawValue: 0),
-      byteCount: size.bytes, offset: offset?.bytes ?? 0, geometry: geometry)
+      byteCount: size.bytes, offset: offset?.bytes ?? 0, geometry: try picture.geometry())
     try request.check()
     return request
   }

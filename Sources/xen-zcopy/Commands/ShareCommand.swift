@@ -17,8 +17,9 @@ struct ShareCommand: ParsableCommand {
       release it.
 
       Where xen-zcopyd runs, the daemon grants the buffer, and `xen-zcopy list` shows it; this user needs no device of Xen's \
-      then. Without it, with --direct, and with --pool, --memory gntalloc or a name of more than 31 characters to --publish, \
-      this process does it, for which it must be root; so it does where --memory is auto and no dma-buf can be shared here.
+      then. Without it, with --direct, and for what the daemon does not serve (--memory gntalloc, which is no dma-buf, and a \
+      --publish of more than 31 characters), this process does it, for which it must be root; so it does where --memory \
+      is auto and no dma-buf can be shared here. All else works the same both ways.
 
         xen-zcopy share --domain 0 --pattern smpte --publish screen
         xen-zcopy share --domain 0 --pattern smpte --publish screen --frames 100 --fps 10
@@ -170,42 +171,39 @@ struct ShareCommand: ParsableCommand {
         )
       }
       let plan = ShareSession.Plan(
-        peer: try domain.resolve(xen), byteCount: byteCount, memory: memory.source,
-        directory: intoDirectory.map { .peers($0) } ?? .own, poolByteCount: pool?.bytes,
-        source: source, geometry: geometry, name: publish, frames: frames,
-        interval: .seconds(1 / fps), contents: ContentsWriter(path: dump, pattern: verify),
-        program: exec, releaseTimeout: .seconds(releaseTimeout))
+        request: ShareRequest(
+          peer: try domain.resolve(xen), byteCount: byteCount, memory: memory.source,
+          directory: intoDirectory.map { .peers($0) } ?? .own, geometry: geometry, name: publish),
+        poolByteCount: pool?.bytes, source: source, frames: frames, interval: .seconds(1 / fps),
+        contents: ContentsWriter(path: dump, pattern: verify), program: exec,
+        isPersistent: route.persistent, releaseTimeout: .seconds(releaseTimeout))
       let daemon = try route.daemon(unless: needsDirect, for: "share a buffer")
-      guard let daemon, try share(plan, daemon) else {
-        return try ShareSession(plan, xen: xen, output: output).run()
+      do {
+        try share(plan, daemon, xen)
+      } catch let error as DaemonError where canFallBack(error) {
+        try share(plan, nil, xen)
       }
     }
   }
 
+  private func share(_ plan: ShareSession.Plan, _ daemon: DaemonConnection?, _ xen: Xen) throws {
+    try ShareSession(plan, output: output) { loop in
+      try route.host(daemon, xen: xen, loop: loop, logger: common.logger)
+    }.run()
+  }
+
+  /// Whether this process can share where the daemon cannot: a domain without dma-bufs still has
+  /// gntalloc.
+  private func canFallBack(_ error: DaemonError) -> Bool {
+    error.code == XEN_ZCOPYD_E_UNSUPPORTED && memory.source == nil && !route.persistent
+      && exec.isEmpty
+  }
+
   /// The option that xen-zcopyd does not serve, if one is there.
   private var needsDirect: String? {
-    if pool != nil { return "--pool" }
     // XenStore permits longer names than the protocol does.
     if publish?.utf8.count ?? 0 > 31 { return "a --publish of more than 31 characters" }
     return memory.source == .gntalloc ? "--memory gntalloc" : nil
-  }
-
-  /// Shares through the daemon.
-  ///
-  /// - Returns: false if the daemon cannot serve this buffer: a domain without dma-bufs still has
-  ///   gntalloc.
-  private func share(_ plan: ShareSession.Plan, _ daemon: DaemonConnection) throws -> Bool {
-    let session = try DaemonShareSession(
-      plan, isPersistent: route.persistent, daemon: daemon, output: output)
-    do {
-      try session.run()
-      return true
-    } catch let error as DaemonError
-      where error.code == XEN_ZCOPYD_E_UNSUPPORTED && plan.memory == nil && !route.persistent
-      && plan.program.isEmpty
-    {
-      return false
-    }
   }
 
   /// Whether the memory is a supplied dma-buf, which has a size of its own.

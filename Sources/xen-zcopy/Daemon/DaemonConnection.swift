@@ -128,15 +128,19 @@ final class DaemonConnection {
     try check(unsafe xenzcopy_wait(handle, &wire, milliseconds), "wait for buffer \(id)")
   }
 
-  /// Copies what the domain has drawn into a buffer of the mechanism copy. The C call is
-  /// `xenzcopy_refresh`.
-  func refresh(_ id: BufferIdentifier, _ data: Range<Int>) throws(DaemonError) {
+  /// Copies what the domain has drawn into a buffer of the mechanism copy, or back what was drawn
+  /// here. The C call is `xenzcopy_refresh`.
+  func refresh(
+    _ id: BufferIdentifier, _ data: Range<Int>, isWrittenBack: Bool = false
+  ) throws(DaemonError) {
     var wire = id.wire
     var range = xen_zcopyd_range(
       offset: UInt64(clamping: data.lowerBound), length: UInt64(clamping: data.count))
     // SAFETY: the identifier and the one range live for the call.
     try check(
-      unsafe xenzcopy_refresh(handle, &wire, 0, &range, 1), "refresh buffer \(id)")
+      unsafe xenzcopy_refresh(
+        handle, &wire, isWrittenBack ? XEN_ZCOPYD_WRITE_BACK : 0, &range, 1),
+      "refresh buffer \(id)")
   }
 
   /// A memory file with a copy of a mapped buffer's first `byteCount` bytes. The C call is
@@ -170,7 +174,7 @@ final class DaemonConnection {
     var (wire, number) = (id.wire, UInt32(0))
     // SAFETY: the identifier and the number live for the call.
     try check(
-      unsafe xenzcopy_frame(handle, &wire, frame, page, &number), "tell a frame of buffer \(id)")
+      unsafe xenzcopy_frame(handle, &wire, frame, page, &number), "report a frame of buffer \(id)")
     return number
   }
 

@@ -5,6 +5,7 @@ import Glibc
 import SystemPackage
 import XenGrant
 import ZcopyBackend
+import ZcopyEngine
 
 /// An error that ends the command: one line for the user, and an exit code.
 struct Failure: Error, CustomStringConvertible {
@@ -33,6 +34,7 @@ struct Failure: Error, CustomStringConvertible {
       self.init("\(error)", isMissing ? .unavailable : .failure)
     case MapError.refused, ShareError.noDmaBufs: self.init("\(error)", .unavailable)
     case let error as DaemonError: self.init(error)
+    case let error as EngineError: self.init(error)
     case let errno as Errno: self.init("the system refused: \(errno) (\(errno.symbol))")
     default: self.init("\(error)")
     }
@@ -62,6 +64,16 @@ struct Failure: Error, CustomStringConvertible {
       default: .failure
       }
     self.init(error.description, code)
+  }
+
+  private init(_ error: EngineError) {
+    let code: ExitCode =
+      switch error.kind {
+      case .resources, .busy, .timeout, .stopping: .tryAgain
+      case .unavailable, .unsupported: .unavailable
+      default: .failure
+      }
+    self.init(error.text, code)
   }
 
   private init(_ error: DmaBufError) {

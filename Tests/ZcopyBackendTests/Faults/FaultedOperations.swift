@@ -143,19 +143,18 @@ enum FaultedOperations {
           byteCount: pages * 4096, peer: pair.guest.id, limits: BufferLimits(), xen: process.xen)
         witness.note("\(offered.references() == nil)")
       },
-      FaultedOperation("share a pool, and keep it until the peer is done", in: .guest) {
+      FaultedOperation("share a pool of which the peer maps a piece", in: .guest) {
         pair, process, witness in
-        var pool = try BufferPool(
+        let shared = try SharedBuffer(
           ShareParameters(peer: pair.backend.id, byteCount: 1 << 20, memory: .udmabuf),
           xen: process.xen, dmaBufs: process.dmaBufs)
-        try work(with: pool.buffer, witness)
+        try work(with: shared, witness)
+        var pool = BufferPool(pages: shared.references.count)
         let piece = try pool.take(byteCount: 10_000)
         let mapped = try pair.map(
-          references: Array(pool.references(of: piece)), by: [.dmabuf])
+          references: Array(shared.references[piece.page..<piece.page + piece.pages]), by: [.dmabuf]
+        )
         witness.note("\(mapped.references.count) pages; \(pool.giveBack(piece))")
-        let quarantine = Quarantine()
-        let number = quarantine.add(pool.end())
-        witness.note("\(quarantine.pages) kept; \(quarantine.release(number))")
       },
     ]
 

@@ -211,6 +211,9 @@ struct DaemonCommandTests {
     for line in [
       "map --domain 1 --directory 8 --size 4096", "share --domain 1 --size 4096",
       "map --from /local/domain/1/data/zcopy/x", "share --domain 1 --pattern smpte --memory heap:x",
+      "map --domain 1 --directory 8 --size 4096 --draw smpte",
+      "map --domain 1 --directory 8 --size 4096 --max-size 1M",
+      "share --domain 1 --pattern smpte --publish x --frames 2 --pool 32M",
     ] {
       let refusal = try buffers.refusal(line)
       #expect(refusal.line.contains("see `allow` in the configuration"), "\(line)")
@@ -219,9 +222,8 @@ struct DaemonCommandTests {
       #expect(try buffers.refusal("\(line) --direct").code == 69, "\(line)")
     }
     for line in [
-      "map --domain 1 --directory 8 --size 4096 --draw smpte",
+      "map --domain 1 --directory 8 --size 4096 --draw smpte --mechanism dmabuf",
       "map --domain 1 --directory 8 --size 4096 --mechanism cpu",
-      "map --domain 1 --directory 8 --size 4096 --max-size 1M",
       "map --domain 1 --offer-directory --size 4096",
       "share --domain 1 --size 4096 --memory gntalloc",
     ] {

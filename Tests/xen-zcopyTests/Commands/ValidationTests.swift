@@ -65,8 +65,8 @@ struct ValidationTests {
         "--persistent needs xen-zcopyd, and --direct works without"
       ),
       (
-        "map --from x --persistent --draw smpte",
-        "--persistent needs xen-zcopyd, which does not serve --draw"
+        "map --from x --persistent --draw smpte --mechanism dmabuf",
+        "--persistent needs xen-zcopyd, which does not serve --draw with --mechanism dmabuf"
       ),
       (
         "share --domain 0 --size 1 --persistent --memory gntalloc",
@@ -74,7 +74,7 @@ struct ValidationTests {
       ),
       (
         "map --from x --persistent --exec sh",
-        "--persistent exits at once: leave out what goes on"
+        "--persistent exits at once: leave out the options that keep it running"
       ),
       ("wait abcd --timeout 86401", "--timeout takes 0 to 86400 seconds"),
       ("stats --prometheus --json", "--prometheus and --json exclude each other"),

@@ -15,23 +15,6 @@ import ZcopyServer
 /// `map` with a buffer of xen-zcopyd.
 @Suite("A session of map through the daemon")
 struct DaemonMapSessionTests {
-  /// A session on a thread of its own.
-  private func map(
-    _ stage: Stage, _ daemon: TestDaemon, _ plan: MapSession.Plan,
-    _ subject: DaemonMapSession.Subject? = nil, isPersistent: Bool = false,
-    geometry: PictureGeometry? = nil
-  ) throws -> Worker {
-    let subject = subject ?? .published(path: stage.path)
-    let (socket, dmaBufs) = (daemon.socket, stage.backend.dmaBufs)
-    let output = stage.mapOutput.output(json: true)
-    return try Worker {
-      let daemon = try DaemonConnection(path: socket)
-      try DaemonMapSession(
-        plan, isPersistent: isPersistent, daemon: daemon, dmaBufs: dmaBufs, output: output
-      ).run(subject, geometry: geometry)
-    }
-  }
-
   @Test(
     "dumps what the owner has published, by either mechanism, and tells the owner of the end",
     arguments: Mechanism.makingDmaBuf)
@@ -45,8 +28,8 @@ struct DaemonMapSessionTests {
     try stage.awaitPublication()
     let dump = stage.scratch.path("dump")
     var plan = stage.mapPlan(dump: dump)
-    plan.mechanisms = [mechanism]
-    #expect(try map(stage, daemon, plan).join() == nil)
+    plan.request.mechanisms = [mechanism]
+    #expect(try stage.map(plan, daemon: daemon).join() == nil)
     #expect(try bytes(of: dump) == contents)
     #expect(try stage.events(stage.mapOutput) == ["mapped", "contents", "released"])
     #expect(try stage.mapOutput.objects.first?["mechanism"] == .string(mechanism.rawValue))
@@ -67,8 +50,8 @@ struct DaemonMapSessionTests {
       stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000, frames: 20))
     try stage.awaitPublication()
     var plan = stage.mapPlan(verify: .counting, follows: true)
-    plan.mechanisms = [mechanism]
-    #expect(try map(stage, daemon, plan).join() == nil)
+    plan.request.mechanisms = [mechanism]
+    #expect(try stage.map(plan, daemon: daemon).join() == nil)
     #expect(share.join() == nil)
     #expect(try stage.frames(stage.mapOutput) == Array(1...20))
     #expect(Array(try stage.events(stage.mapOutput).suffix(2)) == ["ended", "released"])
@@ -86,16 +69,58 @@ struct DaemonMapSessionTests {
       domain: stage.guest.id, directory: shared.directory, byteCount: 4096,
       geometry: try PictureGeometry(width: 8, height: 4))
     let dump = stage.scratch.path("dump.png")
-    var plan = stage.mapPlan(dump: dump)
+    var plan = stage.mapPlan(.described(request), dump: dump)
+    plan.geometry = request.geometry
     plan.program = ["sh", "-c", "test -e /proc/self/fd/$ZCOPY_FD && exit 7"]
-    let failure = try map(
-      stage, daemon, plan, .described(request), geometry: request.geometry
-    ).join()
+    let failure = try stage.map(plan, daemon: daemon).join()
     #expect(failure as? ExitCode == ExitCode(7))
     #expect(try stage.events(stage.mapOutput) == ["mapped", "contents", "exec", "released"])
     let read = try PNG.read(from: dump, as: .xr24) { _, _ in }
     #expect((read.width, read.height) == (8, 4))
     try shared.withdraw()
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test(
+    "draws into what the owner has published, by copy, and gives the owner what was drawn",
+    arguments: [false, true])
+  func draw(isChosen: Bool) throws {
+    let stage = try Stage()
+    let daemon = try TestDaemon(in: stage.backend)
+    var canvas = stage.sharePlan(.empty, 9000)
+    canvas.contents = ContentsWriter(path: nil, pattern: .counting)
+    let share = try stage.share(canvas)
+    try stage.awaitPublication()
+    var plan = stage.mapPlan(verify: .counting)
+    if isChosen { plan.request.mechanisms = [.copy] }
+    plan.drawing = .pattern(.counting, byteCount: .max)
+    #expect(try stage.map(plan, daemon: daemon).join() == nil)
+    #expect(try stage.events(stage.mapOutput) == ["mapped", "contents", "released"])
+    #expect(try stage.mapOutput.objects[0]["mechanism"] == .string("copy"))
+    #expect(try stage.mapOutput.objects[1]["drawn"] == .bool(true))
+    try stage.await("contents", stage.shareOutput)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("gives back a published buffer that is larger than its limit, and names the option")
+  func tooLarge() throws {
+    let stage = try Stage()
+    let daemon = try TestDaemon(in: stage.backend)
+    let share = try stage.share(stage.sharePlan(.empty, 8192))
+    try stage.awaitPublication()
+    var plan = stage.mapPlan()
+    plan.request.byteLimit = 8191
+    let failure = Failure(try #require(stage.map(plan, daemon: daemon).join()))
+    #expect(failure.description.contains("8192 bytes"))
+    #expect(failure.description.contains("--max-size"))
+    #expect(try stage.events(stage.mapOutput).isEmpty)
+    try stage.await("peer-released", stage.shareOutput)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
     daemon.end()
     try stage.expectNothingLeft()
   }
@@ -107,9 +132,9 @@ struct DaemonMapSessionTests {
     let shared = try SharedBuffer(byteCount: 8192, peer: stage.backend.id, xen: stage.guest.xen)
     let request = MapParameters(
       domain: stage.guest.id, directory: shared.directory, byteCount: 8192)
-    #expect(
-      try map(stage, daemon, stage.mapPlan(), .described(request), isPersistent: true).join()
-        == nil)
+    var plan = stage.mapPlan(.described(request))
+    plan.isPersistent = true
+    #expect(try stage.map(plan, daemon: daemon).join() == nil)
     #expect(try stage.events(stage.mapOutput) == ["mapped"])
     let connection = try daemon.connect()
     let entry = BufferEntry(try #require(try connection.list().first))
@@ -131,9 +156,12 @@ struct DaemonMapSessionTests {
     ] {
       let stage = try Stage()
       let daemon = try TestDaemon(in: stage.backend)
-      let share = try stage.share(stage.sharePlan(.empty, 8192))
+      var owner = stage.sharePlan(.empty, 8192)
+      // An owner whose domain is destroyed waits for a peer that cannot answer it.
+      if end == "domain" { owner.releaseTimeout = .zero }
+      let share = try stage.share(owner)
       try stage.awaitPublication()
-      let session = try map(stage, daemon, stage.mapPlan())
+      let session = try stage.map(stage.mapPlan(), daemon: daemon)
       try stage.await("peer-mapped", stage.shareOutput)
       try stage.await("mapped", stage.mapOutput)
       switch end {
@@ -157,7 +185,7 @@ struct DaemonMapSessionTests {
     let daemon = try TestDaemon(in: stage.backend)
     let share = try stage.share(stage.sharePlan(.empty, 8192))
     try stage.awaitPublication()
-    let session = try map(stage, daemon, stage.mapPlan())
+    let session = try stage.map(stage.mapPlan(), daemon: daemon)
     try stage.await("mapped", stage.mapOutput)
     daemon.end()
     let failure = Failure(try #require(session.join()))
@@ -175,7 +203,7 @@ struct DaemonMapSessionTests {
     let request = MapParameters(
       domain: stage.guest.id, directory: GrantReference(rawValue: 8), byteCount: 8192)
     let failure = Failure(
-      try #require(map(stage, daemon, stage.mapPlan(), .described(request)).join()))
+      try #require(stage.map(stage.mapPlan(.described(request)), daemon: daemon).join()))
     #expect(failure.description.contains("may not map buffers of domain \(stage.guest.id)"))
     #expect(failure.code == .failure)
     #expect(try stage.events(stage.mapOutput).isEmpty)
@@ -191,7 +219,7 @@ struct DaemonMapSessionTests {
     try stage.awaitPublication()
     var plan = stage.mapPlan()
     plan.releaseTimeout = .zero
-    let session = try map(stage, daemon, plan)
+    let session = try stage.map(plan, daemon: daemon)
     let held = try stage.mappedFile().duplicate()
     session.signal(SIGTERM)
     let failure = Failure(try #require(session.join()))

@@ -12,26 +12,12 @@ import ZcopyBackend
 /// `share` with a buffer of xen-zcopyd, which runs in the domain that shares.
 @Suite("A session of share through the daemon")
 struct DaemonShareSessionTests {
-  private func share(
-    _ stage: Stage, _ daemon: TestDaemon, _ plan: ShareSession.Plan, isPersistent: Bool = false
-  ) throws -> Worker {
-    let (socket, dmaBufs) = (daemon.socket, stage.guest.dmaBufs)
-    let output = stage.shareOutput.output(json: true)
-    return try Worker {
-      try DaemonShareSession(
-        plan, isPersistent: isPersistent, daemon: try DaemonConnection(path: socket),
-        dmaBufs: dmaBufs,
-        output: output
-      ).run()
-    }
-  }
-
   private func plan(
     _ stage: Stage, _ source: BufferSource, _ byteCount: Int, frames: Int? = nil,
     name: String? = "screen"
   ) -> ShareSession.Plan {
     var plan = stage.sharePlan(source, byteCount, frames: frames, name: name)
-    plan.memory = .udmabuf
+    plan.request.memory = .udmabuf
     return plan
   }
 
@@ -39,8 +25,8 @@ struct DaemonShareSessionTests {
   func peerKilled() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
-    let session = try share(
-      stage, daemon, plan(stage, .pattern(.counting, byteCount: 4096), 4096))
+    let session = try stage.share(
+      plan(stage, .pattern(.counting, byteCount: 4096), 4096), daemon: daemon)
     try stage.awaitPublication()
     let process = stage.backend.openProcess()
     let map = try stage.map(stage.mapPlan(), process.xen)
@@ -62,8 +48,8 @@ struct DaemonShareSessionTests {
     let daemon = try TestDaemon(in: stage.guest)
     let contents = (0..<9001).map { UInt8(truncatingIfNeeded: $0 &* 7) }
     let file = try stage.scratch.write(contents, to: "contents")
-    let session = try share(
-      stage, daemon, plan(stage, .raw(path: file, byteCount: contents.count), contents.count))
+    let session = try stage.share(
+      plan(stage, .raw(path: file, byteCount: contents.count), contents.count), daemon: daemon)
     try stage.awaitPublication()
     let dump = stage.scratch.path("dump")
     #expect(try stage.map(stage.mapPlan(dump: dump)).join() == nil)
@@ -84,8 +70,8 @@ struct DaemonShareSessionTests {
   func frames() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
-    let session = try share(
-      stage, daemon, plan(stage, .pattern(.counting, byteCount: 9000), 9000, frames: 10))
+    let session = try stage.share(
+      plan(stage, .pattern(.counting, byteCount: 9000), 9000, frames: 10), daemon: daemon)
     try stage.awaitPublication()
     let map = try stage.map(stage.mapPlan(verify: .counting, follows: true))
     #expect(map.join() == nil)
@@ -96,13 +82,33 @@ struct DaemonShareSessionTests {
     try stage.expectNothingLeft()
   }
 
+  @Test("draws into a pool, and over no frame that its peer reads", arguments: [2, 7])
+  func pool(parts: Int) throws {
+    let stage = try Stage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.guest)
+    var plan = plan(stage, .pattern(.counting, byteCount: 9000), 9000, frames: 40)
+    plan.poolByteCount = parts * 3 * 4096
+    let session = try stage.share(plan, daemon: daemon)
+    try stage.awaitPublication()
+    #expect(try stage.map(stage.mapPlan(verify: .counting, follows: true)).join() == nil)
+    #expect(session.join() == nil)
+    let frames = try stage.frames(stage.mapOutput)
+    #expect(zip(frames, frames.dropFirst()).allSatisfy { $0 < $1 })
+    #expect(frames.last == 40)
+    #expect(try stage.frames(stage.shareOutput) == Array(2...40))
+    #expect(
+      try stage.number("size", of: "shared", stage.shareOutput) == parts * 3 * 4096)
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
   @Test("takes what the peer has drawn")
   func contents() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
     var plan = plan(stage, .empty, 8192)
     plan.contents = ContentsWriter(path: nil, pattern: .counting)
-    let session = try share(stage, daemon, plan)
+    let session = try stage.share(plan, daemon: daemon)
     try stage.awaitPublication()
     try stage.await("shared", stage.shareOutput)
     var drawing = stage.mapPlan()
@@ -120,17 +126,15 @@ struct DaemonShareSessionTests {
   func persistent() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
-    let session = try share(
-      stage, daemon, plan(stage, .pattern(.counting, byteCount: 8192), 8192, name: nil),
-      isPersistent: true)
+    var plan = plan(stage, .pattern(.counting, byteCount: 8192), 8192, name: nil)
+    plan.isPersistent = true
+    let session = try stage.share(plan, daemon: daemon)
     #expect(session.join() == nil)
     let directory = try stage.number("directory", of: "shared", stage.shareOutput)
     let request = MapParameters(
       domain: stage.guest.id, directory: GrantReference(rawValue: UInt32(directory)),
       byteCount: 8192)
-    let mapped = try stage.mapper(stage.mapPlan(verify: .counting)) { session in
-      try session.run(request, limits: BufferLimits())
-    }
+    let mapped = try stage.map(stage.mapPlan(.described(request), verify: .counting))
     #expect(mapped.join() == nil)
     let connection = try daemon.connect()
     let entry = BufferEntry(try #require(try connection.list().first))
@@ -145,7 +149,7 @@ struct DaemonShareSessionTests {
   func domainGone() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
-    let session = try share(stage, daemon, plan(stage, .empty, 8192))
+    let session = try stage.share(plan(stage, .empty, 8192), daemon: daemon)
     try stage.await("shared", stage.shareOutput)
     stage.backend.destroy()
     #expect(session.join() == nil)
@@ -158,7 +162,7 @@ struct DaemonShareSessionTests {
   func daemonEnds() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
-    let session = try share(stage, daemon, plan(stage, .empty, 8192))
+    let session = try stage.share(plan(stage, .empty, 8192), daemon: daemon)
     try stage.await("shared", stage.shareOutput)
     daemon.end()
     let failure = Failure(try #require(session.join()))
@@ -173,8 +177,8 @@ struct DaemonShareSessionTests {
     let guest = try stage.machine.addDomain(kind: .pv)
     let daemon = try TestDaemon(in: guest)
     var plan = plan(stage, .empty, 8192, name: nil)
-    plan.memory = nil
-    let error = try #require(share(stage, daemon, plan).join() as? DaemonError)
+    plan.request.memory = nil
+    let error = try #require(stage.share(plan, daemon: daemon).join() as? DaemonError)
     #expect(error.code == XEN_ZCOPYD_E_UNSUPPORTED)
     daemon.end()
     try stage.expectNothingLeft()

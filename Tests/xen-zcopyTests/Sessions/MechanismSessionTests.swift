@@ -33,12 +33,12 @@ struct MechanismSessionTests {
     let byteCount = geometry.stride * geometry.height
     let dump = stage.scratch.path("drawn")
     var canvas = stage.sharePlan(.empty, byteCount, geometry: geometry)
-    canvas.memory = isReversed ? .udmabuf : .gntalloc
+    canvas.request.memory = isReversed ? .udmabuf : .gntalloc
     canvas.contents = ContentsWriter(path: dump, pattern: .smpte)
     let share = try stage.share(canvas)
     try stage.awaitPublication()
     var plan = stage.mapPlan(verify: .smpte)
-    plan.mechanisms = [mechanism]
+    plan.request.mechanisms = [mechanism]
     plan.drawing = .pattern(.smpte, byteCount: .max)
     #expect(try stage.map(plan).join() == nil)
     #expect(try stage.events(stage.mapOutput) == ["mapped", "contents", "released"])
@@ -82,12 +82,11 @@ struct MechanismSessionTests {
   @Test("that offers a directory ends with the domain that was to fill it")
   func offeredToTheDead() throws {
     let stage = try Stage(isReversed: true)
-    let map = try stage.mapper(stage.mapPlan()) { session in
-      try session.runOffering(
-        MapParameters(
-          domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 4096),
-        limits: BufferLimits())
-    }
+    let map = try stage.map(
+      stage.mapPlan(
+        .offered(
+          MapParameters(
+            domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 4096))))
     try stage.await("offered", stage.mapOutput)
     stage.guest.destroy()
     let failure = try #require(map.join() as? Failure)
@@ -131,7 +130,8 @@ struct MechanismSessionTests {
     try stage.await("contents", stage.shareOutput)
     #expect(try bytes(of: dump) == bytes(of: file))
     let other = try PictureGeometry(width: 10, height: 10)
-    let failure = try #require(try stage.map(plan, geometry: other).join())
+    plan.geometry = other
+    let failure = try #require(try stage.map(plan).join())
     #expect(Failure(failure).description.contains("20x10"))
     share.signal(SIGTERM)
     #expect(share.join() == nil)
@@ -166,7 +166,7 @@ struct MechanismSessionTests {
     try stage.await("shared", stage.shareOutput)
     share.signal(SIGTERM)
     let failure = Failure(try #require(share.join()))
-    #expect(failure.description.contains("never said that it was done with a frame"))
+    #expect(failure.description.contains("never reported a frame as used"))
     #expect(failure.code == .failure)
     try stage.expectNothingLeft()
   }
@@ -189,7 +189,7 @@ struct MechanismSessionTests {
     try link.announceUsed(frame: 1)
     try link.announceReleased()
     let failure = Failure(try #require(share.join()))
-    #expect(failure.description.contains("never said that it was done with a frame"))
+    #expect(failure.description.contains("never reported a frame as used"))
     #expect(try !stage.events(stage.shareOutput).contains("contents"))
     #expect((try? bytes(of: dump)) == nil)
     _ = consume link
@@ -224,7 +224,7 @@ struct MechanismSessionTests {
     let share = try stage.share(stage.sharePlan(.empty, 4096))
     try stage.awaitPublication()
     var plan = stage.mapPlan()
-    plan.mechanisms = [.dmabuf]
+    plan.request.mechanisms = [.dmabuf]
     let failure = Failure(try #require(try stage.map(plan).join()))
     #expect(failure.code.rawValue == 69)
     #expect(failure.description.contains("PV domain"))
@@ -240,7 +240,7 @@ struct MechanismSessionTests {
     let share = try stage.share(stage.sharePlan(.empty, 4096))
     try stage.awaitPublication()
     var plan = stage.mapPlan(program: ["true"])
-    plan.mechanisms = [.cpu]
+    plan.request.mechanisms = [.cpu]
     let failure = Failure(try #require(try stage.map(plan).join()))
     #expect(failure.description.contains("cpu has no dma-buf"))
     #expect(try stage.mapOutput.objects.first?["fd"] == .null)
@@ -257,7 +257,7 @@ struct MechanismSessionTests {
     let stage = try Stage()
     let seen = stage.scratch.path("seen")
     var plan = stage.sharePlan(.pattern(.counting, byteCount: 8192), 8192)
-    plan.memory = .udmabuf
+    plan.request.memory = .udmabuf
     plan.program = ["sh", "-c", "stat -Lc %s /proc/self/fd/$ZCOPY_FD > \(seen); exit 7"]
     let share = try stage.share(plan)
     #expect(share.join() as? ExitCode == ExitCode(7))
@@ -271,7 +271,7 @@ struct MechanismSessionTests {
     let stage = try Stage()
     let (ready, got) = (stage.scratch.path("ready"), stage.scratch.path("got"))
     var plan = stage.sharePlan(.empty, 4096)
-    plan.memory = .udmabuf
+    plan.request.memory = .udmabuf
     plan.program = [
       "sh", "-c",
       "trap 'echo x > \(got); exit 3' TERM; echo x > \(ready); while :; do sleep 0.02; done",
@@ -300,7 +300,7 @@ struct MechanismSessionTests {
   func memory(source: MemorySource?) throws {
     let stage = try Stage()
     var plan = stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000)
-    plan.memory = source
+    plan.request.memory = source
     let share = try stage.share(plan)
     try stage.awaitPublication()
     #expect(try stage.map(stage.mapPlan(verify: .counting)).join() == nil)
@@ -320,9 +320,7 @@ struct MechanismSessionTests {
     let stage = try Stage()
     let request = MapParameters(
       domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: byteCount)
-    let map = try stage.mapper(stage.mapPlan(verify: .counting)) {
-      try $0.runOffering(request, limits: BufferLimits())
-    }
+    let map = try stage.map(stage.mapPlan(.offered(request), verify: .counting))
     try stage.await("offered", stage.mapOutput)
     let directory = try stage.number("directory", of: "offered", stage.mapOutput)
     #expect(
@@ -338,8 +336,8 @@ struct MechanismSessionTests {
     }
     try stage.machine.write(bytes, toDmaBuf: given)
     var plan = stage.sharePlan(.empty, byteCount, name: nil)
-    plan.memory = .fileDescriptor(given)
-    plan.directory = .peers(GrantReference(rawValue: UInt32(directory)))
+    plan.request.memory = .fileDescriptor(given)
+    plan.request.directory = .peers(GrantReference(rawValue: UInt32(directory)))
     let share = try stage.share(plan)
     #expect(map.join() == nil)
     #expect(try stage.events(stage.mapOutput) == ["offered", "mapped", "contents", "released"])
@@ -358,9 +356,7 @@ struct MechanismSessionTests {
     let stage = try Stage()
     let request = MapParameters(
       domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 4096)
-    let map = try stage.mapper(stage.mapPlan()) {
-      try $0.runOffering(request, limits: BufferLimits())
-    }
+    let map = try stage.map(stage.mapPlan(.offered(request)))
     try stage.await("offered", stage.mapOutput)
     map.signal(SIGTERM)
     #expect(map.join() == nil)
@@ -371,7 +367,7 @@ struct MechanismSessionTests {
   func badDirectory() throws {
     let stage = try Stage()
     var plan = stage.sharePlan(.empty, 4096, name: nil)
-    plan.directory = .peers(GrantReference(rawValue: 4_000_000_000))
+    plan.request.directory = .peers(GrantReference(rawValue: 4_000_000_000))
     let failure = Failure(try #require(try stage.share(plan).join()))
     #expect(failure.description.hasPrefix("cannot list a buffer in the directory of domain 0: "))
     #expect(!failure.description.contains("\n"))
@@ -391,7 +387,7 @@ struct MechanismSessionTests {
     let share = try stage.share(plan)
     try stage.awaitPublication()
     var follower = stage.mapPlan(verify: .counting, follows: true)
-    follower.mechanisms = [mechanism]
+    follower.request.mechanisms = [mechanism]
     #expect(try stage.map(follower).join() == nil)
     #expect(share.join() == nil)
     // Some are missed, since the next is drawn meanwhile; none comes twice, and the last is seen.
@@ -459,7 +455,7 @@ struct MechanismSessionTests {
     let owner = try Owner(stage, byteCount: 4096)
     try owner.link.announceFrame()
     var plan = stage.mapPlan(follows: true)
-    plan.mechanisms = [.dmabuf]
+    plan.request.mechanisms = [.dmabuf]
     let map = try stage.map(plan)
     let file = try stage.mappedFile()
     try wait("the first frame is not used") { try owner.usedFrame() == 1 }
@@ -488,7 +484,7 @@ struct MechanismSessionTests {
     try owner.write(1)
     try owner.link.announceFrame()
     var plan = stage.mapPlan(follows: true)
-    plan.mechanisms = [.copy]
+    plan.request.mechanisms = [.copy]
     let map = try stage.map(plan)
     let file = try stage.mappedFile()
     try wait("the first frame is not used") { try owner.usedFrame() == 1 }
@@ -515,7 +511,7 @@ struct MechanismSessionTests {
     let given = try stage.machine.makeForeignDmaBuf(pages: 1, in: stage.guest)
     defer { try? given.close() }
     var plan = stage.sharePlan(.pattern(.counting, byteCount: 4096), nil, frames: 2)
-    plan.memory = .fileDescriptor(given)
+    plan.request.memory = .fileDescriptor(given)
     let share = try stage.share(plan)
     try stage.awaitPublication()
     let work = try stage.machine.addFence(toDmaBuf: given, as: .read)
@@ -553,7 +549,7 @@ struct MechanismSessionTests {
     try stage.awaitPublication()
     let (go, pid) = (stage.scratch.path("go"), stage.scratch.path("pid"))
     var plan = stage.mapPlan()
-    plan.mechanisms = [.dmabuf]
+    plan.request.mechanisms = [.dmabuf]
     plan.releaseTimeout = .zero
     // Something in the background keeps the dma-buf. What /proc has of it the test writes down.
     plan.program = [
@@ -595,7 +591,7 @@ struct MechanismSessionTests {
     share.signal(SIGTERM)
     let failure = Failure(try #require(share.join()))
     #expect(failure.code == .tryAgain)
-    #expect(failure.description.hasPrefix("domain 0 still maps the 3 pages of the buffer after "))
+    #expect(failure.description.contains("is not released in time: it is held by domain 0; "))
     _ = consume link
     #expect(stage.guest.census.openHandles == 0)
   }

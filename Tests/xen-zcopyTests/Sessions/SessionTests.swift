@@ -46,7 +46,7 @@ struct SessionTests {
       stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000, frames: 20))
     try stage.awaitPublication()
     var plan = stage.mapPlan(verify: .counting, follows: true)
-    plan.mechanisms = [mechanism]
+    plan.request.mechanisms = [mechanism]
     let map = try stage.map(plan)
     #expect(map.join() == nil)
     #expect(share.join() == nil)
@@ -178,7 +178,10 @@ struct SessionTests {
   func ownerKilled() throws {
     let stage = try Stage()
     let process = stage.guest.openProcess()
-    let share = try stage.share(stage.sharePlan(.empty, 8192), process.xen)
+    var plan = stage.sharePlan(.empty, 8192)
+    // What is left of a killed process waits for a peer that cannot answer it.
+    plan.releaseTimeout = .zero
+    let share = try stage.share(plan, process.xen)
     try stage.awaitPublication()
     let map = try stage.map(stage.mapPlan())
     try stage.await("mapped", stage.mapOutput)
@@ -186,7 +189,6 @@ struct SessionTests {
     #expect(map.join() == nil)
     #expect(try stage.reason == "owner-died")
     #expect(try stage.mapOutput.objects.last?["owner_told"] == .bool(false))
-    // What is left of the killed process in here fails by itself at the signal.
     share.signal(SIGTERM)
     _ = share.join()
     #expect(stage.backend.census.activeMaps == 0)
@@ -196,7 +198,9 @@ struct SessionTests {
   @Test("that holds a buffer ends when its owner's domain ends")
   func domainGone() throws {
     let stage = try Stage()
-    let share = try stage.share(stage.sharePlan(.empty, 8192))
+    var plan = stage.sharePlan(.empty, 8192)
+    plan.releaseTimeout = .zero
+    let share = try stage.share(plan)
     try stage.awaitPublication()
     let map = try stage.map(stage.mapPlan())
     try stage.await("mapped", stage.mapOutput)
@@ -235,11 +239,9 @@ struct SessionTests {
     let stage = try Stage()
     let peer = try stage.machine.addDomain()
     var plan = stage.sharePlan(.empty, 4096)
-    plan.peer = peer.id
+    plan.request.peer = peer.id
     // Domain 0 shares here: it is told of ends.
-    let output = stage.shareOutput.output(json: true)
-    let xen = stage.backend.xen
-    let share = try Worker { try ShareSession(plan, xen: xen, output: output).run() }
+    let share = try stage.share(plan, stage.backend.xen)
     try stage.await("shared", stage.shareOutput)
     peer.destroy()
     #expect(share.join() == nil)
@@ -261,14 +263,8 @@ struct SessionTests {
     let request = MapParameters(
       domain: stage.guest.id, directory: GrantReference(rawValue: UInt32(directory)),
       byteCount: 4096)
-    let output = stage.mapOutput.output(json: true)
-    let plan = stage.mapPlan(dump: stage.scratch.path("dump"))
-    let xen = stage.backend.xen
-    let map = try Worker {
-      let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-      try MapSession(plan, xen: xen, output: output, logger: logger)
-        .run(request, limits: BufferLimits())
-    }
+    let map = try stage.map(
+      stage.mapPlan(.described(request), dump: stage.scratch.path("dump")))
     #expect(map.join() == nil)
     #expect(try bytes(of: stage.scratch.path("dump")) == [UInt8](repeating: 0, count: 4096))
     #expect(try stage.mapOutput.objects.last?["owner_told"] == .bool(false))
@@ -384,7 +380,7 @@ struct SessionTests {
     let thrown = try #require(try stage.map(plan).join())
     let failure = Failure(thrown)
     #expect(failure.code == .tryAgain)
-    #expect(failure.description.contains("is still held after"))
+    #expect(failure.description.contains("is not released in time: it is held by"))
     let text = String(decoding: try bytes(of: pid), as: UTF8.self)
     let process = try #require(Int32(text.dropLast()))
     #expect(kill(process, SIGKILL) == 0)

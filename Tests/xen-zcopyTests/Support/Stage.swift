@@ -1,3 +1,4 @@
+import EventLoop
 import Glibc
 import Logging
 import Picture
@@ -39,47 +40,52 @@ struct Stage {
     frames: Int? = nil, name: String? = "screen"
   ) -> ShareSession.Plan {
     ShareSession.Plan(
-      peer: backend.id, byteCount: byteCount, source: source, geometry: geometry, name: name,
-      frames: frames, interval: .milliseconds(1), releaseTimeout: .seconds(60))
+      request: ShareRequest(
+        peer: backend.id, byteCount: byteCount, memory: .gntalloc, geometry: geometry, name: name),
+      source: source, frames: frames, interval: .milliseconds(1), releaseTimeout: .seconds(60))
   }
 
   func mapPlan(
-    dump: String? = nil, verify: TestPattern? = nil, follows: Bool = false, program: [String] = []
+    _ source: MapSource? = nil, dump: String? = nil, verify: TestPattern? = nil,
+    follows: Bool = false, program: [String] = []
   ) -> MapSession.Plan {
     MapSession.Plan(
-      name: "test", contents: ContentsWriter(path: dump, pattern: verify), follows: follows,
-      program: program, releaseTimeout: .seconds(60))
+      request: MapRequest(source: source ?? .published(path: path), name: "test"),
+      contents: ContentsWriter(path: dump, pattern: verify), follows: follows, program: program,
+      releaseTimeout: .seconds(60))
   }
 
-  func share(_ plan: ShareSession.Plan, _ xen: Xen? = nil) throws -> Worker {
-    let output = shareOutput.output(json: true)
-    let (xen, dmaBufs) = (xen ?? guest.xen, guest.dmaBufs)
-    return try Worker { try ShareSession(plan, xen: xen, dmaBufs: dmaBufs, output: output).run() }
-  }
-
-  func map(
-    _ plan: MapSession.Plan, geometry: PictureGeometry? = nil, root: String = "",
-    _ xen: Xen? = nil
+  /// A session of `share` in the guest: over the engine, or over a daemon.
+  func share(
+    _ plan: ShareSession.Plan, _ xen: Xen? = nil, daemon: TestDaemon? = nil
   ) throws -> Worker {
-    let path = path
-    return try mapper(plan, root: root, xen) { session in
-      try session.run(publishedAt: path, limits: BufferLimits()) { request in
-        if let geometry { request.geometry = geometry }
-      }
-    }
+    let output = shareOutput.output(json: true)
+    let makeHost = host(in: guest, xen, daemon, isPersistent: plan.isPersistent)
+    return try Worker { try ShareSession(plan, output: output, makeHost: makeHost).run() }
   }
 
-  /// A session of `map` that is run as that says.
-  func mapper(
-    _ plan: MapSession.Plan, root: String = "", _ xen: Xen? = nil,
-    run: @escaping (MapSession) throws -> Void
+  /// A session of `map` in the backend: over the engine, or over a daemon.
+  func map(
+    _ plan: MapSession.Plan, _ xen: Xen? = nil, daemon: TestDaemon? = nil, root: String = ""
   ) throws -> Worker {
     let output = mapOutput.output(json: true)
-    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-    let (xen, dmaBufs) = (xen ?? backend.xen, backend.dmaBufs)
-    return try Worker {
-      try run(
-        MapSession(plan, xen: xen, dmaBufs: dmaBufs, output: output, logger: logger, root: root))
+    let makeHost = host(in: backend, xen, daemon, isPersistent: plan.isPersistent, root: root)
+    return try Worker { try MapSession(plan, output: output, makeHost: makeHost).run() }
+  }
+
+  private func host(
+    in domain: SimulatedDomain, _ xen: Xen?, _ daemon: TestDaemon?, isPersistent: Bool,
+    root: String = ""
+  ) -> (EventLoop) throws -> any BufferHost {
+    let (xen, dmaBufs, socket) = (xen ?? domain.xen, domain.dmaBufs, daemon?.socket)
+    return { loop in
+      if let socket {
+        return try DaemonHost(
+          DaemonConnection(path: socket), isPersistent: isPersistent, dmaBufs: dmaBufs, loop: loop)
+      }
+      return EngineHost(
+        xen: xen, dmaBufs: dmaBufs, loop: loop,
+        logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, root: root)
     }
   }
 

@@ -146,7 +146,7 @@ kill -INT $held
 wait $held
 status=$?
 check "what was mapped before is released after, and the guest is told" \
-  sh -c "[ $status = 0 ] && grep -q 'told its owner' /results/held.log"
+  sh -c "[ $status = 0 ] && grep -q 'notified its owner' /results/held.log"
 
 # --- Death ------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ late() {
   local status=0
   xen-zcopy map --from "$home/file" --release-timeout 2 --exec lab-import --hold 6000 >/results/late.log 2>&1 || status=$?
   cat /results/late.log
-  [ $status = 75 ] && grep -q "still held after .* by .*importer" /results/late.log
+  [ $status = 75 ] && grep -q "not released in time: it is held by .*importer" /results/late.log
 }
 check "a buffer that a device keeps is late, and the device is named" late
 note "$(tail -n1 /results/late.log)"

@@ -86,7 +86,7 @@ follow() {
     { cat /results/follow.log; return 1; }
   tail -n 3 /results/follow.log
   [ "$(grep -c '^frame ' /results/follow.log)" = 20 ] && grep -q '^frame 20:' /results/follow.log &&
-    grep -q 'told its owner' /results/follow.log
+    grep -q 'notified its owner' /results/follow.log
 }
 check "20 frames are followed, each whole, the last one too" follow
 check "the owner ends after its last frame" guest_wait owner frames 20

@@ -1,0 +1,341 @@
+import CZcopy
+import DmaBuf
+import EventLoop
+import Pixels
+import Support
+import SystemPackage
+import XenGrant
+import ZcopyBackend
+import ZcopyEngine
+import ZcopyServer
+import libxenzcopy
+
+/// xen-zcopyd, which has the grants. The dma-buf is shared with this process.
+final class DaemonHost: BufferHost {
+  private let daemon: DaemonConnection
+  private let dmaBufs: DmaBufSystem
+  private let isPersistent: Bool
+  private var id: BufferIdentifier?
+  private var isMapped = false
+  private var buffer: DmaBuf?
+
+  /// A host without a buffer. Events arrive in the loop.
+  init(
+    _ daemon: DaemonConnection, isPersistent: Bool = false, dmaBufs: DmaBufSystem = DmaBufSystem(),
+    loop: EventLoop
+  ) throws {
+    self.daemon = daemon
+    self.isPersistent = isPersistent
+    self.dmaBufs = dmaBufs
+    // The session takes events between the turns of the loop, which this ends.
+    try loop.onReadable(daemon.fileDescriptor) {}
+  }
+
+  /// Subscribes to events of a buffer, before it exists: the first frame is reported immediately
+  /// after it.
+  private func subscribe() throws { try daemon.subscribe(own: true) }
+
+  // MARK: - Mapping
+
+  func map(_ parameters: MapRequest, isInterrupted: () -> Bool) throws -> HostedBuffer? {
+    try subscribe()
+    isMapped = true
+    let (description, file) = try map(parameters)
+    let isPublished = if case .published = parameters.source { true } else { false }
+    let buffer = try hold(description, file)
+    if let limit = parameters.byteLimit, buffer.parameters.byteCount > limit {
+      throw Failure(
+        "cannot map a buffer of \(buffer.parameters.byteCount) bytes: that is more than the limit of \(limit); "
+          + "raise --max-size")
+    }
+    // The answer arrives after the event of the last frame that the owner has drawn.
+    if isPublished { try subscribe() }
+    var hosted = buffer
+    hosted.isPublished = isPublished
+    return hosted
+  }
+
+  private func map(
+    _ parameters: MapRequest
+  ) throws -> (xen_zcopyd_description, FileDescriptor) {
+    let mechanism: UInt32 =
+      switch parameters.mechanisms {
+      case [.dmabuf]: XEN_ZCOPYD_MECHANISM_DMABUF
+      case [.copy]: XEN_ZCOPYD_MECHANISM_COPY
+      // Only memory of this domain can be mapped by this process, so that is drawn into and copied.
+      case _ where parameters.isWritten: XEN_ZCOPYD_MECHANISM_COPY
+      default: 0
+      }
+    let flags = isPersistent ? XEN_ZCOPYD_PERSISTENT : 0
+    switch parameters.source {
+    case .described(let memory), .offered(let memory):
+      var map = xen_zcopyd_map()
+      map.domain = UInt32(memory.domain.rawValue)
+      map.directory = memory.directory.rawValue
+      map.size = UInt64(clamping: memory.byteCount)
+      map.offset = UInt64(clamping: memory.offset)
+      map.mechanism = mechanism
+      map.flags = flags
+      map.picture = xen_zcopyd_picture(memory.geometry)
+      try setName(&map.name, parameters.name)
+      return try daemon.map(map)
+    case .published(let path):
+      var map = xen_zcopyd_map_published()
+      map.mechanism = mechanism
+      map.flags = flags
+      try setName(&map.name, parameters.name)
+      guard setFixedText(&map.path, path) else {
+        throw Failure("cannot map \(path): it is too long for xen-zcopyd; map it with --direct")
+      }
+      return try daemon.map(map)
+    }
+  }
+
+  private func setName<Field: BitwiseCopyable>(_ field: inout Field, _ name: String) throws {
+    guard setFixedText(&field, name) else {
+      throw Failure("the name '\(name)' is longer than 31 bytes; give a shorter --name")
+    }
+  }
+
+  /// Takes a buffer that the daemon has made. It is closed after any failure from here on.
+  private func hold(
+    _ description: xen_zcopyd_description, _ file: FileDescriptor
+  ) throws -> HostedBuffer {
+    let id = BufferIdentifier(description.id)
+    self.id = id
+    let buffer = try dmaBufs.adopt(file)
+    var hosted = HostedBuffer(
+      identifier: "\(id)", parameters: try MapParameters(description),
+      pages: Int(description.pages),
+      mechanism: BufferFormatter.mechanism(description.mechanism, kind: description.kind))
+    let text = fixedText(description.text)
+    if isMapped { hosted.passedOver = text } else { hosted.path = text.isEmpty ? nil : text }
+    hosted.isCopied = isMapped && description.mechanism == XEN_ZCOPYD_MECHANISM_COPY
+    hosted.inode = description.inode
+    hosted.file = buffer.fileDescriptor
+    hosted.directoryTime = .microseconds(description.directory_us)
+    hosted.mappingTime = .microseconds(description.mapping_us)
+    self.buffer = consume buffer
+    return hosted
+  }
+
+  // MARK: - Sharing
+
+  func share(
+    _ parameters: ShareRequest, fill: (borrowing SharedMemory) throws -> Void
+  ) throws -> HostedBuffer {
+    try subscribe()
+    // A peer may map a published buffer at once, so its contents must be complete before.
+    var own = try parameters.name == nil ? nil : ownMemory(parameters)
+    let isFilled = try own.lend { own in
+      try fillMemory(own, parameters, fill)
+      return true
+    }
+    let (description, file) = try share(parameters, own.lend { $0.fileDescriptor })
+    own = nil
+    var hosted = try hold(description, file)
+    hosted.isPublished = parameters.name != nil
+    if let memory = parameters.memory { hosted.mechanism = "\(memory)" }
+    if isFilled == nil {
+      _ = try buffer.lend { buffer in try fillMemory(buffer, parameters, fill) }
+    } else if parameters.memory == nil, let source = chosen {
+      hosted.mechanism = "\(source)"
+    }
+    return hosted
+  }
+
+  /// The memory that this process has chosen.
+  private var chosen: MemorySource?
+
+  /// Memory of this process, if contents must be written before the buffer is shared; nil to leave
+  /// it to the daemon.
+  private func ownMemory(_ parameters: ShareRequest) throws -> DmaBuf? {
+    guard parameters.isFilled else { return nil }
+    if case .fileDescriptor(let file) = parameters.memory {
+      return try dmaBufs.adopt(try file.duplicateClosedOnExec())
+    }
+    guard let pages = parameters.byteCount.flatMap({ GrantReference.pages(for: $0) }) else {
+      return nil
+    }
+    let byteCount = pages * GrantReference.pageSize
+    switch parameters.memory {
+    case .heap(let name): return try dmaBufs.allocate(byteCount: byteCount, fromHeap: name)
+    case .udmabuf: return try makeUdmabuf(byteCount)
+    case .gntalloc: return nil
+    case nil:
+      // In a PV dom0 only udmabuf can be granted. Where udmabuf works, it can be granted in any
+      // domain.
+      if let own = try? makeUdmabuf(byteCount) {
+        chosen = .udmabuf
+        return own
+      }
+      chosen = .heap("system")
+      return try? dmaBufs.allocate(byteCount: byteCount, fromHeap: "system")
+    default: return nil
+    }
+  }
+
+  private func makeUdmabuf(_ byteCount: Int) throws(DmaBufError) -> DmaBuf {
+    try dmaBufs.makeDmaBuf(of: dmaBufs.makeMemoryFile(named: "zcopy-share", byteCount: byteCount))
+  }
+
+  private func fillMemory(
+    _ buffer: borrowing DmaBuf, _ parameters: ShareRequest,
+    _ fill: (borrowing SharedMemory) throws -> Void
+  ) throws {
+    if parameters.isFilled { try Self.withMemory(of: buffer, .write, fill) }
+  }
+
+  private func share(
+    _ parameters: ShareRequest, _ own: FileDescriptor?
+  ) throws -> (xen_zcopyd_description, FileDescriptor) {
+    var share = xen_zcopyd_share()
+    share.domain = UInt32(parameters.peer.rawValue)
+    share.size = UInt64(clamping: parameters.byteCount ?? 0)
+    share.frame_size = UInt64(clamping: parameters.frameByteCount ?? 0)
+    share.flags = isPersistent ? XEN_ZCOPYD_PERSISTENT : 0
+    share.picture = xen_zcopyd_picture(parameters.geometry)
+    if case .peers(let reference) = parameters.directory {
+      share.directory = reference.rawValue
+      share.flags |= XEN_ZCOPYD_PEERS_DIRECTORY
+    }
+    var file = own
+    switch parameters.memory {
+    case _ where own != nil: share.memory = XEN_ZCOPYD_MEMORY_DESCRIPTOR
+    case .fileDescriptor(let given)?:
+      share.memory = XEN_ZCOPYD_MEMORY_DESCRIPTOR
+      file = given
+    case .udmabuf?: share.memory = XEN_ZCOPYD_MEMORY_UDMABUF
+    case .heap(let name)?:
+      share.memory = XEN_ZCOPYD_MEMORY_HEAP
+      guard setFixedText(&share.heap, name) else {
+        throw Failure("the heap's name '\(name)' is longer than 31 bytes; share with --direct")
+      }
+    case .gntalloc?, nil: share.memory = XEN_ZCOPYD_MEMORY_AUTO
+    }
+    if let name = parameters.name, !setFixedText(&share.publish, name) {
+      throw Failure("the name '\(name)' is longer than 31 bytes; share with --direct")
+    }
+    return try daemon.share(share, file)
+  }
+
+  // MARK: - Contents
+
+  func refresh(_ data: Range<Int>, isInterrupted: () -> Bool) throws -> Bool {
+    if let id { try daemon.refresh(id, data) }
+    return true
+  }
+
+  func withContents(
+    _ data: Range<Int>, for access: ContentsAccess, _ body: (borrowing SharedMemory) throws -> Void
+  ) throws {
+    guard let id else { return }
+    guard access == .readWrite else {
+      let file = try dmaBufs.adoptMemoryFile(try daemon.read(id, byteCount: data.upperBound))
+      guard file.byteCount >= data.upperBound else {
+        throw Failure("xen-zcopyd gave \(file.byteCount) bytes of buffer \(id), fewer than it has")
+      }
+      let mapping = try file.map(writable: false)
+      return try body(mapping.memory)
+    }
+    try withMemory(.readWrite, body)
+    try daemon.refresh(id, data, isWrittenBack: true)
+  }
+
+  func withMemory(_ access: BufferAccess, _ body: (borrowing SharedMemory) throws -> Void) throws {
+    _ = try buffer.lend { try Self.withMemory(of: $0, access, body) }
+  }
+
+  private static func withMemory(
+    of buffer: borrowing DmaBuf, _ access: BufferAccess,
+    _ body: (borrowing SharedMemory) throws -> Void
+  ) throws {
+    let mapping = try buffer.map(writable: access != .read)
+    try buffer.withProcessorAccess(access) { try body(mapping.memory) }
+  }
+
+  func isIdle(for access: BufferAccess) throws -> Bool {
+    try buffer.lend { try $0.isIdle(for: access) } ?? true
+  }
+
+  // MARK: - Frames
+
+  func nextEvent() throws -> HostEvent? {
+    while let event = try daemon.nextEvent().map({ DaemonEvent($0) }) {
+      if event.kind == XEN_ZCOPYD_EVENT_DOMAIN_GONE { return .domainGone }
+      if event.id == id, let known = BufferEvent(event) { return .buffer(known) }
+    }
+    return nil
+  }
+
+  func frameUsed(_ frame: UInt32) throws { if let id { try daemon.frame(id, frame) } }
+
+  func announceFrame(at page: UInt32) throws -> UInt32 {
+    guard let id else { return 0 }
+    return try daemon.frame(id, page: page)
+  }
+
+  func isEnd(_ error: any Error) -> Bool {
+    guard let code = (error as? DaemonError)?.code else { return false }
+    return code == XEN_ZCOPYD_E_GONE || code == XEN_ZCOPYD_E_UNKNOWN
+  }
+
+  // MARK: - The end
+
+  func close(within time: Duration) throws {
+    buffer = nil
+    guard let id else { return }
+    do throws(DaemonError) {
+      if isMapped { try daemon.unmap(id) } else { try daemon.unshare(id) }
+    } catch {
+      // Another client's command, or the domain's end, has already ended it.
+      guard error.code == XEN_ZCOPYD_E_UNKNOWN else { throw error }
+    }
+    do throws(DaemonError) {
+      try daemon.wait(id, seconds: Int(time.components.seconds))
+    } catch {
+      guard error.code == XEN_ZCOPYD_E_TIMEOUT else { throw error }
+      throw Failure(
+        isMapped
+          ? "\(error); xen-zcopyd reports its release to the owner: end what holds it"
+          : "\(error); xen-zcopyd keeps its pages until the peer has released them", .tryAgain)
+    }
+  }
+}
+
+extension BufferEvent {
+  /// The daemon's event of a buffer; nil if it is unknown.
+  fileprivate init?(_ event: DaemonEvent) {
+    switch event.kind {
+    case XEN_ZCOPYD_EVENT_FRAME: self = .frame(event.frame, page: event.page)
+    case XEN_ZCOPYD_EVENT_USED: self = .used(event.frame)
+    case XEN_ZCOPYD_EVENT_PEER_MAPPED: self = .peerMapped
+    case XEN_ZCOPYD_EVENT_PEER_RELEASED: self = .peerReleased
+    case XEN_ZCOPYD_EVENT_PEER_GONE: self = .peerGone(nil)
+    case XEN_ZCOPYD_EVENT_CLOSING: self = .closing
+    case XEN_ZCOPYD_EVENT_LATE: self = .late
+    case XEN_ZCOPYD_EVENT_RELEASED: self = .released(nil)
+    default: return nil
+    }
+  }
+}
+
+extension MapParameters {
+  /// The buffer that the daemon has made.
+  ///
+  /// - Throws: `Failure` if the daemon's description is contradictory, `MapError` if the picture
+  ///   does not fit.
+  init(_ buffer: xen_zcopyd_description) throws {
+    guard let domain = UInt16(exactly: buffer.domain).flatMap(DomainID.init(rawValue:)),
+      let byteCount = Int(exactly: buffer.size), let offset = Int(exactly: buffer.offset),
+      let frame = Int(exactly: buffer.frame_size)
+    else {
+      throw Failure("xen-zcopyd describes a buffer that cannot be; is it of the same release?")
+    }
+    self.init(
+      domain: domain, directory: GrantReference(rawValue: buffer.directory), byteCount: byteCount,
+      offset: offset, frameByteCount: frame == 0 ? nil : frame,
+      geometry: BufferFormatter.picture(buffer.picture))
+    try check()
+  }
+}

@@ -1,0 +1,221 @@
+import CZcopy
+import DmaBuf
+import EventLoop
+import Logging
+import Support
+import XenGrant
+import ZcopyBackend
+import ZcopyEngine
+
+/// The engine in this process, for `--direct` and where no xen-zcopyd runs.
+final class EngineHost: BufferHost {
+  private let xen: Xen
+  private let dmaBufs: DmaBufSystem
+  private let loop: EventLoop
+  private let logger: Logger
+  private let root: String
+  private var engine: Engine
+  private var buffer: Buffer?
+  private var offered: OfferedDirectory?
+  private var contents: (any BufferContents)?
+  private var events: [HostEvent] = []
+
+  /// A host without a buffer.
+  ///
+  /// The root is the prefix of each path of /sys and /proc that is read; it is empty except in
+  /// tests.
+  init(
+    xen: Xen, dmaBufs: DmaBufSystem = DmaBufSystem(), loop: EventLoop, logger: Logger,
+    root: String = ""
+  ) {
+    self.xen = xen
+    self.dmaBufs = dmaBufs
+    self.loop = loop
+    self.logger = logger
+    self.root = root
+    engine = Engine(xen: xen, dmaBufs: dmaBufs, loop: loop, logger: logger, root: root)
+    engine.onEvent = { [unowned self] _, event in events.append(.buffer(event)) }
+    engine.onDomainEnd = { [unowned self] _, _ in events.append(.domainGone) }
+  }
+
+  /// One user of one engine: only the size of a mapped buffer is limited.
+  private func setPolicy(mechanisms: [Mechanism], byteLimit: Int) {
+    var policy = DomainPolicy()
+    policy.limits = .unlimited
+    policy.bytesPerBuffer = byteLimit
+    policy.mechanisms = mechanisms
+    // The session has a time limit of its own.
+    policy.releaseDeadline = .seconds(86400)
+    engine.setPolicy(EnginePolicy(totals: .unlimited) { _, _ in policy })
+  }
+
+  // MARK: - Making the buffer
+
+  func map(_ parameters: MapRequest, isInterrupted: () -> Bool) throws -> HostedBuffer? {
+    setPolicy(
+      mechanisms: parameters.mechanisms,
+      byteLimit: parameters.byteLimit ?? BufferLimits().bytesPerBuffer)
+    let choices = MapChoices(name: parameters.name)
+    var isPublished = false
+    let buffer: Buffer
+    switch parameters.source {
+    case .described(let memory): buffer = try engine.map(memory, choices: choices)
+    case .published(let path):
+      buffer = try engine.map(publishedAt: path, choices: choices)
+      isPublished = true
+    case .offered(let memory):
+      guard let (memory, references) = try offer(memory, parameters, isInterrupted) else {
+        return nil
+      }
+      buffer = try engine.map(memory, references: references, choices: choices)
+    }
+    self.buffer = buffer
+    return hosted(buffer, isPublished: isPublished)
+  }
+
+  /// Offers a directory, and returns the references that the other domain has written there.
+  private func offer(
+    _ memory: MapParameters, _ parameters: MapRequest, _ isInterrupted: () -> Bool
+  ) throws -> (MapParameters, [GrantReference])? {
+    let limits = BufferLimits(
+      bytesPerBuffer: parameters.byteLimit ?? BufferLimits().bytesPerBuffer,
+      pagesPerRequest: GrantDeviceLimit.current() ?? GrantDeviceLimit.kernelDefault)
+    let directory = try OfferedDirectory(
+      byteCount: memory.byteCount, peer: memory.domain, limits: limits, xen: xen)
+    var memory = memory
+    memory.directory = directory.reference
+    let pages = directory.pages
+    offered = consume directory
+    parameters.offered(memory, pages)
+    let watch = try DomainWatch(memory.domain, xen: xen)
+    var last: [GrantReference]?
+    while !isInterrupted() {
+      guard try !watch.isGone() else {
+        throw Failure("domain \(memory.domain), which was to list a buffer, has ended")
+      }
+      // No notification marks the directory as complete: displif has its response for that. Two
+      // equal reads mean that no write is incomplete.
+      let references = offered?.references()
+      if let references, references == last { return (memory, references) }
+      last = references
+      try loop.turn(waiting: 20)
+    }
+    return nil
+  }
+
+  func share(
+    _ parameters: ShareRequest, fill: (borrowing SharedMemory) throws -> Void
+  ) throws -> HostedBuffer {
+    // Larger than any domain; still far from overflow.
+    setPolicy(mechanisms: Mechanism.automatic, byteLimit: 1 << 46)
+    let memory = parameters.memory ?? MemorySource.automatic(xen: xen, dmaBufs: dmaBufs)
+    var choices = ShareChoices(byteCount: parameters.byteCount, memory: memory)
+    choices.directory = parameters.directory
+    choices.frameByteCount = parameters.frameByteCount
+    choices.geometry = parameters.geometry
+    let buffer = try engine.share(with: parameters.peer, choices)
+    self.buffer = buffer
+    if parameters.isFilled { try engine.withMemory(of: buffer, .write, fill) }
+    if let name = parameters.name { try engine.publish(buffer, as: name) }
+    var hosted = hosted(buffer, isPublished: parameters.name != nil)
+    hosted.mechanism = "\(memory)"
+    hosted.path = buffer.publication?.path
+    return hosted
+  }
+
+  private func hosted(_ buffer: Buffer, isPublished: Bool) -> HostedBuffer {
+    let description = buffer.description
+    var hosted = HostedBuffer(
+      parameters: MapParameters(description), pages: description.pages, mechanism: "")
+    if case .mapped(let mechanism) = description.origin {
+      hosted.mechanism = mechanism.rawValue
+      hosted.isCopied = mechanism == .copy
+    }
+    hosted.passedOver = description.passedOver
+    hosted.isPublished = isPublished
+    hosted.inode = description.inode == 0 ? nil : description.inode
+    hosted.file = buffer.fileDescriptor
+    hosted.directoryTime = description.directoryTime
+    hosted.mappingTime = description.mappingTime
+    return hosted
+  }
+
+  // MARK: - Contents
+
+  func nextEvent() -> HostEvent? { events.isEmpty ? nil : events.removeFirst() }
+
+  func refresh(_ data: Range<Int>, isInterrupted: () -> Bool) throws -> Bool {
+    guard let buffer else { return false }
+    return try finished(isInterrupted) { engine.refresh(buffer, data, then: $0) }
+  }
+
+  func withContents(
+    _ data: Range<Int>, for access: ContentsAccess, _ body: (borrowing SharedMemory) throws -> Void
+  ) throws {
+    guard let buffer else { return }
+    if contents == nil || (access == .readWrite && contents?.isWritable == false) {
+      contents = try engine.contents(of: buffer, for: access)
+    }
+    try contents?.withMemory { memory in try body(memory) }
+    guard access == .readWrite, buffer.description.origin == .mapped(by: .copy) else { return }
+    _ = try finished({ false }) { engine.writeBack(buffer, data, then: $0) }
+  }
+
+  /// Turns the loop until a copy has finished, or is given up.
+  private func finished(
+    _ isInterrupted: () -> Bool, _ start: (@escaping (EngineError?) -> Void) -> Void
+  ) throws -> Bool {
+    var result: EngineError??
+    start { result = .some($0) }
+    while result == nil {
+      guard !isInterrupted() else { return false }
+      try loop.turn(waiting: -1)
+    }
+    if let error = result ?? nil { throw error }
+    return true
+  }
+
+  func withMemory(_ access: BufferAccess, _ body: (borrowing SharedMemory) throws -> Void) throws {
+    if let buffer { try engine.withMemory(of: buffer, access, body) }
+  }
+
+  func isIdle(for access: BufferAccess) throws -> Bool {
+    try buffer.map { try engine.isIdle($0, for: access) } ?? true
+  }
+
+  // MARK: - Frames
+
+  func frameUsed(_ frame: UInt32) throws { if let buffer { try engine.frameUsed(buffer, frame) } }
+
+  func announceFrame(at page: UInt32) throws -> UInt32 {
+    guard let buffer else { return 0 }
+    return try engine.announceFrame(buffer, at: page)
+  }
+
+  func isEnd(_ error: any Error) -> Bool { (error as? EngineError)?.kind == .gone }
+
+  // MARK: - The end
+
+  func close(within time: Duration) throws {
+    contents = nil
+    offered = nil
+    guard let buffer else { return }
+    engine.close(buffer)
+    var outcome: ReleaseOutcome?
+    if buffer.phase == .released {
+      outcome = buffer.failure.map { .failed($0) } ?? .released
+    } else {
+      engine.whenReleased(buffer, within: time) { outcome = $0 }
+    }
+    while outcome == nil { try loop.turn(waiting: -1) }
+    switch outcome {
+    case .timedOut(let error)?:
+      throw Failure(
+        buffer.description.isMapped
+          ? "\(error); its owner gets no report of its release: end what holds it, then map and release it again"
+          : "\(error); the kernel keeps its pages until they are unmapped there", .tryAgain)
+    case .failed(let error)?: throw error
+    case .released?, nil: break
+    }
+  }
+}
