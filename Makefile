@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 FUZZ_MESSAGES ?= 1000000
 # Fully static executables: they run in any dom0 and in any guest, with nothing else installed there.
 # Small: nothing in them that is not used, or is there twice, or finds the way of exceptions, which nothing throws.
-STATIC = $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .build-static $(SMALL)
+STATIC = XEN_ZCOPY_SMALL=1 $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .build-static $(SMALL)
 SMALL = -Xswiftc -Osize -Xswiftc -use-ld=lld $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/small.ld)
 BIN = .build/lab/bin
 # The commit of the daemon from which the scenario `upgrade` upgrades. Each release sets it to the release before.

@@ -14,16 +14,21 @@ let strict: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
 ]
 
+/// Whether the executables are made small. The Makefile sets the variable. A package that depends
+/// on this one does not: SwiftPM accepts no unsafe flags in a dependency.
+let isSmall = Context.environment["XEN_ZCOPY_SMALL"] != nil
+
 /// Targets whose size counts more than their speed: the kernel's work outweighs theirs.
 let small: [SwiftSetting] =
-  strict + [
+  isSmall
+  ? strict + [
     .unsafeFlags(
       ["-Osize", "-Xfrontend", "-disable-reflection-metadata"], .when(configuration: .release))
-  ]
+  ] : strict
 
 /// The same, for enumerations that the command prints by their names.
 let named: [SwiftSetting] =
-  strict + [.unsafeFlags(["-Osize"], .when(configuration: .release))]
+  isSmall ? strict + [.unsafeFlags(["-Osize"], .when(configuration: .release))] : strict
 
 /// What allocates in libc, but for what is obsolete; all else there does so by these.
 let allocating = [
@@ -39,9 +44,12 @@ let package = Package(
   name: "xen-zcopy",
   products: [
     .library(name: "DmaBuf", targets: ["DmaBuf"]),
+    .library(name: "EventLoop", targets: ["EventLoop"]),
+    .library(name: "Pixels", targets: ["Pixels"]),
     .library(name: "XenGrant", targets: ["XenGrant"]),
     .library(name: "ZcopyBackend", targets: ["ZcopyBackend"]),
     .library(name: "ZcopyEngine", targets: ["ZcopyEngine"]),
+    .library(name: "ZcopyServer", targets: ["ZcopyServer"]),
     .library(name: "libxenzcopy", targets: ["libxenzcopy"]),
     .executable(name: "xen-zcopy", targets: ["xen-zcopy"]),
     .executable(name: "xen-zcopyd", targets: ["xen-zcopyd"]),

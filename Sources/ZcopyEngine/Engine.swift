@@ -312,9 +312,9 @@ public final class Engine {
     guard
       let holders = holderLookup.holders(
         of: buffer.description.inode, madeAt: buffer.description.created)
-    else { return "somebody who was not looked up yet: ask again in a moment" }
+    else { return "a holder that was not looked up yet: ask again in a moment" }
     return holders.isEmpty
-      ? "somebody whom this process may not see"
+      ? "a holder that this process may not see"
       : holders.map { "\($0)" }.joined(separator: ", ")
   }
 
@@ -325,7 +325,7 @@ public final class Engine {
     guard buffer.exporterChannel != nil, buffer.channelRegistration != nil else {
       return "\(domain), if it has mapped it"
     }
-    return isMappedByPeer(buffer) ? domain : "nobody: \(domain) does not have it mapped"
+    return isMappedByPeer(buffer) ? domain : "no domain: \(domain) does not map it"
   }
 
   /// Counts something, of a domain and in all.

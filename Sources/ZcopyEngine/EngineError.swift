@@ -60,7 +60,7 @@ extension EngineError {
   static func unknownRelease(_ buffer: Buffer, _ reason: String) -> EngineError {
     EngineError(
       .failed, buffer.domain,
-      "nobody can tell any more whether buffer \(buffer.id) is held: \(reason)")
+      "it is unknown whether buffer \(buffer.id) is still held: \(reason)")
   }
 
   static func invalid(_ text: String) -> EngineError { EngineError(.invalid, nil, text) }

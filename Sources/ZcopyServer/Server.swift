@@ -421,7 +421,7 @@ public final class Server {
   func live(_ id: BufferID, _ connection: Connection) throws(RequestError) -> Buffer {
     let buffer = try owned(id, connection)
     guard buffer.isLive else {
-      throw RequestError(XEN_ZCOPYD_E_GONE, buffer.domain, "buffer \(id) is over already")
+      throw RequestError(XEN_ZCOPYD_E_GONE, buffer.domain, "buffer \(id) is closed")
     }
     let operation: Operation = buffer.description.isMapped ? .map : .share
     guard rules(for: buffer).allows(operation, to: connection.credentials) else {

@@ -352,7 +352,7 @@ static int is_reply(const xenzcopy_handle *handle, const struct request *request
 }
 
 /* What RELEASED says with a code. */
-static const char not_told[] = "nobody can tell any more whether the buffer is held; xenzcopy_describe says why";
+static const char release_unknown[] = "it is unknown whether the buffer is still held; xenzcopy_describe says why";
 
 static int is_event(const xenzcopy_handle *handle) {
     uint32_t event = handle->message.event.event;
@@ -781,7 +781,7 @@ int xenzcopy_next_event(xenzcopy_handle *handle, struct xenzcopy_event *event, s
         handle->kept_first = (handle->kept_first + 1) % handle->kept_room;
         handle->kept_count--;
         *event = kept.event;
-        if (event->code) fail(handle, 0, event->code, event->domain, kept.details ? kept.details : not_told);
+        if (event->code) fail(handle, 0, event->code, event->domain, kept.details ? kept.details : release_unknown);
         else if (kept.details && buffer) memcpy(buffer, kept.details, sizeof *buffer);
         free(kept.details);
         return 1;
@@ -794,7 +794,7 @@ int xenzcopy_next_event(xenzcopy_handle *handle, struct xenzcopy_event *event, s
     *event = take_event(handle);
     if (event->code)
         fail(handle, 0, event->code, event->domain,
-             event->event == XENZCOPY_EVENT_DONE ? handle->message.error.text : not_told);
+             event->event == XENZCOPY_EVENT_DONE ? handle->message.error.text : release_unknown);
     else if (is_description && buffer) *buffer = handle->message.description;
     return 1;
 }

@@ -116,4 +116,24 @@ struct GrantTableTests {
     let words = (0..<5).map { mapping.memory.loadWord(at: $0 * 4096) }
     #expect(words == [2, 3, 10, 0, 13])
   }
+
+  @Test("Only domain 0 learns the limits of grant tables")
+  func limits() throws {
+    let dom0 = try machine.addDomain()
+    let guest = try machine.addDomain()
+    #expect(dom0.xen.grantLimits() != nil)
+    #expect(guest.xen.grantLimits() == nil)
+  }
+
+  @Test("The number of a domain that has ended is free once no page of it is mapped")
+  func reusedNumber() throws {
+    let dom0 = try machine.addDomain()
+    let guest = try machine.addDomain()
+    let shared = try guest.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: true)
+    let mapping = try dom0.xen.openGrantDevice().map(shared.references, of: guest.id)
+    guest.destroy()
+    #expect(throws: Errno.fileExists) { try machine.addDomain(reusing: guest.id) }
+    try mapping.unmap()
+    try machine.addDomain(reusing: guest.id)
+  }
 }

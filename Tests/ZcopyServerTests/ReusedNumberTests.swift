@@ -69,21 +69,4 @@ struct ReusedNumberTests {
     #expect(stage.backend.census.grantsInUse == 0)
     #expect(stage.service.engine.ledger.usage(of: next.id).buffers == 1)
   }
-
-  @Test("Xen does not give a number away while pages of the old guest are mapped")
-  func notWhileMapped() throws {
-    let stage = try Stage()
-    let client = try stage.connect()
-    let owner = try GuestOwner(stage)
-    let (_, message) = try client.description(TestClient.mapPublished(owner.path))
-    stage.guest.destroy()
-    #expect(throws: Errno.fileExists) {
-      try stage.machine.addDomain(reusing: stage.guest.id)
-    }
-    #expect(try client.event().event == XEN_ZCOPYD_EVENT_DOMAIN_GONE)
-    try message.takeFile().close()
-    #expect(try client.event().event == XEN_ZCOPYD_EVENT_RELEASED)
-    try stage.machine.addDomain(reusing: stage.guest.id)
-    try stage.expectNothingLeft()
-  }
 }

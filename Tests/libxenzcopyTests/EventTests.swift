@@ -52,7 +52,7 @@ struct EventTests {
   }
 
   @Test(
-    "of a release say if nobody can tell whether the buffer is held, at once and kept",
+    "of a release say if it is unknown whether the buffer is held, at once and kept",
     arguments: [true, false])
   func uncertainRelease(isKept: Bool) {
     daemon.say(event: XEN_ZCOPYD_EVENT_RELEASED, of: id(1), frame: XEN_ZCOPYD_E_FAILED)
@@ -60,7 +60,7 @@ struct EventTests {
     let (result, event) = client.nextEvent()
     #expect(result == 1 && event.event == XEN_ZCOPYD_EVENT_RELEASED && event.id == id(1))
     #expect(event.code == XEN_ZCOPYD_E_FAILED && event.frame == 0 && event.fd == -1)
-    #expect(client.code == XEN_ZCOPYD_E_FAILED && client.error.contains("nobody can tell"))
+    #expect(client.code == XEN_ZCOPYD_E_FAILED && client.error.contains("it is unknown whether"))
     daemon.say(event: XEN_ZCOPYD_EVENT_RELEASED, of: id(2))
     #expect(client.nextEvent().event.code == 0)
   }

@@ -48,9 +48,9 @@ extension DirectoryError: CustomStringConvertible {
     case .tooShort(let references, let pages):
       "the directory lists \(references) references for a buffer of \(pages) pages"
     case .extraReference(let reference, let pages):
-      "the directory goes on with reference \(reference) after the \(pages) pages of the buffer"
+      "the directory continues with reference \(reference) after the \(pages) pages of the buffer"
     case .extraPage(let page):
-      "the directory goes on after its page \(page), which completes the buffer"
+      "the directory continues after its page \(page), which completes the buffer"
     case .zeroReference(let index): "the directory's reference \(index) is 0"
     case .repeatedReference(let reference, let index):
       "the directory's reference \(index) repeats \(reference)"

@@ -46,7 +46,7 @@ extension LiveUpdateError: CustomStringConvertible {
       "a buffer of domain \(domain) that is mapped by the mechanism \(mechanism.rawValue) cannot be handed over: it ends with its "
         + "process"
     case .publication(let path):
-      "\(path) is no longer this buffer's: it was removed, or somebody else publishes there"
+      "\(path) is no longer this buffer's: it was removed, or another process publishes there"
     case .xen(let error): "\(error)"
     case .memory(let error): "\(error)"
     }

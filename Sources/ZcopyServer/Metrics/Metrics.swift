@@ -65,7 +65,7 @@ private struct Metric: Sendable {
     counter("requests_limited_total", "Requests that were refused because of a limit.", \.limited),
     counter("maps_total", "Buffers that were mapped.", \.maps),
     counter("shares_total", "Buffers that were shared.", \.shares),
-    counter("frames_total", "Frames that were told or announced.", \.frames),
+    counter("frames_total", "Frames that were announced or reported as used.", \.frames),
     counter(
       "copied_bytes_total", "Bytes that were copied out of or into buffers.", \.refreshed_bytes),
     counter("late_releases_total", "Buffers that were held longer than release-deadline.", \.late),

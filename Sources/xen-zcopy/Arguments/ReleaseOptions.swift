@@ -4,7 +4,7 @@ import ArgumentParser
 struct ReleaseOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Wait until nobody holds it any more, at most so long.", valueName: "seconds"))
+      "Wait until the buffer is released, at most that long.", valueName: "seconds"))
   var wait: Int?
 
   func validate() throws {

@@ -7,9 +7,10 @@ struct EventsCommand: ParsableCommand {
     abstract:
       "Print what happens to the buffers of xen-zcopyd, a line each, until SIGINT or SIGTERM.",
     discussion: """
-      frame: the owner has drawn one. frame-used: the peer is done with one of ours. peer-mapped, peer-released: the other side \
-      has mapped a buffer of ours, or let go of it. peer-gone: the other side's process has ended. owner-closing: the owner wants its buffer back. released: nobody holds \
-      the buffer any more. late: it is held for longer than the daemon's release-deadline. domain-gone: the domain has ended.
+      frame: the owner has drawn a frame. frame-used: the peer has used a frame of a shared buffer. peer-mapped, \
+      peer-released: the peer has mapped a shared buffer, or released it. peer-gone: the process on the other side has \
+      ended. owner-closing: the owner wants its pages back. released: no process, device or peer holds the buffer. late: \
+      it is held for longer than the daemon's release-deadline. domain-gone: the domain has ended.
       """)
 
   @Option(help: "Only events of this domain: its number or name.")

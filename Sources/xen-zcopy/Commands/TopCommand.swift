@@ -11,7 +11,7 @@ struct TopCommand: ParsableCommand {
     abstract: "Show the buffers of xen-zcopyd and the use of its limits, live.",
     discussion: """
       Refreshed every second, and when something happens. q or Ctrl-C ends it. Where standard output is no terminal it is \
-      shown once; with --json it goes on, one object each time.
+      shown once; with --json it continues, one object each time.
       """)
 
   @Flag(help: "Show it once and exit.")

@@ -6,8 +6,8 @@ struct UnmapCommand: ParsableCommand {
     commandName: "unmap",
     abstract: "Give a buffer back that xen-zcopyd has mapped.",
     discussion: """
-      Begins its release, which is over once nobody holds the dma-buf any more; the owner is told then. --wait waits for it, \
-      and exits 75 if that takes longer, saying who holds it.
+      Begins its release, which is complete once no process and no device holds the dma-buf; the owner is notified then. \
+      --wait waits for it. If it takes longer, the command names the holders and exits 75.
 
         xen-zcopy unmap 3f9a --wait 10
       """)

@@ -6,8 +6,8 @@ struct WaitCommand: ParsableCommand {
     commandName: "wait",
     abstract: "Wait until a buffer of xen-zcopyd is released.",
     discussion: """
-      Exits 0 once nobody holds it any more. Exits 75 if that takes longer than --timeout, and says who holds it. Give the \
-      whole identifier if the buffer may be released already.
+      Exits 0 once it is released: no process, no device and no peer holds it. If that takes longer than --timeout, the \
+      command names the holders and exits 75. Give the whole identifier if the buffer may be released already.
       """)
 
   @Argument(help: "The buffer: its identifier, or the first digits of it, at least 4.")

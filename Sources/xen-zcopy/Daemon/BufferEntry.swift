@@ -39,7 +39,7 @@ struct BufferEntry {
 
   /// The holder that keeps the buffer alive, in words.
   var holder: String {
-    guard wire.process != 0 else { return isPersistent ? "persistent" : "nobody" }
+    guard wire.process != 0 else { return isPersistent ? "persistent" : "none" }
     let pid = "\(wire.process)"
     return ProcessName.of(wire.process).map { "\($0) (\(pid))" } ?? pid
   }

@@ -38,6 +38,6 @@ struct DaemonEvent {
       name,
       "\(name) domain \(domain)" + (id.map { " buffer \($0)" } ?? "")
         + (hasFrame ? " frame \(frame)" : "")
-        + (isUncertain ? ": nobody can tell whether it is held" : ""), fields)
+        + (isUncertain ? ": it is unknown whether it is still held" : ""), fields)
   }
 }

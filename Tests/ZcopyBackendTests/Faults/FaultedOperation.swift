@@ -20,6 +20,8 @@ struct FaultedOperation: Sendable, CustomTestStringConvertible {
   let role: Role
   /// What XenStore nodes stay behind where one of these calls fails; whoever publishes there next replaces them.
   var leavesNodes: Set<SimulatedCall> = []
+  /// What the witness notes where one of these calls fails and the operation continues without it.
+  var continues: [SimulatedCall: String] = [:]
   /// What an error may say in place of the call.
   var otherWords: String?
   /// Where it is done.
@@ -31,13 +33,14 @@ struct FaultedOperation: Sendable, CustomTestStringConvertible {
 
   init(
     _ name: String, in role: Role, leavesNodes: Set<SimulatedCall> = [],
-    orSays otherWords: String? = nil,
+    continues: [SimulatedCall: String] = [:], orSays otherWords: String? = nil,
     with makePair: @escaping @Sendable () throws -> Pair = { try Pair() },
     _ run: @escaping @Sendable (Pair, SimulatedProcess, Witness) throws -> Void
   ) {
     self.name = name
     self.role = role
     self.leavesNodes = leavesNodes
+    self.continues = continues
     self.otherWords = otherWords
     self.makePair = makePair
     self.run = run

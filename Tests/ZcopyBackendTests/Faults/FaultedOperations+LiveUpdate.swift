@@ -78,7 +78,7 @@ extension FaultedOperations {
       },
       FaultedOperation(
         "hand over what is published", in: .guest, leavesNodes: [.xen(.remove)],
-        orSays: "no longer this buffer's", with: makePublishers
+        continues: [.xen(.remove): "24"], orSays: "no longer this buffer's", with: makePublishers
       ) { pair, process, witness in
         let link = try pair.makeOwner()
         // What its successor does not take over, this one still withdraws.

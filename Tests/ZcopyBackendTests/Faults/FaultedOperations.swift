@@ -17,7 +17,10 @@ enum FaultedOperations {
 
   private static let mapping: [FaultedOperation] =
     Mechanism.allCases.map { mechanism in
-      FaultedOperation("map by \(mechanism)", in: .backend) { pair, process, witness in
+      FaultedOperation(
+        "map by \(mechanism)", in: .backend,
+        continues: mechanism == .cpu ? [.xen(.map): "writable by another mapping"] : [:]
+      ) { pair, process, witness in
         let shared = try pair.share(pages: pages)
         let buffer = try pair.map(shared, by: [mechanism], process)
         witness.note(buffer)
@@ -194,9 +197,15 @@ enum FaultedOperations {
       witness.note("\(try peer.changes())")
       try peer.announceReleased()
     },
-    FaultedOperation("the watch for a domain's end", in: .backend) { pair, process, witness in
+    FaultedOperation(
+      "the watch for a domain's end", in: .backend,
+      continues: [
+        .xen(.watch): "notified by XenStore: false",
+        .xen(.isIntroduced): "notified by XenStore: false",
+      ]
+    ) { pair, process, witness in
       let watch = try DomainWatch(pair.guest.id, xen: process.xen)
-      witness.note("told by XenStore: \(watch.isNotified)")
+      witness.note("notified by XenStore: \(watch.isNotified)")
       witness.note("gone: \(try watch.isGone())")
     },
     FaultedOperation("fences from one dma-buf to another", in: .guest) { pair, process, witness in
@@ -233,7 +242,8 @@ enum FaultedOperations {
 
   private static let publications: [FaultedOperation] = [
     FaultedOperation(
-      "publish and withdraw", in: .guest, leavesNodes: [.xen(.remove)], with: makePublishers
+      "publish and withdraw", in: .guest, leavesNodes: [.xen(.remove)],
+      continues: [.xen(.remove): "24"], with: makePublishers
     ) {
       pair, process, witness in
       let publication = try publish(try pair.makeOwner(process.xen), process.xen)
@@ -254,13 +264,23 @@ enum FaultedOperations {
   // MARK: - What works here
 
   private static let questions: [FaultedOperation] = [
-    FaultedOperation("ask what can be shared", in: .guest) { _, process, witness in
-      witness.note("\(SharingSupport(xen: process.xen, dmaBufs: process.dmaBufs))")
+    FaultedOperation(
+      "ask what can be shared", in: .guest,
+      continues: [.xen(.openGrantAllocator): "gntalloc: false"]
+    ) { _, process, witness in
+      let support = SharingSupport(xen: process.xen, dmaBufs: process.dmaBufs)
+      witness.note("\(support)")
+      witness.note("gntalloc: \(support.hasAllocator)")
     },
-    FaultedOperation("ask for a diagnosis", in: .backend) { _, process, witness in
+    FaultedOperation(
+      "ask for a diagnosis", in: .backend, continues: [.xen(.openGrantAllocator): "share-gntalloc: note"]
+    ) { _, process, witness in
       let diagnosis = Diagnosis(
         of: process.xen, dmaBufs: process.dmaBufs, root: "/a/system/without/files")
-      for finding in diagnosis.findings { witness.note("\(finding)") }
+      for finding in diagnosis.findings {
+        witness.note("\(finding)")
+        witness.note("\(finding.name): \(finding.verdict)")
+      }
     },
   ]
 }

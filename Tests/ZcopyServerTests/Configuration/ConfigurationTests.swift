@@ -201,16 +201,20 @@ struct ConfigurationTests {
   }
 
   @Test("has a refusal for any bytes, and never ends the process")
-  func nonsense() {
-    var numbers = SystemRandomNumberGenerator()
+  func nonsense() throws {
+    var numbers = RepeatableNumbers(seed: 1)
+    var refused = 0
     let letters = Array("[]=#*domain 5\n\r\t\0max-bytes,allowé\u{2028}".unicodeScalars)
     for _ in 0..<2000 {
       var text = String.UnicodeScalarView()
-      for _ in 0..<Int.random(in: 0..<60, using: &numbers) {
-        text.append(letters[Int.random(in: 0..<letters.count, using: &numbers)])
-      }
-      _ = refusal(String(text))
+      for _ in 0..<numbers.below(60) { text.append(numbers.one(of: letters)) }
+      guard let line = refusal(String(text)) else { continue }
+      refused += 1
+      let isOneLine = line.unicodeScalars.allSatisfy { $0.value >= 0x20 && $0 != "\u{2028}" }
+      #expect(line.hasPrefix("/etc/x.conf:") && isOneLine, "\(String(text).debugDescription)")
     }
+    // Comments and empty files are no errors.
+    #expect((1000..<2000).contains(refused))
   }
 }
 

@@ -150,10 +150,10 @@ final class Stage {
   }
 
   /// Turns the loop until this holds.
-  func wait(_ what: Comment, until isSo: () throws -> Bool) throws {
+  func wait(_ what: @autoclosure () -> Comment, until isSo: () throws -> Bool) throws {
     let start = BootClock.now
     while try !isSo() {
-      try #require(start.duration(to: .now) < .seconds(20), what)
+      try #require(start.duration(to: .now) < .seconds(20), what())
       try loop.turn(waiting: 5)
     }
   }

@@ -19,9 +19,10 @@ enum Program {
     return own.split(separator: "/").dropLast().map { "/\($0)" }.joined() + "/xen-zcopy"
   }()
 
-  /// Where Xen is, the command would use it.
-  // SAFETY: the strings live for their calls.
-  static let canRun = unsafe access(path, X_OK) == 0 && access("/dev/xen", F_OK) != 0
+  /// Whether this machine runs no Xen, which the command would use. A missing program fails the
+  /// tests.
+  // SAFETY: the string lives for the call.
+  static let canRun = unsafe access("/dev/xen", F_OK) != 0
 
   /// Runs it as a shell does.
   ///

@@ -12,9 +12,10 @@ import ZcopyTestKit
 
 /// The built daemon in a process of its own, which lies beside the test bundle.
 final class DaemonProcess {
-  /// Where Xen is, it would use it.
-  // SAFETY: the strings live for their calls.
-  static let canRun = unsafe access(daemonProgram, X_OK) == 0 && access("/dev/xen", F_OK) != 0
+  /// Whether this machine runs no Xen, which the daemon would use. A missing program fails the
+  /// tests.
+  // SAFETY: the string lives for the call.
+  static let canRun = unsafe access("/dev/xen", F_OK) != 0
 
   let directory: TemporaryDirectory
   let configuration: String
