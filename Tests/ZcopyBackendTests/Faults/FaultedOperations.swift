@@ -273,7 +273,8 @@ enum FaultedOperations {
       witness.note("gntalloc: \(support.hasAllocator)")
     },
     FaultedOperation(
-      "ask for a diagnosis", in: .backend, continues: [.xen(.openGrantAllocator): "share-gntalloc: note"]
+      "ask for a diagnosis", in: .backend,
+      continues: [.xen(.openGrantAllocator): "share-gntalloc: note"]
     ) { _, process, witness in
       let diagnosis = Diagnosis(
         of: process.xen, dmaBufs: process.dmaBufs, root: "/a/system/without/files")
