@@ -28,12 +28,9 @@ public struct DmaBuf: ~Copyable {
     throws(DmaBufError)
   {
     do throws(DmaBufError) {
-      (identity, byteCount) = try call(.identify, .dmaBuf(fileDescriptor.rawValue)) {
-        () throws(Errno) in
-        let (inode, size) = try dmaBufs.platform.identify(fileDescriptor.rawValue)
-        guard let byteCount = Int(exactly: size) else { throw .fileTooLarge }
-        return (inode, byteCount)
-      }
+      (identity, byteCount) = try call(
+        .identify, .dmaBuf(fileDescriptor.rawValue),
+        by: try dmaBufs.inodeAndSize(of: fileDescriptor))
     } catch {
       try? fileDescriptor.close()
       throw error
@@ -55,9 +52,9 @@ public struct DmaBuf: ~Copyable {
   ///
   /// The ioctl is `DMA_BUF_SET_NAME`.
   public borrowing func setName(_ name: String) throws(DmaBufError) {
-    try call(.setName, subject) { () throws(Errno) in
-      try dmaBufs.platform.setName(Self.shortened(name), of: fileDescriptor.rawValue)
-    }
+    try call(
+      .setName, subject,
+      by: try dmaBufs.platform.setName(Self.shortened(name), of: fileDescriptor.rawValue))
   }
 
   /// As much of a name as the kernel keeps, cut at a character.
@@ -132,9 +129,9 @@ public struct DmaBuf: ~Copyable {
   }
 
   private borrowing func synchronize(_ access: BufferAccess, ends: Bool) throws(DmaBufError) {
-    try call(.synchronize, subject) { () throws(Errno) in
-      try dmaBufs.platform.synchronize(fileDescriptor.rawValue, access, ends: ends)
-    }
+    try call(
+      .synchronize, subject,
+      by: try dmaBufs.platform.synchronize(fileDescriptor.rawValue, access, ends: ends))
   }
 
   /// The descriptor, which the caller closes from now on.

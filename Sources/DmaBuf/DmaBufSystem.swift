@@ -21,9 +21,9 @@ public struct DmaBufSystem: Sendable {
   ///
   /// The C calls are `memfd_create`, `ftruncate` and `fcntl` with `F_ADD_SEALS`.
   public func makeMemoryFile(named name: String, byteCount: Int) throws(DmaBufError) -> MemoryFile {
-    let number = try call(.makeMemoryFile, .newMemoryFile(name: name, byteCount: byteCount)) {
-      () throws(Errno) in try platform.makeMemoryFile(name, byteCount: byteCount)
-    }
+    let number = try call(
+      .makeMemoryFile, .newMemoryFile(name: name, byteCount: byteCount),
+      by: try platform.makeMemoryFile(name, byteCount: byteCount))
     return MemoryFile(self, FileDescriptor(rawValue: number), byteCount: byteCount)
   }
 
@@ -51,9 +51,9 @@ public struct DmaBufSystem: Sendable {
   ///
   /// The ioctls are `UDMABUF_CREATE` and `UDMABUF_CREATE_LIST`.
   public func makeDmaBuf(of pieces: [MemoryFilePiece]) throws(DmaBufError) -> DmaBuf {
-    let number = try call(.makeDmaBuf, .pieces(pieces, limit: platform.udmabufLimit())) {
-      () throws(Errno) in try platform.makeDmaBuf(of: pieces)
-    }
+    let number = try call(
+      .makeDmaBuf, .pieces(pieces, limit: platform.udmabufLimit()),
+      by: try platform.makeDmaBuf(of: pieces))
     return try adopt(FileDescriptor(rawValue: number))
   }
 
@@ -67,9 +67,9 @@ public struct DmaBufSystem: Sendable {
   ///
   /// The ioctl is `DMA_HEAP_IOCTL_ALLOC`.
   public func allocate(byteCount: Int, fromHeap heap: String) throws(DmaBufError) -> DmaBuf {
-    let number = try call(.allocate, .heap(heap, byteCount: byteCount, among: heaps)) {
-      () throws(Errno) in try platform.allocate(byteCount: byteCount, fromHeap: heap)
-    }
+    let number = try call(
+      .allocate, .heap(heap, byteCount: byteCount, among: heaps),
+      by: try platform.allocate(byteCount: byteCount, fromHeap: heap))
     return try adopt(FileDescriptor(rawValue: number))
   }
 
@@ -123,10 +123,21 @@ public struct DmaBufSystem: Sendable {
   public var udmabufLimit: Int? { platform.udmabufLimit() }
 }
 
+extension DmaBufSystem {
+  /// The inode number and the size in bytes of an open file.
+  func inodeAndSize(
+    of file: FileDescriptor
+  ) throws(Errno) -> (inode: UInt64, byteCount: Int) {
+    let (inode, size) = try platform.identify(file.rawValue)
+    guard let byteCount = Int(exactly: size) else { throw .fileTooLarge }
+    return (inode, byteCount)
+  }
+}
+
 /// Runs a platform call and adds its circumstances to the errno that it reports.
 func call<Result: ~Copyable>(
   _ call: DmaBufError.Call, _ subject: @autoclosure () -> DmaBufError.Subject,
-  _ body: () throws(Errno) -> Result
+  by body: @autoclosure () throws(Errno) -> Result
 ) throws(DmaBufError) -> Result {
   do {
     return try body()

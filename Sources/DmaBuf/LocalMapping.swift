@@ -16,10 +16,10 @@ public struct LocalMapping: ~Copyable {
     self.dmaBufs = dmaBufs
     self.byteCount = byteCount
     // SAFETY: the address is where the platform has mapped that many bytes, until this value ends.
-    unsafe address = try call(.map, subject) { () throws(Errno) in
-      unsafe try dmaBufs.platform.map(
-        fileDescriptor.rawValue, from: offset, byteCount: byteCount, writable: writable)
-    }
+    unsafe address = try call(
+      .map, subject,
+      by: unsafe try dmaBufs.platform.map(
+        fileDescriptor.rawValue, from: offset, byteCount: byteCount, writable: writable))
   }
 
   deinit {

@@ -35,12 +35,9 @@ public struct MemoryFile: ~Copyable {
     throws(DmaBufError)
   {
     do throws(DmaBufError) {
-      byteCount = try call(.identify, .memoryFile(fileDescriptor.rawValue)) {
-        () throws(Errno) in
-        let size = try dmaBufs.platform.identify(fileDescriptor.rawValue).byteCount
-        guard let byteCount = Int(exactly: size) else { throw .fileTooLarge }
-        return byteCount
-      }
+      byteCount = try call(
+        .identify, .memoryFile(fileDescriptor.rawValue),
+        by: try dmaBufs.inodeAndSize(of: fileDescriptor).byteCount)
     } catch {
       try? fileDescriptor.close()
       throw error
@@ -55,9 +52,9 @@ public struct MemoryFile: ~Copyable {
   ///
   /// The C call is `fstat`.
   public borrowing func identity() throws(DmaBufError) -> UInt64 {
-    try call(.identify, .memoryFile(fileDescriptor.rawValue)) { () throws(Errno) in
-      try dmaBufs.platform.identify(fileDescriptor.rawValue).inode
-    }
+    try call(
+      .identify, .memoryFile(fileDescriptor.rawValue),
+      by: try dmaBufs.platform.identify(fileDescriptor.rawValue).inode)
   }
 
   /// Maps all of it into this process, and has memory for all of it from then on.

@@ -1,10 +1,21 @@
 import CZcopy
 import Support
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 public import SystemPackage
 
 /// Waits for descriptors, timers and signals on one thread, and calls back.
 ///
-/// Not thread safe: everything happens on the thread that runs it. Registered descriptors stay their owners'.
+///     let loop = try EventLoop()
+///     try loop.onReadable(eventChannels.fileDescriptor) { readEvents() }
+///     loop.after(.seconds(1)) { loop.stop() }
+///     try loop.run()
+///
+/// Not thread safe: everything happens on the thread of the first turn, which debug builds check.
+/// Registered descriptors stay their owners'.
 public final class EventLoop {
   /// The handler of an event.
   public typealias Handler = () -> Void
@@ -38,12 +49,17 @@ public final class EventLoop {
 
   private let epoll: FileDescriptor
   private var entries: [UInt64: Entry] = [:]
+  /// How many registrations each descriptor number has. An owner may close a descriptor before it
+  /// removes the registration, and the number may be another registration's by then.
+  private var users: [Int32: Int] = [:]
+  /// The thread of the loop: the first that waits in it. Checked in debug builds.
+  private var thread: pthread_t?
   private var nextNumber: UInt64 = 1
   private var isStopped = false
   /// The events of the last wait, in a buffer for all waits, and the range of those not delivered
   /// yet.
   private var ready = [czcopy_ready](repeating: czcopy_ready(), count: Int(CZCOPY_READY_CAPACITY))
-  private var untold = 0..<0
+  private var undelivered = 0..<0
   /// The delayed calls.
   private var delayed = DelayedCalls()
   private let clock = BootClock()
@@ -111,6 +127,7 @@ public final class EventLoop {
   }
 
   private func register(_ entry: Entry) throws(Errno) -> Registration {
+    checkThread()
     let number = nextNumber
     nextNumber += 1
     if !entry.interest.isEmpty {
@@ -121,6 +138,7 @@ public final class EventLoop {
           epoll.rawValue, entry.descriptor.rawValue, number, entry.interest.rawValue))
     }
     entries[number] = entry
+    users[entry.descriptor.rawValue, default: 0] += 1
     return Registration(number: number)
   }
 
@@ -193,15 +211,25 @@ public final class EventLoop {
 
   /// Ends a registration, from inside of its handler too.
   public func remove(_ registration: Registration) {
+    checkThread()
     guard let entry = entries.removeValue(forKey: registration.number) else {
       return delayed.remove(registration.number)
     }
-    // An owner that has closed the descriptor has removed it by that. Its number may be another registration's by now,
-    // which epoll would remove instead.
-    if !entries.values.contains(where: { $0.descriptor == entry.descriptor }) {
-      _ = czcopy_epoll_remove(epoll.rawValue, entry.descriptor.rawValue)
-    }
+    let number = entry.descriptor.rawValue
+    let others = (users[number] ?? 1) - 1
+    users[number] = others > 0 ? others : nil
+    // epoll forgets a descriptor that its owner has closed. If another registration has its number
+    // by now, epoll would remove that one instead.
+    if others == 0 { _ = czcopy_epoll_remove(epoll.rawValue, number) }
     if entry.isOwned { try? entry.descriptor.close() }
+  }
+
+  /// The loop and all that is registered belong to one thread. Before the first turn they may be
+  /// made on another.
+  private func checkThread() {
+    assert(
+      thread.map { pthread_equal($0, pthread_self()) != 0 } ?? true,
+      "an EventLoop is used on another thread than the one that runs it")
   }
 
   /// Waits and calls back until ``stop()``.
@@ -216,12 +244,14 @@ public final class EventLoop {
   ///
   /// - Throws: `Errno` if the kernel cannot wait.
   public func turn(waiting milliseconds: Int32) throws(Errno) {
+    if thread == nil { thread = pthread_self() }
+    checkThread()
     let wait = timeout(milliseconds)
     // SAFETY: the shim writes at most as many as the buffer was made for.
-    untold = 0..<Int(try valid(unsafe czcopy_epoll_wait(epoll.rawValue, &ready, wait)))
+    undelivered = 0..<Int(try valid(unsafe czcopy_epoll_wait(epoll.rawValue, &ready, wait)))
     // A handler may run a turn itself. The rest of this turn is dropped then: epoll reports again
     // what is still ready.
-    while let index = untold.popFirst() {
+    while let index = undelivered.popFirst() {
       guard let entry = entries[ready[index].number] else { continue }
       let readiness = entry.interest.intersection(Interest(rawValue: ready[index].readiness))
       if !readiness.isEmpty { entry.handler(readiness) }

@@ -15,7 +15,7 @@ public struct Xen: Sendable {
   ///
   /// The corresponding C function is `xengnttab_open`.
   public func openGrantDevice() throws(XenError) -> GrantDevice {
-    GrantDevice(try call(.openGrantDevice) { () throws(Errno) in try platform.openGrantDevice() })
+    GrantDevice(try call(.openGrantDevice, by: try platform.openGrantDevice()))
   }
 
   /// Opens this domain's grant allocator, with which it makes pages that another domain may map.
@@ -25,7 +25,7 @@ public struct Xen: Sendable {
   /// The corresponding C function is `xengntshr_open`.
   public func openGrantAllocator() throws(XenError) -> GrantAllocator {
     GrantAllocator(
-      try call(.openGrantAllocator) { () throws(Errno) in try platform.openGrantAllocator() })
+      try call(.openGrantAllocator, by: try platform.openGrantAllocator()))
   }
 
   /// Opens an event channel device of this domain.
@@ -35,7 +35,7 @@ public struct Xen: Sendable {
   /// The corresponding C function is `xenevtchn_open`.
   public func openEventChannels() throws(XenError) -> EventChannels {
     EventChannels(
-      try call(.openEventChannels) { () throws(Errno) in try platform.openEventChannels() })
+      try call(.openEventChannels, by: try platform.openEventChannels()))
   }
 
   /// Resumes a grant device that another process has saved for a live update, with all that is
@@ -50,9 +50,9 @@ public struct Xen: Sendable {
   /// of the one just opened.
   public func adoptGrantDevice(_ file: FileDescriptor) throws(XenError) -> GrantDevice {
     GrantDevice(
-      try call(.adoptGrantDevice, .fileDescriptor(file.rawValue)) { () throws(Errno) in
-        try platform.adoptGrantDevice(file.rawValue)
-      })
+      try call(
+        .adoptGrantDevice, .fileDescriptor(file.rawValue),
+        by: try platform.adoptGrantDevice(file.rawValue)))
   }
 
   /// Resumes a grant allocator that another process has saved for a live update, with the pages
@@ -64,9 +64,9 @@ public struct Xen: Sendable {
   /// The corresponding C functions are `xengntshr_open` and `dup3`.
   public func adoptGrantAllocator(_ file: FileDescriptor) throws(XenError) -> GrantAllocator {
     GrantAllocator(
-      try call(.adoptGrantAllocator, .fileDescriptor(file.rawValue)) { () throws(Errno) in
-        try platform.adoptGrantAllocator(file.rawValue)
-      })
+      try call(
+        .adoptGrantAllocator, .fileDescriptor(file.rawValue),
+        by: try platform.adoptGrantAllocator(file.rawValue)))
   }
 
   /// Resumes an event channel device that another process has saved for a live update, with its
@@ -80,9 +80,9 @@ public struct Xen: Sendable {
   /// The corresponding C functions are `xenevtchn_open` and `dup3`.
   public func adoptEventChannels(_ file: FileDescriptor) throws(XenError) -> EventChannels {
     EventChannels(
-      try call(.adoptEventChannels, .fileDescriptor(file.rawValue)) { () throws(Errno) in
-        try platform.adoptEventChannels(file.rawValue)
-      })
+      try call(
+        .adoptEventChannels, .fileDescriptor(file.rawValue),
+        by: try platform.adoptEventChannels(file.rawValue)))
   }
 
   /// Connects to XenStore.
@@ -91,7 +91,7 @@ public struct Xen: Sendable {
   ///
   /// The corresponding C function is `xs_open`.
   public func openStore() throws(XenError) -> XenStore {
-    XenStore(try call(.openStore) { () throws(Errno) in try platform.openStore() })
+    XenStore(try call(.openStore, by: try platform.openStore()))
   }
 
   /// Whether this is a paravirtualised x86 domain, as the classic dom0 is.
@@ -110,7 +110,7 @@ public struct Xen: Sendable {
 func call<Result: ~Copyable>(
   _ call: XenError.Call, domain: DomainID? = nil,
   _ subject: @autoclosure () -> XenError.Subject? = nil,
-  _ body: () throws(Errno) -> Result
+  by body: @autoclosure () throws(Errno) -> Result
 ) throws(XenError) -> Result {
   do {
     return try body()

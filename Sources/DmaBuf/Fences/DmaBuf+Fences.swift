@@ -25,10 +25,10 @@ extension DmaBuf {
   public borrowing func waitUntilIdle(
     for access: BufferAccess, milliseconds: Int32
   ) throws(DmaBufError) -> Bool {
-    try call(.poll, subject) { () throws(Errno) in
-      try dmaBufs.platform.isReady(
-        fileDescriptor.rawValue, access.events, milliseconds: milliseconds)
-    }
+    try call(
+      .poll, subject,
+      by: try dmaBufs.platform.isReady(
+        fileDescriptor.rawValue, access.events, milliseconds: milliseconds))
   }
 
   /// Exports the fences that such access has to wait for now. Fences added later are not included.
@@ -43,9 +43,9 @@ extension DmaBuf {
   public borrowing func exportFences(
     before access: BufferAccess
   ) throws(DmaBufError) -> SyncFile {
-    let number = try call(.exportFences, subject) { () throws(Errno) in
-      try dmaBufs.platform.exportSyncFile(of: fileDescriptor.rawValue, for: access)
-    }
+    let number = try call(
+      .exportFences, subject,
+      by: try dmaBufs.platform.exportSyncFile(of: fileDescriptor.rawValue, for: access))
     return SyncFile(adopting: FileDescriptor(rawValue: number), dmaBufs: dmaBufs)
   }
 
@@ -62,9 +62,8 @@ extension DmaBuf {
     _ fence: borrowing SyncFile, as access: BufferAccess
   ) throws(DmaBufError) {
     let number = fence.fileDescriptor.rawValue
-    try call(.importFence, .fence(syncFile: number, dmaBuf: fileDescriptor.rawValue)) {
-      () throws(Errno) in
-      try dmaBufs.platform.importSyncFile(number, into: fileDescriptor.rawValue, as: access)
-    }
+    try call(
+      .importFence, .fence(syncFile: number, dmaBuf: fileDescriptor.rawValue),
+      by: try dmaBufs.platform.importSyncFile(number, into: fileDescriptor.rawValue, as: access))
   }
 }

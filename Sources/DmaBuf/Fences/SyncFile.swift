@@ -40,9 +40,9 @@ public struct SyncFile: ~Copyable {
   ///
   /// The ioctl is `SYNC_IOC_FILE_INFO`.
   public borrowing func information() throws(DmaBufError) -> SyncFileInformation {
-    try call(.fenceInformation, subject) { () throws(Errno) in
-      try dmaBufs.platform.information(ofSyncFile: fileDescriptor.rawValue)
-    }
+    try call(
+      .fenceInformation, subject,
+      by: try dmaBufs.platform.information(ofSyncFile: fileDescriptor.rawValue))
   }
 
   /// Whether the work has ended, done or failed. Never blocks, allocates nothing.
@@ -60,10 +60,10 @@ public struct SyncFile: ~Copyable {
   ///
   /// The C call is `poll` with `POLLIN`.
   public borrowing func wait(milliseconds: Int32) throws(DmaBufError) -> Bool {
-    try call(.poll, subject) { () throws(Errno) in
-      try dmaBufs.platform.isReady(
-        fileDescriptor.rawValue, Int16(POLLIN), milliseconds: milliseconds)
-    }
+    try call(
+      .poll, subject,
+      by: try dmaBufs.platform.isReady(
+        fileDescriptor.rawValue, Int16(POLLIN), milliseconds: milliseconds))
   }
 
   /// Waits until the work of any of several sync files has ended.
@@ -82,15 +82,21 @@ public struct SyncFile: ~Copyable {
     of descriptors: [FileDescriptor], milliseconds: Int32, dmaBufs: DmaBufSystem = DmaBufSystem()
   ) throws(DmaBufError) -> Int? {
     guard !descriptors.isEmpty else { return nil }
-    return try call(.poll, .syncFiles(descriptors.map(\.rawValue))) { () throws(Errno) in
-      let events = Int16(POLLIN)
-      let ready = try dmaBufs.platform.poll(
-        descriptors.map { ($0.rawValue, events) }, milliseconds: milliseconds)
-      for (index, found) in ready.enumerated() {
-        if try wasFound(events, in: found) { return index }
-      }
-      return nil
+    return try call(
+      .poll, .syncFiles(descriptors.map(\.rawValue)),
+      by: try firstReadable(of: descriptors, milliseconds, dmaBufs))
+  }
+
+  private static func firstReadable(
+    of descriptors: [FileDescriptor], _ milliseconds: Int32, _ dmaBufs: DmaBufSystem
+  ) throws(Errno) -> Int? {
+    let events = Int16(POLLIN)
+    let ready = try dmaBufs.platform.poll(
+      descriptors.map { ($0.rawValue, events) }, milliseconds: milliseconds)
+    for (index, found) in ready.enumerated() {
+      if try wasFound(events, in: found) { return index }
     }
+    return nil
   }
 
   /// A sync file that is signalled when both are.
@@ -106,9 +112,9 @@ public struct SyncFile: ~Copyable {
     with other: borrowing SyncFile, name: String
   ) throws(DmaBufError) -> SyncFile {
     let numbers = (fileDescriptor.rawValue, other.fileDescriptor.rawValue)
-    let number = try call(.mergeFences, .syncFiles([numbers.0, numbers.1])) { () throws(Errno) in
-      try dmaBufs.platform.mergeSyncFiles(numbers.0, numbers.1, name: DmaBuf.shortened(name))
-    }
+    let number = try call(
+      .mergeFences, .syncFiles([numbers.0, numbers.1]),
+      by: try dmaBufs.platform.mergeSyncFiles(numbers.0, numbers.1, name: DmaBuf.shortened(name)))
     return SyncFile(adopting: FileDescriptor(rawValue: number), dmaBufs: dmaBufs)
   }
 

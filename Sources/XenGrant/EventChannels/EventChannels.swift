@@ -23,9 +23,7 @@ public struct EventChannels: ~Copyable {
   /// The corresponding C function is `xenevtchn_bind_unbound_port`.
   public func bindUnbound(for domain: DomainID) throws(XenError) -> EventChannelPort {
     let driver = driver
-    return try call(.bindUnbound, domain: domain) { () throws(Errno) in
-      try driver.bindUnbound(for: domain)
-    }
+    return try call(.bindUnbound, domain: domain, by: try driver.bindUnbound(for: domain))
   }
 
   /// Connects to the channel that another domain has opened for this one.
@@ -39,9 +37,8 @@ public struct EventChannels: ~Copyable {
     _ domain: DomainID, _ port: EventChannelPort
   ) throws(XenError) -> EventChannelPort {
     let driver = driver
-    return try call(.bindInterdomain, domain: domain, .port(port)) { () throws(Errno) in
-      try driver.bindInterdomain(domain, port)
-    }
+    return try call(
+      .bindInterdomain, domain: domain, .port(port), by: try driver.bindInterdomain(domain, port))
   }
 
   /// Whether a domain of that number exists. Any domain may call this.
@@ -67,7 +64,7 @@ public struct EventChannels: ~Copyable {
   /// The corresponding C function is `xenevtchn_notify`.
   public func notify(_ port: EventChannelPort) throws(XenError) {
     let driver = driver
-    try call(.notify, .port(port)) { () throws(Errno) in try driver.notify(port) }
+    try call(.notify, .port(port), by: try driver.notify(port))
   }
 
   /// The next channel that was signalled, or nil; never blocks. It stays masked until ``unmask(_:)``.
@@ -77,7 +74,7 @@ public struct EventChannels: ~Copyable {
   /// The corresponding C function is `xenevtchn_pending`, after a poll as its header demands.
   public func nextPending() throws(XenError) -> EventChannelPort? {
     let driver = driver
-    return try call(.pending) { () throws(Errno) in try driver.nextPending() }
+    return try call(.pending, by: try driver.nextPending())
   }
 
   /// Lets a channel be signalled again. Look at the shared state after this, not before: a signal
@@ -88,7 +85,7 @@ public struct EventChannels: ~Copyable {
   /// The corresponding C function is `xenevtchn_unmask`.
   public func unmask(_ port: EventChannelPort) throws(XenError) {
     let driver = driver
-    try call(.unmask, .port(port)) { () throws(Errno) in try driver.unmask(port) }
+    try call(.unmask, .port(port), by: try driver.unmask(port))
   }
 
   /// Closes a channel's end in this domain; the other end is left unconnected.
@@ -98,6 +95,6 @@ public struct EventChannels: ~Copyable {
   /// The corresponding C function is `xenevtchn_unbind`.
   public func unbind(_ port: EventChannelPort) throws(XenError) {
     let driver = driver
-    try call(.unbind, .port(port)) { () throws(Errno) in try driver.unbind(port) }
+    try call(.unbind, .port(port), by: try driver.unbind(port))
   }
 }

@@ -54,10 +54,10 @@ public struct GrantAllocator: ~Copyable {
     notification: UnmapNotification?
   ) throws(XenError) -> SharedPages {
     let driver = driver
-    let made = try call(name, domain: domain, .pages(pages)) { () throws(Errno) in
-      try driver.share(
-        pages: pages, with: domain, writable: writable, notification: notification)
-    }
+    let made = try call(
+      name, domain: domain, .pages(pages),
+      by: try driver.share(
+        pages: pages, with: domain, writable: writable, notification: notification))
     return SharedPages(driver, made, domain: domain)
   }
 
@@ -76,13 +76,17 @@ public struct GrantAllocator: ~Copyable {
   ) throws(XenError) -> SharedPages {
     let driver = driver
     let count = references.count
-    let pages = try call(.mapShared, domain: domain, .pages(count)) {
-      () throws(Errno) -> GrantedPages in
-      // SAFETY: the address goes straight into the value that owns the pages.
-      let address = unsafe try driver.map(at: index, pages: count)
-      return unsafe GrantedPages(address, references: references, index: index)
-    }
+    let pages = try call(
+      .mapShared, domain: domain, .pages(count), by: try map(references, at: index, count))
     return SharedPages(driver, pages, domain: domain)
+  }
+
+  private func map(
+    _ references: [GrantReference], at index: UInt64, _ count: Int
+  ) throws(Errno) -> GrantedPages {
+    // SAFETY: the address goes straight into the value that owns the pages.
+    let address = unsafe try driver.map(at: index, pages: count)
+    return unsafe GrantedPages(address, references: references, index: index)
   }
 }
 
@@ -156,8 +160,8 @@ public struct SharedPages: ~Copyable {
     let (driver, count, index) = (driver, references.count, index)
     // SAFETY: the address is what the driver made, and the value ends here.
     let address = unsafe address
-    try call(.unshare, domain: domain, .pages(count)) { () throws(Errno) in
-      unsafe try driver.unshare(address, at: index, pages: count)
-    }
+    try call(
+      .unshare, domain: domain, .pages(count),
+      by: unsafe try driver.unshare(address, at: index, pages: count))
   }
 }

@@ -23,9 +23,7 @@ public struct GrantDevice: ~Copyable {
   /// The ioctl is `IOCTL_GNTDEV_SET_UNMAP_NOTIFY`, with no action.
   public func silenceNotification(at index: UInt64 = 0) throws(XenError) {
     let driver = driver
-    try call(.silence, .fileDescriptor(driver.fileDescriptor)) { () throws(Errno) in
-      try driver.silence(at: index)
-    }
+    try call(.silence, .fileDescriptor(driver.fileDescriptor), by: try driver.silence(at: index))
   }
 
   /// Maps one page of another domain.
@@ -46,11 +44,9 @@ public struct GrantDevice: ~Copyable {
   ) throws(XenError) -> GrantMapping {
     let driver = driver
     let address = unsafe try call(
-      notification == nil ? .map : .mapNotify, domain: domain, .reference(reference)
-    ) { () throws(Errno) in
-      unsafe try driver.map(
-        [reference], of: domain, writable: writable, notification: notification)
-    }
+      notification == nil ? .map : .mapNotify, domain: domain, .reference(reference),
+      by: unsafe try driver.map(
+        [reference], of: domain, writable: writable, notification: notification))
     return unsafe GrantMapping(driver, address, count: 1, domain: domain)
   }
 
@@ -73,10 +69,8 @@ public struct GrantDevice: ~Copyable {
       throw XenError(.map, .invalidArgument, domain: domain, subject: .references(count: 0))
     }
     let address = unsafe try call(
-      .map, domain: domain, .references(count: references.count)
-    ) { () throws(Errno) in
-      unsafe try driver.map(references, of: domain, writable: writable, notification: nil)
-    }
+      .map, domain: domain, .references(count: references.count),
+      by: unsafe try driver.map(references, of: domain, writable: writable, notification: nil))
     return unsafe GrantMapping(driver, address, count: references.count, domain: domain)
   }
 
@@ -190,10 +184,9 @@ public struct GrantDevice: ~Copyable {
     }
     guard !segments.isEmpty else { return [] }
     // SAFETY: each piece was checked to lie inside the memory, which the caller lends for the call.
-    return try call(direction.call, domain: domain, .references(count: segments.count)) {
-      () throws(Errno) in
-      unsafe try driver.copy(segments, of: domain, direction, memory)
-    }
+    return try call(
+      direction.call, domain: domain, .references(count: segments.count),
+      by: unsafe try driver.copy(segments, of: domain, direction, memory))
   }
 
   private func check(
@@ -249,10 +242,8 @@ public struct GrantDevice: ~Copyable {
   ) throws(XenError) -> FileDescriptor {
     let driver = driver
     let number = try call(
-      .exportDmaBuf, domain: domain, .references(count: references.count)
-    ) { () throws(Errno) in
-      try driver.exportDmaBuf(references, of: domain, flags: caching.rawValue)
-    }
+      .exportDmaBuf, domain: domain, .references(count: references.count),
+      by: try driver.exportDmaBuf(references, of: domain, flags: caching.rawValue))
     return FileDescriptor(rawValue: number)
   }
 
@@ -301,10 +292,8 @@ public struct GrantDevice: ~Copyable {
   ) throws(XenError) -> [GrantReference] {
     let driver = driver
     return try call(
-      .importDmaBuf, domain: domain, .fileDescriptor(dmaBuf.rawValue)
-    ) { () throws(Errno) in
-      try driver.importDmaBuf(dmaBuf.rawValue, to: domain, count: pages)
-    }
+      .importDmaBuf, domain: domain, .fileDescriptor(dmaBuf.rawValue),
+      by: try driver.importDmaBuf(dmaBuf.rawValue, to: domain, count: pages))
   }
 
   /// Withdraws the grants of ``importDmaBuf(_:to:pages:)``; what the other domain still maps is freed when it unmaps.
@@ -314,9 +303,7 @@ public struct GrantDevice: ~Copyable {
   /// The ioctl is `IOCTL_GNTDEV_DMABUF_IMP_RELEASE`, which `xengnttab_dmabuf_imp_release` stands for.
   public func releaseImport(dmaBufNumber number: Int32) throws(XenError) {
     let driver = driver
-    try call(.releaseImport, .fileDescriptor(number)) { () throws(Errno) in
-      try driver.releaseImport(dmaBuf: number)
-    }
+    try call(.releaseImport, .fileDescriptor(number), by: try driver.releaseImport(dmaBuf: number))
   }
 
   /// Whether this kernel can make a dma-buf of granted pages here; checked without side effects.

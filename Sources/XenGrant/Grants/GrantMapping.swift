@@ -68,8 +68,8 @@ public struct GrantMapping: ~Copyable {
     let (driver, count) = (driver, count)
     // SAFETY: the address is the mapping that the driver made, and the value ends here.
     let address = unsafe address
-    try call(.unmap, domain: domain, .references(count: count)) { () throws(Errno) in
-      unsafe try driver.unmap(address, count: count)
-    }
+    try call(
+      .unmap, domain: domain, .references(count: count),
+      by: unsafe try driver.unmap(address, count: count))
   }
 }

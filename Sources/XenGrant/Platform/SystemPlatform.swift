@@ -32,26 +32,20 @@ public struct SystemPlatform: XenPlatform {
   }
 
   public func adoptGrantDevice(_ descriptor: Int32) throws(Errno) -> any GrantDeviceDriver {
-    try adopt(descriptor, \.fileDescriptor) { () throws(Errno) in
-      try SystemGrantDevice(messages, ownDomain)
-    }
+    try adopt(descriptor, \.fileDescriptor, try SystemGrantDevice(messages, ownDomain))
   }
 
   public func adoptGrantAllocator(_ descriptor: Int32) throws(Errno) -> any GrantAllocatorDriver {
-    try adopt(descriptor, \.fileDescriptor) { () throws(Errno) in
-      try SystemGrantAllocator(messages)
-    }
+    try adopt(descriptor, \.fileDescriptor, try SystemGrantAllocator(messages))
   }
 
   public func adoptEventChannels(_ descriptor: Int32) throws(Errno) -> any EventChannelDriver {
-    try adopt(descriptor, \.fileDescriptor) { () throws(Errno) in
-      try SystemEventChannels(messages)
-    }
+    try adopt(descriptor, \.fileDescriptor, try SystemEventChannels(messages))
   }
 
   /// Puts an open device in the place of a new handle's; closed after any failure.
   private func adopt<Handle>(
-    _ descriptor: Int32, _ place: (Handle) -> Int32, _ open: () throws(Errno) -> Handle
+    _ descriptor: Int32, _ place: (Handle) -> Int32, _ open: @autoclosure () throws(Errno) -> Handle
   ) throws(Errno) -> Handle {
     let handle: Handle
     do throws(Errno) {

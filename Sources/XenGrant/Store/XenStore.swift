@@ -44,7 +44,7 @@ public struct XenStore: ~Copyable, XenStoreAccess {
   /// The corresponding C function is `xs_watch`.
   public func watch(_ path: String, token: String) throws(XenError) {
     let driver = access.driver
-    try call(.watch, .path(path)) { () throws(Errno) in try driver.watch(path, token: token) }
+    try call(.watch, .path(path), by: try driver.watch(path, token: token))
   }
 
   /// Ends a watch; what it fired before is discarded.
@@ -54,7 +54,7 @@ public struct XenStore: ~Copyable, XenStoreAccess {
   /// The corresponding C function is `xs_unwatch`.
   public func unwatch(_ path: String, token: String) throws(XenError) {
     let driver = access.driver
-    try call(.unwatch, .path(path)) { () throws(Errno) in try driver.unwatch(path, token: token) }
+    try call(.unwatch, .path(path), by: try driver.unwatch(path, token: token))
   }
 
   /// The next watch that fired, or nil; never blocks.
@@ -64,7 +64,7 @@ public struct XenStore: ~Copyable, XenStoreAccess {
   /// The corresponding C function is `xs_check_watch`.
   public func nextWatchEvent() throws(XenError) -> StoreWatchEvent? {
     let driver = access.driver
-    return try call(.readWatch) { () throws(Errno) in try driver.nextWatchEvent() }
+    return try call(.readWatch, by: try driver.nextWatchEvent())
   }
 
   /// Whether that domain exists: it was introduced to XenStore and not yet released.
@@ -74,9 +74,7 @@ public struct XenStore: ~Copyable, XenStoreAccess {
   /// The corresponding C function is `xs_is_domain_introduced`.
   public func isIntroduced(_ domain: DomainID) throws(XenError) -> Bool {
     let driver = access.driver
-    return try call(.isIntroduced, domain: domain) { () throws(Errno) in
-      try driver.isIntroduced(domain)
-    }
+    return try call(.isIntroduced, domain: domain, by: try driver.isIntroduced(domain))
   }
 
   /// Makes several changes atomically: other clients see all of them or none.
@@ -92,7 +90,7 @@ public struct XenStore: ~Copyable, XenStoreAccess {
   ) throws(XenError) -> Result {
     let driver = access.driver
     for _ in 0..<Self.transactionTries {
-      let number = try call(.startTransaction) { () throws(Errno) in try driver.startTransaction() }
+      let number = try call(.startTransaction, by: try driver.startTransaction())
       let result: Result
       do throws(XenError) {
         result = try body(StoreTransaction(driver, number))
@@ -145,9 +143,8 @@ extension XenStoreAccess where Self: ~Copyable {
   /// The corresponding C function is `xs_read`.
   public func read(_ path: String) throws(XenError) -> String {
     let access = access
-    let bytes = try call(.read, .path(path)) { () throws(Errno) in
-      try access.driver.read(path, transaction: access.transaction)
-    }
+    let bytes = try call(
+      .read, .path(path), by: try access.driver.read(path, transaction: access.transaction))
     return String(decoding: bytes, as: UTF8.self)
   }
 
@@ -171,9 +168,9 @@ extension XenStoreAccess where Self: ~Copyable {
   /// The corresponding C function is `xs_write`.
   public func write(_ path: String, _ value: String) throws(XenError) {
     let access = access
-    try call(.write, .path(path)) { () throws(Errno) in
-      try access.driver.write(path, Array(value.utf8), transaction: access.transaction)
-    }
+    try call(
+      .write, .path(path),
+      by: try access.driver.write(path, Array(value.utf8), transaction: access.transaction))
   }
 
   /// Makes an empty node if it does not exist.
@@ -183,9 +180,9 @@ extension XenStoreAccess where Self: ~Copyable {
   /// The corresponding C function is `xs_mkdir`.
   public func makeDirectory(_ path: String) throws(XenError) {
     let access = access
-    try call(.makeDirectory, .path(path)) { () throws(Errno) in
-      try access.driver.makeDirectory(path, transaction: access.transaction)
-    }
+    try call(
+      .makeDirectory, .path(path),
+      by: try access.driver.makeDirectory(path, transaction: access.transaction))
   }
 
   /// The names of the nodes directly below a node.
@@ -195,9 +192,8 @@ extension XenStoreAccess where Self: ~Copyable {
   /// The corresponding C function is `xs_directory`.
   public func list(_ path: String) throws(XenError) -> [String] {
     let access = access
-    return try call(.list, .path(path)) { () throws(Errno) in
-      try access.driver.list(path, transaction: access.transaction)
-    }
+    return try call(
+      .list, .path(path), by: try access.driver.list(path, transaction: access.transaction))
   }
 
   /// Removes a node and all below it.
@@ -207,9 +203,8 @@ extension XenStoreAccess where Self: ~Copyable {
   /// The corresponding C function is `xs_rm`.
   public func remove(_ path: String) throws(XenError) {
     let access = access
-    try call(.remove, .path(path)) { () throws(Errno) in
-      try access.driver.remove(path, transaction: access.transaction)
-    }
+    try call(
+      .remove, .path(path), by: try access.driver.remove(path, transaction: access.transaction))
   }
 
   /// The permissions of a node.
@@ -219,9 +214,9 @@ extension XenStoreAccess where Self: ~Copyable {
   /// The corresponding C function is `xs_get_permissions`.
   public func permissions(_ path: String) throws(XenError) -> StorePermissions {
     let access = access
-    return try call(.permissions, .path(path)) { () throws(Errno) in
-      try access.driver.permissions(path, transaction: access.transaction)
-    }
+    return try call(
+      .permissions, .path(path),
+      by: try access.driver.permissions(path, transaction: access.transaction))
   }
 
   /// Sets the permissions of a node. Nodes made below it later inherit them.
@@ -231,8 +226,8 @@ extension XenStoreAccess where Self: ~Copyable {
   /// The corresponding C function is `xs_set_permissions`.
   public func setPermissions(_ path: String, _ permissions: StorePermissions) throws(XenError) {
     let access = access
-    try call(.setPermissions, .path(path)) { () throws(Errno) in
-      try access.driver.setPermissions(path, permissions, transaction: access.transaction)
-    }
+    try call(
+      .setPermissions, .path(path),
+      by: try access.driver.setPermissions(path, permissions, transaction: access.transaction))
   }
 }

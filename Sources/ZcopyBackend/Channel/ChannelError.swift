@@ -23,14 +23,3 @@ extension ChannelError: CustomStringConvertible {
     }
   }
 }
-
-/// Runs calls into Xen and converts their errors to the channel's.
-func linked<Result: ~Copyable>(
-  _ body: () throws(XenError) -> Result
-) throws(ChannelError) -> Result {
-  do {
-    return try body()
-  } catch {
-    throw .xen(error)
-  }
-}

@@ -81,11 +81,11 @@ extension ExporterChannel {
   ) throws(LiveUpdateError) {
     var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
     let channels = try files.next()
-    let events = try handingOver { () throws(XenError) in try xen.adoptEventChannels(channels) }
+    let events = try lift(LiveUpdateError.xen, try xen.adoptEventChannels(channels))
     let page = try files.nextPages(state.index, [state.controlPage], of: state.peer, xen)
     let frame = Self.lastFrame(page, known: state.frame)
     // It may have been taken there, and not been acknowledged.
-    try handingOver { () throws(XenError) in try events.unmask(state.port) }
+    try lift(LiveUpdateError.xen, try events.unmask(state.port))
     self.init(
       resuming: events, state.port, page, state.controlPage, frame: frame, last: state.last)
   }

@@ -125,7 +125,7 @@ public struct ExporterChannel: ~Copyable {
   /// - Throws: `ChannelError.unknownState` if the peer wrote nonsense, after which nothing it says
   ///   counts; `.xen` if the event channel is lost.
   public mutating func changes() throws(ChannelError) -> Changes {
-    try linked { () throws(XenError) in try events.acknowledgeAll() }
+    try lift(ChannelError.xen, try events.acknowledgeAll())
     let now = PeerSnapshot(page.memory)
     defer { last = now }
     guard now.state <= XEN_ZCOPY_PEER_RELEASED else { throw .unknownState(peer, now.state) }

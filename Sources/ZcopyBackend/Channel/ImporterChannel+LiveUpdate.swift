@@ -76,18 +76,18 @@ extension ImporterChannel {
   ) throws(LiveUpdateError) {
     var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
     let channels = try files.next()
-    let events = try handingOver { () throws(XenError) in try xen.adoptEventChannels(channels) }
+    let events = try lift(LiveUpdateError.xen, try xen.adoptEventChannels(channels))
     let file = try files.next()
-    let device = try handingOver { () throws(XenError) in try xen.adoptGrantDevice(file) }
+    let device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
     // Arm the new notification before disarming the old one, so that there is never a moment
     // without one.
-    let page = try handingOver { () throws(XenError) in
-      try Self.mapControlPage(state.controlPage, of: state.owner, xen, notifying: state.port)
-    }
-    try handingOver { () throws(XenError) in try device.silenceNotification() }
+    let page = try lift(
+      LiveUpdateError.xen,
+      try Self.mapControlPage(state.controlPage, of: state.owner, xen, notifying: state.port))
+    try lift(LiveUpdateError.xen, try device.silenceNotification())
     Self.appear(page)
     // It may have been taken there, and not been acknowledged.
-    try handingOver { () throws(XenError) in try events.unmask(state.port) }
+    try lift(LiveUpdateError.xen, try events.unmask(state.port))
     self.init(
       resuming: events, state.port, page, state.controlPage, frame: state.frame,
       framePage: state.framePage, isEnding: state.isEnding)

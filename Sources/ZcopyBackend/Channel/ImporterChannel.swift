@@ -38,13 +38,11 @@ public struct ImporterChannel: ~Copyable {
   /// - Throws: `ChannelError.xen` if either fails, `.noControlPage` if the page does not begin as one.
   public init(_ publication: Publication, xen: Xen) throws(ChannelError) {
     let owner = publication.request.domain
-    let events = try linked { () throws(XenError) in try xen.openEventChannels() }
-    let port = try linked { () throws(XenError) in
-      try events.bindInterdomain(owner, publication.port)
-    }
-    let page = try linked { () throws(XenError) in
-      try Self.mapControlPage(publication.controlPage, of: owner, xen, notifying: port)
-    }
+    let events = try lift(ChannelError.xen, try xen.openEventChannels())
+    let port = try lift(ChannelError.xen, try events.bindInterdomain(owner, publication.port))
+    let page = try lift(
+      ChannelError.xen,
+      try Self.mapControlPage(publication.controlPage, of: owner, xen, notifying: port))
     try Self.enter(page)
     self.owner = owner
     self.events = events
@@ -134,7 +132,7 @@ public struct ImporterChannel: ~Copyable {
   ///
   /// - Throws: `ChannelError.unknownState` if the owner wrote nonsense; `.xen` if the event channel is lost.
   public mutating func changes() throws(ChannelError) -> Changes {
-    try linked { () throws(XenError) in try events.acknowledgeAll() }
+    try lift(ChannelError.xen, try events.acknowledgeAll())
     let now = OwnerSnapshot(page.memory)
     var changes = Changes()
     guard now.isAlive else {

@@ -53,21 +53,25 @@ extension OwnPublication {
   /// - Throws: `LiveUpdateError.publication` if the nodes are missing or differ, as when another
   ///   process has published under the name since that process ended; `.xen`.
   public convenience init(resuming state: OwnPublicationState, xen: Xen) throws(LiveUpdateError) {
-    let store = try handingOver { () throws(XenError) in try xen.openStore() }
-    let isOurs = try handingOver { () throws(XenError) in
-      try store.transaction { (transaction) throws(XenError) in
-        guard
-          try transaction.readIfPresent("\(state.path)/\(XEN_ZCOPY_NODE_CONTROL)")
-            == state.controlPage.description,
-          try transaction.readIfPresent("\(state.path)/\(XEN_ZCOPY_NODE_EVENT_CHANNEL)")
-            == state.port.description
-        else { return false }
-        try transaction.write(
-          "\(state.path)/\(XEN_ZCOPY_NODE_PROCESS)", Publication.ownProcess)
-        return true
-      }
-    }
+    let store = try lift(LiveUpdateError.xen, try xen.openStore())
+    let isOurs = try lift(LiveUpdateError.xen, try Self.takeOver(state, store))
     guard isOurs else { throw .publication(path: state.path) }
     self.init(resuming: state, store)
+  }
+
+  /// Enters this process in the publication, if its other nodes are still the buffer's.
+  private static func takeOver(
+    _ state: OwnPublicationState, _ store: borrowing XenStore
+  ) throws(XenError) -> Bool {
+    try store.transaction { (transaction) throws(XenError) in
+      guard
+        try transaction.readIfPresent("\(state.path)/\(XEN_ZCOPY_NODE_CONTROL)")
+          == state.controlPage.description,
+        try transaction.readIfPresent("\(state.path)/\(XEN_ZCOPY_NODE_EVENT_CHANNEL)")
+          == state.port.description
+      else { return false }
+      try transaction.write("\(state.path)/\(XEN_ZCOPY_NODE_PROCESS)", Publication.ownProcess)
+      return true
+    }
   }
 }

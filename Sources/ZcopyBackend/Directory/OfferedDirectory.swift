@@ -27,9 +27,8 @@ public struct OfferedDirectory: ~Copyable {
       throw .directory(error, peer)
     }
     let count = GrantDirectory.pages(for: pages)
-    let directory = try mapping { () throws(XenError) in
-      try xen.openGrantAllocator().share(pages: count, with: peer, writable: true)
-    }
+    let directory = try lift(
+      MapError.xen, try xen.openGrantAllocator().share(pages: count, with: peer, writable: true))
     Self.link(directory)
     self.pages = pages
     reference = directory.references.first ?? GrantReference(rawValue: 0)

@@ -52,7 +52,7 @@ struct InheritedDescriptors: ~Copyable {
     _ identity: UInt64, pages: Int, _ dmaBufs: DmaBufSystem
   ) throws(LiveUpdateError) -> DmaBuf {
     let file = try next()
-    let dmaBuf = try handingOverMemory { () throws(DmaBufError) in try dmaBufs.adopt(file) }
+    let dmaBuf = try lift(LiveUpdateError.memory, try dmaBufs.adopt(file))
     guard dmaBuf.identity == identity,
       dmaBuf.byteCount / GrantReference.pageSize == pages,
       dmaBuf.byteCount % GrantReference.pageSize == 0
@@ -67,10 +67,8 @@ struct InheritedDescriptors: ~Copyable {
     _ identity: UInt64, pages: Int, _ dmaBufs: DmaBufSystem
   ) throws(LiveUpdateError) -> MemoryFile {
     let file = try next()
-    let memory = try handingOverMemory { () throws(DmaBufError) in
-      try dmaBufs.adoptMemoryFile(file)
-    }
-    let found = try handingOverMemory { () throws(DmaBufError) in try memory.identity() }
+    let memory = try lift(LiveUpdateError.memory, try dmaBufs.adoptMemoryFile(file))
+    let found = try lift(LiveUpdateError.memory, try memory.identity())
     guard found == identity, memory.byteCount == pages * GrantReference.pageSize else {
       throw .otherFile(file)
     }

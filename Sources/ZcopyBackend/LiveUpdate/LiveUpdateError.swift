@@ -52,17 +52,3 @@ extension LiveUpdateError: CustomStringConvertible {
     }
   }
 }
-
-/// Runs calls into Xen and converts their errors to the live update's.
-func handingOver<Result: ~Copyable>(
-  _ body: () throws(XenError) -> Result
-) throws(LiveUpdateError) -> Result {
-  do throws(XenError) { return try body() } catch { throw .xen(error) }
-}
-
-/// Runs calls for local memory and converts their errors to the live update's.
-func handingOverMemory<Result: ~Copyable>(
-  _ body: () throws(DmaBufError) -> Result
-) throws(LiveUpdateError) -> Result {
-  do throws(DmaBufError) { return try body() } catch { throw .memory(error) }
-}

@@ -72,17 +72,3 @@ extension DmaBufSupport {
     }
   }
 }
-
-/// Runs calls into Xen and converts their errors to the mapping's.
-func mapping<Result: ~Copyable>(
-  _ body: () throws(XenError) -> Result
-) throws(MapError) -> Result {
-  do throws(XenError) { return try body() } catch { throw .xen(error) }
-}
-
-/// Runs calls for local memory and converts their errors to the mapping's.
-func local<Result: ~Copyable>(
-  _ body: () throws(DmaBufError) -> Result
-) throws(MapError) -> Result {
-  do throws(DmaBufError) { return try body() } catch { throw .memory(error) }
-}

@@ -113,13 +113,11 @@ extension MappedBuffer {
     let pages = state.references.count
     if state.mechanism == .dmabuf {
       let file = try files.next()
-      let device = try handingOver { () throws(XenError) in try xen.adoptGrantDevice(file) }
+      let device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
       let dmaBuf = try files.nextDmaBuf(state.identity, pages: pages, dmaBufs)
       // The device must know the dma-buf. Otherwise it would later be reported as released while it
       // still has a holder.
-      let isOther = try handingOver { () throws(XenError) in
-        try device.isReleased(dmaBufNumber: state.number)
-      }
+      let isOther = try lift(LiveUpdateError.xen, try device.isReleased(dmaBufNumber: state.number))
       guard !isOther else { throw .otherFile(file) }
       fileDescriptor = dmaBuf.fileDescriptor
       self.device = consume device
@@ -136,7 +134,7 @@ extension MappedBuffer {
       } catch {
         throw .memory(error)
       }
-      device = try handingOver { () throws(XenError) in try xen.openGrantDevice() }
+      device = try lift(LiveUpdateError.xen, try xen.openGrantDevice())
       fileDescriptor = dmaBuf.fileDescriptor
       contents = copy.contents
       self.dmaBuf = consume dmaBuf

@@ -60,7 +60,7 @@ public struct MappedBuffer: ~Copyable {
   ) throws(MapError) {
     try request.check()
     let start = BootClock().now
-    let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
+    let device = try lift(MapError.xen, try xen.openGrantDevice())
     let references: [GrantReference]
     do throws(DirectoryError) {
       references = try GrantDirectory.read(
@@ -92,7 +92,7 @@ public struct MappedBuffer: ~Copyable {
     } catch {
       throw .directory(error, request.domain)
     }
-    let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
+    let device = try lift(MapError.xen, try xen.openGrantDevice())
     try self.init(
       request, references, device, xen: xen, dmaBufs: dmaBufs, mechanisms: mechanisms,
       directorySince: nil)
@@ -157,7 +157,7 @@ public struct MappedBuffer: ~Copyable {
     if let contents, contents.isWritable || !isWritable { return contents }
     // These pages have a device of their own. A mapping stays on its device's list when this
     // process ends, and a successor that gets the buffer's device must not get these pages with it.
-    let device = try mapping { () throws(XenError) in try xen.openGrantDevice() }
+    let device = try lift(MapError.xen, try xen.openGrantDevice())
     let made = try Self.map(references, request.domain, device, isWritable: isWritable)
     handedOut.add(made)
     return made
@@ -287,7 +287,7 @@ public struct MappedBuffer: ~Copyable {
   ) throws(MapError) {
     let access: BufferAccess = direction == .fromDomain ? .write : .read
     try dmaBuf.withProcessorAccess(access, failingAs: MapError.memory) { () throws(MapError) in
-      try mapping { () throws(XenError) in try copy.transfer(ranges, direction, with: device) }
+      try lift(MapError.xen, try copy.transfer(ranges, direction, with: device))
     }
   }
 
@@ -357,18 +357,18 @@ public struct MappedBuffer: ~Copyable {
         } catch {
           throw .refused(error, device.exportSupport())
         }
-        let dmaBuf = try local { () throws(DmaBufError) in try dmaBufs.adopt(descriptor) }
+        let dmaBuf = try lift(MapError.memory, try dmaBufs.adopt(descriptor))
         fileDescriptor = descriptor
         identity = dmaBuf.identity
         self.dmaBuf = consume dmaBuf
         copy = nil
         contents = nil
       case .copy:
-        let file = try local { () throws(DmaBufError) in
+        let file = try lift(
+          MapError.memory,
           try dmaBufs.makeMemoryFile(
-            named: "zcopy-copy", byteCount: references.count * GrantReference.pageSize)
-        }
-        let dmaBuf = try local { () throws(DmaBufError) in try dmaBufs.makeDmaBuf(of: file) }
+            named: "zcopy-copy", byteCount: references.count * GrantReference.pageSize))
+        let dmaBuf = try lift(MapError.memory, try dmaBufs.makeDmaBuf(of: file))
         let copy = try PageCopy.make(references, of: domain, into: file)
         try MappedBuffer.transfer(nil, .fromDomain, copy, dmaBuf, device)
         contents = copy.contents

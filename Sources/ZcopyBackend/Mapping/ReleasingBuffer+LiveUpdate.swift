@@ -72,7 +72,7 @@ extension ReleasingBuffer {
     var device: GrantDevice?
     if state.number != nil {
       let file = try files.next()
-      device = try handingOver { () throws(XenError) in try xen.adoptGrantDevice(file) }
+      device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
     }
     self.init(
       domain: state.domain, pages: state.pages, identity: state.identity, number: state.number,

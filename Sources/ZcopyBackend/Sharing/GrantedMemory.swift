@@ -24,7 +24,7 @@ struct GrantedMemory: ~Copyable {
   /// Gets the memory that is asked for, and grants it.
   init(_ request: ShareParameters, _ xen: Xen, _ dmaBufs: DmaBufSystem) throws(ShareError) {
     if case .fileDescriptor(let file) = request.memory {
-      let dmaBuf = try memory { () throws(DmaBufError) in try dmaBufs.adopt(try duplicate(file)) }
+      let dmaBuf = try lift(ShareError.memory, try dmaBufs.adopt(try duplicate(file)))
       let byteCount = try Self.check(request, dmaBuf.byteCount)
       self = try GrantedMemory(dmaBuf, nil, byteCount, request, xen)
       return
@@ -37,15 +37,13 @@ struct GrantedMemory: ~Copyable {
     case .gntalloc, .fileDescriptor:
       self = try GrantedMemory(pages: count, byteCount, request.peer, xen)
     case .udmabuf:
-      let file = try memory { () throws(DmaBufError) in
-        try dmaBufs.makeMemoryFile(named: "zcopy-share", byteCount: whole)
-      }
-      let dmaBuf = try memory { () throws(DmaBufError) in try dmaBufs.makeDmaBuf(of: file) }
+      let file = try lift(
+        ShareError.memory, try dmaBufs.makeMemoryFile(named: "zcopy-share", byteCount: whole))
+      let dmaBuf = try lift(ShareError.memory, try dmaBufs.makeDmaBuf(of: file))
       self = try GrantedMemory(dmaBuf, file, byteCount, request, xen)
     case .heap(let name):
-      let dmaBuf = try memory { () throws(DmaBufError) in
-        try dmaBufs.allocate(byteCount: whole, fromHeap: name)
-      }
+      let dmaBuf = try lift(
+        ShareError.memory, try dmaBufs.allocate(byteCount: whole, fromHeap: name))
       self = try GrantedMemory(dmaBuf, nil, byteCount, request, xen)
     }
   }
@@ -64,9 +62,8 @@ struct GrantedMemory: ~Copyable {
   private init(
     pages count: Int, _ byteCount: Int, _ peer: DomainID, _ xen: Xen
   ) throws(ShareError) {
-    let pages = try sharing { () throws(XenError) in
-      try xen.openGrantAllocator().share(pages: count, with: peer, writable: true)
-    }
+    let pages = try lift(
+      ShareError.xen, try xen.openGrantAllocator().share(pages: count, with: peer, writable: true))
     self.init(resuming: pages, byteCount: byteCount)
   }
 
@@ -74,16 +71,15 @@ struct GrantedMemory: ~Copyable {
     _ dmaBuf: consuming DmaBuf, _ file: consuming MemoryFile?, _ byteCount: Int,
     _ request: ShareParameters, _ xen: Xen
   ) throws(ShareError) {
-    let device = try sharing { () throws(XenError) in try xen.openGrantDevice() }
+    let device = try lift(ShareError.xen, try xen.openGrantDevice())
     let own: DomainID? = xen.isPV ? try Self.ownDomain(xen, request.peer) : nil
     // The pages of udmabuf are pieces of their own, and never bounced.
     if let own, request.memory != .udmabuf { try Self.checkBounces(dmaBuf, own, xen) }
     let (descriptor, count) = (
       dmaBuf.fileDescriptor, dmaBuf.byteCount / GrantReference.pageSize
     )
-    references = try sharing { () throws(XenError) in
-      try device.importDmaBuf(descriptor, to: request.peer, pages: count)
-    }
+    references = try lift(
+      ShareError.xen, try device.importDmaBuf(descriptor, to: request.peer, pages: count))
     self.byteCount = byteCount
     fileDescriptor = descriptor
     number = descriptor.rawValue
@@ -116,7 +112,7 @@ struct GrantedMemory: ~Copyable {
 
   /// This domain, which must be domain 0: the kernel of another PV domain would grant other pages than the dma-buf's.
   private static func ownDomain(_ xen: Xen, _ peer: DomainID) throws(ShareError) -> DomainID {
-    let own = try sharing { () throws(XenError) in try xen.openStore().ownDomain() }
+    let own = try lift(ShareError.xen, try xen.openStore().ownDomain())
     guard own == .dom0 else { throw .noDmaBufs(peer, .pvGuest) }
     return own
   }
@@ -190,7 +186,7 @@ struct GrantedMemory: ~Copyable {
     switch device {
     case .some(let device):
       let number = number ?? -1
-      try sharing { () throws(XenError) in try device.releaseImport(dmaBufNumber: number) }
+      try lift(ShareError.xen, try device.releaseImport(dmaBufNumber: number))
     case .none: break
     }
     guard let pages else { return }
@@ -237,11 +233,4 @@ private func duplicate(_ file: FileDescriptor) throws(DmaBufError) -> FileDescri
   } catch {
     throw DmaBufError(.identify, error, subject: .dmaBuf(file.rawValue))
   }
-}
-
-/// Runs calls for local memory and converts their errors to the sharing's.
-private func memory<Result: ~Copyable>(
-  _ body: () throws(DmaBufError) -> Result
-) throws(ShareError) -> Result {
-  do throws(DmaBufError) { return try body() } catch { throw .memory(error) }
 }

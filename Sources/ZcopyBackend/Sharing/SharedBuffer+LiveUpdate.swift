@@ -238,7 +238,7 @@ extension GrantedMemory {
     case .dmaBuf(let identity, let number, let fileIdentity):
       let count = state.references.count
       let file = try files.next()
-      let device = try handingOver { () throws(XenError) in try xen.adoptGrantDevice(file) }
+      let device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
       let dmaBuf = try files.nextDmaBuf(identity, pages: count, dmaBufs)
       var memoryFile: MemoryFile?
       if let fileIdentity {
@@ -257,8 +257,8 @@ extension InheritedDescriptors {
     _ index: UInt64, _ references: [GrantReference], of peer: DomainID, _ xen: Xen
   ) throws(LiveUpdateError) -> SharedPages {
     let file = try next()
-    return try handingOver { () throws(XenError) in
-      try xen.adoptGrantAllocator(file).resume(at: index, references: references, domain: peer)
-    }
+    return try lift(
+      LiveUpdateError.xen,
+      try xen.adoptGrantAllocator(file).resume(at: index, references: references, domain: peer))
   }
 }

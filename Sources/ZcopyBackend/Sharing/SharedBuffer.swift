@@ -93,10 +93,10 @@ public struct SharedBuffer: ~Copyable {
   private static func list(
     _ references: [GrantReference], for peer: DomainID, _ xen: Xen
   ) throws(ShareError) -> SharedPages {
-    let pages = try sharing { () throws(XenError) in
+    let pages = try lift(
+      ShareError.xen,
       try xen.openGrantAllocator().share(
-        pages: GrantDirectory.pages(for: references.count), with: peer, writable: false)
-    }
+        pages: GrantDirectory.pages(for: references.count), with: peer, writable: false))
     guard let words = GrantDirectory.encode(references, in: pages.references) else {
       throw .impossibleSize(references.count * GrantReference.pageSize)
     }
@@ -107,7 +107,7 @@ public struct SharedBuffer: ~Copyable {
   private static func list(
     _ references: [GrantReference], in first: GrantReference, of peer: DomainID, _ xen: Xen
   ) throws(ShareError) {
-    let device = try sharing { () throws(XenError) in try xen.openGrantDevice() }
+    let device = try lift(ShareError.xen, try xen.openGrantDevice())
     do throws(DirectoryError) {
       try GrantDirectory.fill(first, of: peer, with: references, device: device)
     } catch {
@@ -163,11 +163,4 @@ public struct SharedBuffer: ~Copyable {
     // The directory goes with it, as a value that ends.
     try memory.withdraw()
   }
-}
-
-/// Runs calls into Xen and converts their errors to the sharing's.
-func sharing<Result: ~Copyable>(
-  _ body: () throws(XenError) -> Result
-) throws(ShareError) -> Result {
-  do throws(XenError) { return try body() } catch { throw .xen(error) }
 }
