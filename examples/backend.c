@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * A small display backend that knows nothing of Xen: a frontend of domain DOMAIN has told it, by displif for instance,
- * the reference of a grant directory and the size of a picture. It gets a dma-buf from xen-zcopyd, hands it to a device,
- * and lets go when the frontend, the domain or the user wants it. Only then, once nobody holds the buffer any more, may the
- * frontend be told that it is destroyed.
+ * A small display backend without any Xen code. It gets the reference of a grant directory and the size of a picture from a
+ * frontend of domain DOMAIN, for instance through displif. It gets a dma-buf from xen-zcopyd, passes it to a device, and
+ * releases it when the frontend or the user asks for that, or when the domain ends. It may report to the frontend that the
+ * buffer is destroyed only when the buffer has no holder any more.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -48,7 +48,7 @@ static int failed(const struct backend *backend, const char *what) {
     return -1;
 }
 
-/* Gets the buffer, and gives it to the device. */
+/* Maps the buffer, and imports it into the device. */
 static int create(struct backend *backend, const struct xen_zcopyd_map *map, const char *card, const char *importer) {
     char id[33];
     int fd = xenzcopy_map(backend->zcopy, map, NULL, &backend->buffer);
@@ -61,24 +61,24 @@ static int create(struct backend *backend, const struct xen_zcopyd_map *map, con
                  : importer ? import_into_lab(&backend->import, importer, fd)
                             : 0;
     if (status < 0) fprintf(stderr, "backend: cannot import the buffer: %s\n", strerror(errno));
-    /* A device that has imported it needs no descriptor; as long as one is open, the buffer is not released. */
+    /* The device that has imported the buffer needs no descriptor. An open descriptor would delay the release. */
     close(fd);
     return status;
 }
 
-/* Lets go of the buffer. It is released, perhaps later, when nobody else has it either: an event tells. */
+/* Begins the release of the buffer. The event RELEASED arrives when the buffer has no other holder any more. */
 static int destroy(struct backend *backend, const char *why) {
     if (backend->is_closing) return 0;
     printf("closing: %s\n", why);
     backend->is_closing = 1;
     import_end(&backend->import);
-    /* ENOENT: with its domain it has ended already, and that it is released is the next event. */
+    /* ENOENT: the buffer has already ended with its domain, and RELEASED is the next event. */
     if (xenzcopy_unmap(backend->zcopy, &backend->buffer.id) < 0 && errno != ENOENT)
         return failed(backend, "unmap the buffer");
     return 0;
 }
 
-/* 1 once the buffer is destroyed, 0 if not yet, -1 if the daemon has gone. */
+/* Returns 1 if the buffer is destroyed, 0 if not yet, -1 on failure or if the connection has ended. */
 static int handle_events(struct backend *backend) {
     struct xenzcopy_event event;
     struct xen_zcopyd_description now;
@@ -93,13 +93,13 @@ static int handle_events(struct backend *backend) {
                  xenzcopy_describe(backend->zcopy, &event.id, &now) == 0)
             printf("late: %s\n", now.text);
         else if (event.event == XEN_ZCOPYD_EVENT_RELEASED && is_ours) {
-            /* Here a backend answers its frontend. */
+            /* A real backend replies to its frontend here. */
             printf("destroyed%s%s\n", event.code ? ": " : "", event.code ? xenzcopy_error(backend->zcopy, NULL) : "");
             return 1;
         }
         if (status < 0) return -1;
     }
-    /* A backend that lives on would connect anew here, and map what its frontends still have. */
+    /* A backend that continues would connect again here, and map the buffers that its frontends still have. */
     return status < 0 ? failed(backend, "go on") : 0;
 }
 
@@ -110,11 +110,11 @@ static int run(struct backend *backend, int signals) {
         {.fd = STDIN_FILENO, .events = POLLIN},
     };
     for (;;) {
-        /* Calls before this one may have received events too: so look before each poll. */
+        /* Earlier calls may have received events too, so handle events before each poll. */
         int status = handle_events(backend);
         if (status) return status > 0 ? 0 : 1;
         if (poll(polled, sizeof polled / sizeof *polled, -1) < 0) {
-            /* A shell that stops and goes on with us interrupts it. */
+            /* Stopping and continuing this process, for instance from a shell, interrupts poll(). */
             if (errno == EINTR) continue;
             perror("backend: poll");
             return 1;
@@ -172,7 +172,7 @@ int main(int argc, char **argv) {
     }
     int status = create(&backend, &map, card, importer) < 0 ? 1 : run(&backend, signals);
     import_end(&backend.import);
-    /* Whatever was not unmapped is released by this. */
+    /* This releases a buffer that was not unmapped. */
     xenzcopy_close(backend.zcopy);
     close(signals);
     return status;

@@ -18,11 +18,11 @@ def main():
         for entry in daemon.list():
             print("{id}  {state}  domain {domain}  {pages} pages  {age_ms} ms  {name}".format(**entry))
 
-        # Here it would be handed to Wayland, GStreamer, V4L2 or a card.
+        # A real backend would pass the descriptor to Wayland, GStreamer, V4L2 or a card here.
         os.close(descriptor)
         daemon.unmap(id)
         daemon.wait(id)
-        print("destroyed")  # here a backend answers its frontend
+        print("destroyed")  # a real backend replies to its frontend here
 
 
 try:

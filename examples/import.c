@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-/* As in drm/drm.h, which not every machine has. */
+/* As in drm/drm.h, which is not installed on every machine. */
 struct drm_gem_close {
     uint32_t handle, pad;
 };
@@ -19,12 +19,12 @@ struct drm_prime_handle {
 #define DRM_IOCTL_GEM_CLOSE _IOW('d', 0x09, struct drm_gem_close)
 #define DRM_IOCTL_PRIME_FD_TO_HANDLE _IOWR('d', 0x2e, struct drm_prime_handle)
 
-/* As in lab/images/importer/lab-importer.h, which no machine outside of the lab has. */
+/* As in lab/images/importer/lab-importer.h, which is not installed. */
 struct lab_import {
     int32_t fd;                            /* in: the dma-buf */
     uint32_t flags, direction, fill;       /* in: LAB_IMPORT_HOLD; 1 for reading as a device */
     uint64_t bytes, shortest, longest;     /* out: the sum of all segments, and their sizes */
-    uint32_t segments, crc32c;             /* out: what the device finds */
+    uint32_t segments, crc32c;             /* out: number of segments, checksum of the data that the device reads */
     uint32_t foreign, reserved;
 };
 #define LAB_IMPORT _IOWR('L', 0x40, struct lab_import)
@@ -56,7 +56,7 @@ int import_into_lab(struct import *import, const char *path, int fd) {
 
 void import_end(struct import *import) {
     if (import->device < 0) return;
-    /* Whoever shares the card with others has to close each handle; closing the device closes those of ours. */
+    /* A program that shares an open card must close each handle. Here, closing the device would close it too. */
     if (import->handle) ioctl(import->device, DRM_IOCTL_GEM_CLOSE, &(struct drm_gem_close){.handle = import->handle});
     close(import->device);
     *import = (struct import){.device = -1};

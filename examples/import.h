@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Hands a dma-buf to a device, as a backend does that shows it. */
+/* Imports a dma-buf into a device, like a backend that displays the buffer. */
 #ifndef IMPORT_H
 #define IMPORT_H
 
@@ -7,16 +7,16 @@
 
 struct import {
     int device;      /* -1 if nothing is imported */
-    uint32_t handle; /* the GEM handle, of a card */
+    uint32_t handle; /* the GEM handle, for a card */
 };
 
-/* Imports `fd` into a DRM device, for instance /dev/dri/card0; -1 with errno set. */
+/* Imports `fd` into a DRM device, for instance /dev/dri/card0. Returns 0, or -1 with errno set. */
 int import_into_card(struct import *import, const char *path, int fd);
 
-/* Imports it into the lab's device that reads what a device would see; -1 with errno set. */
+/* Imports `fd` into the lab's device, which reads the buffer like a real device. Returns 0, or -1 with errno set. */
 int import_into_lab(struct import *import, const char *path, int fd);
 
-/* The device has it no more. */
+/* Ends the import. The device no longer holds the buffer. */
 void import_end(struct import *import);
 
 #endif

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A client of xen-zcopyd with nothing but Python's standard library. docs/protocol-daemon.md has every message."""
+"""A client of xen-zcopyd that needs only Python's standard library. docs/protocol-daemon.md describes the messages."""
 
 import errno
 import os
@@ -14,12 +14,12 @@ FRAME, USED, RELEASED, LATE, PEER_MAPPED, PEER_GONE, CLOSING, DOMAIN_GONE, PEER_
 ANY_DOMAIN = FOREVER = 0xFFFFFFFF
 STATES = {1: "live", 2: "releasing", 3: "late", 4: "released"}
 
-DESCRIPTION = struct.Struct("<16s4I6Q8I4I32s480s")  # without the header, as all that follow
+DESCRIPTION = struct.Struct("<16s4I6Q8I4I32s480s")  # without the header, like the next one
 LIST_ENTRY = struct.Struct("<16s4I2Q6I32s")
 
 
 class Refused(Exception):
-    """What the daemon does not do: `code` is its XEN_ZCOPYD_E_*."""
+    """The daemon refused a request; `code` is its XEN_ZCOPYD_E_*."""
 
     def __init__(self, code, text):
         super().__init__(text)
@@ -27,7 +27,7 @@ class Refused(Exception):
 
 
 class Connection:
-    """A connection to the daemon. What is made through it is released when it ends."""
+    """A connection to the daemon. Its buffers are released when it is closed."""
 
     def __init__(self, path=None):
         path = path or os.environ.get("XEN_ZCOPYD_SOCKET") or "/run/xen-zcopyd/socket"
@@ -50,7 +50,7 @@ class Connection:
         self.close()
 
     def map(self, domain, directory, size, width=0, height=0, format=0, name=""):
-        """Maps a buffer of another domain: its identifier, its description, and the dma-buf's descriptor to close."""
+        """Maps another domain's buffer. Returns its identifier, its description, and the dma-buf's descriptor to close."""
         body = struct.pack("<2I2Q2I4I32s2I", domain, directory, size, 0, 0, 0, width, height, 0, format,
                            name.encode()[:31], 0, 0)
         body, descriptor = self._call(MAP, body)
@@ -58,15 +58,15 @@ class Connection:
         return fields[0], dict(pages=fields[11], mechanism=fields[12], text=_text(fields[-1])), descriptor
 
     def unmap(self, id):
-        """Gives a mapped buffer back; it is released once nobody holds the dma-buf."""
+        """Begins the release of a mapped buffer, which completes when the dma-buf has no holder any more."""
         self._call(UNMAP, id)
 
     def wait(self, id, milliseconds=FOREVER):
-        """Returns once the buffer is released."""
+        """Waits until the buffer is released."""
         self._call(WAIT, struct.pack("<16s2I", id, milliseconds, 0))
 
     def list(self, domain=ANY_DOMAIN):
-        """The buffers that this user may see."""
+        """Lists the buffers that this user may see."""
         entries, more = [], True
         body, _ = self._call(LIST, struct.pack("<2I", domain, 0))
         while more:
@@ -79,13 +79,14 @@ class Connection:
         return entries
 
     def subscribe(self, events, domain=ANY_DOMAIN, own=False):
-        """From now on these events come; without it RELEASED, LATE, CLOSING and DOMAIN_GONE of this connection's buffers."""
+        """Selects the events. The default is RELEASED, LATE, CLOSING and DOMAIN_GONE of this connection's buffers."""
         self._call(SUBSCRIBE, struct.pack("<4I", events, domain, own, 0))
 
     def next_event(self):
-        """Waits for the next event: its kind, the buffer's identifier, the domain, the frame, and its page.
+        """Waits for the next event. Returns its kind, the buffer's identifier, the domain, the frame, and the frame's page.
 
-        RELEASED, a buffer's last, has 0 in place of the frame, or a code where nobody can tell whether it is held.
+        RELEASED is the last event of a buffer. In place of the frame it has 0, or a code if it is unknown whether the buffer
+        is still held.
         """
         while not self.events:
             self._receive()
@@ -116,7 +117,7 @@ class Connection:
         if request != self.last or kind != self.kind | REPLY:
             raise ConnectionError("xen-zcopyd answers what was not asked")
         if flags & socket.MSG_CTRUNC:
-            # A buffer that was mapped for this lives until the connection ends.
+            # The buffer that this request mapped stays until the connection ends.
             raise OSError(errno.EMFILE, "this process has no descriptor left for the buffer; raise its limit (ulimit -n)")
         return message[16:], descriptors[0] if descriptors else None
 

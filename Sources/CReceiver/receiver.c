@@ -12,10 +12,10 @@
 #include <unistd.h>
 #include <xen-zcopyd.h>
 
-// The end of the socket that it was started with.
+// The descriptor of the receiver's end of the socket.
 enum { daemon_end = 0 };
 
-// Asked of the kernel alone: whoever serves a file is not.
+// Reads /proc only. Even fstat() on a FUSE file may block until its server answers.
 static int is_dma_buf(int descriptor) {
     char path[64], text[4096];
     snprintf(path, sizeof path, "/proc/self/fdinfo/%d", descriptor);
@@ -26,7 +26,7 @@ static int is_dma_buf(int descriptor) {
     while ((count = read(file, text + length, sizeof text - 1 - length)) > 0) length += (size_t)count;
     close(file);
     text[length] = 0;
-    // Only dma-bufs have an exporter.
+    // Only the fdinfo of a dma-buf has an exporter.
     return !strncmp(text, "exp_name:", 9) || strstr(text, "\nexp_name:");
 }
 
@@ -35,7 +35,7 @@ static int is_memory_file(int descriptor) {
 }
 
 static void say(const void *bytes, size_t count, const int *descriptors, size_t descriptor_count) {
-    // No reply waits: before the next request the last one is read.
+    // The daemon reads each reply before it sends the next request, so this does not block.
     if (czcopy_send(daemon_end, bytes, count, descriptors, descriptor_count) < 0) _exit(1);
 }
 
@@ -59,7 +59,7 @@ static void receive(int socket, const czcopy_receiver_request *request) {
     close_all(descriptors, count);
 }
 
-// Waits for a request or the end.
+// Waits for a request, or for the end of the connection.
 static void wait_for_daemon(void) {
     struct pollfd entry = {.fd = daemon_end, .events = POLLIN};
     while (poll(&entry, 1, -1) < 0)

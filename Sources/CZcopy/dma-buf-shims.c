@@ -32,7 +32,7 @@ int czcopy_file_identity(int fd, uint64_t *inode, uint64_t *size) {
         return -errno;
     *inode = status.st_ino;
     *size = (uint64_t)status.st_size;
-    // Before Linux 5.3 a dma-buf tells its size only by seeking.
+    // Before Linux 5.3 only lseek() returns the size of a dma-buf.
     if (*size == 0) {
         off_t end = lseek(fd, 0, SEEK_END);
         if (end > 0)
@@ -82,7 +82,7 @@ int czcopy_dmabuf_sync(int dmabuf, int reads, int writes, int ends) {
     struct dma_buf_sync sync = {
         .flags = access_flags(reads, writes) | (ends ? DMA_BUF_SYNC_END : DMA_BUF_SYNC_START)};
     int result;
-    // It waits for fences, and a signal or a contended lock ends the wait early.
+    // The ioctl waits for fences. A signal or a contended lock ends the wait early.
     do
         result = ioctl(dmabuf, DMA_BUF_IOCTL_SYNC, &sync);
     while (result < 0 && (errno == EINTR || errno == EAGAIN));

@@ -42,7 +42,7 @@ int czcopy_epoll_remove(int epoll, int descriptor) {
 }
 
 static uint32_t readiness(uint32_t events) {
-    // Whoever waits for either learns by reading or writing what is wrong.
+    // The caller gets the error when it reads or writes.
     if (events & (EPOLLERR | EPOLLHUP))
         return CZCOPY_READABLE | CZCOPY_WRITABLE;
     return (events & EPOLLIN ? CZCOPY_READABLE : 0) | (events & EPOLLOUT ? CZCOPY_WRITABLE : 0);
@@ -75,7 +75,7 @@ int czcopy_timer(uint64_t nanoseconds) {
 
 void czcopy_drain_timer(int timer) {
     uint64_t expirations;
-    // Non-blocking: nothing is there to forget, or it is forgotten.
+    // The descriptor is non-blocking: EAGAIN means that the timer has not expired.
     if (read(timer, &expirations, sizeof(expirations)) < 0)
         return;
 }
@@ -105,7 +105,7 @@ int czcopy_pidfd(int process) {
 
 extern char **environ;
 
-// The environment with one variable more, or in place of the one of that name.
+// Returns the environment with one more variable, which replaces an existing one of the same name.
 static char **environment_with(const char *variable, const char *value, char **entry) {
     size_t count = 0, length = strlen(variable);
     while (environ[count])
@@ -126,8 +126,8 @@ static char **environment_with(const char *variable, const char *value, char **e
     return result;
 }
 
-// Starts a program, to which one descriptor of this process stays open, under another number or the same. Returns its number, or
-// a negative errno.
+// Starts a program that inherits `descriptor` under the number `number`, which may be the same. Returns the process id, or a
+// negative errno.
 static int spawn(char *const *arguments, char *const *environment, int descriptor, int number) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -139,10 +139,10 @@ static int spawn(char *const *arguments, char *const *environment, int descripto
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
-    // What this process ignores, the program must not.
+    // The program must not inherit that this process ignores SIGPIPE.
     posix_spawnattr_setsigdefault(&attributes, &ignored);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    // Clears close-on-exec in the child only, onto itself too.
+    // Clears close-on-exec in the child only, even if both numbers are the same.
     int error = posix_spawn_file_actions_adddup2(&actions, descriptor, number);
     if (!error)
         error = posix_spawnp(&process, arguments[0], &actions, &attributes, arguments, environment);

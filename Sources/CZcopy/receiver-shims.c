@@ -18,17 +18,18 @@ static void close_all_but(int one, int other) {
     close_range(high + 1, ~0u, 0);
 }
 
-// Starts the program as a child of a child that ends at once: nobody here has to reap it, nor anybody after an exec. Neither is a
-// fork, which would copy mappings of other domains' memory.
+// Starts the program as a child of a child that exits at once, so that neither this process nor its successor after an exec
+// has to reap it. Neither child is made with fork(), which would copy the mappings of other domains' memory.
 static int start_orphan(const char *program, char **arguments, const posix_spawn_file_actions_t *actions,
                         const posix_spawnattr_t *attributes, int socket, int report) {
     sigset_t all, before;
     sigfillset(&all);
-    // The child has this process's memory, in which no signal's handler must run twice.
+    // The child shares this process's memory, so no signal handler may run in it.
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_t child = vfork();
     if (child == 0) {
-        // It has a copy of each descriptor: what is closed here meanwhile would stay open as long as it lives.
+        // The child has a copy of each descriptor. A file that this process closes meanwhile would stay open until the child
+        // exits.
         close_all_but(socket, report);
         pid_t process;
         int error = posix_spawn(&process, program, actions, attributes, arguments, environ);

@@ -54,13 +54,13 @@ int czcopy_listen(const char *path, mode_t mode) {
         if (!S_ISSOCK(there.st_mode)) return -EEXIST;
         int served = czcopy_connect(path, SOCK_SEQPACKET, 1);
         if (served >= 0) close(served);
-        // EAGAIN: somebody serves it, whose queue is full.
+        // EAGAIN: a process serves the socket, and its queue is full.
         if (served >= 0 || served == -EAGAIN) return -EADDRINUSE;
         if (unlink(path) < 0) return -errno;
     }
     int file = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (file < 0) return -errno;
-    // Nobody can connect between bind and chmod to what does not listen yet.
+    // No client can connect between bind() and chmod(), because the socket does not listen yet.
     if (bind(file, (struct sockaddr *)&name, length) < 0 || (is_file && chmod(path, mode) < 0) ||
         listen(file, SOMAXCONN) < 0) {
         int error = errno;
@@ -92,7 +92,7 @@ int czcopy_peer_groups(int socket, uint32_t *groups, size_t room) {
     _Static_assert(sizeof(gid_t) == sizeof(uint32_t), "groups are written in place");
     if (room > 65536) room = 65536;
     socklen_t length = (socklen_t)(room * sizeof *groups);
-    // ERANGE comes with the length that it would take.
+    // On ERANGE the kernel returns the required length.
     if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &length) < 0 && errno != ERANGE) return -errno;
     return (int)(length / sizeof *groups);
 }
@@ -121,7 +121,7 @@ int czcopy_send(int socket, const void *bytes, size_t count, const int *descript
 
 int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_t *descriptor_count, int *is_short) {
     struct iovec vector = {.iov_base = bytes, .iov_len = room};
-    // Room for as many descriptors as can come. Room for credentials too, which nobody asked for: they must not push descriptors out.
+    // Room for the maximum number of descriptors, and for unrequested credentials, which must not displace descriptors.
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(CZCOPY_DESCRIPTORS_RECEIVED_MAX * sizeof(int)) +
                                           CMSG_SPACE(sizeof(struct ucred))];
     struct msghdr message = {
@@ -147,7 +147,7 @@ int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_
 
 int czcopy_receive_bytes(int socket, void *bytes, size_t room, int *has_descriptors) {
     struct iovec vector = {.iov_base = bytes, .iov_len = room};
-    // Without room for control data, the kernel puts none of them into this process's table, and says so.
+    // Without room for control data, the kernel installs no descriptors in this process, and sets MSG_CTRUNC.
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
     ssize_t received;
     do {
@@ -156,7 +156,7 @@ int czcopy_receive_bytes(int socket, void *bytes, size_t room, int *has_descript
     *has_descriptors = received >= 0 && message.msg_flags & MSG_CTRUNC;
     if (received < 0) return -errno;
     if (*has_descriptors) return (int)received;
-    // The same message: nobody else reads. Its bytes are here already, and no more are wanted.
+    // Removes the same message, because no other process reads from this socket. Its bytes were already copied.
     while (recv(socket, NULL, 0, MSG_DONTWAIT) < 0)
         if (errno != EINTR) return -errno;
     return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : (int)received;
@@ -164,9 +164,9 @@ int czcopy_receive_bytes(int socket, void *bytes, size_t room, int *has_descript
 
 int czcopy_end(int socket) {
     int on = 1;
-    // After this nothing more comes in.
+    // No message arrives after this.
     shutdown(socket, SHUT_RDWR);
-    // Credentials come with a message of no bytes too, and with the end of the connection they do not.
+    // An empty message has credentials, and the end of the connection has none. This distinguishes the two.
     if (setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0) return 1;
     for (;;) {
         _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct ucred))];

@@ -11,13 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xen/gntalloc.h>
-// Both use types without including what defines them.
+// Both headers use types without including the headers that define them.
 #include <xen/grant_table.h>
 #include <xen/gntdev.h>
 #include <xentoollog.h>
 
 struct czcopy_logger {
-    // First, so that the library's pointer to it is a pointer to this.
+    // The first member, so that the library's pointer to it also points to this structure.
     struct xentoollog_logger interface;
     czcopy_log_emit emit;
     void *context;
@@ -28,7 +28,7 @@ static void vmessage(struct xentoollog_logger *logger, xentoollog_level level, i
     struct czcopy_logger *self = (struct czcopy_logger *)logger;
     char text[512];
     int saved = errno;
-    // The libraries log before they return, with errno still to be read by the caller.
+    // The libraries log before they return, and their caller reads errno after that. So errno is preserved.
     vsnprintf(text, sizeof(text), format, arguments);
     self->emit(self->context, level, error, text);
     errno = saved;

@@ -18,24 +18,24 @@
 #endif
 
 #define TIMEOUT_MS 30000u
-/* One is kept for a call that waits. */
+/* One request is reserved for a call that waits. */
 #define BEGUN_MAX (XEN_ZCOPYD_REQUESTS_MAX - 1)
-/* More buffers or domains than a machine can have: a daemon that sends more of them never stops. */
+/* More buffers or domains than a machine can have. A daemon that sends more is assumed never to stop. */
 #define ENTRIES_MAX 262144u
 
-/* A request whose answer has not come yet. */
+/* A request that has no reply yet. */
 struct request {
     uint64_t number; /* 0 for none */
     uint32_t type;
     struct xen_zcopyd_id id; /* all 0 if it names no buffer */
-    uint32_t ending;         /* UNMAP or UNSHARE of what it made, if that could not be received; else 0 */
-    int is_quiet;            /* our own, of whose answer nobody is told; not sent yet as long as the number is 0 */
+    uint32_t ending;         /* UNMAP or UNSHARE, if it made a buffer that could not be received; else 0 */
+    int is_quiet;            /* made by the library, which drops the reply; not sent yet while the number is 0 */
 };
 
-/* An event that came while a call waited for something else. */
+/* An event that arrived while a call waited for a reply. */
 struct kept_event {
     struct xenzcopy_event event;
-    /* Of what is done, and ours to free: the buffer's description, or the error's text. */
+    /* For DONE: the buffer's description, or the error's text. The handle frees it. */
     void *details;
 };
 
@@ -44,18 +44,18 @@ struct xenzcopy_handle {
     int is_over;
     uint32_t timeout_ms;
     uint64_t last_number;
-    struct request called; /* by the call that waits now */
+    struct request called; /* of the call that waits now */
     struct request begun[BEGUN_MAX];
     size_t begun_count;
-    struct timespec wait_start; /* of the call that waits now; all 0 as long as nobody looked */
+    struct timespec wait_start; /* of the call that waits now; all 0 until the clock was read */
 
-    struct kept_event *kept; /* a ring */
+    struct kept_event *kept; /* a ring buffer */
     size_t kept_first, kept_count, kept_room;
 
     uint32_t error_code, error_domain;
     char error_text[XEN_ZCOPYD_TEXT_SIZE];
 
-    /* The last message, and its descriptor, or -1; lost if this process had no number left for it. */
+    /* The last message, and its descriptor or -1. The descriptor is lost if this process had no free descriptor number. */
     int descriptor, is_descriptor_lost;
     size_t length;
     union {
@@ -77,7 +77,7 @@ static int fail(xenzcopy_handle *handle, int error, uint32_t code, uint32_t doma
     handle->error_code = code;
     handle->error_domain = domain;
     snprintf(handle->error_text, sizeof handle->error_text, "%s", text);
-    /* One line, whatever the daemon sent. */
+    /* The text is one line, even if the daemon sent control characters. */
     for (char *next = handle->error_text; *next; next++)
         if ((unsigned char)*next < 0x20 || *next == 0x7f) *next = '?';
     errno = error;
@@ -91,7 +91,7 @@ static int fail_here(xenzcopy_handle *handle, int error, const char *what) {
 }
 
 static int fail_over(void) {
-    /* The text still says what ended the connection. */
+    /* The error text of the call that ended the connection is kept. */
     errno = ENOTCONN;
     return -1;
 }
@@ -101,7 +101,7 @@ static void drop_descriptor(xenzcopy_handle *handle) {
     handle->descriptor = -1;
 }
 
-/* Ends the connection; the socket stays open, so that its number means nothing else as long as somebody polls it. */
+/* Ends the connection. The socket stays open, so that its number is not reused while the caller polls it. */
 static int end(xenzcopy_handle *handle, int error, uint32_t code, const char *text) {
     drop_descriptor(handle);
     shutdown(handle->socket, SHUT_RDWR);
@@ -158,8 +158,8 @@ int xenzcopy_set_timeout(xenzcopy_handle *handle, uint32_t milliseconds) {
 }
 
 /*
- * Whether the call that waits has done so for too long. The socket's own time-out ends a silence, with no look at the clock;
- * this is for the rare rest: a daemon that sends other things instead, and signals.
+ * Whether the current call has waited for too long. If the daemon sends nothing, the socket's timeout ends the wait without a
+ * read of the clock. This function covers the rare other cases: a daemon that sends other messages, and signals.
  */
 static int is_late(xenzcopy_handle *handle, uint32_t limit_ms) {
     struct timespec now, *start = &handle->wait_start;
@@ -169,7 +169,7 @@ static int is_late(xenzcopy_handle *handle, uint32_t limit_ms) {
     return (int64_t)(now.tv_sec - start->tv_sec) * 1000 + (now.tv_nsec - start->tv_nsec) / 1000000 >= (int64_t)limit_ms;
 }
 
-/* ---- What is sent ---- */
+/* ---- Sending ---- */
 
 static int is_terminated(const char *text, size_t size) {
     return memchr(text, 0, size) != NULL;
@@ -191,7 +191,7 @@ static int names_buffer(uint32_t type) {
     }
 }
 
-/* The size of a request without what follows the structure; 0 for none. */
+/* The size of a request without the array that follows the structure; 0 for a type that is not a request. */
 static size_t request_size(uint32_t type) {
     switch (type) {
     case XEN_ZCOPYD_HELLO: return sizeof(struct xen_zcopyd_hello);
@@ -213,7 +213,7 @@ static size_t request_size(uint32_t type) {
     }
 }
 
-/* Whether the daemon would take it for a message: for any other it ends the connection. */
+/* Whether the daemon would accept the message. For a malformed message it ends the connection. */
 static int is_request(uint32_t type, const void *message, size_t tail_size, int fd) {
     size_t tail_expected = 0;
     int has_descriptor = 0;
@@ -241,7 +241,7 @@ static int is_request(uint32_t type, const void *message, size_t tail_size, int 
 static int receive(xenzcopy_handle *handle, int flags);
 static int keep(xenzcopy_handle *handle);
 
-/* The daemon has closed its side: what it said before that is still there, and perhaps why. */
+/* The daemon has closed its side. Its earlier messages can still be received, and may include the reason. */
 static int end_closed(xenzcopy_handle *handle) {
     for (unsigned count = 0; count < XENZCOPY_EVENTS_MAX; count++) {
         int got = receive(handle, MSG_DONTWAIT);
@@ -251,7 +251,7 @@ static int end_closed(xenzcopy_handle *handle) {
     return end(handle, ECONNRESET, 0, "xen-zcopyd has closed the connection; see journalctl -u xen-zcopyd");
 }
 
-/* Sends a structure and what follows it, as `request`. With MSG_DONTWAIT in `flags` it fails with EAGAIN, else it waits. */
+/* Sends a structure and the array that follows it, as `request`. Waits, or fails with EAGAIN if `flags` has MSG_DONTWAIT. */
 static int send_request(xenzcopy_handle *handle, struct request *request, uint32_t type, const void *message,
                         const void *tail, size_t tail_size, int fd, int flags) {
     if (handle->is_over) return fail_over();
@@ -294,7 +294,7 @@ static int send_request(xenzcopy_handle *handle, struct request *request, uint32
     return 0;
 }
 
-/* ---- What is received ---- */
+/* ---- Receiving ---- */
 
 /* The request that a reply or an error belongs to, or NULL. */
 static struct request *request_of(xenzcopy_handle *handle, uint64_t number) {
@@ -336,7 +336,7 @@ static int is_reply(const xenzcopy_handle *handle, const struct request *request
         size = sizeof handle->message.frame;
         break;
     case XEN_ZCOPYD_LIST:
-        /* Something has to come with each, or there could be no end of them. */
+        /* A reply with `more` must have entries, or the number of replies would have no bound. */
         if (handle->length < sizeof handle->message.list || handle->message.list.more > 1 ||
             (handle->message.list.more && !handle->message.list.count))
             return 0;
@@ -367,7 +367,7 @@ static int is_error(const xenzcopy_handle *handle) {
            is_terminated(error->text, sizeof error->text);
 }
 
-/* Takes the first descriptor of a packet, and closes all others; the number that there were. */
+/* Takes the first descriptor of a packet, and closes all others. Returns the number of descriptors in the packet. */
 static size_t take_descriptors(xenzcopy_handle *handle, struct msghdr *packet) {
     size_t count = 0;
     for (struct cmsghdr *header = CMSG_FIRSTHDR(packet); header; header = CMSG_NXTHDR(packet, header)) {
@@ -384,8 +384,8 @@ static size_t take_descriptors(xenzcopy_handle *handle, struct msghdr *packet) {
 }
 
 /*
- * Makes a refusal of a reply whose descriptor this process has no number for. The connection goes on; what was made is to be
- * ended, since nobody could use it.
+ * Replaces a reply whose descriptor was lost, because this process had no free descriptor number, with an error. The
+ * connection stays open. The buffer that the request made must be ended, because no process can use it.
  */
 static void refuse_unreceived(xenzcopy_handle *handle, struct request *request) {
     struct xen_zcopyd_error error = {
@@ -402,8 +402,9 @@ static void refuse_unreceived(xenzcopy_handle *handle, struct request *request) 
 }
 
 /*
- * Sends, without waiting, what ends buffers that could not be received. What the socket does not take now is sent before the
- * next message is received, and there is one: the daemon has requests of ours to answer then.
+ * Sends, without waiting, the requests that end buffers that could not be received. Requests that the socket does not accept
+ * now are sent before the next message is received. There is a next message: if the socket is full, the daemon has requests
+ * of this client to answer.
  */
 static void send_quiet(xenzcopy_handle *handle) {
     for (size_t index = 0; index < handle->begun_count; index++) {
@@ -412,13 +413,13 @@ static void send_quiet(xenzcopy_handle *handle) {
         struct xen_zcopyd_buffer_request message = {
             .header = {.type = request->type, .length = sizeof message, .request = handle->last_number + 1},
             .id = request->id};
-        /* An end of the connection is told by who receives. */
+        /* The function that receives reports the end of the connection. */
         if (send(handle->socket, &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return;
         request->number = ++handle->last_number;
     }
 }
 
-/* As receive(), with the answers to quiet requests. */
+/* As receive(), but also returns the replies to quiet requests. */
 static int receive_any(xenzcopy_handle *handle, int flags) {
     struct iovec part = {.iov_base = handle->message.bytes, .iov_len = sizeof handle->message.bytes};
     union {
@@ -430,7 +431,7 @@ static int receive_any(xenzcopy_handle *handle, int flags) {
     drop_descriptor(handle);
     send_quiet(handle);
     ssize_t length = recvmsg(handle->socket, &packet, MSG_CMSG_CLOEXEC | flags);
-    /* A daemon that closed with something unread resets the connection; what it had sent before follows. */
+    /* If the daemon closed with unread messages, the first call reports the reset. Its earlier messages follow. */
     if (length < 0 && errno == ECONNRESET) length = recvmsg(handle->socket, &packet, MSG_CMSG_CLOEXEC | flags);
     if (length < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
     if (length < 0 && errno != ECONNRESET) {
@@ -461,7 +462,7 @@ static int receive_any(xenzcopy_handle *handle, int flags) {
     return 1;
 }
 
-/* Whether the message that was received answers a quiet request, which is forgotten then. */
+/* Whether the received message is the reply to a quiet request. If so, removes the request. */
 static int forget_quiet(xenzcopy_handle *handle) {
     struct request *request = request_of(handle, handle->message.header.request);
     if (!request || !request->is_quiet) return 0;
@@ -470,8 +471,9 @@ static int forget_quiet(xenzcopy_handle *handle) {
 }
 
 /*
- * Receives one message that is in order: an event, or the answer to a request. 1; 0 if none came in the socket's time-out, or
- * with MSG_DONTWAIT, or before a signal (EINTR, else EAGAIN in errno); -1 if the connection has ended.
+ * Receives one valid message: an event, or the reply to a request. Returns 1. Returns 0 if no message arrived before the
+ * socket's timeout, or before a signal, or if there is none now with MSG_DONTWAIT (errno is EINTR for a signal, else EAGAIN).
+ * Returns -1 if the connection has ended.
  */
 static int receive(xenzcopy_handle *handle, int flags) {
     int got;
@@ -482,7 +484,7 @@ static int receive(xenzcopy_handle *handle, int flags) {
 
 /* ---- Calls that wait ---- */
 
-/* Waits for a reply to the request that was sent last, which is in `message` then. */
+/* Waits for a reply to `called`, the request that was sent last. The reply is then in `message`. */
 static int await(xenzcopy_handle *handle, uint32_t limit_ms) {
     for (;;) {
         int got = receive(handle, 0);
@@ -511,7 +513,7 @@ static int take_descriptor(xenzcopy_handle *handle) {
     return fd;
 }
 
-/* A call whose reply describes a buffer and has its descriptor. */
+/* Makes a call whose reply has the description and the descriptor of a buffer. */
 static int call_for_buffer(xenzcopy_handle *handle, uint32_t type, const void *message, const void *tail, size_t tail_size,
                            int fd, struct xen_zcopyd_description *buffer) {
     if (call(handle, type, message, tail, tail_size, fd) == 0) {
@@ -519,7 +521,7 @@ static int call_for_buffer(xenzcopy_handle *handle, uint32_t type, const void *m
         return take_descriptor(handle);
     }
     if (handle->is_over || !handle->called.ending) return -1;
-    /* It was made, and the answer to this one overwrites what is to be told. */
+    /* The buffer was made and must be ended. The reply to that request overwrites the error, so the error is saved. */
     struct xen_zcopyd_error error = handle->message.error;
     struct xen_zcopyd_buffer_request request = {.id = handle->called.id};
     call(handle, handle->called.ending, &request, NULL, 0, -1);
@@ -528,7 +530,7 @@ static int call_for_buffer(xenzcopy_handle *handle, uint32_t type, const void *m
 
 int xenzcopy_map(xenzcopy_handle *handle, const struct xen_zcopyd_map *map, const uint32_t *references,
                  struct xen_zcopyd_description *buffer) {
-    /* Where one of the two is missing, is_request() refuses it. */
+    /* If there is a count without references, is_request() refuses the request. */
     size_t count = references ? map->reference_count : 0;
     return call_for_buffer(handle, XEN_ZCOPYD_MAP, map, references, count * sizeof *references, -1, buffer);
 }
@@ -575,7 +577,7 @@ int xenzcopy_wait(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, uint3
 
 int xenzcopy_refresh(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, uint32_t flags,
                      const struct xen_zcopyd_range *ranges, size_t count) {
-    /* A count that does not fit would be cut; one above the bound is refused all the same. */
+    /* A count that does not fit in 32 bits would be truncated. Any count above the bound is refused. */
     uint32_t range_count = count > XEN_ZCOPYD_RANGES_MAX ? XEN_ZCOPYD_RANGES_MAX + 1 : (uint32_t)count;
     struct xen_zcopyd_refresh refresh = {.id = *id, .flags = flags, .range_count = range_count};
     return call(handle, XEN_ZCOPYD_REFRESH, &refresh, ranges, ranges ? range_count * sizeof *ranges : 0, -1);
@@ -612,8 +614,9 @@ int xenzcopy_subscribe(xenzcopy_handle *handle, uint32_t events, uint32_t domain
 }
 
 /*
- * A call that gets several replies: makes one array, which the caller frees, of the elements in all of them. Each reply has
- * its elements at `offset`. With no memory left it receives the others all the same, since they come in any case.
+ * Makes a call that gets several replies. Returns the elements of all replies in one array, which the caller frees. Each
+ * reply has its elements at `offset`. If memory runs out, the remaining replies are still received, because the daemon sends
+ * them in any case.
  */
 static int call_for_array(xenzcopy_handle *handle, uint32_t type, const void *message, size_t offset, size_t element_size,
                           void **elements, size_t *element_count) {
@@ -674,7 +677,7 @@ int xenzcopy_stats(xenzcopy_handle *handle, struct xen_zcopyd_stats **stats, siz
 
 /* ---- Events ---- */
 
-/* Makes an event of the message that was received, with its descriptor; a request that is answered is forgotten. */
+/* Makes an event of the received message and its descriptor. Removes the request that the message answers. */
 static struct xenzcopy_event take_event(xenzcopy_handle *handle) {
     const struct xen_zcopyd_header *header = &handle->message.header;
     struct request *request = request_of(handle, header->request);
@@ -717,7 +720,7 @@ static struct kept_event *kept_at(const xenzcopy_handle *handle, size_t index) {
     return &handle->kept[(handle->kept_first + index) % handle->kept_room];
 }
 
-/* Of frames, only the last of each buffer tells something: takes the others out. */
+/* Removes all but the last FRAME and the last USED of each buffer. */
 static void drop_old_frames(xenzcopy_handle *handle) {
     size_t kept = 0;
     for (size_t index = 0; index < handle->kept_count; index++) {
@@ -733,7 +736,7 @@ static void drop_old_frames(xenzcopy_handle *handle) {
     handle->kept_count = kept;
 }
 
-/* Makes room for one more event: 0, or -1 with errno set. */
+/* Makes room for one more event. Returns 0, or -1 with errno set. */
 static int make_room(xenzcopy_handle *handle) {
     if (handle->kept_count < handle->kept_room) return 0;
     if (handle->kept_room == XENZCOPY_EVENTS_MAX) {
@@ -752,7 +755,7 @@ static int make_room(xenzcopy_handle *handle) {
     return 0;
 }
 
-/* Keeps the message that was received until somebody asks for events. */
+/* Keeps the received message for xenzcopy_next_event(). */
 static int keep(xenzcopy_handle *handle) {
     const struct xen_zcopyd_header *header = &handle->message.header;
     struct kept_event kept = {.details = NULL};
@@ -849,7 +852,7 @@ static int greet(xenzcopy_handle *handle) {
     return fail(handle, EPROTONOSUPPORT, 0, XEN_ZCOPYD_ANY_DOMAIN, text);
 }
 
-/* A handle of a socket that is not set up yet; both are closed on failure. */
+/* Makes a handle of a socket, and sets the socket up. Closes both on failure. */
 static xenzcopy_handle *handle_of(int socket, char *error, size_t error_size) {
     xenzcopy_handle *handle = calloc(1, sizeof *handle);
     if (!handle) {
@@ -892,7 +895,7 @@ xenzcopy_handle *xenzcopy_open(const char *path, char *error, size_t error_size)
         snprintf(text, sizeof text, "cannot make a socket: %s", strerror(status));
         return give_up(NULL, status, text, error, error_size);
     }
-    /* Its time-out is that of connect too, which waits while the daemon's queue is full. */
+    /* The socket's timeout also limits connect(), which waits while the daemon's queue is full. */
     xenzcopy_handle *handle = handle_of(file, error, error_size);
     if (!handle) return NULL;
     while (connect(file, (struct sockaddr *)&address, size) < 0) {

@@ -30,7 +30,7 @@ final class Daemon {
   /// The path of the socket, if this process has made it.
   private var socketPath: String?
   private var isStopping = false
-  /// Whether the program can take over, while it is asked.
+  /// The question whether the program can take over, until it is answered.
   private var question: FormatQuestion?
 
   private var configuration: Configuration { file.configuration }
@@ -59,7 +59,7 @@ final class Daemon {
     if let refusal { logger.error("\(refusal); the configuration stays as it was") }
   }
 
-  /// Serves until a signal ends it.
+  /// Serves until a signal stops the daemon.
   func run() throws {
     try loop.onSignals([SIGTERM, SIGINT, SIGHUP, SIGUSR2]) { [unowned self] in handle($0) }
     try listen()
@@ -218,7 +218,7 @@ final class Daemon {
     tellIfSocketStays()
   }
 
-  /// Executes the program, which may be another version by now, in this process, if it says that it
+  /// Executes the program, which may now be another version, in this process, if it reports that it
   /// can take over.
   private func upgrade() {
     guard question == nil else { return }
@@ -267,8 +267,8 @@ final class Daemon {
     logger.notice("left to the next start: \(service.summary)")
     service.relinquish()
     metrics?.remove()
-    // exit() instead of a return: no value's end may withdraw anything. The store's duplicates keep
-    // it alive.
+    // exit() instead of a return, so that no deinit withdraws anything. The store's duplicates keep
+    // the buffers and connections alive.
     exit(0)
   }
 

@@ -7,13 +7,14 @@ import ZcopyBackend
   import Glibc
 #endif
 
-/// Asks a program whether it reads what this one would hand over to it. The loop turns meanwhile.
+/// Asks a program whether it reads the live-update format of this one. The event loop continues
+/// meanwhile.
 final class FormatQuestion {
-  /// What a program is asked by: it prints the numbers of the formats that it reads, and exits.
+  /// With this option a program prints the numbers of the formats that it reads, and exits.
   static let option = "--live-update-format"
   static let limit = Duration.seconds(5)
 
-  /// Why a program cannot take over, in words.
+  /// Why a program cannot take over.
   struct Refusal: Error, CustomStringConvertible {
     let description: String
   }
@@ -23,14 +24,14 @@ final class FormatQuestion {
   private let process: Int32
   private let answer: FileDescriptor
   private var timer: EventLoop.Registration?
-  /// Is called once.
+  /// Called once, then nil.
   private var completion: ((Refusal?) -> Void)?
 
   /// Starts the program with ``option``.
   ///
-  /// - Parameter completion: is called with nil if the program reads this one's format, and with the reason if it does not or has not
-  ///   answered within ``limit``.
-  /// - Throws: `Errno` if the program does not start.
+  /// - Parameter completion: called with nil if the program reads this one's format, and with the
+  ///   reason if it does not, or if it does not answer within ``limit``.
+  /// - Throws: `Errno` if the program cannot be started.
   init(
     _ program: String, _ loop: EventLoop, completion: @escaping (Refusal?) -> Void
   ) throws(Errno) {
@@ -52,7 +53,7 @@ final class FormatQuestion {
 
   deinit { try? answer.close() }
 
-  /// The program is reaped once it has ended, whenever that is.
+  /// Kills the program. ``ended()`` reaps it when it has ended.
   private func isLate() {
     kill(process, SIGKILL)
     finish("\(program) \(Self.option) has not answered within \(Self.limit)")
@@ -79,10 +80,10 @@ final class FormatQuestion {
     completion(reason.map(Refusal.init))
   }
 
-  /// What the program has printed, of which a line is enough.
+  /// The beginning of the program's output, which is one line.
   private var text: String {
     var bytes = [UInt8](repeating: 0, count: 256)
-    // SAFETY: not more is read than there is room.
+    // SAFETY: at most as many bytes are read as the buffer has.
     let count = unsafe bytes.withUnsafeMutableBytes { (try? unsafe answer.read(into: $0)) ?? 0 }
     return String(
       decoding: bytes.prefix(count).filter { 0x20...0x7E ~= $0 || $0 == 10 }, as: UTF8.self)

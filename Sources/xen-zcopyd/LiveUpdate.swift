@@ -11,13 +11,13 @@ import ZcopyServer
 
 /// Hands a server's state over to the next process.
 ///
-/// A memory file contains the plain values. It and the descriptors stay open over `exec`, and a
-/// variable lists their numbers; or the service manager keeps duplicates of them, under names that
-/// give their order.
+/// A memory file contains the plain values. Either the file and the descriptors stay open over
+/// `exec`, and a variable lists their numbers. Or the service manager keeps duplicates of them,
+/// under names that give their order.
 struct LiveUpdate: ~Copyable {
   /// The variable that lists the inherited descriptors after `exec`: the memory file, the listening
-  /// socket or -1, and the others, separated by commas. It and the names below never change: one
-  /// version hands over to another by them.
+  /// socket or -1, and the others, separated by commas. The variable and the names below never
+  /// change, because different versions use them to hand over to each other.
   static let variable = "XEN_ZCOPYD_HANDOVER"
   /// The prefix of their names in the service manager's store; a number follows.
   static let namePrefix = "handover-"
@@ -67,8 +67,8 @@ struct LiveUpdate: ~Copyable {
   /// Leaves the state in the service manager's store, without the listening socket: the manager has
   /// its own, or the next process makes one.
   ///
-  /// - Returns: for how many open files, the last ones, the store has no room; nil if the manager
-  ///   keeps none.
+  /// - Returns: the number of open files, the last ones, for which the store has no room; nil if
+  ///   the manager keeps no files.
   /// - Throws: an error of writing the plain values.
   func store(with manager: ServiceManager) throws -> Int? {
     var state = state
@@ -83,8 +83,8 @@ struct LiveUpdate: ~Copyable {
         manager.store([file], name: "\(Self.namePrefix)\(index)")
       } && manager.barrier()
     guard !isStored else { return all.count - room }
-    // What stays in the store would keep buffers mapped that this process now ends, and the next
-    // process would resume them.
+    // Descriptors that stay in the store would keep buffers mapped that this process now ends, and
+    // the next process would resume them.
     for index in 0..<room { manager.remove(name: "\(Self.namePrefix)\(index)") }
     return nil
   }

@@ -1,6 +1,6 @@
 import ZcopyServer
 
-/// The options of the command line. They are so few that the daemon needs no library for them.
+/// The options of the command line. They are few, so the daemon uses no library for them.
 struct Options: Equatable {
   /// The configuration file; nil for the default, which may not exist.
   var configuration: String?
@@ -18,7 +18,7 @@ struct Options: Equatable {
     case version
   }
 
-  /// Why a command line is refused, in words.
+  /// Why a command line is refused.
   struct Refusal: Error, Equatable {
     let text: String
   }

@@ -29,7 +29,7 @@ do {
   switch options.task {
   case .help: print(Options.usage)
   case .version: print("xen-zcopyd \(zcopyVersion)")
-  // Nothing is opened for it: the one who asks still serves.
+  // Opens no file or device, because the daemon that asks still serves.
   case .formats: print(ServerState.formats.map { "\($0)" }.joined(separator: " "))
   case .check:
     _ = try ConfigurationFile(reading: options.configuration)

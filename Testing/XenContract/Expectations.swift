@@ -16,7 +16,7 @@ struct Skip: Error {
 
   init(reason: String) { self.reason = reason }
 
-  /// For an error that says that a domain may not map its own pages here; nil for any other.
+  /// A skip, if the error means that a domain may not map its own pages here; nil for other errors.
   init?(_ error: XenError) {
     guard [.map, .mapNotify, .exportDmaBuf].contains(error.call),
       error.errno == .notSupportedOnSocket

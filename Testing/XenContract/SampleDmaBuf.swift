@@ -7,8 +7,7 @@ struct SampleDmaBuf: ~Copyable {
   private let dmaBuf: DmaBuf
   private let mapping: LocalMapping
 
-  /// A dma-buf of pieces of one memory file, which lie there in the opposite order; each page
-  /// begins with its own word.
+  /// A dma-buf of pieces of one memory file, in reverse order. Each page begins with its own word.
   static func ofMemoryFile(
     _ bench: any ContractBench, pages: Int, pieces: Int = 1
   ) throws -> SampleDmaBuf {

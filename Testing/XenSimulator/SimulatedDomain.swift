@@ -23,7 +23,7 @@ public struct SimulatedDomain: Sendable {
   /// The platform of `Xen` and `Linux` in the domain's first process.
   public var platform: any XenPlatform & DmaBufPlatform { process }
 
-  /// Starts another process, which can be killed by itself.
+  /// Starts another process, which can be killed separately.
   public func openProcess() -> SimulatedProcess {
     let domain = id
     let number = machine.change { state in
@@ -55,7 +55,7 @@ public struct SimulatedDomain: Sendable {
   /// Ends the domain at once, as `xl destroy` does.
   ///
   /// Its mappings end without their notifications, what it granted stays mapped where it is mapped,
-  /// its event channels close, its home goes from XenStore, and `@releaseDomain` fires.
+  /// its event channels close, its home is removed from XenStore, and `@releaseDomain` fires.
   public func destroy() {
     let domain = id
     machine.change { $0.destroy(domain) }
@@ -72,8 +72,8 @@ public struct SimulatedDomain: Sendable {
 
   /// The resources that the domain holds once they are as expected, or after two seconds.
   ///
-  /// A program that another test is starting has a copy of every descriptor until it runs, and
-  /// holds what belongs to them as long.
+  /// A program that another test is starting has a copy of every descriptor until it runs. Until
+  /// then it holds the resources of these descriptors.
   public func census(expecting expected: DomainCensus) -> DomainCensus {
     for _ in 0..<200 where census != expected { usleep(10_000) }
     return census

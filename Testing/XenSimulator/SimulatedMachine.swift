@@ -5,26 +5,27 @@ public import XenGrant
 /// An in-memory machine with Xen's rules, on which the code above ``XenPlatform`` runs unchanged.
 ///
 /// Pages are pages of real files and are really shared, descriptors can be polled, and every call
-/// fails with the errno or status with which Xen and Linux fail. What is simulated is what
-/// `XenContract` states, which real Xen is held to as well.
+/// fails with the errno or status with which Xen and Linux fail. The simulation has the behaviour
+/// that `XenContract` states. The same contract is checked on real Xen.
 ///
-/// Three things differ. A dma-buf is a file of the right size whose contents are not the memory: a
-/// process maps it through `DmaBufPlatform`, and a test sees it through ``bytes(ofDmaBuf:)``. A
-/// descriptor belongs to the real process: when a simulated one is killed, that of a dma-buf stays
-/// open, and that of a device keeps its number and is of nothing. What a simulated process has
-/// mapped can be touched by its test until the mapping's value ends.
+/// Three things differ:
+///
+/// - A dma-buf is a file of the right size whose contents are not the memory. A process maps it
+///   through `DmaBufPlatform`, and a test reads it through ``bytes(ofDmaBuf:)``.
+/// - A descriptor belongs to the real process. When a simulated process is killed, the descriptor
+///   of a dma-buf stays open, and that of a device keeps its number without a device behind it.
+/// - A test can access memory that a simulated process has mapped until the mapping's value ends.
 public final class SimulatedMachine: Sendable {
   private let state = StateLock(MachineState())
 
   /// A machine without domains.
   public init() {}
 
-  /// Starts a domain. The first is domain 0; numbers count up, and are used again only where that
-  /// is asked for.
+  /// Starts a domain. The first is domain 0. Numbers count up, and are reused only on request.
   ///
   /// - Parameters:
   ///   - kind: whether its memory is translated; a PV domain cannot make dma-bufs of foreign pages.
-  ///   - name: what the toolstack calls it; `Domain-N` by default.
+  ///   - name: its name in the toolstack; `Domain-N` by default.
   ///   - grantFrames: the most frames of its grant table, with 512 entries each.
   ///   - gntallocLimit: the most pages that its processes share at the same time, gntalloc's
   ///     `limit`.
@@ -43,7 +44,7 @@ public final class SimulatedMachine: Sendable {
   ///     domain then refer to the new one. Xen frees the number once no page of the old domain is
   ///     mapped any more.
   /// - Throws: `Errno` if this machine cannot simulate another domain: EEXIST if there is a domain
-  ///   of that number, or something of it.
+  ///   of that number, or a page of it is still mapped.
   @discardableResult
   public func addDomain(
     kind: DomainKind = .pvh, name: String? = nil, grantFrames: Int = 64,

@@ -6,7 +6,7 @@ public import XenGrant
   import Glibc
 #endif
 
-/// A process in a simulated domain. All that is opened through it can be closed together.
+/// A process in a simulated domain. All its open files can be closed together.
 public struct SimulatedProcess: XenPlatform {
   let machine: SimulatedMachine
   let domain: DomainID
@@ -35,14 +35,14 @@ public struct SimulatedProcess: XenPlatform {
     try machine.journal(during: body).filter { $0.process == id }.map(\.call)
   }
 
-  /// Kills the process: Linux closes all that it had open.
+  /// Kills the process: Linux closes all its open files.
   ///
-  /// Mappings and shared pages go, and their notifications are carried out. Then event channels and
-  /// the connection to XenStore close. A device stays open, and keeps what it holds, if a duplicate
-  /// of its descriptor exists: this is how a process hands state over to its successor, by exec or
-  /// by systemd's store. A page that another domain still maps is freed when that domain unmaps it.
-  /// Values that were made through the process fail with EBADF from then on, and can be dropped at
-  /// any time.
+  /// Mappings and shared pages are removed, and their notifications are performed. Then event
+  /// channels and the connection to XenStore are closed. A device stays open, and keeps its
+  /// resources, if a duplicate of its descriptor exists: this is how a process hands state over to
+  /// its successor, by exec or by systemd's store. A page that another domain still maps is freed
+  /// when that domain unmaps it. Values that were made through the process fail with EBADF from
+  /// then on, and can be dropped at any time.
   public func kill() {
     let id = id
     machine.change { $0.end(process: id) }

@@ -5,8 +5,8 @@ public import SystemPackage
   import Glibc
 #endif
 
-/// A TCP socket whose close takes a minute unless the other end is closed: it lingers until its
-/// unread data is read.
+/// A TCP socket whose close takes a minute unless the other end is closed. It lingers until the
+/// other end has read its data.
 public final class LingeringSocket {
   private let socket: FileDescriptor
   private let peer: FileDescriptor
@@ -43,10 +43,10 @@ public final class LingeringSocket {
     (socket, peer) = (writer, FileDescriptor(rawValue: number))
   }
 
-  // With unread data this close is a reset, after which no socket lingers.
+  // With unread data, this close resets the connection, so that the socket does not linger.
   deinit { try? peer.close() }
 
-  /// Has it sent along, so that it is closed for the last time where it is received.
+  /// Sends the socket and closes it here, so that the receiving process has the last close.
   public func pass(by send: (FileDescriptor) -> Void) {
     send(socket)
     try? socket.close()

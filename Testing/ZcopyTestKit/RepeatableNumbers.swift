@@ -1,11 +1,11 @@
-/// The same numbers in every run with one seed (SplitMix64).
+/// Random numbers that are the same in every run with the same seed (SplitMix64).
 public struct RepeatableNumbers: RandomNumberGenerator {
   private var state: UInt64
 
-  /// The numbers of that seed.
+  /// The numbers for a seed.
   public init(seed: UInt64) { state = seed }
 
-  /// The next of them.
+  /// The next number.
   public mutating func next() -> UInt64 {
     state &+= 0x9e37_79b9_7f4a_7c15
     var mixed = state
@@ -14,18 +14,18 @@ public struct RepeatableNumbers: RandomNumberGenerator {
     return mixed ^ (mixed >> 31)
   }
 
-  /// True once in that many times.
+  /// True with a probability of one in that many.
   public mutating func oneIn(_ count: UInt64) -> Bool { next() % count == 0 }
 
-  /// A number below the bound, which is above 0.
+  /// A number below a bound, which must be above 0.
   public mutating func below(_ bound: Int) -> Int { Int(truncatingIfNeeded: next() >> 33) % bound }
 
-  /// One of these, of which there is at least one.
+  /// An element of a list, which must not be empty.
   public mutating func one<Element>(of elements: [Element]) -> Element {
     elements[below(elements.count)]
   }
 
-  /// That many bytes.
+  /// That many random bytes.
   public mutating func bytes(_ count: Int) -> [UInt8] {
     (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) }
   }

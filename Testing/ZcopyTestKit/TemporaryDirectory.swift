@@ -1,14 +1,14 @@
 import Glibc
 import SystemPackage
 
-/// A directory of one test's own, removed with the files that are in it.
+/// A temporary directory of one test. It is removed with its files.
 public final class TemporaryDirectory {
   /// Its path.
   public let path: String
 
-  /// An empty directory.
+  /// Makes an empty directory.
   ///
-  /// - Throws: `Errno` if it cannot be made.
+  /// - Throws: `Errno` if the directory cannot be made.
   public init() throws {
     path = "/tmp/xen-zcopy-\(String(UInt64.random(in: .min ... .max), radix: 16))"
     // SAFETY: the string lives for the call.
@@ -21,13 +21,13 @@ public final class TemporaryDirectory {
     _ = unsafe rmdir(path)
   }
 
-  /// The path of a file in it.
+  /// The path of a file in the directory.
   public func file(_ name: String) -> String { "\(path)/\(name)" }
 
-  /// A file with these bytes, made or replaced.
+  /// Makes or replaces a file with these bytes.
   ///
-  /// - Returns: its path.
-  /// - Throws: `Errno` if it cannot be written.
+  /// - Returns: the path of the file.
+  /// - Throws: `Errno` if the file cannot be written.
   public func write(_ bytes: some Sequence<UInt8>, to name: String) throws -> String {
     let file = try FileDescriptor.open(
       FilePath(self.file(name)), .writeOnly, options: [.create, .truncate],
@@ -36,17 +36,17 @@ public final class TemporaryDirectory {
     return self.file(name)
   }
 
-  /// A file with that text, made or replaced.
+  /// Makes or replaces a file with this text.
   ///
-  /// - Returns: its path.
-  /// - Throws: `Errno` if it cannot be written.
+  /// - Returns: the path of the file.
+  /// - Throws: `Errno` if the file cannot be written.
   public func write(_ text: String, to name: String) throws -> String {
     try write(text.utf8, to: name)
   }
 
   /// The contents of a file.
   ///
-  /// - Throws: `Errno` if it cannot be read.
+  /// - Throws: `Errno` if the file cannot be read.
   public func read(_ name: String) throws -> [UInt8] {
     let file = try FileDescriptor.open(FilePath(self.file(name)), .readOnly)
     return try file.closeAfter {
@@ -61,7 +61,7 @@ public final class TemporaryDirectory {
     }
   }
 
-  /// The names of all files in it.
+  /// The names of all files in the directory.
   public var names: Set<String> {
     // SAFETY: entries are read before the stream is closed, and their names end with a zero.
     guard let stream = unsafe opendir(path) else { return [] }

@@ -1,4 +1,4 @@
-// What the Swift modules import from C: the wire format, and shims for what Swift cannot import.
+// The C declarations that the Swift modules import: the wire format, and shims for calls that Swift cannot import.
 #ifndef CZCOPY_H
 #define CZCOPY_H
 

@@ -1,4 +1,4 @@
-// Shims over Linux calls whose numbers are macros that Swift cannot import.
+// Shims over Linux calls whose constants are macros that Swift cannot import.
 #ifndef CZCOPY_LINUX_SHIMS_H
 #define CZCOPY_LINUX_SHIMS_H
 
@@ -7,7 +7,7 @@
 
 // The calls below return 0 or more, or a negative errno, unless they say otherwise.
 
-// epoll, with a number of the caller's for each descriptor, and what it is waited for: either or both of these.
+// epoll. The caller gives each descriptor a number and the readiness to wait for: either or both of these.
 #define CZCOPY_READABLE 1u
 #define CZCOPY_WRITABLE 2u
 int czcopy_epoll_create(void);
@@ -15,40 +15,41 @@ int czcopy_epoll_add(int epoll, int descriptor, uint64_t number, uint32_t intere
 int czcopy_epoll_change(int epoll, int descriptor, uint64_t number, uint32_t interest);
 int czcopy_epoll_remove(int epoll, int descriptor);
 
-// A descriptor that is ready, by its number. One in error or at its end is ready for either.
+// The number and the readiness of a descriptor. A descriptor with an error or a hangup is both readable and writable.
 typedef struct {
     uint64_t number;
     uint32_t readiness;
 } czcopy_ready;
 
-// The most that one wait tells.
+// Maximum number of descriptors that one wait reports.
 #define CZCOPY_READY_CAPACITY 16
-// Waits so many milliseconds, -1 for ever; what is ready, and how many, no more than there is room for.
+// Waits at most that many milliseconds, or without a limit for -1. Writes the descriptors that are ready to `ready`, which
+// has room for CZCOPY_READY_CAPACITY, and returns their number.
 int czcopy_epoll_wait(int epoll, czcopy_ready *ready, int milliseconds);
 
-// Starts a program with one option. What it writes to its standard output can be read, without waiting, from the descriptor at
-// `answer`, which is the caller's. Returns its number, or a negative errno.
+// Starts a program with one option. The caller reads the program's standard output from the descriptor `*answer`, which is
+// non-blocking, and closes the descriptor. Returns the process id, or a negative errno.
 int czcopy_ask(const char *program, const char *option, int *answer);
 
-// A timer that expires every so many nanoseconds: a descriptor, non-blocking and close-on-exec.
+// Makes a timer that expires each time that many nanoseconds have passed: a descriptor, non-blocking and close-on-exec.
 int czcopy_timer(uint64_t nanoseconds);
-// Forgets that a timer has expired.
+// Clears the expirations of a timer.
 void czcopy_drain_timer(int timer);
-// Blocks signals and makes a descriptor, non-blocking and close-on-exec, that reads them.
+// Blocks signals and makes a descriptor, non-blocking and close-on-exec, from which they are read.
 int czcopy_signals(const int *numbers, size_t count);
-// The next signal of such a descriptor, or 0.
+// Returns the next signal of such a descriptor, or 0.
 int czcopy_next_signal(int signals);
-// A descriptor that is readable once the process has ended.
+// Returns a descriptor that becomes readable when the process has ended.
 int czcopy_pidfd(int process);
-// Starts a program found by PATH, with no signal blocked and one more descriptor than standard input, output and error,
-// under its own number; and with one more variable in its environment. The process id, or a negative errno.
+// Starts a program, searched in PATH, with no signal blocked. The program inherits standard input, output and error, and
+// `descriptor` under the same number. Its environment has one more variable. Returns the process id, or a negative errno.
 int czcopy_spawn(char *const *arguments, int descriptor, const char *variable, const char *value);
-// Puts a program in this process's place, with the arguments that this one was started with. Returns a negative errno.
+// Executes a program in this process, with the arguments with which the process was started. Returns a negative errno.
 int czcopy_exec_again(const char *program);
-// Waits for a child that has ended: its exit code, or 128 and its signal.
+// Waits for a child process. Returns its exit code, or 128 plus the number of the signal that ended it.
 int czcopy_reap(int process);
 
-// The name of an errno, for instance "EINVAL", or NULL.
+// Returns the name of an errno, for instance "EINVAL", or NULL.
 const char *czcopy_errno_name(int error);
 
 #endif

@@ -1,7 +1,7 @@
-// Access to memory that another domain writes at the same time.
+// Access to memory that another domain may write at the same time.
 //
-// Such memory is outside what C and Swift assume of memory: two reads of one word may differ. Each access
-// here is done exactly once, with the order that its name says, and works on a copy from then on.
+// C and Swift assume that memory does not change between two reads of one word. This memory may. Each function here
+// accesses the memory exactly once, with the memory order in its name. The caller then works on a copy.
 #ifndef CZCOPY_SHARED_MEMORY_H
 #define CZCOPY_SHARED_MEMORY_H
 
@@ -9,12 +9,12 @@
 #include <stdint.h>
 #include <string.h>
 
-// The word, read once; what the other side wrote before it is seen after it.
+// Reads the word once. Values that the other side wrote before the word are visible after this read.
 static inline uint32_t czcopy_load_acquire_32(const void *address) {
     return __atomic_load_n((const uint32_t *)address, __ATOMIC_ACQUIRE);
 }
 
-// Writes the word once; what was written before it is seen by who sees it.
+// Writes the word once. A reader that sees the word also sees all earlier writes.
 static inline void czcopy_store_release_32(void *address, uint32_t value) {
     __atomic_store_n((uint32_t *)address, value, __ATOMIC_RELEASE);
 }

@@ -1,4 +1,4 @@
-// Shims over Unix sockets that pass descriptors: the macros of cmsg(3) cannot be imported.
+// Shims over Unix sockets that pass descriptors. Swift cannot import the macros of cmsg(3).
 #ifndef CZCOPY_SOCKET_SHIMS_H
 #define CZCOPY_SOCKET_SHIMS_H
 
@@ -8,40 +8,44 @@
 
 // The calls below return 0 or more, or a negative errno.
 
-// The most descriptors that this project sends with one message.
+// Maximum number of descriptors that this project sends with one message.
 #define CZCOPY_DESCRIPTORS_MAX 16
-// The most that Linux lets come with one.
+// Maximum number of descriptors with one message in Linux.
 #define CZCOPY_DESCRIPTORS_RECEIVED_MAX 253
 
-// A socket of type SOCK_SEQPACKET, non-blocking and close-on-exec, that listens at a path. A socket that is there already
-// and that nobody serves is replaced; EADDRINUSE if somebody does.
+// Makes a socket of type SOCK_SEQPACKET, non-blocking and close-on-exec, that listens at a path. Replaces an existing socket
+// that no process serves; EADDRINUSE if a process serves it.
 int czcopy_listen(const char *path, mode_t mode);
-// The next connection of such a socket, non-blocking and close-on-exec.
+// Accepts the next connection of such a socket, non-blocking and close-on-exec.
 int czcopy_accept(int socket);
-// A socket that is connected to a path, of type SOCK_SEQPACKET or SOCK_DGRAM, non-blocking if asked for.
+// Makes a socket of type SOCK_SEQPACKET or SOCK_DGRAM that is connected to a path, non-blocking on request.
 int czcopy_connect(const char *path, int type, int is_non_blocking);
-// Who is on the other side of a connection.
+// Gets the process id, user id and group id of the other side of a connection.
 int czcopy_peer(int socket, int32_t *process, uint32_t *user, uint32_t *group);
-// The other groups that it was in when it connected: how many, which may be more than the room; then none are written.
+// Gets the supplementary groups of the other side at the time of its connection. Returns their number. If that is more than
+// `room`, writes none.
 int czcopy_peer_groups(int socket, uint32_t *groups, size_t room);
 
-// Sends one message, with descriptors, without SIGPIPE and without waiting. EAGAIN: the other side does not read.
+// Sends one message with descriptors, without SIGPIPE and without waiting. EAGAIN if the other side does not read.
 int czcopy_send(int socket, const void *bytes, size_t count, const int *descriptors, size_t descriptor_count);
-// Receives one message without waiting. The number of bytes, 0 at the end of the connection and for a message of none;
-// EMSGSIZE if it was longer than the room. In all these cases the descriptors that came with it are the caller's: close-on-exec,
-// at most CZCOPY_DESCRIPTORS_RECEIVED_MAX. Whether more were sent, which this process had no room for, goes to *is_short, if given.
+// Receives one message without waiting. Returns the number of bytes: 0 at the end of the connection, and for an empty
+// message; EMSGSIZE if the message was longer than `room`. In all these cases the caller owns the descriptors of the
+// message, which are close-on-exec and at most CZCOPY_DESCRIPTORS_RECEIVED_MAX. *is_short, if not NULL, is set if more
+// descriptors were sent than this process had room for.
 int czcopy_receive(int socket, void *bytes, size_t room, int *descriptors, size_t *descriptor_count, int *is_short);
-// Receives one message without waiting, unless descriptors come with it, which stay in the socket with all of it. The number of
-// bytes and the same errors. Whether there are descriptors goes to *has_descriptors; bytes are theirs then.
+// Receives one message without waiting, if it has no descriptors. Returns the number of bytes, with the same errors. If the
+// message has descriptors, sets *has_descriptors and leaves the whole message in the socket; the bytes are those of that
+// message.
 int czcopy_receive_bytes(int socket, void *bytes, size_t room, int *has_descriptors);
-// Ends a connection for both sides, and takes from it what has come without descriptors. 1 if there are others: to close the socket
-// for the last time may wait then. 0 if nothing is in it.
+// Shuts a connection down for both sides, and removes the queued messages that have no descriptors. Returns 1 if a message
+// with descriptors is queued: the last close of the socket may then block. Returns 0 if the queue is empty.
 int czcopy_end(int socket);
-// What messages take that the other side has not received: 0 if it has received all.
+// Returns the size of the messages that the other side has not received, or 0 if it has received all.
 int czcopy_unreceived(int socket);
-// Whether the other side has ended the connection, or will send nothing more: what tells that from a message of no bytes.
+// Whether the other side has closed the connection or its sending half. This distinguishes the end of the connection from an
+// empty message.
 int czcopy_has_ended(int socket);
-// Bytes of randomness that nobody can guess.
+// Fills a buffer with random bytes from getrandom(2).
 int czcopy_random(void *bytes, size_t count);
 
 #endif

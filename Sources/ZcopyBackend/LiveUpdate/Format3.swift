@@ -1,9 +1,10 @@
 import Pixels
 
-/// Turns a state of format 3 into one of this program's format.
+/// Converts a state of format 3 to the format of this program.
 ///
-/// In format 3, which xen-zcopyd 0.1 writes, values stand one behind the other without names. A method for each kind of state takes them
-/// in their order, and writes them down as records; what they say is checked when these are read.
+/// xen-zcopyd 0.1 writes format 3, in which values follow each other without names. Each kind of
+/// state has a method that reads the values in their order and writes them as records. The values
+/// are checked when the records are read.
 package final class Format3 {
   package typealias Part = () throws(LiveUpdateError) -> Void
 
@@ -15,14 +16,14 @@ package final class Format3 {
     rest = try StateDecoder.open(bytes, kind: kind, format: 3)
   }
 
-  /// Fails unless all has been taken.
+  /// Fails unless all bytes were read.
   package func finish() throws(LiveUpdateError) {
     guard rest.isEmpty else { throw .damaged("something comes after its end") }
   }
 
-  // MARK: - What values consist of
+  // MARK: - Parts of values
 
-  /// The next number of that many bytes, which is not written down yet.
+  /// Reads the next number, of that many bytes, without writing a record.
   package func take(_ count: Int) throws(LiveUpdateError) -> UInt64 {
     try StateDecoder.take(&rest, count)
   }
@@ -67,7 +68,7 @@ package final class Format3 {
     encoder.end(start)
   }
 
-  /// A list whose count has so many bytes.
+  /// Converts a list, whose count has four bytes.
   package func list(
     _ field: StateTag, _ part: Part
   ) throws(LiveUpdateError) {
@@ -80,7 +81,7 @@ package final class Format3 {
     encoder.end(start)
   }
 
-  /// What a part writes, for the caller to append later.
+  /// Returns the records of a part, which the caller appends later.
   package func apart(_ part: Part) throws(LiveUpdateError) -> StateEncoder {
     let whole = encoder
     encoder = StateEncoder()
@@ -89,7 +90,7 @@ package final class Format3 {
     return encoder
   }
 
-  // MARK: - The states
+  // MARK: - States
 
   private func mapParameters() throws(LiveUpdateError) {
     typealias Field = MapParameters.Field

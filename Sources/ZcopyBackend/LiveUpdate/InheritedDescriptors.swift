@@ -6,14 +6,14 @@ import XenGrant
   import Glibc
 #endif
 
-/// Descriptors inherited in a live update; those not taken are closed when the value ends.
+/// Descriptors inherited in a live update. Those not taken are closed when the value ends.
 struct InheritedDescriptors: ~Copyable {
   private var files: ArraySlice<FileDescriptor>
 
-  /// Adopts all of them, and makes them close-on-exec.
+  /// Adopts all descriptors, and makes them close-on-exec.
   ///
   /// - Throws: `LiveUpdateError.descriptors` if their number is not the expected one or a
-  ///   descriptor is listed twice, `.notOpen`. All are closed then.
+  ///   descriptor is listed twice, `.notOpen`. All descriptors are closed then.
   init(_ files: [FileDescriptor], expected: Int) throws(LiveUpdateError) {
     do throws(LiveUpdateError) {
       try Self.check(files, expected)
@@ -39,15 +39,15 @@ struct InheritedDescriptors: ~Copyable {
     for file in Set(files.map(\.rawValue)) { _ = Glibc.close(file) }
   }
 
-  /// The next one, which is the caller's.
+  /// Takes the next descriptor, which the caller then owns.
   mutating func next() throws(LiveUpdateError) -> FileDescriptor {
     guard let file = files.popFirst() else { throw .descriptors(expected: 1, given: 0) }
     return file
   }
 
-  /// The next one, a dma-buf.
+  /// Takes the next descriptor, which must be of a dma-buf.
   ///
-  /// - Throws: `LiveUpdateError.otherFile` if it is not the one of that inode number and size.
+  /// - Throws: `LiveUpdateError.otherFile` if the inode number or the size differs.
   mutating func nextDmaBuf(
     _ identity: UInt64, pages: Int, _ dmaBufs: DmaBufSystem
   ) throws(LiveUpdateError) -> DmaBuf {
@@ -60,9 +60,9 @@ struct InheritedDescriptors: ~Copyable {
     return dmaBuf
   }
 
-  /// The next one, a memory file.
+  /// Takes the next descriptor, which must be of a memory file.
   ///
-  /// - Throws: `LiveUpdateError.otherFile` if it is not the one of that inode number and size.
+  /// - Throws: `LiveUpdateError.otherFile` if the inode number or the size differs.
   mutating func nextMemoryFile(
     _ identity: UInt64, pages: Int, _ dmaBufs: DmaBufSystem
   ) throws(LiveUpdateError) -> MemoryFile {

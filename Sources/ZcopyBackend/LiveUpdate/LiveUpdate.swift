@@ -1,6 +1,6 @@
 public import SystemPackage
 
-/// The state from which a successor of this process continues a buffer or a channel: plain values,
+/// The state from which a successor of this process continues a buffer or a channel: plain values
 /// and descriptors.
 ///
 /// The saved value remains usable. The successor is the same process after an `exec`, which keeps
@@ -8,13 +8,13 @@ public import SystemPackage
 /// systemd's descriptor store. An open file lives as long as any duplicate of its descriptor: when
 /// a value ends, the store must drop its duplicates too.
 ///
-/// Mappings of a buffer for the processor end with the process; they are not saved.
+/// Mappings of a buffer for the processor end with the process, and are not saved.
 public struct LiveUpdate<State: LiveUpdateState>: Equatable, Sendable {
   /// The plain values.
   public let state: State
-  /// The descriptors in the order in which they are resumed with,
-  /// ``LiveUpdateState/descriptorCount`` of them. They stay the living value's, and are
-  /// close-on-exec: to be duplicated.
+  /// The descriptors, ``LiveUpdateState/descriptorCount`` of them, in the order in which the
+  /// successor needs them. The saved value still owns them. They are close-on-exec, so the caller
+  /// must duplicate them.
   public let descriptors: [FileDescriptor]
 
   init(_ state: State, _ descriptors: [FileDescriptor]) {
@@ -23,7 +23,7 @@ public struct LiveUpdate<State: LiveUpdateState>: Equatable, Sendable {
   }
 }
 
-/// A value of several fields that can be written down and read again.
+/// A value of several fields that can be encoded and decoded.
 ///
 /// ```swift
 /// struct Cursor: LiveUpdateRecord {
@@ -44,37 +44,38 @@ public struct LiveUpdate<State: LiveUpdateState>: Equatable, Sendable {
 /// }
 /// ```
 public protocol LiveUpdateRecord {
-  /// Writes the fields down, in the order of their numbers.
+  /// Writes the fields in the order of their numbers.
   func encode(to encoder: inout StateEncoder)
-  /// Reads them again.
+  /// Reads the fields.
   ///
-  /// - Throws: `LiveUpdateError.damaged` for what no living value has.
+  /// - Throws: `LiveUpdateError.damaged` for values that no saved value can have.
   init(from decoder: inout StateDecoder) throws(LiveUpdateError)
 }
 
-/// Plain values of which a successor can make a living one.
+/// Plain values from which a successor resumes a value.
 ///
-/// Written are a magic number, the format, the kind, the values, and a check sum, all little-endian. ``StateEncoder`` says which
-/// changes of the values a reader of another version understands.
+/// The encoding has a magic number, the format, the kind, the size, the values, and a checksum, all
+/// little-endian. ``StateEncoder`` describes the changes of the values that a reader of another
+/// version accepts.
 public protocol LiveUpdateState: LiveUpdateRecord, Equatable, Sendable {
-  /// What kind of state it is; no other has the number.
+  /// The number of this kind of state, unique among all kinds.
   static var kind: UInt16 { get }
-  /// How many descriptors belong to it.
+  /// The number of descriptors that belong to the state.
   var descriptorCount: Int { get }
 }
 
 extension LiveUpdateState {
-  /// The state in bytes.
+  /// The encoded state.
   public var encoded: [UInt8] {
     var encoder = StateEncoder()
     encode(to: &encoder)
     return encoder.seal(Self.kind)
   }
 
-  /// The state that was written down in bytes, which may be anything.
+  /// Decodes a state. The bytes are not trusted.
   ///
-  /// - Throws: `LiveUpdateError.damaged` for anything else, `.format` and `.unknownRecord` for what
-  ///   another version of this program has written and this one does not understand.
+  /// - Throws: `LiveUpdateError.damaged` for bytes that are not such a state, `.format` and
+  ///   `.unknownRecord` for a state of another version that this program does not support.
   public init(decoding bytes: [UInt8]) throws(LiveUpdateError) {
     self = try StateDecoder.read(try StateDecoder.open(bytes, kind: Self.kind))
   }

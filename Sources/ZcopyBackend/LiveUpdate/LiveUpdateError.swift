@@ -2,23 +2,24 @@ public import DmaBuf
 public import SystemPackage
 public import XenGrant
 
-/// Why state cannot be saved for a live update, or not be resumed.
+/// Why state cannot be saved for a live update, or cannot be resumed.
 public enum LiveUpdateError: Error, Equatable, Sendable {
-  /// The bytes are not a valid state; the reason.
+  /// The bytes are not a valid state, for this reason.
   case damaged(String)
-  /// They are in a format that this program does not read.
+  /// The state is in a format that this program does not read.
   case format(UInt16)
-  /// They have a record of that number that this program does not know and must not skip: a later version has written them.
+  /// The state has an unknown record of that number, which must not be skipped. A later version has
+  /// written the state.
   case unknownRecord(UInt16)
-  /// More or fewer descriptors than belong to the state, or one of them twice.
+  /// There are more or fewer descriptors than belong to the state, or one of them is listed twice.
   case descriptors(expected: Int, given: Int)
   /// A descriptor is not open.
   case notOpen(FileDescriptor, Errno)
-  /// A descriptor is of another file than the one whose state was saved.
+  /// A descriptor refers to another file than the one whose state was saved.
   case otherFile(FileDescriptor)
-  /// A mapping by the processor alone ends with its process.
+  /// The buffer is mapped only for the processor, and such a mapping ends with its process.
   case notPossible(Mechanism, DomainID)
-  /// The published nodes are missing, or belong to another process by now.
+  /// The published nodes are missing, or now belong to another process.
   case publication(path: String)
   /// A call into Xen failed.
   case xen(XenError)

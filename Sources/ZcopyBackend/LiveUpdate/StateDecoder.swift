@@ -1,6 +1,7 @@
-/// Reads the records of a level that ``StateEncoder`` has written, out of bytes that may be anything.
+/// Reads the records of one level that ``StateEncoder`` has written. The bytes are not trusted.
 ///
-/// A field is asked for by its number, in any order. `ifPresent` gives nil for one that is missing; else that is an error.
+/// Fields are read by their numbers, in any order. A missing field is an error, except with
+/// `ifPresent`, which returns nil.
 public struct StateDecoder {
   private struct Record {
     let tag: StateTag
@@ -10,7 +11,7 @@ public struct StateDecoder {
 
   private var records: [Record] = []
 
-  /// The records in these bytes.
+  /// Splits the bytes into records.
   init(_ bytes: ArraySlice<UInt8>) throws(LiveUpdateError) {
     var rest = bytes
     while !rest.isEmpty {
@@ -23,7 +24,7 @@ public struct StateDecoder {
     }
   }
 
-  /// What `StateEncoder.seal` has closed.
+  /// Checks and removes the header and the checksum that `StateEncoder.seal` has added.
   ///
   /// - Throws: `LiveUpdateError.format` if it is in another format, `.damaged`.
   package static func open(
@@ -47,7 +48,7 @@ public struct StateDecoder {
     return body
   }
 
-  /// The next number of that many bytes, at most 8.
+  /// Takes the next number, of that many bytes, at most 8.
   package static func take(
     _ rest: inout ArraySlice<UInt8>, _ count: Int
   ) throws(LiveUpdateError) -> UInt64 {
@@ -56,7 +57,7 @@ public struct StateDecoder {
     return number(rest.prefix(count))
   }
 
-  /// The next bytes, after their count.
+  /// Takes a count, and that many bytes.
   private static func takeValue(
     _ rest: inout ArraySlice<UInt8>
   ) throws(LiveUpdateError) -> ArraySlice<UInt8> {
@@ -70,7 +71,7 @@ public struct StateDecoder {
     bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) }
   }
 
-  /// Fails if a record was not read that must not be skipped.
+  /// Fails if a required record was not read.
   func finish() throws(LiveUpdateError) {
     for record in records where !record.isRead && record.tag.isRequired {
       throw .unknownRecord(record.tag.number)
@@ -90,7 +91,7 @@ public struct StateDecoder {
     return value
   }
 
-  /// The number under a tag, up to a largest one.
+  /// Reads a number, up to a maximum.
   @usableFromInline
   mutating func number(_ field: StateTag, upTo most: UInt64) throws(LiveUpdateError) -> UInt64? {
     guard let bytes = value(field) else { return nil }
@@ -99,7 +100,7 @@ public struct StateDecoder {
     return number
   }
 
-  /// A number that its type can hold, and that is not below 0.
+  /// Reads a number that is not negative and that the type can represent.
   ///
   /// - Throws: `LiveUpdateError.damaged`.
   @inlinable @inline(__always)
@@ -109,7 +110,7 @@ public struct StateDecoder {
     try number(field, upTo: UInt64(Number.max)).map(Number.init(truncatingIfNeeded:))
   }
 
-  /// A number that its type can hold, and that is not below 0.
+  /// Reads a number that is not negative and that the type can represent.
   ///
   /// - Throws: `LiveUpdateError.damaged`.
   @inlinable @inline(__always)
@@ -120,16 +121,16 @@ public struct StateDecoder {
     return Number(truncatingIfNeeded: try needed(number, field))
   }
 
-  /// Whether something is so; not if it is missing.
+  /// Reads a flag; false if it is missing.
   ///
   /// - Throws: `LiveUpdateError.damaged` for anything but 0 and 1.
   public mutating func flag(_ field: StateTag) throws(LiveUpdateError) -> Bool {
     try number(field, upTo: 1) == 1
   }
 
-  /// A text.
+  /// Reads a text.
   ///
-  /// - Throws: `LiveUpdateError.damaged` if it is no UTF-8.
+  /// - Throws: `LiveUpdateError.damaged` if it is not UTF-8.
   public mutating func text(
     ifPresent field: StateTag
   ) throws(LiveUpdateError) -> String? {
@@ -140,23 +141,23 @@ public struct StateDecoder {
     return text
   }
 
-  /// A text.
+  /// Reads a text.
   ///
-  /// - Throws: `LiveUpdateError.damaged` if it is no UTF-8.
+  /// - Throws: `LiveUpdateError.damaged` if it is not UTF-8.
   public mutating func text(
     _ field: StateTag
   ) throws(LiveUpdateError) -> String {
     try needed(text(ifPresent: field), field)
   }
 
-  /// Bytes as they were; none if they are missing.
+  /// Reads bytes; none if the record is missing.
   public mutating func bytes(_ field: StateTag) -> [UInt8] {
     Array(value(field) ?? [])
   }
 
-  /// A list of numbers; none if it is missing.
+  /// Reads a list of numbers, which is empty if it is missing.
   ///
-  /// - Throws: `LiveUpdateError.damaged` if its length is impossible.
+  /// - Throws: `LiveUpdateError.damaged` if its length is invalid.
   public mutating func numbers(
     _ field: StateTag
   ) throws(LiveUpdateError) -> [UInt32] {
@@ -167,7 +168,7 @@ public struct StateDecoder {
     return numbers
   }
 
-  /// A value of several fields.
+  /// Reads a value of several fields.
   ///
   /// - Throws: `LiveUpdateError.damaged`, and `.unknownRecord`.
   public mutating func record<Value: LiveUpdateRecord>(
@@ -177,7 +178,7 @@ public struct StateDecoder {
     return try Self.read(bytes)
   }
 
-  /// A value of several fields.
+  /// Reads a value of several fields.
   ///
   /// - Throws: `LiveUpdateError.damaged`, and `.unknownRecord`.
   public mutating func record<Value: LiveUpdateRecord>(
@@ -186,7 +187,7 @@ public struct StateDecoder {
     try needed(record(ifPresent: field), field)
   }
 
-  /// A list of such values; none if it is missing.
+  /// Reads a list of such values, which is empty if it is missing.
   ///
   /// - Throws: `LiveUpdateError.damaged`, and `.unknownRecord`.
   public mutating func records<Value: LiveUpdateRecord>(
@@ -198,7 +199,7 @@ public struct StateDecoder {
     return values
   }
 
-  /// The value that these bytes are all of.
+  /// Decodes a value, which must take all of the bytes.
   static func read<Value: LiveUpdateRecord>(
     _ bytes: ArraySlice<UInt8>
   ) throws(LiveUpdateError) -> Value {

@@ -1,37 +1,40 @@
-/// Writes values down for a successor, as records that are named by numbers.
+/// Encodes values for a successor, as records that are identified by numbers.
 ///
-/// A record is a tag of two bytes, the count of its bytes in four, and these bytes: a number in as few as hold it, a text in UTF-8,
-/// numbers of a list in four each, or records again. All is little-endian. The records of a level stand in the order of their numbers.
+/// A record has a tag of two bytes, a byte count of four bytes, and its contents: a number in as
+/// few bytes as possible, a text in UTF-8, a list of numbers of four bytes each, or records. All
+/// numbers are little-endian. The records of one level are in the order of their numbers.
 ///
-/// So states can grow: a reader skips a record that it does not know, and takes a default for one that is missing. A new field gets
-/// a new number, above those that its type has had. One that an older reader must not skip gets ``required`` in its tag: whatever
-/// descriptors belong to, as the reader would take them for those of the next value.
+/// States can therefore grow: a reader skips an unknown record, and uses a default for a missing
+/// one. A new field gets a new number, above all numbers that its type has ever had. The tag of a
+/// field that an older reader must not skip has the highest bit set. A field with descriptors needs
+/// it: a reader that skips the field would assign its descriptors to the next value.
 public struct StateEncoder {
-  /// Stands at the beginning of all that is written: `XZHO`.
+  /// The beginning of every encoded state: `XZHO`.
   static let magic: UInt32 = 0x4F48_5A58
-  /// The number of this layout. Another one is another layout of the records themselves; fields that come and go do not change it.
+  /// The number of this format. It changes only with the layout of records, not with new or removed
+  /// fields.
   public static let format: UInt16 = 4
 
   private(set) var bytes: [UInt8] = []
 
-  /// Nothing is written yet.
+  /// An encoder without records.
   public init() {}
 
-  /// Writes a number in as few bytes as hold it; nothing for nil.
+  /// Writes a number in as few bytes as possible, or nothing for nil.
   @inlinable @inline(__always)
   public mutating func write<Number: FixedWidthInteger>(_ field: StateTag, _ number: Number?) {
     if let number { write(number: UInt64(truncatingIfNeeded: number), field) }
   }
 
-  /// Writes whether something is so.
+  /// Writes a flag.
   public mutating func write(_ field: StateTag, _ isSo: Bool) { write(number: isSo ? 1 : 0, field) }
 
-  /// Writes a text; nothing for nil.
+  /// Writes a text, or nothing for nil.
   public mutating func write(_ field: StateTag, _ text: String?) {
     if let text { write(field, Array(text.utf8)) }
   }
 
-  /// Writes bytes as they are.
+  /// Writes bytes unchanged.
   public mutating func write(_ field: StateTag, _ bytes: [UInt8]) {
     let start = begin(field)
     self.bytes += bytes
@@ -46,7 +49,7 @@ public struct StateEncoder {
     end(start)
   }
 
-  /// Writes a value of several fields; nothing for nil.
+  /// Writes a value of several fields, or nothing for nil.
   public mutating func write(_ field: StateTag, _ value: (some LiveUpdateRecord)?) {
     guard let value else { return }
     let start = begin(field)
@@ -82,13 +85,13 @@ public struct StateEncoder {
     return begin()
   }
 
-  /// Begins a value of a list.
+  /// Begins an element of a list.
   package mutating func begin() -> Int {
     append(0, 4)
     return bytes.count
   }
 
-  /// Ends what began there.
+  /// Ends the record or element that begins at `start`.
   package mutating func end(_ start: Int) {
     let count = bytes.count - start
     for index in 0..<4 {
@@ -107,7 +110,7 @@ public struct StateEncoder {
     }
   }
 
-  /// All that was written, after a header with magic, format, kind and size, and before its
+  /// Returns the records after a header with magic number, format, kind and size, and before a
   /// checksum.
   package func seal(_ kind: UInt16, format: UInt16 = Self.format) -> [UInt8] {
     var whole = StateEncoder()
@@ -120,7 +123,7 @@ public struct StateEncoder {
     return whole.bytes
   }
 
-  /// FNV-1a of 64 bits: no change of a single byte keeps it.
+  /// FNV-1a of 64 bits. Every change of a single byte changes it.
   static func checkSum(_ bytes: ArraySlice<UInt8>) -> UInt64 {
     bytes.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
   }

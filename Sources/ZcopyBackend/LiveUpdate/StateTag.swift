@@ -1,10 +1,10 @@
 /// The number of a field among those of its type, as ``StateEncoder`` writes it before the value.
 ///
-/// The highest bit says that a reader which does not know the field must not skip it.
+/// If the highest bit is set, a reader that does not know the field must not skip it.
 public struct StateTag: Equatable, Sendable, ExpressibleByIntegerLiteral {
   let rawValue: UInt16
 
-  /// The tag of that number; 0x8000 is added for what must not be skipped.
+  /// The tag of that number, plus 0x8000 for a field that must not be skipped.
   public init(integerLiteral rawValue: UInt16) { self.rawValue = rawValue }
 
   init(rawValue: UInt16) { self.rawValue = rawValue }

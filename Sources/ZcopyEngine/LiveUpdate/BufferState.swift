@@ -4,11 +4,11 @@ import SystemPackage
 import XenGrant
 public import ZcopyBackend
 
-/// A buffer of the engine in plain values.
+/// The plain values of a buffer of the engine.
 ///
-/// Descriptors: those of its contents, then those of its channel.
+/// Its descriptors are those of its contents, then those of its channel.
 package struct BufferState: Equatable, Sendable {
-  /// Its contents.
+  /// The memory of the buffer, by kind.
   enum Contents: Equatable, Sendable {
     case mapped(MappedBufferState)
     case releasing(ReleasingBufferState)
@@ -16,12 +16,12 @@ package struct BufferState: Equatable, Sendable {
   }
 
   var id: BufferID
-  /// Made at ``BufferDescription/savedTime``; `age` gives the time.
+  /// Its time of creation is ``BufferDescription/savedTime``; `age` replaces it.
   var description: BufferDescription
   /// The holder's number; nil if the buffer is persistent, or its holder does not exist any more.
   var holder: UInt64?
   var phase: BufferPhase
-  /// Milliseconds since it was made, and since it entered its phase.
+  /// Milliseconds since the buffer was made, and since it entered its phase.
   var age: UInt64
   var phaseAge: UInt64
   var frame: UInt32
@@ -136,15 +136,15 @@ extension BufferID: LiveUpdateRecord {
   }
 }
 
-/// Without the time at which the buffer was made, which has no meaning in another process.
+/// Omits the time of creation, which has no meaning in another process.
 extension BufferDescription: LiveUpdateRecord {
-  /// Stands for that time.
+  /// A placeholder for the time of creation.
   static let savedTime = BootClock.now
 
-  /// The description as it is saved.
+  /// The description with the placeholder, as it is saved.
   var saved: BufferDescription { made(at: Self.savedTime) }
 
-  /// The description of a buffer that was made at that time.
+  /// The description with this time of creation.
   func made(at time: BootClock.Instant) -> BufferDescription {
     var description = self
     description.created = time
@@ -227,7 +227,8 @@ extension BufferDescription: LiveUpdateRecord {
     else { throw .damaged("a buffer's numbers contradict each other") }
   }
 
-  /// Far above any buffer, and far below where the bytes of many would overflow.
+  /// Far above the size of any buffer, and so low that the sum of many sizes in bytes does not
+  /// overflow.
   private static let mostPages = 1 << 28
 }
 

@@ -93,15 +93,14 @@ extension Engine {
 
   /// Continues with the buffers of another engine.
   ///
-  /// What cannot be resumed is logged and ended.
+  /// Buffers that cannot be resumed are logged and ended.
   ///
   /// - Parameters:
-  ///   - state: what ``saveState()`` returned there.
+  ///   - state: the value that ``saveState()`` of the other engine returned.
   ///   - descriptors: duplicates of its descriptors in their order, nil for those that are lost;
   ///     all of them belong to the engine from now on.
-  ///   - inserted: called with each buffer once it is known here and before anything is asked of
-  ///     it.
-  ///   - lost: buffers of which their makers never learned.
+  ///   - inserted: called with each buffer after it is inserted and before any request to it.
+  ///   - lost: buffers whose makers never got the reply.
   package func resume(
     _ state: EngineState, _ descriptors: [FileDescriptor?], lost: [BufferID],
     inserted: (Buffer) -> Void
@@ -146,8 +145,8 @@ extension Engine {
     for holder in holders.filter({ !exists($0) }) { closeAll(of: holder) }
   }
 
-  /// - Returns: whether all of it is restored. What is restored of a damaged buffer is ended in
-  ///   order: by this function where it is another domain's memory, else by the caller, who first
+  /// - Returns: whether the whole buffer is restored. A partly restored buffer is ended in
+  ///   order: by this function if it is another domain's memory, else by the caller, which first
   ///   reads whether the peer maps it.
   private func resume(
     _ state: BufferState, _ files: [FileDescriptor?], _ downtime: UInt64,
@@ -161,8 +160,8 @@ extension Engine {
       state.phase,
       since: clock.now - .milliseconds(Int64(clamping: state.phaseAge &+ downtime)))
     buffer.frame = state.frame
-    // Inserted before any call concerns it: it may be released at once, and then all of this is
-    // undone.
+    // Inserted before any call that concerns the buffer: it may be released at once, and the
+    // release then undoes all of this.
     insert(buffer)
     ledger.count(
       buffer.description.usage, for: domain, limits: policy(for: domain).limits,
@@ -262,10 +261,10 @@ extension Engine {
     if let releasing = releasing.take() { watchRelease(of: buffer, releasing) }
   }
 
-  /// Resumes what a predecessor has published, at once or as soon as XenStore answers.
+  /// Resumes a predecessor's publication, at once or as soon as XenStore answers.
   ///
-  /// - Returns: nil while XenStore does not answer, which says nothing about the buffer.
-  /// - Throws: `LiveUpdateError.publication` if it is not there any more.
+  /// - Returns: nil while XenStore does not answer. The state of the publication is then unknown.
+  /// - Throws: `LiveUpdateError.publication` if it no longer exists.
   private func publication(
     _ state: OwnPublicationState, of buffer: Buffer
   ) throws(LiveUpdateError) -> OwnPublication? {

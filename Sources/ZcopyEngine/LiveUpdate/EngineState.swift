@@ -1,9 +1,9 @@
 import XenGrant
 package import ZcopyBackend
 
-/// An engine in plain values: what another engine needs to continue, besides the descriptors.
+/// The plain values of an engine, which another engine needs to continue, besides the descriptors.
 ///
-/// Descriptors: those of each buffer, in the order of the buffers.
+/// Its descriptors are those of each buffer, in the order of the buffers.
 package struct EngineState: LiveUpdateState {
   package static let kind: UInt16 = 33
 
@@ -44,7 +44,7 @@ package struct EngineState: LiveUpdateState {
   }
 }
 
-/// A domain that the engine watches: which guest it is, and what was counted.
+/// A domain that the engine watches: the identity of the guest, and its counters.
 package struct DomainState: Equatable, Sendable {
   var domain: DomainID
   var virtualMachine: String?

@@ -2,17 +2,17 @@ import Pixels
 package import ZcopyBackend
 
 extension Format3 {
-  /// The records of an engine.
+  /// Converts the state of an engine.
   ///
   /// - Parameters:
-  ///   - wait: takes what follows of a wait after its buffer, which the server stores apart.
-  ///   - server: takes the server's numbers, which stand between the engine's.
+  ///   - wait: reads the rest of a wait after its buffer, which the server stores separately.
+  ///   - server: reads the server's numbers, which are between those of the engine.
   /// - Throws: `LiveUpdateError.damaged`.
   package func engine(
     wait: (BufferID) throws(LiveUpdateError) -> Void, server: Part
   ) throws(LiveUpdateError) {
     typealias Field = EngineState.Field
-    // The records are in the order of their numbers, and the buffers have the last.
+    // The records are in the order of their numbers. The buffers have the last number.
     let buffers = try apart { () throws(LiveUpdateError) in
       try list(Field.buffers) { () throws(LiveUpdateError) in try buffer(wait) }
     }
@@ -41,7 +41,7 @@ extension Format3 {
     try number(Field.frame, 4)
     if try isPresent() { try number(Field.usedFrame, 4) }
     for _ in 0..<(try take(4)) { try wait(id) }
-    // The publication comes last, and its number is lower than that of the contents.
+    // In format 3 the publication is last, but its number is lower than that of the contents.
     let contents = try apart { () throws(LiveUpdateError) in
       switch try take(1) {
       case 1: try record(Field.mapped, mapped)
@@ -62,7 +62,7 @@ extension Format3 {
     try number(Field.domain, 2)
     try number(Field.process, 4)
     try number(Field.user, 4)
-    // The groups of the user, which are not used any more.
+    // Skips the groups of the user, which are no longer used.
     for _ in 0..<(try take(4)) { _ = try take(4) }
     try number(Field.directory, 4)
     try number(Field.byteCount, 8)

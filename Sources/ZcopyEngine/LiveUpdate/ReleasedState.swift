@@ -1,15 +1,15 @@
 import Support
 package import ZcopyBackend
 
-/// A buffer that was released, in plain values, for later queries. It has no descriptors.
+/// The plain values of a released buffer, for later queries. It has no descriptors.
 package struct ReleasedState: Equatable, Sendable {
   let id: BufferID
   private let description: BufferDescription
-  /// Milliseconds since it was made, and since it was released.
+  /// Milliseconds since the buffer was made, and since it was released.
   private let age: UInt64
   private let phaseAge: UInt64
   private let frame: UInt32
-  /// Why it is unknown whether the buffer is still held, if that is so.
+  /// The reason, if it is unknown whether the buffer is still held.
   private let failure: String?
 
   init(_ buffer: Buffer, _ now: BootClock.Instant) {

@@ -4,14 +4,14 @@ import SystemPackage
 import XenGrant
 import ZcopyBackend
 
-/// A client's connection in plain values.
+/// The plain values of a client's connection.
 ///
-/// Descriptors: the socket, and those of messages that were not sent yet.
+/// Its descriptors are the socket, and those of unsent messages.
 struct ConnectionState: Equatable, Sendable {
   var number: UInt64
   var isGreeted: Bool
   var subscription: Subscription
-  /// The messages that were not sent yet.
+  /// The unsent messages.
   var messages: [Message]
 
   /// A message, and whether a descriptor is sent with it.
@@ -26,7 +26,7 @@ struct ConnectionState: Equatable, Sendable {
   /// it first.
   var made: [BufferID?] { messages.filter(\.hasFile).map(\.made) }
 
-  /// How many descriptors wait to be sent.
+  /// The number of unsent descriptors.
   var waitingDescriptorCount: Int { messages.count(where: \.hasFile) }
 
   init(_ connection: Connection) {
@@ -110,7 +110,7 @@ extension Backlog.EventKey: LiveUpdateRecord {
 extension ConnectionState.Message {
   /// The number of the request that it answers; 0 if it is not a reply.
   var request: UInt64 {
-    // SAFETY: bytes have no padding that would be read.
+    // SAFETY: bytes have no padding that could be read.
     unsafe bytes.span.bytes.load(xen_zcopyd_header.self)?.request ?? 0
   }
 

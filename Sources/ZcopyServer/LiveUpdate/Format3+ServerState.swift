@@ -2,7 +2,7 @@ import ZcopyBackend
 import ZcopyEngine
 
 extension Format3 {
-  /// A server's state of format 3 in this program's format.
+  /// Converts a server's state of format 3 to this program's format.
   ///
   /// - Throws: `LiveUpdateError.damaged`.
   static func serverState(_ bytes: [UInt8]) throws(LiveUpdateError) -> [UInt8] {

@@ -5,8 +5,8 @@ import Support
   import Glibc
 #endif
 
-/// Descriptors for a store that keeps each open file once. The service manager's store silently
-/// drops a duplicate.
+/// Descriptors for a store that keeps each open file once. The service manager's store drops a
+/// duplicate without an error.
 ///
 /// A dma-buf that is shared with two domains has two descriptors, and a waiting reply has another
 /// one.
@@ -63,8 +63,8 @@ private struct FileIdentity: Hashable {
   /// One file that was opened with two sets of flags counts as two.
   let flags: Int32
 
-  /// - Returns: nil for a file that is always unique: each opening of a device is another context,
-  ///   whatever its inode.
+  /// - Returns: nil for a file that is always unique: each opening of a device is a separate
+  ///   context, even with the same inode.
   init?(of file: FileDescriptor) {
     var status = stat()
     // SAFETY: the call writes the structure.

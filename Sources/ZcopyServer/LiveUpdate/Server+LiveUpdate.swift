@@ -58,7 +58,7 @@ extension Server {
   /// State that cannot be resumed is logged and ended.
   ///
   /// - Parameters:
-  ///   - state: what ``saveState()`` returned there.
+  ///   - state: the value that ``saveState()`` of the other server returned.
   ///   - descriptors: duplicates of its descriptors in their order, nil for those that are lost;
   ///     all of them belong to the server from now on.
   public func resume(_ state: ServerState, _ descriptors: [FileDescriptor?]) {
@@ -88,7 +88,7 @@ extension Server {
   }
 
   /// - Parameters:
-  ///   - socket: nil if it is lost: the client sees the end of the connection.
+  ///   - socket: nil if it is lost. The client then sees the end of the connection.
   ///   - files: the descriptors of unsent messages, nil for each that is lost.
   private func resume(
     _ state: ConnectionState, _ socket: FileDescriptor?, _ files: [FileDescriptor?]

@@ -1,9 +1,10 @@
 public import ZcopyBackend
 import ZcopyEngine
 
-/// The whole state of a server in plain values: what its successor needs, besides the descriptors.
+/// The plain values of a server, which its successor needs, besides the descriptors.
 ///
-/// Descriptors: those of each buffer, then each connection's socket, then those of unsent messages.
+/// The descriptors are those of each buffer, then each connection's socket, then those of unsent
+/// messages.
 public struct ServerState: LiveUpdateState {
   public static let kind: UInt16 = 32
 
@@ -12,8 +13,8 @@ public struct ServerState: LiveUpdateState {
 
   /// The text of the configuration, for a successor that finds its file invalid.
   public var configuration = ""
-  /// The path of the listening socket, if this server has made it; the server then removes it at
-  /// the end.
+  /// The path of the listening socket, if this server has made it. The server then removes it when
+  /// it stops.
   public var socketPath: String?
   /// For each descriptor, the index of its kept duplicate, as ``KeptDescriptors/places``, if a
   /// store keeps them.
@@ -83,12 +84,12 @@ public struct ServerState: LiveUpdateState {
   }
 }
 
-/// A WAIT request that is still to be answered.
+/// A WAIT request that has no reply yet.
 struct WaitState: Equatable, Sendable {
   var buffer: BufferID
   var connection: UInt64
   var number: UInt64
-  /// Milliseconds until it times out; nil for never.
+  /// Milliseconds until it times out; nil for no limit.
   var rest: UInt64?
 }
 

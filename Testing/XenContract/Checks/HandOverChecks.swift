@@ -195,7 +195,7 @@ enum LiveUpdateChecks {
       let told = try notification(channel.mapperPort)
       let left = try leave(pages, bench, told)
       try channel.expectNoOwnerSignal()
-      // A PV domain unmaps when the process's memory goes.
+      // A PV domain unmaps the page when the process's memory is removed.
       try expect(
         "the byte without a process", try pages.loadByte(at: offset),
         is: bench.mapper.isPV ? 0 : 0xFF)

@@ -50,8 +50,8 @@ enum AccessChecks {
       "the first end that nothing began is EINVAL for a memory file, and nothing for a heap"
     ) {
       bench in
-      // Seen on Linux 6.12: udmabuf maps its pages at the first beginning, and misses that mapping
-      // at the end.
+      // Seen on Linux 6.12: udmabuf maps its pages at the first start of an access. An end without
+      // that mapping fails.
       let udmabuf = try bench.makeDmaBuf(pages: 1)
       guard bench.isKernel else { throw Skip(reason: "only a kernel can be asked that") }
       try expect(
@@ -65,7 +65,7 @@ enum AccessChecks {
     },
   ]
 
-  /// Ends an access to read and write, whether one began or not.
+  /// Ends an access to read and write, even if none has begun.
   private static func end(_ buffer: borrowing DmaBuf) -> Int32 {
     czcopy_dmabuf_sync(buffer.fileDescriptor.rawValue, 1, 1, 1)
   }

@@ -46,8 +46,8 @@ extension DmaBufBench {
   /// The worker's buffer.
   func buffer(of worker: any DmaBufWorker) throws -> DmaBuf { try dmaBufs.adopt(worker.export()) }
 
-  /// A memory file of whole pages, each of which begins with its own word, or a skip where none can
-  /// be a dma-buf.
+  /// A memory file of whole pages, each of which begins with its own word. Skips the check if there
+  /// is no udmabuf.
   func makeFile(pages: Int, firstWord: Int = 0) throws -> MemoryFile {
     if let errno = dmaBufs.udmabufSupport() { throw Skip(reason: "no udmabuf: \(errno)") }
     let file = try dmaBufs.makeMemoryFile(named: "contract", byteCount: pages * pageSize)
@@ -62,11 +62,11 @@ extension DmaBufBench {
   }
 }
 
-/// Bytes of a page of this kernel.
+/// The page size of this kernel in bytes.
 let pageSize = Int(getpagesize())
 
 extension MemoryFile {
-  /// A piece of it, by pages.
+  /// A piece of the file, in pages.
   func piece(_ page: Int, pages: Int) -> MemoryFilePiece {
     MemoryFilePiece(
       descriptor: fileDescriptor.rawValue, offset: page * pageSize, byteCount: pages * pageSize)

@@ -6,7 +6,7 @@ import XenGrant
 /// The behaviour of Linux for memory files, dma-bufs and fences, as far as this project relies on
 /// it.
 ///
-/// Written once, against ``DmaBuf``, as ``Contract`` is against XenGrant.
+/// The checks are written once, against ``DmaBuf``, like those of ``Contract`` against XenGrant.
 public enum DmaBufContract {
   /// All checks, in an order in which a first failure explains later ones.
   public static let checks: [DmaBufCheck] =

@@ -1,9 +1,10 @@
 import XenGrant
 
-/// The event channel that says that a node of ``OwnerMessage`` was written.
+/// The event channel that reports that a node of ``OwnerMessage`` was written.
 ///
-/// It saves reading the nodes again and again, which takes most of an emulated processor. Event
-/// channels are part of the contract, so nothing relies on it: a node is read each second anyway.
+/// It avoids polling of the nodes, which takes most of the time of an emulated processor. Event
+/// channels are part of the contract under test, so nothing relies on the signal: each node is also
+/// read once a second.
 struct OwnerSignal: ~Copyable {
   private let channels: EventChannels
   /// The port at this end.

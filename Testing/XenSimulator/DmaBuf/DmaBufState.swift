@@ -7,7 +7,7 @@ struct DmaBufState: Sendable {
   /// The domain whose kernel it is in.
   let domain: DomainID
   let exporter: DmaBufExporter
-  /// The memory, of which it takes ``byteCount`` bytes from ``firstByte`` of the first page on.
+  /// The pages. The dma-buf has ``byteCount`` bytes from ``firstByte`` of the first page on.
   let frames: [PageFrame]
   var firstByte = 0
   let byteCount: Int
@@ -16,7 +16,7 @@ struct DmaBufState: Sendable {
   /// The fences of work that must finish before its memory is used.
   var fences: [BufferFence] = []
 
-  /// Whether whole pages from the first byte on are its memory, and so many of them.
+  /// Whether its memory is exactly that many whole pages.
   func isWhole(_ pages: Int) -> Bool {
     firstByte == 0 && byteCount == pages * GrantReference.pageSize
   }
@@ -27,11 +27,11 @@ extension DmaBufState {
   struct Piece {
     let frame: PageFrame
     let pageOffset: Int
-    /// Where it is, counted from the beginning of the range that was asked for.
+    /// The position, relative to the beginning of the requested range.
     let range: Range<Int>
   }
 
-  /// The pieces of which a range of the memory consists.
+  /// The pieces of a range of the memory.
   func pieces(of range: Range<Int>) -> [Piece] {
     var pieces: [Piece] = []
     var next = range.lowerBound
@@ -51,10 +51,10 @@ extension DmaBufState {
 
 /// The exporter of a dma-buf, and its properties.
 enum DmaBufExporter: Sendable {
-  /// A gntdev, of another domain's pages: its device, which may be closed by now, the descriptor's
-  /// number, and the pages.
+  /// A gntdev, with pages of another domain: its device, which may already be closed, the
+  /// descriptor's number, and the pages.
   case grantDevice(HandleID, number: Int32, GrantMap)
-  /// Udmabuf, of memory files.
+  /// Udmabuf, with pages of memory files.
   case udmabuf
   /// A dma-buf heap.
   case heap
@@ -85,7 +85,7 @@ struct LocalMappingState: Sendable {
   let process: Int
   let domain: DomainID
   let byteCount: Int
-  /// Whether it is a dma-buf's: no pages that the kernel could hold for a grant copy.
+  /// Whether it maps a dma-buf, whose pages the kernel cannot hold for a grant copy.
   let isDmaBuf: Bool
   /// Keeps the file open.
   let file: HeldFile

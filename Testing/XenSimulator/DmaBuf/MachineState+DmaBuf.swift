@@ -63,23 +63,23 @@ extension MachineState {
     return references
   }
 
-  /// The pages that the kernel takes for a dma-buf's when it maps it for a device.
+  /// The pages that the kernel uses when it maps a dma-buf for a device.
   ///
-  /// What follows each other for the kernel of a PV domain may lie apart in the machine. Of a
-  /// heap's chunks the smaller are bounced then (swiotlb-xen), and the larger are EIO.
+  /// Pages that are contiguous for the kernel of a PV domain may be scattered in the machine. The
+  /// smaller chunks of a heap are then bounced (swiotlb-xen), and the larger ones fail with EIO.
   private func framesForDevice(_ dmaBuf: DmaBufState) throws(Errno) -> [PageFrame] {
     let domain = domains[Int(dmaBuf.domain.rawValue)]
     guard case .heap = dmaBuf.exporter, domain.kind == .pv, domain.limits.hasScatteredMemory else {
       return dmaBuf.frames
     }
-    // The system heap takes 256 pages together, then 16, then single ones.
+    // The system heap allocates chunks of 256 pages, then of 16, then single pages.
     guard dmaBuf.frames.count < 256 else { throw .ioError }
     let bounced = dmaBuf.frames.count / 16 * 16
     guard bounced > 0 else { return dmaBuf.frames }
     return try PageStore(pages: bounced).frames(0..<bounced) + dmaBuf.frames[bounced...]
   }
 
-  /// Withdraws what the newest import of that number granted.
+  /// Withdraws the grants of the newest import of that number.
   mutating func releaseImport(_ handle: HandleID, _ number: Int32) throws(Errno) {
     guard let device = grantDevices[handle] else { throw .badFileDescriptor }
     try domains[Int(device.domain.rawValue)].checkDmaBuf(exports: false)

@@ -6,7 +6,7 @@ import XenGrant
   import Glibc
 #endif
 
-/// Memory files and dma-bufs, as a domain's own kernel makes and maps them.
+/// Memory files and dma-bufs that a domain's own kernel makes and maps.
 extension MachineState {
   /// Makes a dma-buf of pages and returns its descriptor; `exporter` receives the descriptor's
   /// number.
@@ -35,7 +35,7 @@ extension MachineState {
     return made.descriptor
   }
 
-  /// What udmabuf does with pieces of memory files.
+  /// Makes a dma-buf of pieces of memory files, like udmabuf.
   mutating func makeDmaBuf(
     of pieces: [MemoryFilePiece], in domain: DomainID
   ) throws(Errno) -> Int32 {
@@ -55,12 +55,12 @@ extension MachineState {
     return try addDmaBuf(of: frames, in: domain) { _ in .udmabuf }
   }
 
-  /// What udmabuf asks of each piece.
+  /// Checks a piece like udmabuf.
   private func check(_ piece: MemoryFilePiece, room: Int) throws(Errno) {
     guard piece.offset >= 0, piece.offset % GrantReference.pageSize == 0, piece.byteCount >= 0,
       piece.byteCount % GrantReference.pageSize == 0, piece.byteCount <= room
     else { throw .invalidArgument }
-    // Only memory files have seals, and the files that stand for dma-bufs here.
+    // Only memory files have seals, and the files that represent dma-bufs here.
     let seals = fcntl(piece.descriptor, Seal.get)
     guard seals >= 0, try position(ofDmaBuf: piece.descriptor, in: nil) == nil else {
       throw .badFileDescriptorState
@@ -73,7 +73,7 @@ extension MachineState {
     else { throw .invalidArgument }
   }
 
-  /// What a dma-buf heap does.
+  /// Makes a dma-buf like a dma-buf heap.
   mutating func allocate(
     byteCount: Int, fromHeap name: String, in domain: DomainID
   ) throws(Errno) -> Int32 {
@@ -87,7 +87,7 @@ extension MachineState {
     return try addDmaBuf(of: frames, in: domain) { _ in .heap }
   }
 
-  /// What a device's driver makes.
+  /// Makes a dma-buf like a device's driver.
   mutating func makeForeignDmaBuf(
     pages: Int, _ kind: ForeignDmaBuf, in domain: DomainID
   ) throws(Errno) -> Int32 {

@@ -1,7 +1,7 @@
 import SystemPackage
 import XenGrant
 
-/// A fault that waits for its calls.
+/// A fault that has not struck all of its calls yet.
 struct PlannedFault: Sendable {
   /// The domain and process whose calls it strikes.
   enum Target: Sendable {

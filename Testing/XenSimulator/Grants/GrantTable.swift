@@ -1,7 +1,7 @@
 import SystemPackage
 import XenGrant
 
-/// One page that a domain lets another use.
+/// One page that a domain grants to another.
 struct GrantEntry: Sendable {
   let frame: PageFrame
   let grantee: DomainID
@@ -10,8 +10,8 @@ struct GrantEntry: Sendable {
   let isOwn: Bool
   /// How often it is mapped.
   var maps = 0
-  /// Withdrawn while it was mapped: Linux frees it once it is unmapped, and until then it stays
-  /// valid.
+  /// Whether it was withdrawn while it was mapped. Linux frees it when it is unmapped; until then
+  /// it stays valid.
   var isDeferred = false
 }
 
@@ -19,7 +19,7 @@ struct GrantEntry: Sendable {
 struct GrantTable: Sendable {
   /// 4096 bytes of entries of 8 bytes.
   static let entriesPerFrame = 512
-  /// Entries that the toolstack has for the console and XenStore.
+  /// Entries that the toolstack uses for the console and XenStore.
   static let reservedEntries = 8
 
   private let maxFrames: Int

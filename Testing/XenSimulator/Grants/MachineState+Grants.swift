@@ -54,7 +54,7 @@ extension MachineState {
     return frames
   }
 
-  /// Unmaps references, and frees what its owner has withdrawn meanwhile.
+  /// Unmaps references, and frees those that their owner has withdrawn meanwhile.
   mutating func release(_ map: GrantMap, by domain: DomainID) {
     let owner = Int(map.owner.rawValue)
     domains[Int(domain.rawValue)].activeMaps -= map.references.count
@@ -68,7 +68,7 @@ extension MachineState {
     for run in PageRun.runs(of: freed) { run.discard() }
   }
 
-  /// Ends grants; those that are mapped are ended when they no longer are.
+  /// Ends grants. A mapped grant ends when it is unmapped.
   mutating func withdraw(_ references: [GrantReference], of owner: DomainID) {
     let index = Int(owner.rawValue)
     var freed: [PageFrame] = []
@@ -140,7 +140,7 @@ extension MachineState {
     grantDevices[handle]?.maps[position].isActive = false
   }
 
-  /// Takes all that a process has mapped of devices out of its memory, as its end does first.
+  /// Removes all device mappings from a process's memory, which is the first step of its exit.
   mutating func forgetMemory(of process: Int) {
     for (handle, device) in grantDevices {
       for map in device.maps {
@@ -241,7 +241,7 @@ extension MachineState {
     }
   }
 
-  /// Maps pages that the device has already.
+  /// Maps existing pages of the device.
   mutating func map(
     _ handle: HandleID, at index: UInt64, pages: Int, process: Int
   ) throws(Errno) -> UInt {
@@ -254,7 +254,7 @@ extension MachineState {
     return address
   }
 
-  /// Takes pages off the device's list, and out of the memory of the process that says so.
+  /// Removes pages from the device's list, and from the memory of the calling process.
   mutating func unshare(_ handle: HandleID, _ address: UInt, at index: UInt64) {
     guard allocators[handle]?.shares[index]?.places[address] != nil else { return }
     reapFiles()
@@ -262,13 +262,13 @@ extension MachineState {
     forget(handle, address, at: index)
   }
 
-  /// Takes pages out of a process's memory.
+  /// Removes pages from a process's memory.
   mutating func forget(_ handle: HandleID, _ address: UInt, at index: UInt64) {
     allocators[handle]?.shares[index]?.places[address] = nil
     endUnused(handle, at: index)
   }
 
-  /// Withdraws pages that neither the device nor a process has, with what was to happen then.
+  /// Withdraws pages that neither the device nor a process holds, and performs their notification.
   private mutating func endUnused(_ handle: HandleID, at index: UInt64) {
     guard let allocator = allocators[handle], let range = allocator.shares[index],
       !range.isListed, range.places.isEmpty
@@ -319,7 +319,7 @@ extension MachineState {
 }
 
 extension GrantDeviceState {
-  /// Puts a mapping on the list, in the first gap between others that is wider than it, or at the
+  /// Inserts a mapping into the list, in the first gap that is wider than the mapping, or at the
   /// end.
   mutating func add(_ map: GrantMap) {
     var map = map

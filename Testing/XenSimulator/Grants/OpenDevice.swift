@@ -2,7 +2,7 @@ import Synchronization
 import SystemPackage
 import XenGrant
 
-/// What an open grant device and an open grant allocator have in common: a handle, and mappings in
+/// The common part of an open grant device and an open grant allocator: a handle, and mappings in
 /// this real process.
 struct OpenDevice: ~Copyable {
   let process: SimulatedProcess
@@ -22,7 +22,7 @@ struct OpenDevice: ~Copyable {
     process.machine.change { $0.closeDescriptor(descriptor) }
   }
 
-  /// The real descriptor, made when it is first asked for; -1 if that fails.
+  /// The real descriptor, made on first use; -1 if that fails.
   var fileDescriptor: Int32 {
     if let known = number.withLock({ $0 }) { return known.rawValue }
     let descriptor = descriptor
@@ -33,7 +33,7 @@ struct OpenDevice: ~Copyable {
     return made?.rawValue ?? -1
   }
 
-  /// Takes over a mapping that was just made.
+  /// Records a new mapping.
   func keep(_ address: UInt, pages: Int) throws(Errno) -> UnsafeMutableRawPointer {
     mappings.withLock { $0.insert(address, pages: pages) }
     // SAFETY: the address is a mapping.
@@ -43,12 +43,12 @@ struct OpenDevice: ~Copyable {
     return unsafe pointer
   }
 
-  /// Takes a mapping out of the process's memory.
+  /// Removes a mapping from the process's memory.
   func forget(
     _ address: UnsafeMutableRawPointer, pages: Int,
     _ body: (inout MachineState, HandleID, UInt) -> Void
   ) {
-    // The address is only compared with those that were handed out.
+    // The address is only compared with those of existing mappings.
     let address = UInt(bitPattern: address)
     guard mappings.withLock({ $0.contains(address, pages: pages) }) else { return }
     let handle = handle
@@ -56,12 +56,12 @@ struct OpenDevice: ~Copyable {
     mappings.withLock { $0.unmap(address) }
   }
 
-  /// Ends a mapping with that call; it goes whether that fails or not.
+  /// Ends a mapping with a call. The mapping is removed even if the call fails.
   func end(
     _ address: UnsafeMutableRawPointer, pages: Int, _ call: XenError.Call,
     _ body: (inout MachineState, HandleID, UInt) -> Void
   ) throws(Errno) {
-    // The address is only compared with those that were handed out.
+    // The address is only compared with those of existing mappings.
     let address = UInt(bitPattern: address)
     guard mappings.withLock({ $0.contains(address, pages: pages) }) else {
       throw .invalidArgument

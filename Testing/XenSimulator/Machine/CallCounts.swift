@@ -6,7 +6,7 @@ public struct CallCounts: Equatable, Sendable {
 
   /// How often that call was made.
   ///
-  /// Linux's are asked for as `calls[.dmaBufs(.map)]`: some have the names of Xen's.
+  /// Calls of Linux are written as `calls[.dmaBufs(.map)]`, because some have the names of Xen's.
   public internal(set) subscript(call: SimulatedCall) -> Int {
     get { counts[call, default: 0] }
     set { counts[call] = newValue }

@@ -1,7 +1,7 @@
 import SystemPackage
 import XenGrant
 
-/// A domain's number, for use as an index and the like.
+/// A domain's number, for instance for use as an index.
 typealias DomainNumber = Int
 
 /// The machine's number of an open object of a process.
@@ -77,10 +77,10 @@ struct UdmabufLimits: Sendable {
   let pieces: Int
 }
 
-/// What kind of domain Xen runs.
+/// The kind of a domain.
 public enum DomainKind: Sendable {
   /// A domain whose memory the hardware translates; also stands for HVM and Arm.
   case pvh
-  /// A paravirtualised x86 domain, as a classic dom0 is.
+  /// A paravirtualised x86 domain, for instance a classic dom0.
   case pv
 }

@@ -9,7 +9,7 @@ struct MachineState: Sendable {
   var grantDevices: [HandleID: GrantDeviceState] = [:]
   var allocators: [HandleID: GrantAllocatorState] = [:]
   var eventDevices: [HandleID: EventDeviceState] = [:]
-  /// Those of processes; other duplicates of a descriptor are not recorded here.
+  /// Descriptors of processes. Other duplicates of a descriptor are not recorded here.
   var descriptors: [Int: DeviceDescriptor] = [:]
   var connections: [HandleID: StoreConnectionState] = [:]
   /// In the order in which they were made.

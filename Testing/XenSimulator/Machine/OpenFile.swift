@@ -6,8 +6,8 @@ import XenGrant
   import Glibc
 #endif
 
-/// What a simulated device of Xen's is behind its descriptors, which may be duplicated and outlive
-/// a process.
+/// The kind of a simulated Xen device. Its descriptors may be duplicated, and may outlive a
+/// process.
 enum DeviceKind: Sendable {
   case grantDevice, grantAllocator, eventChannels
 }

@@ -6,8 +6,8 @@ import SystemPackage
 
 /// A real file that can be polled and is readable while something is pending.
 ///
-/// Its descriptors are others'; this is the end behind them, which sees when the last of them is
-/// closed: they hold a lock of the file, which is the open file's and not a descriptor's.
+/// Other code owns the descriptors. They hold a lock on the file, which belongs to the open file
+/// and not to a descriptor. This object uses the lock to detect when the last descriptor is closed.
 final class Readiness: Sendable {
   let identity: FileIdentity
   /// The same pipe, opened once more.

@@ -4,7 +4,7 @@ import SystemPackage
   import Glibc
 #endif
 
-/// What an open file is, whatever descriptor it is seen by.
+/// The identity of an open file, which is the same for all of its descriptors.
 struct FileIdentity: Hashable, Sendable {
   private let device: dev_t
   /// Unique among the files of its kind.

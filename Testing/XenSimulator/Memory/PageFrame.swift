@@ -65,7 +65,7 @@ struct PageRun {
 /// Pages mapped into this process. Addresses are numbers here, so that the machine's state stays
 /// Sendable.
 enum PageMapping {
-  /// Maps pages side by side and returns where.
+  /// Maps pages side by side, and returns the address.
   static func map(_ frames: [PageFrame], writable: Bool) throws(Errno) -> UInt {
     let protection = PROT_READ | (writable ? PROT_WRITE : 0)
     let runs = PageRun.runs(of: frames)
@@ -90,14 +90,14 @@ enum PageMapping {
     return reservation
   }
 
-  /// Maps bytes of a file and returns where.
+  /// Maps bytes of a file, and returns the address.
   static func map(
     file: Int32, from offset: Int, byteCount: Int, writable: Bool
   ) throws(Errno) -> UInt {
     try mapped(0, byteCount, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, file, offset)
   }
 
-  /// Takes a mapping away.
+  /// Removes a mapping.
   static func unmap(_ address: UInt, byteCount: Int) {
     // SAFETY: callers pass what map(_:writable:) returned, once.
     unsafe _ = munmap(UnsafeMutableRawPointer(bitPattern: address), byteCount)
@@ -125,7 +125,7 @@ struct OwnedMappings: ~Copyable {
     byteCounts[address] = pages * GrantReference.pageSize
   }
 
-  /// Whether there is such a mapping of exactly that many pages.
+  /// Whether there is a mapping of exactly that many pages at an address.
   func contains(_ address: UInt, pages: Int) -> Bool {
     byteCounts[address] == pages * GrantReference.pageSize
   }

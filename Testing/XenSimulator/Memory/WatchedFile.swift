@@ -7,9 +7,9 @@ import SystemPackage
 
 /// A real memory file whose last close is detectable.
 ///
-/// The descriptor that is handed out holds a lock on the file, which is the open file's and not the
-/// descriptor's: it goes when the last copy of the descriptor is closed, in whatever process that
-/// is, and no memory is mapped through it.
+/// The descriptor that is handed out holds a lock on the file, which belongs to the open file and
+/// not to the descriptor. The lock is released when the last copy of the descriptor is closed in
+/// any process, and no memory is mapped through it.
 final class WatchedFile: Sendable {
   let identity: FileIdentity
   private let probe: Int32
