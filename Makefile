@@ -23,7 +23,7 @@ SOURCES = $(shell find Sources Testing Tools Benchmarks examples -name '*.swift'
 # What boots Xen, beside what builds: programs, and Debian's packages of them.
 LAB = qemu-system-x86_64:qemu-system-x86 cpio:cpio xz:xz-utils dpkg-deb:dpkg setpriv:util-linux
 
-.PHONY: all demo test unit allocations test-sanitize fuzz lint smoke contract dma-buf devices daemon upgrade systemd matrix soak bench xen-ci kernel-check \
+.PHONY: all demo test unit allocations test-sanitize fuzz lint smoke contract dma-buf devices daemon upgrade systemd matrix soak bench bench-native xen-ci kernel-check \
   static client check-client check-daemon install install-client deb clean require require-lab help
 
 all: require ## Build the command and the libraries
@@ -99,6 +99,12 @@ bench: require-lab static ## Compare with plain C on real Xen: instructions and 
 	cd Benchmarks && $(STATIC) --scratch-path ../.build-bench
 	install -D .build-bench/release/xen-zcopy-bench $(BIN)/xen-zcopy-bench
 	lab/run bench
+
+bench-native: require ## Count instructions on the simulator, without Xen, and compare them with Benchmarks/native.txt
+	@scripts/require valgrind:valgrind
+	$(subst -Xlinker -s ,,$(STATIC)) --product xen-zcopyd-allocations
+	$(subst -Xlinker -s ,,$(STATIC)) --product xen-zcopy-native
+	scripts/bench-native .build-static/release Benchmarks/native.txt
 
 static: require $(BIN)/.stamp ## Fully static executables, in .build/lab/bin
 

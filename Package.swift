@@ -169,6 +169,13 @@ let package = Package(
       path: "Tools/fuzz",
       swiftSettings: strict),
     .executableTarget(
+      name: "xen-zcopy-native",
+      dependencies: [
+        "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyEngine", logging,
+      ],
+      path: "Tools/native",
+      swiftSettings: strict),
+    .executableTarget(
       name: "xen-zcopyd-allocations",
       dependencies: [
         "CAllocations", "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend",
