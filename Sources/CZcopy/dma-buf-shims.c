@@ -26,7 +26,7 @@ int czcopy_memfd(const char *name, uint64_t size) {
     return memfd;
 }
 
-int czcopy_file_identity(int fd, uint64_t *inode, uint64_t *size) {
+int czcopy_file_inode(int fd, uint64_t *inode, uint64_t *size) {
     struct stat status;
     if (fstat(fd, &status) < 0)
         return -errno;

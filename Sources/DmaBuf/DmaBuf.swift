@@ -9,7 +9,7 @@ public struct DmaBuf: ~Copyable {
   public let fileDescriptor: FileDescriptor
   /// The kernel's inode number: unique among the dma-bufs that exist, and never 0. Shown in
   /// `/proc/*/fdinfo` as `ino`.
-  public let identity: UInt64
+  public let inode: UInt64
   /// The size in bytes.
   public let byteCount: Int
   let dmaBufs: DmaBufSystem
@@ -28,7 +28,7 @@ public struct DmaBuf: ~Copyable {
     throws(DmaBufError)
   {
     do throws(DmaBufError) {
-      (identity, byteCount) = try call(
+      (inode, byteCount) = try call(
         .identify, .dmaBuf(fileDescriptor.rawValue),
         by: try dmaBufs.inodeAndSize(of: fileDescriptor))
     } catch {

@@ -15,17 +15,17 @@ public enum DmaBufHolder: Hashable, Sendable {
   /// in transit through a socket belongs to no process.
   ///
   /// - Parameters:
-  ///   - identity: the dma-buf's ``DmaBuf/identity``.
+  ///   - inode: the dma-buf's ``DmaBuf/inode``.
   ///   - root: the directory below which `proc` and `sys` are.
   /// - Returns: processes by their numbers, then devices as the kernel lists them.
-  public static func find(_ identity: UInt64, root: String = "") -> [DmaBufHolder] {
-    all(root: root)[identity] ?? []
+  public static func find(_ inode: UInt64, root: String = "") -> [DmaBufHolder] {
+    all(root: root)[inode] ?? []
   }
 
   /// Finds the current holders of all dma-bufs. This takes as long as for one.
   ///
   /// - Parameter root: the directory below which `proc` and `sys` are.
-  /// - Returns: by ``DmaBuf/identity`` what ``find(_:root:)`` finds.
+  /// - Returns: by ``DmaBuf/inode`` what ``find(_:root:)`` finds.
   public static func all(root: String = "") -> [UInt64: [DmaBufHolder]] {
     var holders: [UInt64: [DmaBufHolder]] = [:]
     for process in Files.names(in: "\(root)/proc").compactMap({ Int($0) }).sorted() {
@@ -45,17 +45,17 @@ public enum DmaBufHolder: Hashable, Sendable {
     for descriptor in Files.names(in: "\(path)/fd") {
       // Reading the symbolic link is cheap, and few files are dma-bufs.
       guard Files.target(of: "\(path)/fd/\(descriptor)")?.hasPrefix(fileName) == true,
-        let identity = inode(Files.text(of: "\(path)/fdinfo/\(descriptor)") ?? "")
+        let inode = inode(Files.text(of: "\(path)/fdinfo/\(descriptor)") ?? "")
       else { continue }
-      counts[identity, default: (0, 0)].descriptors += 1
+      counts[inode, default: (0, 0)].descriptors += 1
     }
-    for identity in mappings(in: Files.text(of: "\(path)/maps") ?? "") {
-      counts[identity, default: (0, 0)].mappings += 1
+    for inode in mappings(in: Files.text(of: "\(path)/maps") ?? "") {
+      counts[inode, default: (0, 0)].mappings += 1
     }
     guard !counts.isEmpty else { return }
     let command = Files.text(of: "\(path)/comm").map { String($0.prefix { $0 != "\n" }) } ?? ""
-    for (identity, count) in counts {
-      holders[identity, default: []].append(
+    for (inode, count) in counts {
+      holders[inode, default: []].append(
         .process(
           id: process, command: command, descriptors: count.descriptors, mappings: count.mappings))
     }
@@ -84,18 +84,18 @@ public enum DmaBufHolder: Hashable, Sendable {
   /// A buffer's line begins with its size and has the inode sixth, between tabs; the devices
   /// follow, one a line, between `Attached Devices:` and `Total N devices attached`.
   private static func addDevices(_ text: String, to holders: inout [UInt64: [DmaBufHolder]]) {
-    var identity: UInt64?
+    var inode: UInt64?
     var isList = false
     for bytes in text.utf8.split(separator: UInt8(ascii: "\n")) {
       let line = Substring(bytes)
       if !line.hasPrefix("\t") {
         let fields = line.split(separator: "\t", omittingEmptySubsequences: false)
-        identity = fields.count >= 6 ? UInt64(fields[5]) : nil
+        inode = fields.count >= 6 ? UInt64(fields[5]) : nil
         isList = false
       } else if line.hasPrefix("\tAttached Devices:") {
         isList = true
-      } else if isList, let identity {
-        holders[identity, default: []].append(.device(String(line.dropFirst())))
+      } else if isList, let inode {
+        holders[inode, default: []].append(.device(String(line.dropFirst())))
       }
     }
   }

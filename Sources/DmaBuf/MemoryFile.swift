@@ -51,7 +51,7 @@ public struct MemoryFile: ~Copyable {
   /// - Throws: `DmaBufError.Call.identify`.
   ///
   /// The C call is `fstat`.
-  public borrowing func identity() throws(DmaBufError) -> UInt64 {
+  public borrowing func inode() throws(DmaBufError) -> UInt64 {
     try call(
       .identify, .memoryFile(fileDescriptor.rawValue),
       by: try dmaBufs.platform.identify(fileDescriptor.rawValue).inode)

@@ -175,7 +175,7 @@ extension Engine {
   ) throws(XenError) -> OwnPublication? {
     switch buffer.exporterChannel {
     case .some(let channel):
-      try OwnPublication(name, request: parameters, link: channel, xen: xen)
+      try OwnPublication(name, request: parameters, channel: channel, xen: xen)
     case .none: nil
     }
   }

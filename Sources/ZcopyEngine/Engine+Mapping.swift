@@ -266,7 +266,7 @@ extension BufferDescription {
     offset = request.offset
     frameByteCount = request.frameByteCount
     geometry = request.geometry
-    inode = mapped.identity ?? 0
+    inode = mapped.inode ?? 0
     directoryTime = mapped.timings.directory
     mappingTime = mapped.timings.mapping
     passedOver = mapped.passedOver

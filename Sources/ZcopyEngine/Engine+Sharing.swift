@@ -151,7 +151,7 @@ extension Engine {
     description.geometry = parameters.geometry
     description.isPeersDirectory = choices.directory != .own
     description.inode =
-      shared.fileDescriptor.flatMap { try? dmaBufs.adopt(try $0.duplicateClosedOnExec()).identity }
+      shared.fileDescriptor.flatMap { try? dmaBufs.adopt(try $0.duplicateClosedOnExec()).inode }
       ?? 0
     return description
   }

@@ -47,7 +47,7 @@ extension Server {
   /// iterate over the connections.
   private func ended(_ connection: Connection) {
     guard connection.end != nil else { return }
-    loop.after(.zero) { [weak self] in self?.settle(connection) }
+    loop.after(.zero) { [weak self] in self?.removeIfEnded(connection) }
   }
 }
 

@@ -97,7 +97,9 @@ extension Server {
     connection.pendingRequests -= 1
     answer(request.number, connection)
     // Not at once: the caller may iterate over the connections.
-    if connection.end != nil { loop.after(.zero) { [weak self] in self?.settle(connection) } }
+    if connection.end != nil {
+      loop.after(.zero) { [weak self] in self?.removeIfEnded(connection) }
+    }
   }
 
   // MARK: - Queries

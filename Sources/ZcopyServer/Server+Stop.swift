@@ -12,7 +12,7 @@ extension Server {
     for connection in connections.values {
       connection.refuse(error)
       connection.finish(.closed)
-      settle(connection)
+      removeIfEnded(connection)
     }
     engine.closeAll()
   }

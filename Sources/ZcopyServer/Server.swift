@@ -194,7 +194,7 @@ public final class Server {
       connection.onOverflow = { [unowned self] in dropLargest() }
     } catch {
       connection.finish(.lost(error))
-      settle(connection)
+      removeIfEnded(connection)
     }
   }
 
@@ -227,13 +227,13 @@ public final class Server {
     }
     largest.drop()
     // Not at once: the caller may iterate over the connections.
-    loop.after(.zero) { [weak self] in self?.settle(largest) }
+    loop.after(.zero) { [weak self] in self?.removeIfEnded(largest) }
   }
 
   private func flush(_ number: UInt64) {
     guard let connection = connections[number] else { return }
     connection.flush()
-    settle(connection)
+    removeIfEnded(connection)
   }
 
   private func receive(_ number: UInt64) {
@@ -247,7 +247,7 @@ public final class Server {
       // SAFETY: bytes have no padding that would be read.
       unsafe handle(bytes.span.bytes, &files, connection)
     }
-    settle(connection)
+    removeIfEnded(connection)
   }
 
   /// Continues with a connection whose message was received in another process.
@@ -264,7 +264,7 @@ public final class Server {
       unsafe handle(bytes.span.bytes, &files, connection)
     }
     listen(number)
-    settle(connection)
+    removeIfEnded(connection)
   }
 
   /// Ends a connection whose message could not be received in another process.
@@ -272,7 +272,7 @@ public final class Server {
     guard let connection = connections[number] else { return }
     connection.refuse(error)
     connection.finish(.refused(error.text))
-    settle(connection)
+    removeIfEnded(connection)
   }
 
   /// Executes the request in a message, and replies to it.
@@ -321,7 +321,7 @@ public final class Server {
 
   /// Removes a connection that has ended. Call it after every operation that may have ended the
   /// connection.
-  func settle(_ connection: Connection) {
+  func removeIfEnded(_ connection: Connection) {
     guard let end = connection.end, connections.removeValue(forKey: connection.number) != nil else {
       return
     }

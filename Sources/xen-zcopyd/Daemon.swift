@@ -106,7 +106,7 @@ final class Daemon {
     let path = wantedSocketPath
     if let socket = before?.listener {
       socketPath = before?.state.socketPath
-      tellIfSocketStays()
+      warnIfSocketStays()
       return try service.listen(on: socket)
     }
     let given = inherited.entries.first { !$0.name.hasPrefix(LiveUpdate.namePrefix) }?.descriptor
@@ -146,7 +146,7 @@ final class Daemon {
   }
 
   /// Reports that the socket keeps its path, if the configuration names another one.
-  private func tellIfSocketStays() {
+  private func warnIfSocketStays() {
     guard let socketPath, socketPath != wantedSocketPath else { return }
     logger.notice(
       "the socket stays at \(socketPath): `socket` counts at a start only")
@@ -165,7 +165,7 @@ final class Daemon {
     if let manager, let interval = manager.watchdogInterval {
       try loop.every(interval) { manager.watchdog() }
     }
-    try loop.every(.seconds(10)) { [journal] in journal.tellLeftOut() }
+    try loop.every(.seconds(10)) { [journal] in journal.reportLeftOut() }
     startMetrics()
   }
 
@@ -215,7 +215,7 @@ final class Daemon {
     service.reload(configuration)
     startMetrics()
     logger.notice("read the configuration anew")
-    tellIfSocketStays()
+    warnIfSocketStays()
   }
 
   /// Executes the program, which may now be another version, in this process, if it reports that it

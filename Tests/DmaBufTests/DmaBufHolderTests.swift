@@ -33,8 +33,8 @@ struct DmaBufHolderTests {
     #expect(DmaBufHolder.find(79, root: tree.root).isEmpty)
     let all = DmaBufHolder.all(root: tree.root)
     #expect(all.keys.sorted() == [77, 78])
-    for identity in [77, 78] as [UInt64] {
-      #expect(all[identity] == DmaBufHolder.find(identity, root: tree.root))
+    for inode in [77, 78] as [UInt64] {
+      #expect(all[inode] == DmaBufHolder.find(inode, root: tree.root))
     }
   }
 
@@ -111,7 +111,7 @@ struct DmaBufHolderTests {
   func real() throws {
     let file = try DmaBufSystem().makeMemoryFile(named: "test", byteCount: 4096)
     let buffer = try DmaBufSystem().adopt(try file.fileDescriptor.duplicate())
-    #expect(DmaBufHolder.find(buffer.identity).isEmpty)
+    #expect(DmaBufHolder.find(buffer.inode).isEmpty)
   }
 
   @Test(
@@ -120,7 +120,7 @@ struct DmaBufHolderTests {
   func own() throws {
     let dmaBufs = DmaBufSystem()
     let buffer = try dmaBufs.makeDmaBuf(of: try dmaBufs.makeMemoryFile(named: "a", byteCount: 4096))
-    #expect(DmaBufHolder.find(buffer.identity).count == 1)
+    #expect(DmaBufHolder.find(buffer.inode).count == 1)
   }
 
   @Test(

@@ -31,15 +31,15 @@ struct LinuxTests {
     #expect(second.memory.loadWord(at: 8188) == 0x1234_5678)
   }
 
-  @Test("takes over a memory file that was handed over: the same memory, size and identity")
+  @Test("takes over a memory file that was handed over: the same memory, size and inode")
   func adoption() throws {
     let file = try DmaBufSystem().makeMemoryFile(named: "test", byteCount: 8192)
     let copy = try file.fileDescriptor.duplicate()
     let adopted = try DmaBufSystem().adoptMemoryFile(copy)
     #expect(adopted.byteCount == 8192)
-    #expect(try adopted.identity() == (try file.identity()))
+    #expect(try adopted.inode() == (try file.inode()))
     let other = try DmaBufSystem().makeMemoryFile(named: "test", byteCount: 8192)
-    #expect(try adopted.identity() != (try other.identity()))
+    #expect(try adopted.inode() != (try other.inode()))
     let first = try file.map(writable: true)
     let second = try adopted.map(writable: false)
     first.memory.storeWord(0x1234_5678, at: 4096)

@@ -24,16 +24,16 @@ struct DmaBufTests {
     #expect(buffer.byteCount == byteCount)
   }
 
-  @Test("has an identity that its copies share, and no other has")
-  func identity() throws {
+  @Test("has an inode that its copies share, and no other has")
+  func inode() throws {
     let file = try makeFile(4096)
     let copy = try file.duplicate()
     let buffer = try DmaBuf(adopting: file)
     let same = try DmaBuf(adopting: copy)
     let other = try makeBuffer()
-    #expect(buffer.identity != 0)
-    #expect(buffer.identity == same.identity)
-    #expect(buffer.identity != other.identity)
+    #expect(buffer.inode != 0)
+    #expect(buffer.inode == same.inode)
+    #expect(buffer.inode != other.inode)
   }
 
   @Test("is told from other files without asking them anything")

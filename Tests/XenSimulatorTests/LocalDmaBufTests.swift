@@ -158,7 +158,7 @@ struct LocalDmaBufTests {
     let file = try dom0.dmaBufs.makeMemoryFile(named: "frame", byteCount: 4096)
     let one = try dom0.dmaBufs.makeDmaBuf(of: file)
     let other = try dom0.dmaBufs.makeDmaBuf(of: file)
-    #expect(one.identity != other.identity)
+    #expect(one.inode != other.inode)
     #expect(try machine.name(ofDmaBuf: one.fileDescriptor) == "")
     try one.setName(String(repeating: "a", count: 40))
     #expect(

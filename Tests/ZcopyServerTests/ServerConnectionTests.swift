@@ -227,7 +227,7 @@ struct ServerConnectionTests {
     _ = client.replies
     connection.send(bytes)
     #expect(connection.end == .slow)
-    stage.service.settle(connection)
+    stage.service.removeIfEnded(connection)
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_SLOW)
   }
 
@@ -316,7 +316,7 @@ struct ServerConnectionTests {
     // What takes none is no request with one, whether that arrived or not.
     let list = bytes(TestClient.list())
     unsafe stage.service.handle(list.span.bytes, &files, connection)
-    stage.service.settle(connection)
+    stage.service.removeIfEnded(connection)
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
   }
 

@@ -28,7 +28,7 @@ final class Guest {
       "fuzz",
       request: MapParameters(
         domain: backend.id, directory: buffer.directory, byteCount: buffer.byteCount,
-        frameByteCount: GrantReference.pageSize), link: link, xen: xen)
+        frameByteCount: GrantReference.pageSize), channel: link, xen: xen)
     offered = try OfferedDirectory(
       byteCount: 8192, peer: backend.id, limits: BufferLimits(), xen: xen)
     self.buffer = consume buffer

@@ -56,7 +56,7 @@ enum Program {
       "screen",
       request: MapParameters(
         domain: stage.backend.id, directory: shared.directory, byteCount: shared.byteCount),
-      link: channel, xen: stage.guest.xen)
+      channel: channel, xen: stage.guest.xen)
     var frames = 0
     stage.engine.onEvent = { buffer, event in
       guard case .frame(let number, _) = event else { return }

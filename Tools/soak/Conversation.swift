@@ -66,7 +66,7 @@ final class GuestConversation: Conversation {
     link = try ExporterChannel(peer: .dom0, xen: xen, allocator: try xen.openGrantAllocator())
     // There is no buffer; the values for one are never read.
     let request = MapParameters(domain: .dom0, directory: GrantReference(rawValue: 1), byteCount: 1)
-    publication = try OwnPublication(Self.name, request: request, link: link, xen: xen)
+    publication = try OwnPublication(Self.name, request: request, channel: link, xen: xen)
   }
 
   override fileprivate var descriptor: Int32 { link.fileDescriptor.rawValue }

@@ -97,7 +97,7 @@ final class Hands: Worker {
     let link = try ExporterChannel(peer: other, xen: xen, allocator: try xen.openGrantAllocator())
     publication = try OwnPublication(
       name, request: MapParameters(domain: other, directory: directory, byteCount: byteCount),
-      link: link, xen: xen)
+      channel: link, xen: xen)
     exporterChannel = consume link
   }
 

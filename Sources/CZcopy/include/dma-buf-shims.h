@@ -12,7 +12,7 @@
 // Makes a memfd of that many bytes, sealed against shrinking, as udmabuf requires.
 int czcopy_memfd(const char *name, uint64_t size);
 // Gets the inode number of an open file, and its size in bytes.
-int czcopy_file_identity(int fd, uint64_t *inode, uint64_t *size);
+int czcopy_file_inode(int fd, uint64_t *inode, uint64_t *size);
 
 // DMA_HEAP_IOCTL_ALLOC. Returns the new dma-buf, readable and writable.
 int czcopy_heap_allocate(int heap, uint64_t size);

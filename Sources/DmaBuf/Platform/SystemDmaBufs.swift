@@ -78,7 +78,7 @@ public struct SystemDmaBufs: DmaBufPlatform {
     var inode: UInt64 = 0
     var size: UInt64 = 0
     // SAFETY: the shim writes two numbers and keeps no pointer.
-    try check(unsafe czcopy_file_identity(descriptor, &inode, &size))
+    try check(unsafe czcopy_file_inode(descriptor, &inode, &size))
     return (inode, size)
   }
 

@@ -25,12 +25,12 @@ public final class OwnPublication {
   /// - Parameters:
   ///   - name: 1 to 64 letters, digits, `-` and `_`.
   ///   - request: directory, size and picture; the domain is the channel's peer.
-  ///   - link: the channel, with its control page and event channel.
+  ///   - channel: the channel, with its control page and event channel.
   ///   - xen: this domain's Xen.
   /// - Throws: `XenError` with EINVAL for another name, EEXIST if a running process publishes under it, EACCES if this
   ///   domain may not write there.
   public init(
-    _ name: String, request: MapParameters, link: borrowing ExporterChannel, xen: Xen
+    _ name: String, request: MapParameters, channel: borrowing ExporterChannel, xen: Xen
   ) throws(XenError) {
     guard let path = Publication.path(for: name) else {
       throw XenError(.write, .invalidArgument, subject: .path(name))
@@ -41,11 +41,11 @@ public final class OwnPublication {
     // elsewhere with some xenstored.
     let absolute = "\(XenStore.home(of: owner))/\(path)"
     let publication = Publication(
-      request: request, controlPage: link.controlPage, port: link.port)
-    try publication.write(to: absolute, in: store, owner: owner, peer: link.peer)
+      request: request, controlPage: channel.controlPage, port: channel.port)
+    try publication.write(to: absolute, in: store, owner: owner, peer: channel.peer)
     self.path = absolute
-    controlPage = link.controlPage
-    port = link.port
+    controlPage = channel.controlPage
+    port = channel.port
     self.store = store
   }
 

@@ -116,7 +116,7 @@ package final class Format3 {
     try record(Field.request, mapParameters)
     try numbers(Field.references)
     try text(Field.mechanism)
-    try number(Field.identity, 8)
+    try number(Field.inode, 8)
     try number(Field.number, 4)
     try number(Field.file, 8)
     try number(Field.directoryTime, 8)
@@ -127,7 +127,7 @@ package final class Format3 {
     typealias Field = ReleasingBufferState.Field
     try number(Field.domain, 2)
     try number(Field.pages, 8)
-    if try isPresent() { try number(Field.identity, 8) }
+    if try isPresent() { try number(Field.inode, 8) }
     if try isPresent() { try number(Field.number, 4) }
   }
 
@@ -145,7 +145,7 @@ package final class Format3 {
   private func memory() throws(LiveUpdateError) {
     typealias Field = SharedBufferState.Memory.Field
     guard try isPresent() else { return try number(Field.pages, 8) }
-    try number(Field.identity, 8)
+    try number(Field.inode, 8)
     try number(Field.number, 4)
     if try isPresent() { try number(Field.file, 8) }
   }

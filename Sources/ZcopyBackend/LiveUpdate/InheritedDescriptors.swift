@@ -49,11 +49,11 @@ struct InheritedDescriptors: ~Copyable {
   ///
   /// - Throws: `LiveUpdateError.otherFile` if the inode number or the size differs.
   mutating func nextDmaBuf(
-    _ identity: UInt64, pages: Int, _ dmaBufs: DmaBufSystem
+    _ inode: UInt64, pages: Int, _ dmaBufs: DmaBufSystem
   ) throws(LiveUpdateError) -> DmaBuf {
     let file = try next()
     let dmaBuf = try lift(LiveUpdateError.memory, try dmaBufs.adopt(file))
-    guard dmaBuf.identity == identity,
+    guard dmaBuf.inode == inode,
       dmaBuf.byteCount / GrantReference.pageSize == pages,
       dmaBuf.byteCount % GrantReference.pageSize == 0
     else { throw .otherFile(file) }
@@ -64,12 +64,12 @@ struct InheritedDescriptors: ~Copyable {
   ///
   /// - Throws: `LiveUpdateError.otherFile` if the inode number or the size differs.
   mutating func nextMemoryFile(
-    _ identity: UInt64, pages: Int, _ dmaBufs: DmaBufSystem
+    _ inode: UInt64, pages: Int, _ dmaBufs: DmaBufSystem
   ) throws(LiveUpdateError) -> MemoryFile {
     let file = try next()
     let memory = try lift(LiveUpdateError.memory, try dmaBufs.adoptMemoryFile(file))
-    let found = try lift(LiveUpdateError.memory, try memory.identity())
-    guard found == identity, memory.byteCount == pages * GrantReference.pageSize else {
+    let found = try lift(LiveUpdateError.memory, try memory.inode())
+    guard found == inode, memory.byteCount == pages * GrantReference.pageSize else {
       throw .otherFile(file)
     }
     return memory

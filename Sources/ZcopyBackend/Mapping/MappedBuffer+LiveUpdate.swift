@@ -16,7 +16,7 @@ public struct MappedBufferState: LiveUpdateState {
   /// How the pages came here: `dmabuf` or `copy`.
   public let mechanism: Mechanism
   /// The dma-buf's inode number, which stays the same.
-  public let identity: UInt64
+  public let inode: UInt64
   /// The descriptor number by which the grant device knows the dma-buf; 0 for `copy`.
   let number: Int32
   /// The memory file's inode number; 0 for `dmabuf`.
@@ -28,7 +28,7 @@ public struct MappedBufferState: LiveUpdateState {
     request = buffer.request
     references = buffer.references
     mechanism = buffer.mechanism
-    identity = buffer.identity ?? 0
+    inode = buffer.inode ?? 0
     number = buffer.number ?? 0
     self.file = file
     directoryTime = buffer.timings.directory.nanoseconds
@@ -39,7 +39,7 @@ public struct MappedBufferState: LiveUpdateState {
     static let request: StateTag = 1
     static let references: StateTag = 2
     static let mechanism: StateTag = 3
-    static let identity: StateTag = 4
+    static let inode: StateTag = 4
     static let number: StateTag = 5
     static let file: StateTag = 6
     static let directoryTime: StateTag = 7
@@ -50,7 +50,7 @@ public struct MappedBufferState: LiveUpdateState {
     encoder.write(Field.request, request)
     encoder.write(Field.references, references.map(\.rawValue))
     encoder.write(Field.mechanism, mechanism.rawValue)
-    encoder.write(Field.identity, identity)
+    encoder.write(Field.inode, inode)
     encoder.write(Field.number, number)
     encoder.write(Field.file, file)
     encoder.write(Field.directoryTime, directoryTime)
@@ -64,7 +64,7 @@ public struct MappedBufferState: LiveUpdateState {
     guard let mechanism = Mechanism(rawValue: try decoder.text(Field.mechanism)), mechanism != .cpu
     else { throw .damaged("there is no such mechanism") }
     self.mechanism = mechanism
-    identity = try decoder.number(Field.identity)
+    inode = try decoder.number(Field.inode)
     number = try decoder.number(Field.number)
     file = try decoder.number(Field.file)
     directoryTime = try decoder.number(ifPresent: Field.directoryTime) ?? 0
@@ -81,7 +81,7 @@ extension MappedBuffer {
     guard let fileDescriptor else { throw .notPossible(mechanism, request.domain) }
     switch copy {
     case .some(let copy):
-      let file = try Self.identity(of: copy.file)
+      let file = try Self.inode(of: copy.file)
       return LiveUpdate(
         MappedBufferState(self, file: file), [fileDescriptor, copy.file.fileDescriptor])
     case .none:
@@ -90,8 +90,8 @@ extension MappedBuffer {
     }
   }
 
-  private static func identity(of file: borrowing MemoryFile) throws(LiveUpdateError) -> UInt64 {
-    do throws(DmaBufError) { return try file.identity() } catch { throw .memory(error) }
+  private static func inode(of file: borrowing MemoryFile) throws(LiveUpdateError) -> UInt64 {
+    do throws(DmaBufError) { return try file.inode() } catch { throw .memory(error) }
   }
 
   /// Continues a buffer whose state another process has saved. Nothing is mapped or copied for it.
@@ -114,7 +114,7 @@ extension MappedBuffer {
     if state.mechanism == .dmabuf {
       let file = try files.next()
       let device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
-      let dmaBuf = try files.nextDmaBuf(state.identity, pages: pages, dmaBufs)
+      let dmaBuf = try files.nextDmaBuf(state.inode, pages: pages, dmaBufs)
       // The device must know the dma-buf. Otherwise it would later be reported as released while it
       // still has a holder.
       let isOther = try lift(LiveUpdateError.xen, try device.isReleased(dmaBufNumber: state.number))
@@ -126,7 +126,7 @@ extension MappedBuffer {
       contents = nil
       number = state.number
     } else {
-      let dmaBuf = try files.nextDmaBuf(state.identity, pages: pages, dmaBufs)
+      let dmaBuf = try files.nextDmaBuf(state.inode, pages: pages, dmaBufs)
       let file = try files.nextMemoryFile(state.file, pages: pages, dmaBufs)
       let copy: PageCopy
       do throws(DmaBufError) {
@@ -145,7 +145,7 @@ extension MappedBuffer {
     references = state.references
     mechanism = state.mechanism
     passedOver = []
-    identity = state.identity
+    inode = state.inode
     timings = MapTimings(
       directory: .nanoseconds(Int64(clamping: state.directoryTime)),
       mapping: .nanoseconds(Int64(clamping: state.mappingTime)))

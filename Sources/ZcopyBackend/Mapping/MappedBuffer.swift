@@ -23,7 +23,7 @@ public struct MappedBuffer: ~Copyable {
   /// The dma-buf's descriptor, which stays this value's.
   public let fileDescriptor: FileDescriptor?
   /// The dma-buf's inode number, by which its holders are found.
-  public let identity: UInt64?
+  public let inode: UInt64?
   /// How long it took.
   public let timings: MapTimings
   /// When this process had it.
@@ -129,7 +129,7 @@ public struct MappedBuffer: ~Copyable {
     mechanism = pages.mechanism
     number = pages.mechanism == .dmabuf ? pages.fileDescriptor?.rawValue : nil
     fileDescriptor = pages.fileDescriptor
-    identity = pages.identity
+    inode = pages.inode
     dmaBuf = pages.dmaBuf
     copy = pages.copy
     contents = pages.contents
@@ -331,7 +331,7 @@ public struct MappedBuffer: ~Copyable {
   public consuming func close() -> ReleasingBuffer {
     ReleasingBuffer(
       domain: request.domain, pages: references.count,
-      identity: mechanism == .dmabuf ? identity : nil, number: number, contents: handedOut,
+      inode: mechanism == .dmabuf ? inode : nil, number: number, contents: handedOut,
       device: device)
   }
 
@@ -339,7 +339,7 @@ public struct MappedBuffer: ~Copyable {
   private struct Pages: ~Copyable {
     let mechanism: Mechanism
     let fileDescriptor: FileDescriptor?
-    let identity: UInt64?
+    let inode: UInt64?
     let dmaBuf: DmaBuf?
     let copy: PageCopy?
     let contents: (any BufferContents)?
@@ -359,7 +359,7 @@ public struct MappedBuffer: ~Copyable {
         }
         let dmaBuf = try lift(MapError.memory, try dmaBufs.adopt(descriptor))
         fileDescriptor = descriptor
-        identity = dmaBuf.identity
+        inode = dmaBuf.inode
         self.dmaBuf = consume dmaBuf
         copy = nil
         contents = nil
@@ -373,13 +373,13 @@ public struct MappedBuffer: ~Copyable {
         try MappedBuffer.transfer(nil, .fromDomain, copy, dmaBuf, device)
         contents = copy.contents
         fileDescriptor = dmaBuf.fileDescriptor
-        identity = dmaBuf.identity
+        inode = dmaBuf.inode
         self.dmaBuf = consume dmaBuf
         self.copy = consume copy
       case .cpu:
         contents = try Self.mapForProcessor(references, domain, device)
         fileDescriptor = nil
-        identity = nil
+        inode = nil
         dmaBuf = nil
         copy = nil
       }

@@ -30,7 +30,7 @@ public final class ReleaseQueue {
     /// How many pages of it are concerned.
     public let pages: Int
     /// The dma-buf's inode number, if there is a dma-buf.
-    public let identity: UInt64?
+    public let inode: UInt64?
     /// The time since the buffer was closed.
     public let age: Duration
     /// Whether its deadline has passed.
@@ -38,7 +38,7 @@ public final class ReleaseQueue {
 
     /// The processes and devices that hold it, as far as the kernel reports them.
     public var holders: [DmaBufHolder] {
-      identity.map { DmaBufHolder.find($0, root: root) } ?? []
+      inode.map { DmaBufHolder.find($0, root: root) } ?? []
     }
     fileprivate let root: String
   }
@@ -50,18 +50,18 @@ public final class ReleaseQueue {
     let buffer: ReleasingBuffer
     let closed: BootClock.Instant
     let deadline: Duration
-    let tell: (Outcome) -> Void
+    let report: (Outcome) -> Void
     var pause = Duration.milliseconds(1)
     var isLate = false
 
     init(
       _ buffer: consuming ReleasingBuffer, _ closed: BootClock.Instant,
-      _ deadline: Duration, _ tell: @escaping (Outcome) -> Void
+      _ deadline: Duration, _ report: @escaping (Outcome) -> Void
     ) {
       self.buffer = consume buffer
       self.closed = closed
       self.deadline = deadline
-      self.tell = tell
+      self.report = report
     }
   }
 
@@ -87,7 +87,7 @@ public final class ReleaseQueue {
     return waiting.sorted { $0.key < $1.key }.map { number, waiting in
       Entry(
         number: number, domain: waiting.buffer.domain, pages: waiting.buffer.pages,
-        identity: waiting.buffer.identity, age: waiting.closed.duration(to: now),
+        inode: waiting.buffer.inode, age: waiting.closed.duration(to: now),
         isLate: waiting.isLate, root: root)
     }
   }
@@ -97,14 +97,14 @@ public final class ReleaseQueue {
   /// - Parameters:
   ///   - buffer: a buffer that was just closed.
   ///   - deadline: the time after which it counts as late.
-  ///   - tell: is called with each outcome, perhaps before this returns.
+  ///   - report: is called with each outcome, perhaps before this returns.
   /// - Returns: the number under which it is listed while it waits.
   @discardableResult
   public func add(
-    _ buffer: consuming ReleasingBuffer, deadline: Duration, _ tell: @escaping (Outcome) -> Void
+    _ buffer: consuming ReleasingBuffer, deadline: Duration, _ report: @escaping (Outcome) -> Void
   ) -> UInt64 {
     lastNumber += 1
-    waiting[lastNumber] = Waiting(buffer, clock.now, deadline, tell)
+    waiting[lastNumber] = Waiting(buffer, clock.now, deadline, report)
     ask(lastNumber)
     return lastNumber
   }
@@ -121,16 +121,16 @@ public final class ReleaseQueue {
       isReleased = try waiting.buffer.isReleased()
     } catch {
       self.waiting[number] = nil
-      return waiting.tell(.failed(error))
+      return waiting.report(.failed(error))
     }
     let age = waiting.closed.duration(to: clock.now)
     guard !isReleased else {
       self.waiting[number] = nil
-      return waiting.tell(.released(age))
+      return waiting.report(.released(age))
     }
     if !waiting.isLate, age >= waiting.deadline {
       waiting.isLate = true
-      waiting.tell(.late(age))
+      waiting.report(.late(age))
     }
     // Not later than the deadline, which is to be reported in time.
     let pause = waiting.isLate ? waiting.pause : min(waiting.pause, waiting.deadline - age)

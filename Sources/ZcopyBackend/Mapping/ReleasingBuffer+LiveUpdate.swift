@@ -11,7 +11,7 @@ public struct ReleasingBufferState: LiveUpdateState {
   /// How many pages of it are concerned.
   public let pages: Int
   /// The dma-buf's inode number; nil where none holds the domain's pages.
-  public let identity: UInt64?
+  public let inode: UInt64?
   let number: Int32?
 
   /// One, or none.
@@ -20,28 +20,28 @@ public struct ReleasingBufferState: LiveUpdateState {
   init(_ buffer: borrowing ReleasingBuffer) {
     domain = buffer.domain
     pages = buffer.pages
-    identity = buffer.identity
+    inode = buffer.inode
     number = buffer.number
   }
 
   enum Field {
     static let domain: StateTag = 1
     static let pages: StateTag = 2
-    static let identity: StateTag = 3
+    static let inode: StateTag = 3
     static let number: StateTag = 0x8004
   }
 
   public func encode(to encoder: inout StateEncoder) {
     encoder.write(Field.domain, domain.rawValue)
     encoder.write(Field.pages, pages)
-    encoder.write(Field.identity, identity)
+    encoder.write(Field.inode, inode)
     encoder.write(Field.number, number)
   }
 
   public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
     domain = try decoder.domain(Field.domain)
     pages = try decoder.number(Field.pages)
-    identity = try decoder.number(ifPresent: Field.identity)
+    inode = try decoder.number(ifPresent: Field.inode)
     number = try decoder.number(ifPresent: Field.number)
   }
 }
@@ -75,7 +75,7 @@ extension ReleasingBuffer {
       device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
     }
     self.init(
-      domain: state.domain, pages: state.pages, identity: state.identity, number: state.number,
+      domain: state.domain, pages: state.pages, inode: state.inode, number: state.number,
       contents: HandedOutContents(), device: device)
   }
 }

@@ -10,20 +10,20 @@ public struct ReleasingBuffer: ~Copyable {
   /// How many pages of it are concerned.
   public let pages: Int
   /// The dma-buf's inode number, by which its holders are found; nil where none holds the domain's pages.
-  public let identity: UInt64?
+  public let inode: UInt64?
   /// The descriptor number by which the device knows the dma-buf; nil where there is nothing to be asked.
   let number: Int32?
   private let contents: HandedOutContents
   let device: GrantDevice?
 
   init(
-    domain: DomainID, pages: Int, identity: UInt64?, number: Int32?,
+    domain: DomainID, pages: Int, inode: UInt64?, number: Int32?,
     contents: HandedOutContents,
     device: consuming GrantDevice?
   ) {
     self.domain = domain
     self.pages = pages
-    self.identity = identity
+    self.inode = inode
     self.number = number
     self.contents = contents
     self.device = device

@@ -26,7 +26,7 @@ public struct SharedBufferState: LiveUpdateState {
   /// What the memory is.
   enum Memory: Equatable, Sendable {
     /// A dma-buf: its inode number, the descriptor number by which the device knows it, the memory file's inode number.
-    case dmaBuf(identity: UInt64, number: Int32, file: UInt64?)
+    case dmaBuf(inode: UInt64, number: Int32, file: UInt64?)
     /// Pages of gntalloc from that index on.
     case pages(at: UInt64)
   }
@@ -92,7 +92,7 @@ public struct SharedBufferState: LiveUpdateState {
 
 extension SharedBufferState.Memory: LiveUpdateRecord {
   enum Field {
-    static let identity: StateTag = 1
+    static let inode: StateTag = 1
     static let number: StateTag = 2
     static let file: StateTag = 0x8003
     static let pages: StateTag = 0x8004
@@ -100,8 +100,8 @@ extension SharedBufferState.Memory: LiveUpdateRecord {
 
   func encode(to encoder: inout StateEncoder) {
     switch self {
-    case .dmaBuf(let identity, let number, let file):
-      encoder.write(Field.identity, identity)
+    case .dmaBuf(let inode, let number, let file):
+      encoder.write(Field.inode, inode)
       encoder.write(Field.number, number)
       encoder.write(Field.file, file)
     case .pages(let index): encoder.write(Field.pages, index)
@@ -113,7 +113,7 @@ extension SharedBufferState.Memory: LiveUpdateRecord {
       self = .pages(at: index)
     } else {
       self = .dmaBuf(
-        identity: try decoder.number(Field.identity), number: try decoder.number(Field.number),
+        inode: try decoder.number(Field.inode), number: try decoder.number(Field.number),
         file: try decoder.number(ifPresent: Field.file))
     }
   }
@@ -209,21 +209,21 @@ extension GrantedMemory {
     case .some(let device): descriptors.append(device.fileDescriptor)
     case .none: break
     }
-    var identity: UInt64 = 0
+    var inode: UInt64 = 0
     switch dmaBuf {
     case .some(let dmaBuf):
-      identity = dmaBuf.identity
+      inode = dmaBuf.inode
       descriptors.append(dmaBuf.fileDescriptor)
     case .none: break
     }
     var fileIdentity: UInt64?
     switch file {
     case .some(let file):
-      do throws(DmaBufError) { fileIdentity = try file.identity() } catch { throw .memory(error) }
+      do throws(DmaBufError) { fileIdentity = try file.inode() } catch { throw .memory(error) }
       descriptors.append(file.fileDescriptor)
     case .none: break
     }
-    return (.dmaBuf(identity: identity, number: number ?? 0, file: fileIdentity), descriptors)
+    return (.dmaBuf(inode: inode, number: number ?? 0, file: fileIdentity), descriptors)
   }
 
   fileprivate init(
@@ -235,11 +235,11 @@ extension GrantedMemory {
       self = GrantedMemory(
         resuming: try files.nextPages(index, state.references, of: state.peer, xen),
         byteCount: state.byteCount)
-    case .dmaBuf(let identity, let number, let fileIdentity):
+    case .dmaBuf(let inode, let number, let fileIdentity):
       let count = state.references.count
       let file = try files.next()
       let device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
-      let dmaBuf = try files.nextDmaBuf(identity, pages: count, dmaBufs)
+      let dmaBuf = try files.nextDmaBuf(inode, pages: count, dmaBufs)
       var memoryFile: MemoryFile?
       if let fileIdentity {
         memoryFile = try files.nextMemoryFile(fileIdentity, pages: count, dmaBufs)

@@ -30,7 +30,7 @@ package struct HolderLookup {
   /// - Parameter made: when the dma-buf was made.
   /// - Returns: nil if there was no lookup since then, and it is too soon for another one.
   package mutating func holders(
-    of identity: UInt64, madeAt made: BootClock.Instant
+    of inode: UInt64, madeAt made: BootClock.Instant
   ) -> [DmaBufHolder]? {
     let time = now()
     guard let begun, begun.duration(to: time) < kept else {
@@ -38,8 +38,8 @@ package struct HolderLookup {
       begun = time
       let taken = time.duration(to: now())
       kept = max(.milliseconds(500), taken * 20)
-      return holders[identity] ?? []
+      return holders[inode] ?? []
     }
-    return holders[identity] ?? (made < begun ? [] : nil)
+    return holders[inode] ?? (made < begun ? [] : nil)
   }
 }

@@ -26,7 +26,7 @@ extension Engine {
         state.buffers.append(own)
         files += descriptors
       } catch {
-        leaveOut(buffer, error)
+        closeUnsaved(buffer, error)
       }
     }
     state.released = released.all.map { ReleasedState($0, now) }
@@ -66,7 +66,7 @@ extension Engine {
 
   /// Ends a buffer that cannot be saved: it would end with this process in any case, without a
   /// report.
-  private func leaveOut(_ buffer: Buffer, _ error: LiveUpdateError) {
+  private func closeUnsaved(_ buffer: Buffer, _ error: LiveUpdateError) {
     logger.error("\(error)", metadata: buffer.metadata)
     if let registration = buffer.channelRegistration.take() { loop.remove(registration) }
     buffer.mapped = nil
@@ -177,13 +177,13 @@ extension Engine {
       return true
     } catch {
       logger.error("\(error)", metadata: buffer.metadata)
-      giveUp(buffer, state, error)
+      closeDamaged(buffer, state, error)
       return false
     }
   }
 
   /// Ends a buffer of which a part is lost, and answers its waits.
-  private func giveUp(_ buffer: Buffer, _ state: BufferState, _ error: LiveUpdateError) {
+  private func closeDamaged(_ buffer: Buffer, _ state: BufferState, _ error: LiveUpdateError) {
     if buffer.publication == nil, unresumed[buffer.id] == nil, let publication = state.publication {
       // The buffer's remaining nodes are removed with the value.
       buffer.publication = try? self.publication(publication, of: buffer)

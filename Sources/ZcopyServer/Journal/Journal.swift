@@ -76,9 +76,9 @@ public final class Journal: Sendable {
   /// passed.
   ///
   /// Every message does this first. Without messages, call it from time to time.
-  public func tellLeftOut() {
+  public func reportLeftOut() {
     let now = now()
-    state.withLock { tellLeftOut(&$0, now) }
+    state.withLock { reportLeftOut(&$0, now) }
   }
 
   /// Writes one message, unless there are too many about the domain or user that its metadata
@@ -86,7 +86,7 @@ public final class Journal: Sendable {
   func write(_ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) {
     let now = now()
     state.withLock { state in
-      tellLeftOut(&state, now)
+      reportLeftOut(&state, now)
       let about = metadata["domain"] == nil ? "user" : "domain"
       if let subject = metadata[about],
         state.rates[about]?.admits(subject.description, now: now) == false
@@ -97,7 +97,7 @@ public final class Journal: Sendable {
     }
   }
 
-  private func tellLeftOut(_ state: inout State, _ now: BootClock.Instant) {
+  private func reportLeftOut(_ state: inout State, _ now: BootClock.Instant) {
     for about in ["domain", "user"] {
       for (subject, count) in state.rates[about]?.leftOut(now: now) ?? [] {
         let entry = JournalEntry(

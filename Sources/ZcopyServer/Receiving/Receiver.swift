@@ -77,13 +77,13 @@ final class Receiver {
   /// Receives the next message of a connection.
   func receive(from connection: UInt64) {
     receives.append(connection)
-    goOn()
+    startNextTask()
   }
 
   /// Closes a socket, which no longer belongs to the caller.
   func close(_ socket: FileDescriptor) {
     closes.append(socket)
-    goOn()
+    startNextTask()
     // Each waiting close occupies a descriptor of this process.
     if closes.count >= Self.mostSockets { abandonCloses() }
   }
@@ -133,7 +133,7 @@ final class Receiver {
 
   // MARK: - One task at a time
 
-  private func goOn() {
+  private func startNextTask() {
     guard work == nil, !(receives.isEmpty && closes.isEmpty) else { return }
     guard stuck < Self.mostStuck else { return failAll(.stuck(of: user)) }
     guard let process else { return start() }
@@ -147,7 +147,7 @@ final class Receiver {
       } catch {
         // This may have started another task.
         receivers.fail(connection, .noReceiver(error))
-        return goOn()
+        return startNextTask()
       }
     }
     guard !closes.isEmpty else { return }
@@ -175,7 +175,7 @@ final class Receiver {
     guard retry == nil, !closes.isEmpty else { return }
     retry = loop.after(.seconds(1)) { [unowned self] in
       retry = nil
-      goOn()
+      startNextTask()
     }
   }
 
@@ -199,12 +199,12 @@ final class Receiver {
     process?.kill(isolation.killing)
     stuck += 1
     leaveProcess()
-    goOn()
+    startNextTask()
   }
 
   private func stuckEnded() {
     stuck -= 1
-    goOn()
+    startNextTask()
     receivers.forgetUnused()
   }
 
@@ -234,11 +234,11 @@ final class Receiver {
         leaveProcess()
         receivers.forgetUnused()
       }
-      return goOn()
+      return startNextTask()
     case .word, .end: break
     }
     leaveProcess()
-    goOn()
+    startNextTask()
   }
 
   private func finishReceiving(by end: BootClock.Instant) {

@@ -22,7 +22,7 @@ enum ExportChecks {
     var inode: UInt64 = 0
     var size: UInt64 = 0
     // SAFETY: both numbers are written, and no pointer is kept.
-    let result = unsafe czcopy_file_identity(file.rawValue, &inode, &size)
+    let result = unsafe czcopy_file_inode(file.rawValue, &inode, &size)
     try expect(result == 0, "the dma-buf has no identity: \(Errno(rawValue: -result))")
     return (inode, size)
   }

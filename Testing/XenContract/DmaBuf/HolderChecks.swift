@@ -13,21 +13,21 @@ enum HolderChecks {
     DmaBufCheck("a dma-buf is held by its descriptors and mappings, and by nobody without them") {
       bench in
       let buffer = try makeDmaBuf(bench)
-      let identity = buffer.identity
-      try expect("who holds it", find(identity), is: [own(descriptors: 1, mappings: 0)])
+      let inode = buffer.inode
+      try expect("who holds it", find(inode), is: [own(descriptors: 1, mappings: 0)])
       do {
         let copy = try bench.dmaBufs.adopt(try buffer.fileDescriptor.duplicate())
         let mapping = try buffer.map(writable: false)
-        try expect("who holds it", find(identity), is: [own(descriptors: 2, mappings: 1)])
+        try expect("who holds it", find(inode), is: [own(descriptors: 2, mappings: 1)])
         _ = consume copy
-        try expect("who holds it", find(identity), is: [own(descriptors: 1, mappings: 1)])
+        try expect("who holds it", find(inode), is: [own(descriptors: 1, mappings: 1)])
         _ = consume mapping
       }
       let mapping = try buffer.map(writable: false)
       _ = consume buffer
-      try expect("who holds it", find(identity), is: [own(descriptors: 0, mappings: 1)])
+      try expect("who holds it", find(inode), is: [own(descriptors: 0, mappings: 1)])
       _ = consume mapping
-      try expect("who holds it", find(identity), is: [])
+      try expect("who holds it", find(inode), is: [])
     },
 
     DmaBufCheck("a dma-buf of a heap and of a device is held as any other") { bench in
@@ -35,28 +35,28 @@ enum HolderChecks {
       if bench.dmaBufs.heaps.contains("system") {
         let buffer = try bench.dmaBufs.allocate(byteCount: pageSize, fromHeap: "system")
         let mapping = try buffer.map(writable: false)
-        try expect("who holds it", find(buffer.identity), is: [own(descriptors: 1, mappings: 1)])
+        try expect("who holds it", find(buffer.inode), is: [own(descriptors: 1, mappings: 1)])
         _ = consume mapping
       }
       let buffer = try bench.buffer(of: try bench.makeWorker())
-      try expect("who holds it", find(buffer.identity), is: [own(descriptors: 1, mappings: 0)])
+      try expect("who holds it", find(buffer.inode), is: [own(descriptors: 1, mappings: 0)])
     },
 
     DmaBufCheck("a dma-buf that another process has is held by it, until that ends") { bench in
       let buffer = try makeDmaBuf(bench)
-      let identity = buffer.identity
+      let inode = buffer.inode
       let child = try startSleep(with: buffer.fileDescriptor)
       // The new program gets its name only when it runs.
       let theirs = DmaBufHolder.process(
         id: Int(child), command: "sleep", descriptors: 1, mappings: 0)
       let ours = own(descriptors: 1, mappings: 0)
       let deadline = BootClock.now + .milliseconds(patience)
-      while !find(identity).contains(theirs), BootClock.now < deadline { usleep(1000) }
-      let found = Set(find(identity))
+      while !find(inode).contains(theirs), BootClock.now < deadline { usleep(1000) }
+      let found = Set(find(inode))
       kill(child, SIGKILL)
       czcopy_reap(child)
       try expect("who holds it", found, is: [ours, theirs])
-      try expect("who holds it then", find(identity), is: [ours])
+      try expect("who holds it then", find(inode), is: [ours])
     },
 
     DmaBufCheck("a dma-buf is held by a device that it was given to, until that is closed") {
@@ -66,10 +66,10 @@ enum HolderChecks {
       do {
         let worker = try bench.makeWorker()
         try worker.attach(buffer.fileDescriptor)
-        let devices = find(buffer.identity).filter { if case .device = $0 { true } else { false } }
+        let devices = find(buffer.inode).filter { if case .device = $0 { true } else { false } }
         try expect("the count of devices", devices.count, is: 1)
       }
-      try expect("who holds it", find(buffer.identity), is: [own(descriptors: 1, mappings: 0)])
+      try expect("who holds it", find(buffer.inode), is: [own(descriptors: 1, mappings: 0)])
     },
   ]
 
@@ -83,7 +83,7 @@ enum HolderChecks {
     return try bench.makeDmaBuf(pages: 1)
   }
 
-  private static func find(_ identity: UInt64) -> [DmaBufHolder] { DmaBufHolder.find(identity) }
+  private static func find(_ inode: UInt64) -> [DmaBufHolder] { DmaBufHolder.find(inode) }
 
   /// This process as a holder.
   private static func own(descriptors: Int, mappings: Int) -> DmaBufHolder {

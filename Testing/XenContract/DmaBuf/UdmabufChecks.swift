@@ -94,14 +94,14 @@ enum UdmabufChecks {
   ]
 
   private static let identities: [DmaBufCheck] = [
-    DmaBufCheck("each dma-buf has an identity of its own, which its copies share") { bench in
+    DmaBufCheck("each dma-buf has an inode of its own, which its copies share") { bench in
       let file = try bench.makeFile(pages: 1)
       let one = try bench.dmaBufs.makeDmaBuf(of: file)
       let other = try bench.dmaBufs.makeDmaBuf(of: file)
       let copy = try bench.dmaBufs.adopt(try one.fileDescriptor.duplicate())
-      try expect(one.identity != 0, "the identity is 0")
-      try expect(one.identity != other.identity, "two dma-bufs have one identity")
-      try expect("the copy's identity", copy.identity, is: one.identity)
+      try expect(one.inode != 0, "the inode is 0")
+      try expect(one.inode != other.inode, "two dma-bufs have one inode")
+      try expect("the copy's inode", copy.inode, is: one.inode)
       try expect("the copy's size", copy.byteCount, is: pageSize)
     },
 

@@ -17,7 +17,7 @@ struct OwnPublicationTests {
     let request = MapParameters(
       domain: pair.backend.id, directory: GrantReference(rawValue: 9), byteCount: 4096,
       geometry: try? PictureGeometry(width: 2, height: 2))
-    return try OwnPublication("screen", request: request, link: link, xen: pair.guest.xen)
+    return try OwnPublication("screen", request: request, channel: link, xen: pair.guest.xen)
   }
 
   @Test("is readable for its peer and for nobody else, each node of it")
@@ -32,7 +32,7 @@ struct OwnPublicationTests {
     let request = MapParameters(
       domain: peer.id, directory: GrantReference(rawValue: 9), byteCount: 4096,
       geometry: try PictureGeometry(width: 2, height: 2))
-    let own = try OwnPublication("screen", request: request, link: link, xen: owner.xen)
+    let own = try OwnPublication("screen", request: request, channel: link, xen: owner.xen)
     let peerStore = try peer.xen.openStore()
     let otherStore = try other.xen.openStore()
     let names = try peerStore.list(path)

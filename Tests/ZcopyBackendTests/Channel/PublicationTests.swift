@@ -42,7 +42,7 @@ struct PublicationTests {
       byteCount: Int(UInt32.max), offset: 7, frameByteCount: frame,
       geometry: hasPicture
         ? try PictureGeometry(width: 640, height: 480, format: .rg16, stride: 2048) : nil)
-    let own = try OwnPublication("screen", request: written, link: link, xen: pair.guest.xen)
+    let own = try OwnPublication("screen", request: written, channel: link, xen: pair.guest.xen)
     #expect(own.path == path)
     let read = try Publication(reading: path, in: pair.backend.xen.openStore())
     // The domain is whose home it is in, not what stands in the nodes.
@@ -62,7 +62,7 @@ struct PublicationTests {
     let link = try pair.makeOwner()
     let request = MapParameters(
       domain: pair.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
-    let own = try OwnPublication("screen", request: request, link: link, xen: pair.guest.xen)
+    let own = try OwnPublication("screen", request: request, channel: link, xen: pair.guest.xen)
     let read = try Publication(reading: "data/zcopy/screen", in: pair.guest.xen.openStore())
     #expect(read.request.domain == pair.guest.id)
     own.withdraw()
@@ -88,7 +88,7 @@ struct PublicationTests {
     let request = MapParameters(
       domain: pair.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
     let refusal = error { () throws(XenError) in
-      _ = try OwnPublication(name, request: request, link: link, xen: pair.guest.xen)
+      _ = try OwnPublication(name, request: request, channel: link, xen: pair.guest.xen)
     }
     #expect(refusal == XenError(.write, .invalidArgument, subject: .path(name)))
   }
@@ -124,7 +124,7 @@ struct PublicationTests {
     let link = try pair.makeOwner()
     let request = MapParameters(
       domain: pair.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
-    let own = try OwnPublication("screen", request: request, link: link, xen: pair.guest.xen)
+    let own = try OwnPublication("screen", request: request, channel: link, xen: pair.guest.xen)
     let version = XenError.Subject.path("\(path)/version")
     let store = try other.xen.openStore()
     let denied = error { () throws(PublicationError) in
@@ -301,7 +301,7 @@ struct PublicationTests {
     let link = try pair.makeOwner()
     let request = MapParameters(
       domain: pair.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
-    let own = try OwnPublication("screen", request: request, link: link, xen: pair.guest.xen)
+    let own = try OwnPublication("screen", request: request, channel: link, xen: pair.guest.xen)
     let driver = try pair.guest.platform.openStore()
     try driver.write("data/zcopy/screen/size", [0x31, 0xff, 0xfe, 0], transaction: 0)
     let store = try pair.backend.xen.openStore()

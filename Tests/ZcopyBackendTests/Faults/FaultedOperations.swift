@@ -230,7 +230,7 @@ enum FaultedOperations {
   ) throws -> OwnPublication {
     let request = MapParameters(
       domain: owner.peer, directory: GrantReference(rawValue: 9), byteCount: 4096)
-    return try OwnPublication("screen", request: request, link: owner, xen: xen)
+    return try OwnPublication("screen", request: request, channel: owner, xen: xen)
   }
 
   /// Whose guest has published before: the node above all that it publishes is there, and stays.

@@ -78,7 +78,7 @@ struct MappedLiveUpdateTests {
     let releasing = buffer.close()
     #expect(try !releasing.isReleased())
     let again = try Inheritance(releasing.saveState())
-    #expect(again.state.identity == left.state.identity)
+    #expect(again.state.inode == left.state.inode)
     next.kill()
     let last = pair.backend.openProcess()
     let resumed = try ReleasingBuffer(resuming: again.state, again.take(), xen: last.xen)

@@ -17,11 +17,11 @@ struct MappedBufferTests {
     buffer.write([1, 2, 3, 4], at: 4094)
     let mapped = try pair.map(buffer)
     let file = try mapped.requireFile()
-    let identity = mapped.identity
+    let inode = mapped.inode
     #expect(mapped.mechanism == .dmabuf)
     #expect(mapped.passedOver.isEmpty == true)
     #expect(try pair.machine.bytes(ofDmaBuf: file).count == 3 * 4096)
-    #expect(try #require(identity) != 0)
+    #expect(try #require(inode) != 0)
     let references = mapped.references
     #expect(references == buffer.references)
     #expect(try pair.machine.bytes(ofDmaBuf: file)[4093...4098] == [0, 1, 2, 3, 4, 0])

@@ -98,7 +98,7 @@ struct MechanismTests {
     let buffer = try pair.share(pages: 3)
     let mapped = try pair.map(buffer, by: .cpu)
     #expect(mapped.fileDescriptor == nil)
-    #expect(mapped.identity == nil)
+    #expect(mapped.inode == nil)
     let isNone =
       switch mapped.dmaBuf {
       case .some: false

@@ -62,7 +62,7 @@ struct ReleaseQueueTests {
     let buffer = try pair.share(pages: 2)
     let mapped = try pair.map(buffer)
     let held = try mapped.requireFile().duplicate()
-    let identity = mapped.identity
+    let inode = mapped.inode
     let number = queue.add(mapped.close(), deadline: .zero, told.tell("it"))
     #expect(told.words == ["it late"])
     let entry = try #require(queue.entries.first)
@@ -70,7 +70,7 @@ struct ReleaseQueueTests {
     #expect(entry.number == number)
     #expect(entry.domain == pair.guest.id)
     #expect(entry.pages == 2)
-    #expect(entry.identity == identity)
+    #expect(entry.inode == inode)
     #expect(entry.isLate)
     #expect(entry.age >= .zero)
     // It is asked for on and on, and late is told no second time.
@@ -196,7 +196,7 @@ struct ReleaseQueueTests {
     var contents: (any BufferContents)? = try mapped.mapContents()
     queue.add(mapped.close(), deadline: .zero, told.tell("it"))
     #expect(told.words == ["it late"])
-    #expect(queue.entries.map(\.identity) == [nil])
+    #expect(queue.entries.map(\.inode) == [nil])
     #expect(queue.entries.first?.holders == [])
     #expect(contents?.bytes(0..<1) == [0])
     contents = nil
@@ -240,10 +240,10 @@ struct ReleaseQueueTests {
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
     let held = try mapped.requireFile().duplicate()
-    let identity = mapped.identity ?? 0
+    let inode = mapped.inode ?? 0
     // A simulated dma-buf is none of Linux's: its holder is written down.
     try tree.write(
-      "7f00-8f00 rw-s 00000000 00:0b \(identity) /dmabuf:zcopy\n", to: "/proc/812/maps")
+      "7f00-8f00 rw-s 00000000 00:0b \(inode) /dmabuf:zcopy\n", to: "/proc/812/maps")
     try tree.write("weston\n", to: "/proc/812/comm")
     queue.add(mapped.close(), deadline: .zero, told.tell("it"))
     let entry = try #require(queue.entries.first)

@@ -29,9 +29,9 @@ struct HolderLookupTests {
     let time = Time()
     let made = time.now - .seconds(1)
     var lookup = Self.lookup(time, taking: 100, [7: [.device("screen")]])
-    for identity in 0..<64 as Range<UInt64> {
+    for inode in 0..<64 as Range<UInt64> {
       #expect(
-        lookup.holders(of: identity, madeAt: made) == (identity == 7 ? [.device("screen")] : []))
+        lookup.holders(of: inode, madeAt: made) == (inode == 7 ? [.device("screen")] : []))
     }
     time.now = time.now + .milliseconds(1899)
     _ = lookup.holders(of: 7, madeAt: made)

@@ -119,7 +119,7 @@ struct JournalTests {
     logger.warning("none")
     #expect(socket.texts().count == 2)
     time.pass(.seconds(9))
-    journal.tellLeftOut()
+    journal.reportLeftOut()
     #expect(socket.texts().isEmpty)
     time.pass(.seconds(1))
     logger.warning("again", metadata: ["domain": "5"])
@@ -136,8 +136,8 @@ struct JournalTests {
     let logger = journal.logger
     #expect(write(21, logger) == 20)
     time.pass(.seconds(10))
-    journal.tellLeftOut()
-    journal.tellLeftOut()
+    journal.reportLeftOut()
+    journal.reportLeftOut()
     #expect(socket.texts().count == 1)
   }
 

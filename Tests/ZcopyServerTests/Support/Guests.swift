@@ -34,7 +34,7 @@ final class GuestOwner {
       name,
       request: MapParameters(
         domain: stage.backend.id, directory: buffer.directory, byteCount: buffer.byteCount,
-        frameByteCount: frame), link: link, xen: process.xen)
+        frameByteCount: frame), channel: link, xen: process.xen)
     path = publication.path
     directory = buffer.directory
     self.process = process

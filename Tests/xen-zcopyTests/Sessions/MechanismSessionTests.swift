@@ -429,7 +429,7 @@ struct MechanismSessionTests {
       let request = MapParameters(
         domain: stage.backend.id, directory: buffer.directory, byteCount: byteCount,
         frameByteCount: frame)
-      publication = try OwnPublication("screen", request: request, link: link, xen: xen)
+      publication = try OwnPublication("screen", request: request, channel: link, xen: xen)
       self.buffer = buffer
       self.link = link
     }

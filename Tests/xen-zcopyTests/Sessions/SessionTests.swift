@@ -399,7 +399,7 @@ struct SessionTests {
       peer: stage.backend.id, xen: stage.guest.xen, allocator: allocator)
     let request = MapParameters(
       domain: stage.backend.id, directory: buffer.directory, byteCount: 4096)
-    let own = try OwnPublication("screen", request: request, link: link, xen: stage.guest.xen)
+    let own = try OwnPublication("screen", request: request, channel: link, xen: stage.guest.xen)
     let map = try stage.map(stage.mapPlan())
     try stage.await("mapped", stage.mapOutput)
     // The peer's end can write there too: what is written is what a hostile owner could.

@@ -16,7 +16,7 @@ final class GuestOwner {
       "screen",
       request: MapParameters(
         domain: backend, directory: buffer.directory, byteCount: buffer.byteCount,
-        frameByteCount: GrantReference.pageSize), link: link, xen: xen)
+        frameByteCount: GrantReference.pageSize), channel: link, xen: xen)
     self.buffer = consume buffer
     self.link = consume link
   }
