@@ -134,6 +134,8 @@ final class ShareSession: Session {
       case .buffer(.peerMapped):
         // A late peer gets as much time for the frame that it finds as for any other.
         lastDrawn = .now
+        // What an earlier peer has used this one may still read.
+        usedFrame = 0
         isMapped = true
         output.report("peer-mapped", "domain \(peer) has mapped the buffer")
       case .buffer(.used(let frame)):

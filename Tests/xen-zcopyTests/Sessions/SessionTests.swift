@@ -159,6 +159,48 @@ struct SessionTests {
     try stage.expectNothingLeft()
   }
 
+  @Test(
+    "draws nothing over a frame that the last peer has used and this one reads",
+    arguments: [false, true])
+  func nextPeer(hasDaemon: Bool) throws {
+    let stage = try Stage(isReversed: hasDaemon)
+    let daemon = hasDaemon ? try TestDaemon(in: stage.guest) : nil
+    var plan = stage.sharePlan(.pattern(.counting, byteCount: 4096), 4096, frames: 100)
+    plan.request.memory = .udmabuf
+    let share = try stage.share(plan, daemon: daemon)
+    try stage.awaitPublication()
+    func open() throws -> ImporterChannel {
+      try ImporterChannel(
+        try Publication(reading: stage.path, in: stage.backend.xen.openStore()),
+        xen: stage.backend.xen)
+    }
+    var first = try open()
+    try first.announceMapped()
+    try wait("there is no second frame") {
+      try first.announceUsed(frame: 1)
+      return try first.changes().contains(.frame(2))
+    }
+    try first.announceUsed(frame: 2)
+    try first.announceReleased()
+    _ = consume first
+    try stage.await("peer-released", stage.shareOutput)
+    let last = try stage.frames(stage.shareOutput).last
+    let second = try open()
+    try second.announceMapped()
+    try wait("the second peer is not noticed") {
+      try stage.events(stage.shareOutput).count { $0 == "peer-mapped" } == 2
+    }
+    // Many times the interval, and less than the time after which any frame is drawn over.
+    usleep(50_000)
+    #expect(try stage.frames(stage.shareOutput).last == last)
+    try second.announceReleased()
+    _ = consume second
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    daemon?.end()
+    try stage.expectNothingLeft()
+  }
+
   @Test("that holds a buffer gives it back when its owner closes")
   func ownerCloses() throws {
     let stage = try Stage()
