@@ -151,7 +151,7 @@ extension DmaBufError: CustomStringConvertible {
     switch (errno, subject) {
     case (.invalidArgument, .memoryFile): "a file of 0 bytes cannot be mapped"
     case (.invalidArgument, _):
-      "whoever exported it does not let the processor have it, as gntdev does not (map the grant references then), or "
+      "its exporter gives the processor no access, as gntdev does not (map the grant references then), or "
         + "it is empty or no dma-buf"
     case (.permissionDenied, _): "its descriptor was not opened for that"
     case (.notPermitted, _): "it is sealed against writing"

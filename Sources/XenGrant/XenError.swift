@@ -128,7 +128,7 @@ extension XenError.Call {
     case .silence: "end the notification of what is mapped by"
     case .openGrantAllocator: "open /dev/xen/gntalloc"
     case .adoptGrantAllocator: "take over /dev/xen/gntalloc by"
-    case .mapShared: "go on sharing"
+    case .mapShared: "continue to share"
     case .share, .shareNotify: "share"
     case .unshare: "stop sharing"
     case .openEventChannels: "open /dev/xen/evtchn"

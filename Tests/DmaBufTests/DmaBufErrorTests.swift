@@ -68,9 +68,8 @@ struct DmaBufErrorTests {
       ),
       (
         DmaBufError(.map, .invalidArgument, subject: .dmaBuf(7)),
-        "cannot map the dma-buf behind file descriptor 7: Invalid argument (EINVAL from mmap); whoever exported it does "
-          + "not let the processor have it, as gntdev does not (map the grant references then), or it is empty or no "
-          + "dma-buf"
+        "cannot map the dma-buf behind file descriptor 7: Invalid argument (EINVAL from mmap); its exporter gives "
+          + "the processor no access, as gntdev does not (map the grant references then), or it is empty or no dma-buf"
       ),
     ])
   func text(error: DmaBufError, text: String) {

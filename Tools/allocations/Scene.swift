@@ -5,10 +5,10 @@ import CZcopy
 /// The work of guests and clients before and after it is not counted; it ensures that the daemon
 /// has work to do.
 enum Scene: String, CaseIterable {
-  case guestsFrame = "a guest's frame, told to two clients"
-  case clientsUse = "a client's word that it has used it, told to the guest"
-  case clientsFrame = "a client's frame, told to a guest"
-  case guestsUse = "the guest's word that it has used it, told to two clients"
+  case guestsFrame = "a guest's frame, reported to two clients"
+  case clientsUse = "a client's report that it has used it, passed to the guest"
+  case clientsFrame = "a client's frame, announced to a guest"
+  case guestsUse = "the guest's report that it has used it, passed to two clients"
   case nothing = "a turn in which nothing happens"
 
   /// Prepares the daemon's work.
@@ -32,10 +32,10 @@ enum Scene: String, CaseIterable {
     case .guestsFrame: try Self.expect(XEN_ZCOPYD_EVENT_FRAME, stage.mapped, frame, stage)
     case .clientsUse:
       try Self.expectReply(frame, stage)
-      guard try stage.owner.usedFrame() == frame else { throw Failure("the guest is not told") }
+      guard try stage.owner.usedFrame() == frame else { throw Failure("the guest is not notified") }
     case .clientsFrame:
       try Self.expectReply(frame, stage)
-      guard try stage.peer.nextFrame() == frame else { throw Failure("the guest is not told") }
+      guard try stage.peer.nextFrame() == frame else { throw Failure("the guest is not notified") }
     case .guestsUse: try Self.expect(XEN_ZCOPYD_EVENT_USED, stage.shared, frame, stage)
     case .nothing: break
     }

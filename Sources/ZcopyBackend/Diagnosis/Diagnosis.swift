@@ -198,7 +198,8 @@ public struct Diagnosis: Sendable {
 
   private static func xenVersion(_ root: String, underXen: Bool) -> String {
     guard underXen else {
-      return "this system does not run on Xen, or its kernel does not tell (/sys/hypervisor/type)"
+      return
+        "this system does not run on Xen, or its kernel does not report it (/sys/hypervisor/type)"
     }
     let version = "\(root)/sys/hypervisor/version"
     let major = Files.trimmedText(of: "\(version)/major") ?? "?"

@@ -10,7 +10,7 @@ struct RouteOptions: ParsableArguments {
 
   @Flag(
     help: ArgumentHelp(
-      "Have xen-zcopyd keep the buffer until `unmap` or `unshare`: tell its identifier and exit."))
+      "Have xen-zcopyd keep the buffer until `unmap` or `unshare`: print its identifier and exit."))
   var persistent = false
 
   /// Rejects contradictory options.

@@ -11,14 +11,15 @@ import ZcopyEngine
 /// A host has one buffer. Its calls are made outside of handlers of the loop, since some of them
 /// turn the loop until they have their result.
 protocol BufferHost: AnyObject {
+  /// Whether the session is to end: asked while a call turns the loop, which then gives up.
+  var isInterrupted: () -> Bool { get set }
+
   /// Maps another domain's memory.
   ///
-  /// - Parameters:
-  ///   - parameters: which memory, and how.
-  ///   - isInterrupted: whether to give up the wait for a domain that is to fill an offered
-  ///     directory.
-  /// - Returns: the buffer; nil if the wait was given up.
-  func map(_ parameters: MapRequest, isInterrupted: () -> Bool) throws -> HostedBuffer?
+  /// - Parameter parameters: which memory, and how.
+  /// - Returns: the buffer; nil if the host gave up the wait for a domain that is to fill an
+  ///   offered directory.
+  func map(_ parameters: MapRequest) throws -> HostedBuffer?
 
   /// Shares memory with another domain.
   ///
@@ -34,8 +35,8 @@ protocol BufferHost: AnyObject {
 
   /// Copies a frame of the mechanism `copy` from the domain, once no device reads the copy.
   ///
-  /// - Returns: false if the wait for devices was given up.
-  func refresh(_ data: Range<Int>, isInterrupted: () -> Bool) throws -> Bool
+  /// - Returns: false if the host gave up the wait for devices.
+  func refresh(_ data: Range<Int>) throws -> Bool
 
   /// Lends the contents of a mapped buffer, at least up to the end of `data`; what is written there
   /// reaches the domain when the body has returned.

@@ -18,6 +18,8 @@ final class DaemonHost: BufferHost {
   private var id: BufferIdentifier?
   private var isMapped = false
   private var buffer: DmaBuf?
+  // Calls of the daemon have time limits of their own.
+  var isInterrupted: () -> Bool = { false }
 
   /// A host without a buffer. Events arrive in the loop.
   init(
@@ -37,7 +39,7 @@ final class DaemonHost: BufferHost {
 
   // MARK: - Mapping
 
-  func map(_ parameters: MapRequest, isInterrupted: () -> Bool) throws -> HostedBuffer? {
+  func map(_ parameters: MapRequest) throws -> HostedBuffer? {
     try subscribe()
     isMapped = true
     let (description, file) = try map(parameters)
@@ -221,7 +223,7 @@ final class DaemonHost: BufferHost {
 
   // MARK: - Contents
 
-  func refresh(_ data: Range<Int>, isInterrupted: () -> Bool) throws -> Bool {
+  func refresh(_ data: Range<Int>) throws -> Bool {
     if let id { try daemon.refresh(id, data) }
     return true
   }

@@ -14,11 +14,12 @@ final class EngineHost: BufferHost {
   private let loop: EventLoop
   private let logger: Logger
   private let root: String
-  private var engine: Engine
+  private let engine: Engine
   private var buffer: Buffer?
   private var offered: OfferedDirectory?
   private var contents: (any BufferContents)?
   private var events: [HostEvent] = []
+  var isInterrupted: () -> Bool = { false }
 
   /// A host without a buffer.
   ///
@@ -34,7 +35,11 @@ final class EngineHost: BufferHost {
     self.logger = logger
     self.root = root
     engine = Engine(xen: xen, dmaBufs: dmaBufs, loop: loop, logger: logger, root: root)
-    engine.onEvent = { [unowned self] _, event in events.append(.buffer(event)) }
+    engine.onEvent = { [unowned self] _, event in
+      // The owner's page has only its last frame, too. An owner that never stops costs no memory.
+      if case .frame = event, case .buffer(.frame)? = events.last { events.removeLast() }
+      events.append(.buffer(event))
+    }
     engine.onDomainEnd = { [unowned self] _, _ in events.append(.domainGone) }
   }
 
@@ -51,7 +56,7 @@ final class EngineHost: BufferHost {
 
   // MARK: - Making the buffer
 
-  func map(_ parameters: MapRequest, isInterrupted: () -> Bool) throws -> HostedBuffer? {
+  func map(_ parameters: MapRequest) throws -> HostedBuffer? {
     setPolicy(
       mechanisms: parameters.mechanisms,
       byteLimit: parameters.byteLimit ?? BufferLimits().bytesPerBuffer)
@@ -64,7 +69,7 @@ final class EngineHost: BufferHost {
       buffer = try engine.map(publishedAt: path, choices: choices)
       isPublished = true
     case .offered(let memory):
-      guard let (memory, references) = try offer(memory, parameters, isInterrupted) else {
+      guard let (memory, references) = try offer(memory, parameters) else {
         return nil
       }
       buffer = try engine.map(memory, references: references, choices: choices)
@@ -75,7 +80,7 @@ final class EngineHost: BufferHost {
 
   /// Offers a directory, and returns the references that the other domain has written there.
   private func offer(
-    _ memory: MapParameters, _ parameters: MapRequest, _ isInterrupted: () -> Bool
+    _ memory: MapParameters, _ parameters: MapRequest
   ) throws -> (MapParameters, [GrantReference])? {
     let limits = BufferLimits(
       bytesPerBuffer: parameters.byteLimit ?? BufferLimits().bytesPerBuffer,
@@ -144,9 +149,9 @@ final class EngineHost: BufferHost {
 
   func nextEvent() -> HostEvent? { events.isEmpty ? nil : events.removeFirst() }
 
-  func refresh(_ data: Range<Int>, isInterrupted: () -> Bool) throws -> Bool {
+  func refresh(_ data: Range<Int>) throws -> Bool {
     guard let buffer else { return false }
-    return try finished(isInterrupted) { engine.refresh(buffer, data, then: $0) }
+    return try finished { engine.refresh(buffer, data, then: $0) }
   }
 
   func withContents(
@@ -158,12 +163,14 @@ final class EngineHost: BufferHost {
     }
     try contents?.withMemory { memory in try body(memory) }
     guard access == .readWrite, buffer.description.origin == .mapped(by: .copy) else { return }
-    _ = try finished({ false }) { engine.writeBack(buffer, data, then: $0) }
+    guard try finished({ engine.writeBack(buffer, data, then: $0) }) else {
+      throw Failure("ended before domain \(buffer.domain) had what was drawn", .tryAgain)
+    }
   }
 
   /// Turns the loop until a copy has finished, or is given up.
   private func finished(
-    _ isInterrupted: () -> Bool, _ start: (@escaping (EngineError?) -> Void) -> Void
+    _ start: (@escaping (EngineError?) -> Void) -> Void
   ) throws -> Bool {
     var result: EngineError??
     start { result = .some($0) }

@@ -58,6 +58,7 @@ final class MapSession: Session {
     self.output = output
     loop = try EventLoop()
     host = try makeHost(loop)
+    host.isInterrupted = { [unowned self] in end != nil }
     try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] signal in interrupt(signal) }
   }
 
@@ -82,7 +83,7 @@ final class MapSession: Session {
     var request = plan.request
     request.isWritten = plan.drawing != nil
     request.offered = { [output] memory, pages in memory.reportOffered(pages, to: output) }
-    guard var buffer = try host.map(request, isInterrupted: { end != nil }) else { return }
+    guard var buffer = try host.map(request) else { return }
     if let geometry = plan.geometry { buffer.parameters.geometry = geometry }
     self.buffer = buffer
     try buffer.parameters.check()
@@ -137,7 +138,7 @@ final class MapSession: Session {
         hasTakenFrame = true
         let data = try buffer.parameters.data(ofFrameAt: page)
         if buffer.isCopied, buffer.isPublished {
-          guard try host.refresh(data, isInterrupted: { end != nil }) else { return }
+          guard try host.refresh(data) else { return }
         }
         try use(frame, data, buffer.parameters)
       }

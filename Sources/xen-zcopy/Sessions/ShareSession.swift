@@ -61,6 +61,7 @@ final class ShareSession: Session {
     self.output = output
     loop = try EventLoop()
     host = try makeHost(loop)
+    host.isInterrupted = { [unowned self] in isEnding }
     try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] signal in
       program?.signal(signal)
       isEnding = true

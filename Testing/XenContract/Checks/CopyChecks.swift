@@ -60,7 +60,7 @@ enum CopyChecks {
       try expect("the statuses", statuses, is: [.badDomain])
     },
 
-    ContractCheck("copying one page tells Xen's status if it fails") { bench in
+    ContractCheck("copying one page reports Xen's status if it fails") { bench in
       let device = try bench.mapper.openGrantDevice()
       var copy = PrivateMemory(byteCount: 4096)
       do {
@@ -69,7 +69,7 @@ enum CopyChecks {
         try expect("the status", error.status, is: .badReference)
         return
       }
-      throw Failure(reason: "a page that nobody granted can be copied")
+      throw Failure(reason: "a page that is not granted can be copied")
     },
 
     ContractCheck("a piece that leaves its page or its destination is EINVAL") { bench in

@@ -53,7 +53,7 @@ enum EventChannelChecks {
       try channel.expectMapperSignal()
     },
 
-    ContractCheck("nothing is pending where nobody signalled") { bench in
+    ContractCheck("nothing is pending before the other end has signalled") { bench in
       let channel = try Channel.open(bench)
       try expect("the next signal", try channel.mapperEnd.nextPending(), is: nil)
       try channel.expectNoOwnerSignal()
@@ -108,7 +108,7 @@ enum EventChannelChecks {
       let ownerEnd = OwnerChannels(try bench.owner.openEventChannels())
       let mapperEnd = try bench.mapper.openEventChannels()
       let port = try ownerEnd.bindUnbound(for: Nobody.domain)
-      try expectRefusal(.invalidArgument, of: "connecting to somebody else's port") {
+      try expectRefusal(.invalidArgument, of: "connecting to another domain's port") {
         try mapperEnd.bindInterdomain(bench.ownerDomain, port)
       }
     },

@@ -145,7 +145,7 @@ enum ExportChecks {
         try device.exportDmaBuf(
           pages.references + [Nobody.reference], of: bench.ownerDomain)
       }
-      try expectRefusal(.invalidArgument, of: "a dma-buf of nobody's page") {
+      try expectRefusal(.invalidArgument, of: "a dma-buf of a page that is not granted") {
         try device.exportDmaBuf([GrantReference(rawValue: 8)], of: Nobody.domain)
       }
       try pages.unshare()

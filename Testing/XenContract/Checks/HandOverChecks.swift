@@ -86,7 +86,7 @@ enum LiveUpdateChecks {
         is: [.generalError])
     },
 
-    ContractCheck("a successor's event channels go on, and a signal in between is not lost") {
+    ContractCheck("a successor's event channels continue, and a signal in between is not lost") {
       bench in
       let ownerEnd = OwnerChannels(try bench.owner.openEventChannels())
       let port: EventChannelPort
@@ -151,7 +151,8 @@ enum LiveUpdateChecks {
       try mapping.unmap()
     },
 
-    ContractCheck("shared pages end with their process where nobody has a duplicate") { bench in
+    ContractCheck("shared pages end with their process if no duplicate of their device is open") {
+      bench in
       let owner = try bench.openOwner()
       let channel = try Channel.open(bench)
       let references: [GrantReference]
@@ -188,7 +189,8 @@ enum LiveUpdateChecks {
   // MARK: - Mappings with a notification
 
   private static let mappings: [ContractCheck] = [
-    ContractCheck("a successor maps anew and silences the old mapping: nobody is told") { bench in
+    ContractCheck("a successor maps anew and silences the old mapping: no end is notified") {
+      bench in
       let channel = try Channel.open(bench)
       let pages = try bench.sharePages(1)
       try pages.storeWord(0xFFFF_FFFF, at: 16)
@@ -213,7 +215,7 @@ enum LiveUpdateChecks {
       try expect("the byte after the end", try pages.loadByte(at: offset), is: 0)
     },
 
-    ContractCheck("a mapping that is left tells when the last duplicate of its device closes") {
+    ContractCheck("a mapping that is left notifies when the last duplicate of its device closes") {
       bench in
       let channel = try Channel.open(bench)
       let pages = try bench.sharePages(1)

@@ -33,7 +33,7 @@ enum HandleChecks {
       try page.unshare()
     },
 
-    ContractCheck("the domain knows its own number; XenStore tells domain 0 of the others") {
+    ContractCheck("the domain knows its own number; XenStore reports the others to domain 0") {
       bench in
       let store = try bench.openOwner().openStore()
       try expect("the own domain", try store.ownDomain(), is: bench.ownerDomain)

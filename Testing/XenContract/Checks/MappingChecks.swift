@@ -84,7 +84,7 @@ enum MappingChecks {
     ContractCheck("a page that is granted to another domain is EINVAL") { bench in
       let pages = try bench.sharePageWithNobody()
       let device = try bench.mapper.openGrantDevice()
-      try expectRefusal(.invalidArgument, of: "mapping somebody else's page") {
+      try expectRefusal(.invalidArgument, of: "mapping a page that is granted to another domain") {
         try device.map(try first(pages), of: bench.ownerDomain)
       }
     },

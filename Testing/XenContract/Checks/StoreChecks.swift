@@ -86,11 +86,11 @@ enum StoreChecks {
       let visitor = try bench.mapper.openStore()
       let path = corner.absolutePath
       try corner.store.write(corner.path, "1")
-      try expectRefusal(.permissionDenied, of: "reading somebody else's node") {
+      try expectRefusal(.permissionDenied, of: "reading another domain's node") {
         try visitor.read(path)
       }
       // XenStore does not report to a domain whether such a node exists, either.
-      try expectRefusal(.permissionDenied, of: "reading somebody else's missing node") {
+      try expectRefusal(.permissionDenied, of: "reading another domain's missing node") {
         try visitor.read("\(path)/missing")
       }
       func allow(_ access: StorePermissions.Access) throws {
@@ -120,7 +120,7 @@ enum StoreChecks {
       try expect(
         "the owner of what the visitor made",
         try visitor.permissions("\(path)/below").owner, is: bench.mapperDomain)
-      try expectRefusal(.permissionDenied, of: "setting permissions of somebody else's node") {
+      try expectRefusal(.permissionDenied, of: "setting permissions of another domain's node") {
         try visitor.setPermissions(path, StorePermissions(owner: bench.mapperDomain))
       }
       try visitor.remove("\(path)/below")

@@ -32,7 +32,7 @@ enum StoreTransactionChecks {
       try expect("the value", try corner.store.readIfPresent(path), is: nil)
     },
 
-    ContractCheck("a transaction is done again when somebody changed what it saw") { bench in
+    ContractCheck("a transaction is repeated if another changed what it read") { bench in
       let corner = try StoreCorner(bench)
       let other = try bench.openOwner().openStore()
       let path = corner.path

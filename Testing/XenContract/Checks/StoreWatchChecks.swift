@@ -75,7 +75,7 @@ enum StoreWatchChecks {
       try expect("the tokens of events after that", tokens, is: ["another"])
     },
 
-    ContractCheck("a domain is told what it may read and nothing else") { bench in
+    ContractCheck("a domain is notified of what it may read, and of nothing else") { bench in
       guard !bench.isLoopback else { throw Skip(reason: "needs two domains") }
       guard bench.mapperDomain != .dom0 else { throw Skip(reason: "domain 0 may read all") }
       let corner = try StoreCorner(bench)

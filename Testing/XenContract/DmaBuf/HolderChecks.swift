@@ -10,7 +10,8 @@ import SystemPackage
 /// The holders of a dma-buf, as the kernel reports them.
 enum HolderChecks {
   static let all: [DmaBufCheck] = [
-    DmaBufCheck("a dma-buf is held by its descriptors and mappings, and by nobody without them") {
+    DmaBufCheck("a dma-buf is held by its descriptors and mappings, and by no process without them")
+    {
       bench in
       let buffer = try makeDmaBuf(bench)
       let inode = buffer.inode
@@ -62,7 +63,7 @@ enum HolderChecks {
     DmaBufCheck("a dma-buf is held by a device that it was given to, until that is closed") {
       bench in
       let buffer = try makeDmaBuf(bench)
-      guard hasBufferInformation else { throw Skip(reason: "debugfs tells nothing") }
+      guard hasBufferInformation else { throw Skip(reason: "debugfs lists no dma-bufs") }
       do {
         let worker = try bench.makeWorker()
         try worker.attach(buffer.fileDescriptor)

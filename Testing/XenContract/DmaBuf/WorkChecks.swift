@@ -10,7 +10,7 @@ enum WorkChecks {
   static let all: [DmaBufCheck] = idleness + syncFiles + imports + access
 
   private static let idleness: [DmaBufCheck] = [
-    DmaBufCheck("a dma-buf that is written is idle for nobody, until that ends") { bench in
+    DmaBufCheck("a dma-buf that is written is idle for no access until that ends") { bench in
       let worker = try bench.makeWorker()
       let buffer = try bench.buffer(of: worker)
       let work = try worker.begin(writing: true)
@@ -76,18 +76,18 @@ enum WorkChecks {
         try buffer.exportFences(before: .read).isSignalled(), "reading waits for readers")
       for access in [BufferAccess.write, .readWrite] {
         try expect(
-          try !buffer.exportFences(before: access).isSignalled(), "\(access) waits for nobody")
+          try !buffer.exportFences(before: access).isSignalled(), "\(access) waits for no work")
       }
       try worker.end(work)
       let writing = try worker.begin(writing: true)
       for access in BufferAccess.allCases {
         try expect(
-          try !buffer.exportFences(before: access).isSignalled(), "\(access) waits for nobody")
+          try !buffer.exportFences(before: access).isSignalled(), "\(access) waits for no work")
       }
       try worker.end(writing)
     },
 
-    DmaBufCheck("a sync file is signalled once the work is over, and stays so when more begins") {
+    DmaBufCheck("a sync file is signalled once the work has ended, and stays so when more begins") {
       bench in
       let worker = try bench.makeWorker()
       let buffer = try bench.buffer(of: worker)
@@ -107,7 +107,8 @@ enum WorkChecks {
       try worker.end(more)
     },
 
-    DmaBufCheck("a sync file tells whose work it is, how it stands, and when it ended") { bench in
+    DmaBufCheck("a sync file reports the driver of the work, its state, and when it ended") {
+      bench in
       let worker = try bench.makeWorker()
       let buffer = try bench.buffer(of: worker)
       let work = try worker.begin(writing: true)

@@ -31,7 +31,7 @@ enum CounterCheck {
     if let (what, count) = seen.first(where: { $0.1 != 1 }) {
       return "\(what) is counted \(count) times: build it static, by `make allocations`"
     }
-    guard Allocations.first.count > 1 else { return "nobody can tell who allocates" }
+    guard Allocations.first.count > 1 else { return "it is unknown who allocates" }
     let hidden = Allocations.counted { Allocations.uncounted { kept.append(Something()) } }
     guard hidden == 0, kept.count == 2 else { return "what is not to be counted counts" }
     Allocations.forgetFirst()

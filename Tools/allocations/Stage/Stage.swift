@@ -49,7 +49,7 @@ final class Stage {
     try loop.turn(waiting: 0)
     for client in [maker, watcher] {
       let event = try client.receive(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self)
-      guard event.event == XEN_ZCOPYD_EVENT_PEER_MAPPED else { throw Failure("nobody maps") }
+      guard event.event == XEN_ZCOPYD_EVENT_PEER_MAPPED else { throw Failure("no peer maps") }
     }
     // A timer that is due in a week, like a client's timeout, which the daemon has in every turn.
     var wait = xen_zcopyd_wait()

@@ -2,7 +2,7 @@
 # upgrade and a restart of the daemon lose nothing, and no guest notices them. The death of the backend, of the guest or of
 # the daemon leaves nothing behind.
 . /host/lib/dom0.sh
-plan 38
+plan 42
 
 size=8294400
 said() { wait_for 20 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
@@ -117,6 +117,32 @@ check "the guest draws into it" guest_run front 60 "xen-zcopy map --from /local/
 kill -INT $canvas
 wait $canvas
 check "and it is over when the peer has let go" is_listed 0
+
+# A buffer of the guest, drawn into by dom0. The command draws into a copy, and the daemon copies it to the guest.
+guest_start front slate xen-zcopy share --domain 0 --width 640 --height 480 --publish slate --verify smpte
+guest_says front slate 30 "published at"
+draws() {
+  logged slate xen-zcopy map --from "/local/domain/$domid/data/zcopy/slate" --draw smpte --verify smpte &&
+    guest_says front slate 20 "is the pattern smpte"
+}
+check "map --draw reaches the guest through the daemon" draws
+guest_kill front slate TERM
+
+xen-zcopy share --domain front --memory heap:system --size 65536 --pattern counting --publish pool --frames 8 --fps 5 \
+  --pool 192K >/results/pool.log 2>&1 &
+pool=$!
+said /results/pool.log "published at"
+check "share --pool through the daemon: the guest sees whole frames" \
+  guest_run front 60 "xen-zcopy map --from /local/domain/0/data/zcopy/pool --follow --verify counting"
+wait $pool
+status=$?
+check "and it ends after the last frame" [ $status = 0 ]
+
+larger() {
+  ! xen-zcopy map --from "$screen" --max-size 1M >/results/larger.log 2>&1 &&
+    grep -q "raise --max-size" /results/larger.log && is_listed 0
+}
+check "map --max-size gives a larger buffer back" larger
 
 # --- Upgrade and restart ----------------------------------------------------------
 
