@@ -97,6 +97,24 @@ struct PackageRulesTests {
     #expect(declared.count > 20 && names(map) == Set(declared))
   }
 
+  @Test("have no unsafe flags that a dependent package would meet: SwiftPM refuses those")
+  func unsafeFlags() throws {
+    let manifest = try text("Package.swift")
+    let definitions = manifest.split(separator: "\nlet ").dropFirst()
+    var conditional = 0
+    for definition in definitions where !definition.hasPrefix("package") {
+      guard definition.contains("unsafeFlags") else { continue }
+      #expect(definition.contains("isSmall\n  ?") || definition.contains("isSmall ?"))
+      conditional += 1
+    }
+    #expect(conditional == 2)
+    // The only other ones are of a program that is no product.
+    let targets = try #require(definitions.first { $0.hasPrefix("package") })
+    for line in targets.split(separator: "\n") where line.contains("unsafeFlags") {
+      #expect(line.contains("allocating.flatMap"))
+    }
+  }
+
   @Test("have no forced unwrapping and no forced try")
   func force() throws {
     for (path, text) in try sources() {
