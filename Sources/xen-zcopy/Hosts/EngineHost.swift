@@ -60,22 +60,25 @@ final class EngineHost: BufferHost {
     setPolicy(
       mechanisms: parameters.mechanisms,
       byteLimit: parameters.byteLimit ?? BufferLimits().bytesPerBuffer)
-    let choices = MapChoices(name: parameters.name)
-    var isPublished = false
-    let buffer: Buffer
-    switch parameters.source {
-    case .described(let memory): buffer = try engine.map(memory, choices: choices)
-    case .published(let path):
-      buffer = try engine.map(publishedAt: path, choices: choices)
-      isPublished = true
-    case .offered(let memory):
-      guard let (memory, references) = try offer(memory, parameters) else {
-        return nil
-      }
-      buffer = try engine.map(memory, references: references, choices: choices)
+    do {
+      guard let buffer = try make(parameters) else { return nil }
+      self.buffer = buffer
+      let isPublished = if case .published = parameters.source { true } else { false }
+      return hosted(buffer, isPublished: isPublished)
+    } catch let error as EngineError where error.kind == .bufferTooLarge {
+      throw Failure("\(error); raise --max-size")
     }
-    self.buffer = buffer
-    return hosted(buffer, isPublished: isPublished)
+  }
+
+  private func make(_ parameters: MapRequest) throws -> Buffer? {
+    let choices = MapChoices(name: parameters.name)
+    switch parameters.source {
+    case .described(let memory): return try engine.map(memory, choices: choices)
+    case .published(let path): return try engine.map(publishedAt: path, choices: choices)
+    case .offered(let memory):
+      guard let (memory, references) = try offer(memory, parameters) else { return nil }
+      return try engine.map(memory, references: references, choices: choices)
+    }
   }
 
   /// Offers a directory, and returns the references that the other domain has written there.

@@ -51,6 +51,10 @@ final class ShareSession: Session {
   private var isPeerGone = false
   var failure: (any Error)?
 
+  /// How long a peer may read a frame before the next one is drawn over it. Long enough for a slow
+  /// emulated machine to compare a frame; a peer that never reports use still gets frames.
+  private static let timeToUse = Duration.seconds(5)
+
   private var peer: DomainID { plan.request.peer }
 
   /// Blocks the signals, before any library starts a thread.
@@ -204,13 +208,13 @@ final class ShareSession: Session {
 
   /// Draws the next frame when a peer has mapped the buffer and a piece is free.
   ///
-  /// If the peer never reports frames as used, the next frame is drawn over the oldest one after a
-  /// second.
+  /// If the peer does not report frames as used, the next frame is drawn over the oldest one after
+  /// ``timeToUse``.
   private func drawNext() throws {
     guard let frames = plan.frames, !isEnding, isMapped, let last = announced.last?.frame else {
       return
     }
-    let isLate = lastDrawn.duration(to: .now) > .seconds(1)
+    let isLate = lastDrawn.duration(to: .now) > Self.timeToUse
     guard drawn < frames else {
       if usedFrame == last || isLate { isEnding = true }
       return
