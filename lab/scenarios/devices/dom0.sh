@@ -75,7 +75,8 @@ check "a directory with too few pages is refused in one line" too_few
 
 # --- Fences -----------------------------------------------------------------------
 
-guest_start front frames "xen-zcopy share --domain 0 --size 1M --pattern counting --publish frames --frames 1000 --fps 5 --json"
+# A pool: the owner draws on into free parts while a frame is in use.
+guest_start front frames "xen-zcopy share --domain 0 --size 1M --pattern counting --publish frames --frames 1000 --fps 5 --pool 8M --json"
 guest_says front frames 30 "published\|\"path\"" || bail_out "the guest shares no frames"
 used() { guest_output front frames | sed -n 's/.*"frame-used","frame":\([0-9]*\).*/\1/p' | tail -n1; }
 xen-zcopy map --from "$home/frames" --follow --exec xen-zcopy-contract --read-until /tmp/read \
