@@ -21,14 +21,14 @@ LIBDIR ?= $(PREFIX)/lib
 SOURCES = $(shell find Sources Testing Tools Benchmarks examples -name '*.swift' -o -name '*.c' -o -name '*.h' -o -name module.modulemap 2>/dev/null) \
   Package.swift Makefile scripts/small.ld
 # What `make test` runs on real Xen after smoke, two at a time, the longest first: an emulated machine keeps one processor
-# busy. systemd comes last and alone, since its watchdog measures time.
-SCENARIOS = matrix dma-buf upgrade contract daemon devices
-# More targets to make among them, for CI.
+# busy. Nothing is built meanwhile: some checks measure time, such as systemd's watchdog and the end of a fence.
+SCENARIOS = matrix systemd contract daemon upgrade dma-buf devices
+# More targets, which `make test` makes before the scenarios, one after the other. CI has some.
 ALSO ?=
 # What boots Xen, beside what builds: programs, and Debian's packages of them.
 LAB = qemu-system-x86_64:qemu-system-x86 cpio:cpio xz:xz-utils dpkg-deb:dpkg setpriv:util-linux
 
-.PHONY: all demo test unit allocations test-sanitize fuzz lint smoke contract dma-buf devices daemon upgrade systemd matrix soak bench bench-native xen-ci kernel-check \
+.PHONY: all demo test unit allocations test-sanitize fuzz lint smoke contract dma-buf devices daemon previous upgrade systemd matrix soak bench bench-native xen-ci kernel-check \
   static client check-client check-daemon install install-client deb clean require require-lab help
 
 all: require ## Build the command and the libraries
@@ -41,8 +41,8 @@ demo: require-lab static ## Both directions on real Xen: demo/guest.png is a gue
 	@ls -1 demo/*.png
 
 test: require-lab lint unit allocations check-client check-daemon smoke ## Everything: lint, unit tests, allocations, the C client, and the scenarios on real Xen
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(ALSO) $(SCENARIOS)
-	@$(MAKE) --no-print-directory systemd
+	@$(MAKE) --no-print-directory $(ALSO) previous
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(SCENARIOS)
 
 unit: require ## Build, with warnings as errors, and run the unit tests
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest
@@ -62,7 +62,8 @@ test-sanitize: require fuzz ## The unit tests under AddressSanitizer, and under 
 	  $(SWIFT) test --disable-xctest --sanitize=address --scratch-path .build-address
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest --sanitize=thread --scratch-path .build-thread
 
-lint: require ## Check format and comments, and the units as systemd sees them
+lint: require ## Check format and comments, the units as systemd sees them, and that nothing that was built is committed
+	@! git ls-files '*.bc' '*.o' '*.a' '*.so' '*.swiftmodule' '*.png' 2>/dev/null | grep .
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Testing Tools Tests examples/swift $(wildcard Benchmarks/*.swift Benchmarks/Sources)
 	scripts/check-units
 
@@ -81,8 +82,11 @@ devices: require-lab static ## What devices see of shared buffers, and a guest t
 daemon: require-lab static ## xen-zcopyd beside a backend in C: lists, upgrades, restarts, deaths
 	lab/run daemon
 
-upgrade: require-lab static ## An upgrade from the daemon released before, PREVIOUS, whose clients and guests do not notice
-	@if git cat-file -e $(PREVIOUS)^{commit} 2>/dev/null; then $(MAKE) $(BIN)/xen-zcopyd-previous && lab/run upgrade; \
+previous: require ## Build the daemon from which `upgrade` upgrades, if its commit is in this clone
+	@! git cat-file -e $(PREVIOUS)^{commit} 2>/dev/null || $(MAKE) --no-print-directory $(BIN)/xen-zcopyd-previous
+
+upgrade: require-lab static previous ## An upgrade from the daemon released before, PREVIOUS, whose clients and guests do not notice
+	@if [ -x $(BIN)/xen-zcopyd-previous ]; then lab/run upgrade; \
 	else echo "upgrade: skipped: commit $(PREVIOUS) is not in this clone; 'git fetch --unshallow' brings it"; fi
 
 systemd: require-lab static ## The daemon's units, user and rules under Debian's systemd: what the service may and may not, restarts, the watchdog
