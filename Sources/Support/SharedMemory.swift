@@ -34,6 +34,16 @@ public struct SharedMemory: ~Escapable {
     }
   }
 
+  /// Copies bytes into other memory.
+  ///
+  /// - Precondition: both ranges lie inside their memory, and `target` is writable.
+  public func copy(_ range: Range<Int>, to target: borrowing SharedMemory, at offset: Int) {
+    check(range.lowerBound, range.count)
+    target.check(offset, range.count)
+    // SAFETY: the ranges were checked. They are of two mappings, which do not overlap.
+    unsafe czcopy_copy(target.base + offset, base + range.lowerBound, range.count)
+  }
+
   /// Copies private bytes to `offset` on.
   ///
   /// - Precondition: the range lies inside the memory, and the memory is writable.

@@ -131,7 +131,7 @@ extension Engine {
   ///
   /// - Parameters:
   ///   - buffer: a live shared buffer that is not published.
-  ///   - name: 1 to 64 letters, digits, `-` and `_`.
+  ///   - name: 1 to 31 letters, digits, `-` and `_`.
   /// - Throws: `EngineError.invalid` for another buffer or name, or an error of Xen.
   public func publish(_ buffer: Buffer, as name: String) throws(EngineError) {
     guard !buffer.description.isMapped, buffer.isLive, buffer.exporterChannel == nil else {
@@ -139,15 +139,17 @@ extension Engine {
         "buffer \(buffer.id) cannot be published: it is not shared, or already published")
     }
     guard Publication.path(for: name) != nil else {
-      throw .invalid("a buffer is published as 1 to 64 letters, digits, - and _, not as '\(name)'")
+      throw .invalid("a buffer is published as 1 to 31 letters, digits, - and _, not as '\(name)'")
     }
     let description = buffer.description
-    try publish(
-      buffer, name,
-      MapParameters(
-        domain: buffer.domain, directory: description.directory, byteCount: description.byteCount,
-        offset: description.offset, frameByteCount: description.frameByteCount,
-        geometry: description.geometry))
+    do throws(EngineError) {
+      try publish(buffer, name, description.parameters)
+    } catch {
+      // It may be published again.
+      if let registration = buffer.channelRegistration.take() { loop.remove(registration) }
+      buffer.exporterChannel = nil
+      throw error
+    }
   }
 
   /// Makes a control page for a shared buffer, and publishes both.

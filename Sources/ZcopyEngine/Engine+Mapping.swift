@@ -9,6 +9,8 @@ public import ZcopyBackend
 public struct MapChoices: Sendable {
   /// The only mechanism to try; nil for all that the domain's policy allows.
   public var mechanism: Mechanism?
+  /// Whether only mechanisms that make a dma-buf are tried if none is named.
+  public var needsDmaBuf = false
   /// Whether the buffer outlives its holder.
   public var isPersistent: Bool
   /// A name for lists and /proc; may be empty.
@@ -107,7 +109,9 @@ extension Engine {
     let domain = parameters.domain
     let policy = policy(for: domain)
     let mechanisms = policy.mechanisms.filter {
-      choices.mechanism == nil || choices.mechanism == $0
+      if let mechanism = choices.mechanism { $0 == mechanism } else {
+        !choices.needsDmaBuf || Mechanism.makingDmaBuf.contains($0)
+      }
     }
     guard !mechanisms.isEmpty else {
       throw EngineError(

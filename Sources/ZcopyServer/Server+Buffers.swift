@@ -95,6 +95,11 @@ extension Server {
   /// OPEN.
   func open(_ id: BufferID, _ number: UInt64, _ connection: Connection) throws(RequestError) {
     let buffer = try live(id, connection)
+    guard buffer.fileDescriptor != nil else {
+      throw RequestError(
+        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
+        "buffer \(id) has no dma-buf: READ and WRITE access its contents")
+    }
     try reply(
       XEN_ZCOPYD_OPEN, buffer, number, connection, text: buffer.description.passedOver,
       now: clock.now)
@@ -224,12 +229,7 @@ extension Server {
     if let domain = engine[id]?.domain {
       try lift(RequestError.init, try engine.checkBeforeUse(domain))
     }
-    let buffer = try live(id, connection)
-    guard buffer.description.isMapped else {
-      throw RequestError(
-        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
-        "buffer \(id) is this domain's own memory: map its dma-buf")
-    }
+    let buffer = try accessible(id, connection)
     let size = buffer.description.byteCount
     guard offset <= size, length <= UInt64(size) - offset else {
       throw .invalid("buffer \(id) has \(size) bytes: \(length) at \(offset) lie outside of it")
@@ -247,6 +247,47 @@ extension Server {
         header(XEN_ZCOPYD_READ | XEN_ZCOPYD_REPLY, xen_zcopyd_header.self, number),
         file: job.target?.file.fileDescriptor, reserved: bytes)
     }
+  }
+
+  /// WRITE.
+  func write(
+    _ id: BufferID, at offset: Int, _ bytes: RawSpan, _ number: UInt64, _ connection: Connection
+  ) throws(RequestError) {
+    let buffer = try accessible(id, connection)
+    do throws(EngineError) {
+      try engine.write(bytes, at: offset, to: buffer)
+    } catch {
+      throw error.kind == .gone && error.domain == nil ? .unknown(id) : RequestError(error)
+    }
+    acknowledge(XEN_ZCOPYD_WRITE, number, connection)
+  }
+
+  /// A live buffer whose contents the daemon reads and writes for clients: one of another domain, or
+  /// one without a dma-buf, which a client could map itself.
+  private func accessible(
+    _ id: BufferID, _ connection: Connection
+  ) throws(RequestError) -> Buffer {
+    let buffer = try live(id, connection)
+    guard buffer.description.isMapped || buffer.fileDescriptor == nil else {
+      throw RequestError(
+        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
+        "buffer \(id) is this domain's own memory: map its dma-buf")
+    }
+    return buffer
+  }
+
+  /// PUBLISH.
+  func publish(
+    _ id: BufferID, as name: String, _ number: UInt64, _ connection: Connection
+  ) throws(RequestError) {
+    let buffer = try live(id, connection)
+    guard !buffer.description.isPeersDirectory else {
+      throw .invalid("what is listed in the peer's own directory is not published")
+    }
+    try lift(RequestError.init, try engine.publish(buffer, as: name))
+    connection.send(
+      buffer.message(
+        XEN_ZCOPYD_PUBLISH, number, text: buffer.publication?.path ?? "", now: clock.now))
   }
 
   /// Data that was read and not received yet is memory of this process, which only its receiver can
@@ -301,7 +342,10 @@ extension Server {
 
 extension Request.MapOptions {
   fileprivate var choices: MapChoices {
-    MapChoices(mechanism: mechanism, isPersistent: isPersistent, name: name)
+    var choices = MapChoices(mechanism: mechanism, isPersistent: isPersistent, name: name)
+    // A client that names no mechanism expects a dma-buf's descriptor.
+    choices.needsDmaBuf = true
+    return choices
   }
 }
 
@@ -311,6 +355,7 @@ extension Request.ShareMessage {
       switch memory {
       case .automatic: nil
       case .udmabuf: .udmabuf
+      case .gntalloc: .gntalloc
       case .heap(let name): .heap(name)
       case .descriptor: file.map { .fileDescriptor($0) }
       }

@@ -29,7 +29,7 @@ extension Server {
     case .map(let wish): wish.request.domain
     case .mapPublished(let path, _): Publication.domain(of: path)
     case .share(let wish): wish.domain
-    case .refresh, .read, .describe, .open, .frame: buffer(of: request)?.domain
+    case .refresh, .read, .write, .publish, .describe, .open, .frame: buffer(of: request)?.domain
     case .hello, .unmap, .unshare, .wait, .list, .subscribe, .stats: nil
     }
   }
@@ -37,8 +37,8 @@ extension Server {
   /// The buffer that a request concerns, if there is one.
   private func buffer(of request: Request) -> Buffer? {
     switch request {
-    case .refresh(let id, _, _), .read(let id, _, _), .describe(let id), .open(let id),
-      .frame(let id, _, _):
+    case .refresh(let id, _, _), .read(let id, _, _), .write(let id, _, _), .publish(let id, _),
+      .describe(let id), .open(let id), .frame(let id, _, _):
       engine[id]
     default: nil
     }

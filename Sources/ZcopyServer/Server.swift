@@ -295,7 +295,7 @@ public final class Server {
       guard files.count == request.descriptorCount, !files.isShort else {
         throw .message("it has \(files.count) descriptors, and takes \(request.descriptorCount)")
       }
-      try answer(request, number, &files, connection)
+      try answer(request, message, number, &files, connection)
       engine.count(domain) { $0.requests += 1 }
     } catch {
       // Malformed requests and invalid numbers were answered too.
@@ -353,7 +353,8 @@ public final class Server {
   // MARK: - Requests
 
   private func answer(
-    _ request: Request, _ number: UInt64, _ files: inout Descriptors, _ connection: Connection
+    _ request: Request, _ message: borrowing MessageReader, _ number: UInt64,
+    _ files: inout Descriptors, _ connection: Connection
   ) throws(RequestError) {
     if case .hello(let hello) = request { return try greet(hello, number, connection) }
     guard connection.isGreeted else { throw .message("the first message must be HELLO") }
@@ -371,6 +372,10 @@ public final class Server {
       try refresh(id, ranges, isWriteBack: isWriteBack, number, connection)
     case .read(let id, let offset, let length):
       try read(id, offset, length, number, connection)
+    case .write(let id, let offset, _):
+      let bytes = message.bytes(after: MemoryLayout<xen_zcopyd_write>.size)
+      try write(id, at: offset, bytes, number, connection)
+    case .publish(let id, let name): try publish(id, as: name, number, connection)
     case .describe(let id): try describe(id, number, connection)
     case .open(let id): try open(id, number, connection)
     case .list(let domain): list(domain, number, connection)

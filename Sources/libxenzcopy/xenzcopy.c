@@ -29,6 +29,7 @@ struct request {
     uint32_t type;
     struct xen_zcopyd_id id; /* all 0 if it names no buffer */
     uint32_t ending;         /* UNMAP or UNSHARE, if it made a buffer that could not be received; else 0 */
+    int has_no_dmabuf;       /* it makes a buffer without a dma-buf, whose reply has no descriptor */
     int is_quiet;            /* made by the library, which drops the reply; not sent yet while the number is 0 */
 };
 
@@ -184,6 +185,8 @@ static int names_buffer(uint32_t type) {
     case XEN_ZCOPYD_WAIT:
     case XEN_ZCOPYD_REFRESH:
     case XEN_ZCOPYD_READ:
+    case XEN_ZCOPYD_WRITE:
+    case XEN_ZCOPYD_PUBLISH:
     case XEN_ZCOPYD_FRAME:
         return 1;
     default:
@@ -205,6 +208,8 @@ static size_t request_size(uint32_t type) {
     case XEN_ZCOPYD_WAIT: return sizeof(struct xen_zcopyd_wait);
     case XEN_ZCOPYD_REFRESH: return sizeof(struct xen_zcopyd_refresh);
     case XEN_ZCOPYD_READ: return sizeof(struct xen_zcopyd_read);
+    case XEN_ZCOPYD_WRITE: return sizeof(struct xen_zcopyd_write);
+    case XEN_ZCOPYD_PUBLISH: return sizeof(struct xen_zcopyd_publish);
     case XEN_ZCOPYD_LIST: return sizeof(struct xen_zcopyd_list);
     case XEN_ZCOPYD_SUBSCRIBE: return sizeof(struct xen_zcopyd_subscribe);
     case XEN_ZCOPYD_FRAME: return sizeof(struct xen_zcopyd_frame);
@@ -234,8 +239,26 @@ static int is_request(uint32_t type, const void *message, size_t tail_size, int 
         const struct xen_zcopyd_refresh *refresh = message;
         if (refresh->range_count > XEN_ZCOPYD_RANGES_MAX) return 0;
         tail_expected = refresh->range_count * sizeof(struct xen_zcopyd_range);
+    } else if (type == XEN_ZCOPYD_WRITE) {
+        const struct xen_zcopyd_write *write = message;
+        if (write->range.length == 0 || write->range.length > XEN_ZCOPYD_WRITE_MAX) return 0;
+        tail_expected = write->range.length;
+    } else if (type == XEN_ZCOPYD_PUBLISH) {
+        const struct xen_zcopyd_publish *publish = message;
+        if (!is_terminated(publish->publish, sizeof publish->publish)) return 0;
     }
     return tail_size == tail_expected && has_descriptor == (fd >= 0);
+}
+
+/* Whether the message makes a buffer that has no dma-buf. */
+static int makes_no_dmabuf(uint32_t type, const void *message) {
+    switch (type) {
+    case XEN_ZCOPYD_MAP: return ((const struct xen_zcopyd_map *)message)->mechanism == XEN_ZCOPYD_MECHANISM_CPU;
+    case XEN_ZCOPYD_MAP_PUBLISHED:
+        return ((const struct xen_zcopyd_map_published *)message)->mechanism == XEN_ZCOPYD_MECHANISM_CPU;
+    case XEN_ZCOPYD_SHARE: return ((const struct xen_zcopyd_share *)message)->memory == XEN_ZCOPYD_MEMORY_GNTALLOC;
+    default: return 0;
+    }
 }
 
 static int receive(xenzcopy_handle *handle, int flags);
@@ -279,7 +302,8 @@ static int send_request(xenzcopy_handle *handle, struct request *request, uint32
         control.header.cmsg_len = CMSG_LEN(sizeof fd);
         memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
     }
-    *request = (struct request){.number = header.request, .type = type};
+    *request = (struct request){
+        .number = header.request, .type = type, .has_no_dmabuf = makes_no_dmabuf(type, message)};
     if (names_buffer(type)) request->id = ((const struct xen_zcopyd_buffer_request *)message)->id;
     handle->wait_start = (struct timespec){0};
 
@@ -317,9 +341,10 @@ static int is_reply(const xenzcopy_handle *handle, const struct request *request
     case XEN_ZCOPYD_MAP_PUBLISHED:
     case XEN_ZCOPYD_SHARE:
     case XEN_ZCOPYD_OPEN:
-        has_descriptor = 1;
+        has_descriptor = !request->has_no_dmabuf;
         /* fallthrough */
     case XEN_ZCOPYD_DESCRIBE:
+    case XEN_ZCOPYD_PUBLISH:
         if (handle->length != sizeof *buffer || !is_terminated(buffer->name, sizeof buffer->name) ||
             !is_terminated(buffer->text, sizeof buffer->text))
             return 0;
@@ -518,7 +543,7 @@ static int call_for_buffer(xenzcopy_handle *handle, uint32_t type, const void *m
                            int fd, struct xen_zcopyd_description *buffer) {
     if (call(handle, type, message, tail, tail_size, fd) == 0) {
         if (buffer) *buffer = handle->message.description;
-        return take_descriptor(handle);
+        return handle->called.has_no_dmabuf ? XENZCOPY_NO_DMABUF : take_descriptor(handle);
     }
     if (handle->is_over || !handle->called.ending) return -1;
     /* The buffer was made and must be ended. The reply to that request overwrites the error, so the error is saved. */
@@ -591,6 +616,31 @@ int xenzcopy_read(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, uint6
         (uint64_t)file.st_size < offset || (uint64_t)file.st_size - offset < length)
         return end_wrong(handle);
     return take_descriptor(handle);
+}
+
+int xenzcopy_write(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, uint64_t offset, const void *bytes,
+                   size_t length) {
+    const uint8_t *next = bytes;
+    while (length > 0) {
+        size_t part = length < XEN_ZCOPYD_WRITE_MAX ? length : XEN_ZCOPYD_WRITE_MAX;
+        struct xen_zcopyd_write write = {.id = *id, .range = {.offset = offset, .length = part}};
+        if (call(handle, XEN_ZCOPYD_WRITE, &write, next, part, -1) < 0) return -1;
+        next += part;
+        offset += part;
+        length -= part;
+    }
+    return 0;
+}
+
+int xenzcopy_publish(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, const char *name,
+                     struct xen_zcopyd_description *buffer) {
+    struct xen_zcopyd_publish publish = {.id = *id};
+    size_t length = strlen(name);
+    if (length >= sizeof publish.publish) return fail_here(handle, ENAMETOOLONG, "the name has more than 31 bytes");
+    memcpy(publish.publish, name, length);
+    if (call(handle, XEN_ZCOPYD_PUBLISH, &publish, NULL, 0, -1) < 0) return -1;
+    if (buffer) *buffer = handle->message.description;
+    return 0;
 }
 
 int xenzcopy_describe(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, struct xen_zcopyd_description *buffer) {

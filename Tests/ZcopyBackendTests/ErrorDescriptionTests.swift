@@ -63,7 +63,7 @@ struct ErrorDescriptionTests {
       errors += [
         LiveUpdateError.damaged("it ends too early"), .format(2), .unknownRecord(2),
         .descriptors(expected: 2, given: 3), .notOpen(file, .badFileDescriptor),
-        .otherFile(file), .notPossible(.cpu, .dom0), .publication(path: path), .xen(xen),
+        .otherFile(file), .publication(path: path), .xen(xen),
         .memory(memory),
       ]
       let errnos: [Errno] = [

@@ -14,6 +14,17 @@ struct ServerFaultTests {
   enum Kind: CaseIterable {
     case map, mapCopy, mapPublished, shareUdmabuf, shareHeap, shareDescriptor, sharePeersDirectory
     case sharePublished, refresh, writeBack, read, readCopy
+    case mapCpu, shareGntalloc, write, publish, readGntalloc
+
+    /// The mechanism of the buffer that must exist before it; nil for none.
+    var mechanism: UInt32? {
+      switch self {
+      case .read: XEN_ZCOPYD_MECHANISM_DMABUF
+      case .write: XEN_ZCOPYD_MECHANISM_CPU
+      case .refresh, .writeBack, .readCopy: XEN_ZCOPYD_MECHANISM_COPY
+      default: nil
+      }
+    }
   }
 
   @Test(
@@ -41,13 +52,15 @@ struct ServerFaultTests {
     let file = try stage.machine.makeForeignDmaBuf(pages: 1, in: stage.backend)
     var before: TestClient.Message?
     var id = xen_zcopyd_id()
-    if [.refresh, .writeBack, .read, .readCopy].contains(kind) {
+    if let mechanism = kind.mechanism {
       let (reply, message) = try client.description(
-        TestClient.map(stage.guest.id, owner.directory, size: 4096) {
-          $0.mechanism =
-            kind == .read ? XEN_ZCOPYD_MECHANISM_DMABUF : XEN_ZCOPYD_MECHANISM_COPY
-        })
+        TestClient.map(stage.guest.id, owner.directory, size: 4096) { $0.mechanism = mechanism })
       (id, before) = (reply.id, message)
+    }
+    if kind == .publish || kind == .readGntalloc {
+      id = try client.description(
+        TestClient.share(stage.guest.id, size: 4096, memory: XEN_ZCOPYD_MEMORY_GNTALLOC)
+      ).0.id
     }
     stage.backend.inject(.errno(.noMemory).once(after: index))
     var number: UInt64 = 0
@@ -72,6 +85,10 @@ struct ServerFaultTests {
     reply.closeFiles()
     before?.closeFiles()
     try file.close()
+    // Where it failed, it may be done once more.
+    if kind == .publish, try reply.header.type == XEN_ZCOPYD_ERROR {
+      _ = try client.description(TestClient.publish(id, "again"))
+    }
     // Whatever came of it, all of it ends with its client.
     for entry in try client.list() {
       let ending = entry.kind == XEN_ZCOPYD_KIND_MAPPED ? XEN_ZCOPYD_UNMAP : XEN_ZCOPYD_UNSHARE
@@ -89,11 +106,17 @@ struct ServerFaultTests {
   ) -> UInt64 {
     let guest = stage.guest.id
     switch kind {
-    case .map, .mapCopy:
+    case .map, .mapCopy, .mapCpu:
       return client.send(
         TestClient.map(guest, owner.directory, size: 4096) {
           if kind == .mapCopy { $0.mechanism = XEN_ZCOPYD_MECHANISM_COPY }
+          if kind == .mapCpu { $0.mechanism = XEN_ZCOPYD_MECHANISM_CPU }
         })
+    case .shareGntalloc:
+      return client.send(
+        TestClient.share(guest, size: 4096, memory: XEN_ZCOPYD_MEMORY_GNTALLOC))
+    case .write: return client.send(TestClient.write(id, offset: 4095, length: 1), followedBy: [1])
+    case .publish: return client.send(TestClient.publish(id, "picture"))
     case .mapPublished: return client.send(TestClient.mapPublished(owner.path))
     case .shareUdmabuf: return client.send(TestClient.share(guest, size: 4096))
     case .shareHeap:
@@ -114,7 +137,7 @@ struct ServerFaultTests {
       return client.send(TestClient.share(guest, size: 4096) { setText(&$0.publish, "picture") })
     case .refresh: return client.send(TestClient.refresh(id))
     case .writeBack: return client.send(TestClient.refresh(id, flags: XEN_ZCOPYD_WRITE_BACK))
-    case .read, .readCopy: return client.send(TestClient.read(id))
+    case .read, .readCopy, .readGntalloc: return client.send(TestClient.read(id))
     }
   }
 }

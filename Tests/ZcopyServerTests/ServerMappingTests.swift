@@ -117,7 +117,7 @@ struct ServerMappingTests {
     let client = try stage.connect()
     let changes: [(inout xen_zcopyd_map) -> Void] = [
       { $0.directory = 0 }, { $0.size = 0 }, { $0.size = .max }, { $0.offset = 4096 },
-      { $0.offset = .max }, { $0.mechanism = 3 }, { $0.flags = 2 }, { $0.flags = .max },
+      { $0.offset = .max }, { $0.mechanism = 4 }, { $0.flags = 2 }, { $0.flags = .max },
       { $0.domain = 40_000 }, { $0.domain = .max }, { $0.name.0 = 0x1b },
       { $0.picture = xen_zcopyd_picture(width: 1, height: 1, stride: 4, format: 5) },
       {

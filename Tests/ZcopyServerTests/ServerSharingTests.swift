@@ -152,7 +152,7 @@ struct ServerSharingTests {
     let stage = try Stage()
     let client = try stage.connect()
     let changes: [(inout xen_zcopyd_share) -> Void] = [
-      { $0.size = 0 }, { $0.size = .max }, { $0.domain = 40_000 }, { $0.memory = 4 },
+      { $0.size = 0 }, { $0.size = .max }, { $0.domain = 40_000 }, { $0.memory = 5 },
       { $0.flags = 4 }, { $0.flags = XEN_ZCOPYD_PEERS_DIRECTORY }, { $0.directory = 8 },
       { $0.memory = XEN_ZCOPYD_MEMORY_HEAP }, { setText(&$0.heap, "system") },
       {

@@ -178,6 +178,76 @@ struct CallTests {
     #expect(sent.range.offset == 8192 && sent.range.length == 4096)
   }
 
+  @Test("write sends its bytes in requests of the largest size, and stops at the first that fails")
+  func write() throws {
+    let most = Int(XEN_ZCOPYD_WRITE_MAX)
+    let bytes = (0..<most + 5).map { UInt8(truncatingIfNeeded: $0 &* 3) }
+    var buffer = id(5)
+    daemon.acknowledge(XEN_ZCOPYD_WRITE, request: 2)
+    daemon.acknowledge(XEN_ZCOPYD_WRITE, request: 3)
+    #expect(
+      unsafe client.call { unsafe xenzcopy_write($0, &buffer, 100, bytes, bytes.count) } == (0, 0))
+    let first = try heard(XEN_ZCOPYD_WRITE)
+    let sent = try first.load(xen_zcopyd_write.self)
+    #expect(sent.id == buffer && sent.range.offset == 100 && sent.range.length == UInt64(most))
+    #expect(Array(first.bytes.dropFirst(48)) == Array(bytes.prefix(most)))
+    let second = try #require(try daemon.heard())
+    #expect(try second.load(xen_zcopyd_write.self).range.offset == UInt64(100 + most))
+    #expect(Array(second.bytes.dropFirst(48)) == Array(bytes.suffix(5)))
+    // Of no bytes nothing is sent.
+    #expect(unsafe client.call { unsafe xenzcopy_write($0, &buffer, 0, nil, 0) } == (0, 0))
+    daemon.refuse(request: 4, code: XEN_ZCOPYD_E_REFUSED, "the pages are read-only")
+    #expect(
+      unsafe client.call { unsafe xenzcopy_write($0, &buffer, 0, bytes, bytes.count) }
+        == (-1, EBADMSG))
+    #expect(try daemon.heard() != nil)
+  }
+
+  @Test("publish sends the name, and gives the description; a long name is not sent")
+  func publish() throws {
+    daemon.say(XEN_ZCOPYD_PUBLISH | XEN_ZCOPYD_REPLY, request: 2, description(id(5)))
+    var buffer = id(5)
+    var found = xen_zcopyd_description()
+    #expect(
+      unsafe client.call { unsafe xenzcopy_publish($0, &buffer, "screen", &found) } == (0, 0))
+    #expect(found.pages == 2025)
+    #expect(text(try heard(XEN_ZCOPYD_PUBLISH).load(xen_zcopyd_publish.self).publish) == "screen")
+    let long = String(repeating: "x", count: 32)
+    #expect(
+      unsafe client.call { unsafe xenzcopy_publish($0, &buffer, long, nil) }
+        == (-1, ENAMETOOLONG))
+  }
+
+  @Test("a buffer that is requested without a dma-buf has no descriptor")
+  func noDmaBuf() throws {
+    var map = xen_zcopyd_map()
+    map.mechanism = XEN_ZCOPYD_MECHANISM_CPU
+    daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)))
+    #expect(
+      unsafe client.call { unsafe xenzcopy_map($0, &map, nil, nil) }.result == XENZCOPY_NO_DMABUF)
+    var published = xen_zcopyd_map_published()
+    published.mechanism = XEN_ZCOPYD_MECHANISM_CPU
+    daemon.say(XEN_ZCOPYD_MAP_PUBLISHED | XEN_ZCOPYD_REPLY, request: 3, description(id(2)))
+    #expect(
+      unsafe client.call { unsafe xenzcopy_map_published($0, &published, nil) }.result
+        == XENZCOPY_NO_DMABUF)
+    var share = xen_zcopyd_share()
+    share.memory = XEN_ZCOPYD_MEMORY_GNTALLOC
+    daemon.say(XEN_ZCOPYD_SHARE | XEN_ZCOPYD_REPLY, request: 4, description(id(3)))
+    #expect(
+      unsafe client.call { unsafe xenzcopy_share($0, &share, -1, nil) }.result
+        == XENZCOPY_NO_DMABUF)
+  }
+
+  @Test("a descriptor with a buffer that is requested without one ends the connection")
+  func unexpectedDmaBuf() throws {
+    let witness = try Witness()
+    var map = xen_zcopyd_map()
+    map.mechanism = XEN_ZCOPYD_MECHANISM_CPU
+    daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
+    #expect(unsafe client.call { unsafe xenzcopy_map($0, &map, nil, nil) } == (-1, EPROTO))
+  }
+
   @Test("describe gives what there is to say")
   func describe() throws {
     daemon.say(XEN_ZCOPYD_DESCRIBE | XEN_ZCOPYD_REPLY, request: 2, description(id(5)))

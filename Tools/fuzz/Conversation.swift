@@ -54,7 +54,7 @@ extension Message {
   static func valid(_ known: Knowledge, _ random: inout RepeatableNumbers) -> Message {
     let id = known.buffers.isEmpty ? xen_zcopyd_id() : random.one(of: known.buffers)
     var message: Message
-    switch random.below(20) {
+    switch random.below(23) {
     case 0, 1: message = map(known, &random)
     case 2: message = published(known, &random)
     case 3, 4: message = share(known, &random)
@@ -72,17 +72,23 @@ extension Message {
       read.id = id
       read.range = range(known, &random)
       message = Message(XEN_ZCOPYD_READ, read)
-    case 14:
+    case 14, 15: message = write(id, known, &random)
+    case 16:
+      var publish = xen_zcopyd_publish()
+      publish.id = id
+      publish.publish.0 = random.one(of: [0x61, 0x62, 0x63])
+      message = Message(XEN_ZCOPYD_PUBLISH, publish)
+    case 17:
       var list = xen_zcopyd_list()
       list.domain = random.one(of: [XEN_ZCOPYD_ANY_DOMAIN, known.domain])
       message = Message(XEN_ZCOPYD_LIST, list)
-    case 15:
+    case 18:
       var subscribe = xen_zcopyd_subscribe()
       subscribe.events = UInt32(random.below(256))
       subscribe.domain = random.one(of: [XEN_ZCOPYD_ANY_DOMAIN, known.domain])
       subscribe.own = UInt32(random.below(2))
       message = Message(XEN_ZCOPYD_SUBSCRIBE, subscribe)
-    case 16...18:
+    case 19...21:
       var frame = xen_zcopyd_frame()
       frame.id = id
       frame.frame = UInt32(random.below(5))
@@ -107,7 +113,7 @@ extension Message {
     var map = xen_zcopyd_map()
     map.domain = known.domain
     map.size = known.size
-    map.mechanism = UInt32(random.below(3))
+    map.mechanism = UInt32(random.below(4))
     map.flags = random.oneIn(16) ? XEN_ZCOPYD_PERSISTENT : 0
     map.name.0 = 0x61
     guard random.oneIn(2) else {
@@ -124,7 +130,7 @@ extension Message {
 
   private static func published(_ known: Knowledge, _ random: inout RepeatableNumbers) -> Message {
     var map = xen_zcopyd_map_published()
-    map.mechanism = UInt32(random.below(3))
+    map.mechanism = UInt32(random.below(4))
     // SAFETY: at most the field's size minus one is written, and its last byte stays 0.
     unsafe withUnsafeMutableBytes(of: &map.path) { path in
       unsafe UnsafeMutableRawBufferPointer(rebasing: path.dropLast())
@@ -137,7 +143,7 @@ extension Message {
     var share = xen_zcopyd_share()
     share.domain = known.domain
     share.size = random.one(of: [4096, 8192, 5 * 4096 - 1])
-    share.memory = UInt32(random.below(4))
+    share.memory = UInt32(random.below(5))
     share.flags = random.oneIn(16) ? XEN_ZCOPYD_PERSISTENT : 0
     if share.memory == XEN_ZCOPYD_MEMORY_HEAP {
       (share.heap.0, share.heap.1, share.heap.2) = (0x73, 0x79, 0x73)
@@ -163,6 +169,17 @@ extension Message {
     let start = UInt64(random.below(Int(known.size)))
     return xen_zcopyd_range(
       offset: start, length: UInt64(random.below(Int(known.size - start) + 1)))
+  }
+
+  private static func write(
+    _ id: xen_zcopyd_id, _ known: Knowledge, _ random: inout RepeatableNumbers
+  ) -> Message {
+    var write = xen_zcopyd_write()
+    write.id = id
+    write.range = range(known, &random)
+    write.range.length = min(max(1, write.range.length), UInt64(XEN_ZCOPYD_WRITE_MAX))
+    return Message(
+      XEN_ZCOPYD_WRITE, write, followedBy: [UInt8](repeating: 7, count: Int(write.range.length)))
   }
 
   private static func refresh(

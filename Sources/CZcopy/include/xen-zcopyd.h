@@ -40,6 +40,8 @@
 #define XEN_ZCOPYD_REQUESTS_MAX 64u
 /* Bytes in replies to READ that the clients of one user may leave unreceived; a single reply may have more. */
 #define XEN_ZCOPYD_READ_MAX 67108864u
+/* At most so many bytes in one WRITE. */
+#define XEN_ZCOPYD_WRITE_MAX 65024u
 
 /* Sizes of texts in bytes, the 0 byte included. */
 #define XEN_ZCOPYD_NAME_SIZE 32u
@@ -64,6 +66,8 @@
 #define XEN_ZCOPYD_FRAME 13u
 #define XEN_ZCOPYD_STATS 14u
 #define XEN_ZCOPYD_OPEN 15u
+#define XEN_ZCOPYD_WRITE 16u
+#define XEN_ZCOPYD_PUBLISH 17u
 #define XEN_ZCOPYD_EVENT 0x4001u
 #define XEN_ZCOPYD_ERROR 0x4002u
 
@@ -88,12 +92,14 @@
 /* How a buffer was mapped. */
 #define XEN_ZCOPYD_MECHANISM_DMABUF 1u /* no copy */
 #define XEN_ZCOPYD_MECHANISM_COPY 2u   /* a copy, which REFRESH updates */
+#define XEN_ZCOPYD_MECHANISM_CPU 3u    /* no dma-buf: only READ and WRITE access the contents; never chosen by the daemon */
 
 /* The source of shared memory. */
 #define XEN_ZCOPYD_MEMORY_AUTO 0u
 #define XEN_ZCOPYD_MEMORY_UDMABUF 1u
 #define XEN_ZCOPYD_MEMORY_HEAP 2u       /* named by `heap` */
 #define XEN_ZCOPYD_MEMORY_DESCRIPTOR 3u /* a dma-buf, whose descriptor is sent with the message */
+#define XEN_ZCOPYD_MEMORY_GNTALLOC 4u   /* no dma-buf: only READ and WRITE access the contents; never chosen by the daemon */
 
 /* Flags of MAP, MAP_PUBLISHED and SHARE. */
 #define XEN_ZCOPYD_PERSISTENT 1u /* the buffer outlives the connection, until UNMAP or UNSHARE */
@@ -204,7 +210,8 @@ struct xen_zcopyd_share {
     char publish[XEN_ZCOPYD_NAME_SIZE]; /* the name of the publication in XenStore, with frames; empty for none */
 };
 
-/* A buffer: the reply to MAP, MAP_PUBLISHED, SHARE, OPEN (all four with the dma-buf's descriptor) and DESCRIBE (without). */
+/* A buffer: the reply to MAP, MAP_PUBLISHED, SHARE, OPEN (all four with the dma-buf's descriptor, if the buffer has one),
+ * DESCRIBE and PUBLISH (without). */
 struct xen_zcopyd_description {
     struct xen_zcopyd_header header;
     struct xen_zcopyd_id id;
@@ -228,7 +235,7 @@ struct xen_zcopyd_description {
     uint32_t mapping_us;   /* MAPPED: time that making the dma-buf took */
     struct xen_zcopyd_picture picture;
     char name[XEN_ZCOPYD_NAME_SIZE];
-    /* DESCRIBE: the holders; MAP and OPEN: the mechanisms that were skipped, and why; SHARE: the path of the publication. */
+    /* DESCRIBE: the holders; MAP and OPEN: the mechanisms that were skipped, and why; SHARE and PUBLISH: the path of the publication. */
     char text[XEN_ZCOPYD_TEXT_SIZE];
 };
 
@@ -255,13 +262,29 @@ struct xen_zcopyd_refresh {
     /* struct xen_zcopyd_range ranges[range_count] follow. */
 };
 
-/* READ: copies the current contents of a mapped buffer into a memory file. The reply is a header with the file's descriptor.
- * The file has the size of the buffer's pages. The bytes have the same offset in it, and all others are 0. E_LIMIT if more
- * than XEN_ZCOPYD_READ_MAX bytes would wait to be received. */
+/* READ: copies the current contents of a mapped buffer, or of a shared one that is no dma-buf, into a memory file. The reply
+ * is a header with the file's descriptor. The file has the size of the buffer's pages. The bytes have the same offset in it,
+ * and all others are 0. E_LIMIT if more than XEN_ZCOPYD_READ_MAX bytes would wait to be received. */
 struct xen_zcopyd_read {
     struct xen_zcopyd_header header;
     struct xen_zcopyd_id id;
     struct xen_zcopyd_range range; /* length 0 for the rest of the buffer */
+};
+
+/* WRITE: writes bytes into the pages of a mapped buffer, or of a shared one that is no dma-buf. E_REFUSED if the domain has
+ * granted its pages for reading only. */
+struct xen_zcopyd_write {
+    struct xen_zcopyd_header header;
+    struct xen_zcopyd_id id;
+    struct xen_zcopyd_range range; /* 1 to XEN_ZCOPYD_WRITE_MAX bytes */
+    /* uint8_t bytes[range.length] follow. */
+};
+
+/* PUBLISH: publishes a shared buffer in XenStore, with frames, as SHARE does with a name. */
+struct xen_zcopyd_publish {
+    struct xen_zcopyd_header header;
+    struct xen_zcopyd_id id;
+    char publish[XEN_ZCOPYD_NAME_SIZE];
 };
 
 /* LIST: lists the buffers that this client may see. */
@@ -334,7 +357,7 @@ struct xen_zcopyd_counters {
     uint64_t maps;           /* buffers that were mapped */
     uint64_t shares;         /* buffers that were shared */
     uint64_t frames;         /* frames that were reported or announced */
-    uint64_t refreshed_bytes; /* copied by REFRESH, by READ and for the mechanism COPY */
+    uint64_t refreshed_bytes; /* copied by REFRESH, READ and WRITE, and for the mechanism COPY */
     uint64_t late;           /* buffers whose release was late */
     uint64_t mapped_bytes;   /* current value: of live and releasing buffers of other domains */
     uint64_t shared_bytes;   /* current value: of buffers of this domain */
@@ -394,6 +417,8 @@ XEN_ZCOPYD_SIZE(xen_zcopyd_wait, 40);
 XEN_ZCOPYD_SIZE(xen_zcopyd_range, 16);
 XEN_ZCOPYD_SIZE(xen_zcopyd_refresh, 40);
 XEN_ZCOPYD_SIZE(xen_zcopyd_read, 48);
+XEN_ZCOPYD_SIZE(xen_zcopyd_write, 48);
+XEN_ZCOPYD_SIZE(xen_zcopyd_publish, 64);
 XEN_ZCOPYD_SIZE(xen_zcopyd_list, 24);
 XEN_ZCOPYD_SIZE(xen_zcopyd_list_entry, 104);
 XEN_ZCOPYD_SIZE(xen_zcopyd_list_reply, 24);

@@ -23,7 +23,7 @@ public final class OwnPublication {
   /// Publishes a buffer for the channel's peer.
   ///
   /// - Parameters:
-  ///   - name: 1 to 64 letters, digits, `-` and `_`.
+  ///   - name: 1 to 31 letters, digits, `-` and `_`.
   ///   - request: directory, size and picture; the domain is the channel's peer.
   ///   - channel: the channel, with its control page and event channel.
   ///   - xen: this domain's Xen.

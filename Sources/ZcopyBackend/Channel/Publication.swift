@@ -23,10 +23,10 @@ public struct Publication: Equatable, Sendable {
 
   /// The path of a publication in its owner's home.
   ///
-  /// - Parameter name: 1 to 64 letters, digits, `-` and `_`.
+  /// - Parameter name: 1 to 31 letters, digits, `-` and `_`.
   /// - Returns: the path below the home, or nil if the name has other characters.
   public static func path(for name: String) -> String? {
-    guard (1...64).contains(name.utf8.count),
+    guard (1...31).contains(name.utf8.count),
       name.utf8.allSatisfy({
         switch $0 {
         case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),

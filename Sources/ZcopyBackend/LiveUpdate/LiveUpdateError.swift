@@ -17,8 +17,6 @@ public enum LiveUpdateError: Error, Equatable, Sendable {
   case notOpen(FileDescriptor, Errno)
   /// A descriptor refers to another file than the one whose state was saved.
   case otherFile(FileDescriptor)
-  /// The buffer is mapped only for the processor, and such a mapping ends with its process.
-  case notPossible(Mechanism, DomainID)
   /// The published nodes are missing, or now belong to another process.
   case publication(path: String)
   /// A call into Xen failed.
@@ -43,9 +41,6 @@ extension LiveUpdateError: CustomStringConvertible {
       "file descriptor \(file.rawValue), which was handed over, cannot be used: \(errno) (\(errno.symbol) from fcntl)"
     case .otherFile(let file):
       "file descriptor \(file.rawValue) is of another file than the one that was handed over"
-    case .notPossible(let mechanism, let domain):
-      "a buffer of domain \(domain) that is mapped by the mechanism \(mechanism.rawValue) cannot be handed over: it ends with its "
-        + "process"
     case .publication(let path):
       "\(path) is no longer this buffer's: it was removed, or another process publishes there"
     case .xen(let error): "\(error)"

@@ -5,17 +5,18 @@ public import XenGrant
 
 /// A mapped buffer in plain values.
 ///
-/// Descriptors of the mechanism `dmabuf`: the grant device, the dma-buf. Of `copy`: the dma-buf, the memory file.
+/// Descriptors of the mechanism `dmabuf`: the grant device, the dma-buf. Of `copy`: the dma-buf, the memory file. Of `cpu`:
+/// none, since a mapping does not survive the program; the successor maps the pages anew.
 public struct MappedBufferState: LiveUpdateState {
   public static let kind: UInt16 = 1
-  public let descriptorCount = 2
+  public var descriptorCount: Int { mechanism == .cpu ? 0 : 2 }
   /// The request.
   public let request: MapParameters
   /// The reference of each page, in their order.
   public let references: [GrantReference]
-  /// How the pages came here: `dmabuf` or `copy`.
+  /// How the pages came here.
   public let mechanism: Mechanism
-  /// The dma-buf's inode number, which stays the same.
+  /// The dma-buf's inode number, which stays the same; 0 without one.
   public let inode: UInt64
   /// The descriptor number by which the grant device knows the dma-buf; 0 for `copy`.
   let number: Int32
@@ -61,8 +62,9 @@ public struct MappedBufferState: LiveUpdateState {
     request = try decoder.record(Field.request)
     references = try decoder.references(Field.references)
     try StateDecoder.check(references, ofPagesFor: request.byteCount)
-    guard let mechanism = Mechanism(rawValue: try decoder.text(Field.mechanism)), mechanism != .cpu
-    else { throw .damaged("there is no such mechanism") }
+    guard let mechanism = Mechanism(rawValue: try decoder.text(Field.mechanism)) else {
+      throw .damaged("there is no such mechanism")
+    }
     self.mechanism = mechanism
     inode = try decoder.number(Field.inode)
     number = try decoder.number(Field.number)
@@ -75,10 +77,9 @@ public struct MappedBufferState: LiveUpdateState {
 extension MappedBuffer {
   /// The state from which a successor continues the buffer. This value remains usable.
   ///
-  /// - Throws: `LiveUpdateError.notPossible` for the mechanism `cpu`; `.memory` if the memory file
-  ///   cannot be inspected.
+  /// - Throws: `LiveUpdateError.memory` if the memory file cannot be inspected.
   public borrowing func saveState() throws(LiveUpdateError) -> LiveUpdate<MappedBufferState> {
-    guard let fileDescriptor else { throw .notPossible(mechanism, request.domain) }
+    guard let fileDescriptor else { return LiveUpdate(MappedBufferState(self, file: 0), []) }
     switch copy {
     case .some(let copy):
       let file = try Self.inode(of: copy.file)
@@ -94,7 +95,8 @@ extension MappedBuffer {
     do throws(DmaBufError) { return try file.inode() } catch { throw .memory(error) }
   }
 
-  /// Continues a buffer whose state another process has saved. Nothing is mapped or copied for it.
+  /// Continues a buffer whose state another process has saved. Nothing is copied for it, and nothing
+  /// is mapped but by the mechanism `cpu`.
   ///
   /// The reasons why mechanisms were skipped are not saved.
   ///
@@ -111,7 +113,20 @@ extension MappedBuffer {
   ) throws(LiveUpdateError) {
     var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
     let pages = state.references.count
-    if state.mechanism == .dmabuf {
+    switch state.mechanism {
+    case .cpu:
+      let device = try lift(LiveUpdateError.xen, try xen.openGrantDevice())
+      let contents = try lift(
+        LiveUpdateError.xen,
+        try Self.mapForProcessor(state.references, state.request.domain, device))
+      handedOut.add(contents)
+      self.contents = contents
+      self.device = consume device
+      fileDescriptor = nil
+      dmaBuf = nil
+      copy = nil
+      number = nil
+    case .dmabuf:
       let file = try files.next()
       let device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
       let dmaBuf = try files.nextDmaBuf(state.inode, pages: pages, dmaBufs)
@@ -125,7 +140,7 @@ extension MappedBuffer {
       copy = nil
       contents = nil
       number = state.number
-    } else {
+    case .copy:
       let dmaBuf = try files.nextDmaBuf(state.inode, pages: pages, dmaBufs)
       let file = try files.nextMemoryFile(state.file, pages: pages, dmaBufs)
       let copy: PageCopy
@@ -145,7 +160,7 @@ extension MappedBuffer {
     references = state.references
     mechanism = state.mechanism
     passedOver = []
-    inode = state.inode
+    inode = state.mechanism == .cpu ? nil : state.inode
     timings = MapTimings(
       directory: .nanoseconds(Int64(clamping: state.directoryTime)),
       mapping: .nanoseconds(Int64(clamping: state.mappingTime)))

@@ -158,7 +158,9 @@ public struct MappedBuffer: ~Copyable {
     // These pages have a device of their own. A mapping stays on its device's list when this
     // process ends, and a successor that gets the buffer's device must not get these pages with it.
     let device = try lift(MapError.xen, try xen.openGrantDevice())
-    let made = try Self.map(references, request.domain, device, isWritable: isWritable)
+    let made = try lift(
+      MapError.xen,
+      try Self.map(references, request.domain, device, isWritable: isWritable))
     handedOut.add(made)
     return made
   }
@@ -166,12 +168,20 @@ public struct MappedBuffer: ~Copyable {
   private static func map(
     _ references: [GrantReference], _ domain: DomainID, _ device: borrowing GrantDevice,
     isWritable: Bool
-  ) throws(MapError) -> any BufferContents {
+  ) throws(XenError) -> any BufferContents {
+    GrantedContents(
+      try device.map(references, of: domain, writable: isWritable), isWritable: isWritable)
+  }
+
+  /// Maps the pages for the mechanism `cpu`: writable if they are granted so.
+  static func mapForProcessor(
+    _ references: [GrantReference], _ domain: DomainID, _ device: borrowing GrantDevice
+  ) throws(XenError) -> any BufferContents {
     do throws(XenError) {
-      return GrantedContents(
-        try device.map(references, of: domain, writable: isWritable), isWritable: isWritable)
+      return try map(references, domain, device, isWritable: true)
     } catch {
-      throw .xen(error)
+      guard error.errno == .invalidArgument else { throw error }
+      return try map(references, domain, device, isWritable: false)
     }
   }
 
@@ -260,6 +270,25 @@ public struct MappedBuffer: ~Copyable {
     } catch {
       throw .xen(error)
     }
+  }
+
+  /// Writes bytes into the other domain's pages, whatever the mechanism.
+  ///
+  /// - Parameters:
+  ///   - bytes: what is written.
+  ///   - offset: the buffer's byte at which it is written.
+  /// - Throws: `MapError.rangeOutside`; `.xen` if Xen refuses a page, for instance one that is granted
+  ///   for reading only.
+  ///
+  /// One `GRANT_COPY` for at most 1024 pages.
+  public borrowing func write(_ bytes: RawSpan, at offset: Int) throws(MapError) {
+    let size = references.count * GrantReference.pageSize
+    guard offset >= 0, offset <= size, bytes.byteCount <= size - offset else {
+      throw .rangeOutside(max(0, offset)..<max(0, offset), size: size)
+    }
+    var segments: [GrantCopySegment] = []
+    segments.append(offset..<offset + bytes.byteCount, of: references, base: offset)
+    try lift(MapError.xen, try device.write(bytes, to: segments, of: request.domain))
   }
 
   private borrowing func transfer(
@@ -377,23 +406,12 @@ public struct MappedBuffer: ~Copyable {
         self.dmaBuf = consume dmaBuf
         self.copy = consume copy
       case .cpu:
-        contents = try Self.mapForProcessor(references, domain, device)
+        contents = try lift(
+          MapError.xen, try MappedBuffer.mapForProcessor(references, domain, device))
         fileDescriptor = nil
         inode = nil
         dmaBuf = nil
         copy = nil
-      }
-    }
-
-    /// Maps the pages writable if they are granted so.
-    private static func mapForProcessor(
-      _ references: [GrantReference], _ domain: DomainID, _ device: borrowing GrantDevice
-    ) throws(MapError) -> any BufferContents {
-      do throws(MapError) {
-        return try MappedBuffer.map(references, domain, device, isWritable: true)
-      } catch {
-        guard case .xen(let error) = error, error.errno == .invalidArgument else { throw error }
-        return try MappedBuffer.map(references, domain, device, isWritable: false)
       }
     }
   }

@@ -42,7 +42,8 @@ extension MemorySource: CustomStringConvertible {
     default:
       if name.hasPrefix("heap:") {
         let heap = String(name.dropFirst("heap:".count))
-        guard !heap.isEmpty, !heap.contains("/"), heap != ".", heap != ".." else { return nil }
+        guard (1...31).contains(heap.utf8.count), !heap.contains("/"), heap != ".", heap != ".."
+        else { return nil }
         self = .heap(heap)
       } else if name.hasPrefix("fd:"), let number = Int32(name.dropFirst("fd:".count)), number >= 0,
         name.dropFirst("fd:".count).first != "+"

@@ -141,6 +141,40 @@ public struct SharedBuffer: ~Copyable {
     try memory.withMemory(access, body)
   }
 
+  /// Copies the memory into a memory file.
+  ///
+  /// - Parameters:
+  ///   - range: bytes of the memory; for one that is empty nothing is done.
+  ///   - file: a memory file of as many whole pages as the memory has; the bytes get the same place
+  ///     there.
+  /// - Throws: `MapError.rangeOutside`, and as ``withMemory(_:_:)`` does.
+  public borrowing func copyContents(
+    _ range: Range<Int>, into file: borrowing MemoryFile
+  ) throws {
+    try withMemory(.read) { memory in
+      guard range.lowerBound >= 0, range.upperBound <= memory.byteCount,
+        range.upperBound <= file.byteCount
+      else { throw MapError.rangeOutside(range, size: memory.byteCount) }
+      guard !range.isEmpty else { return }
+      let start = range.lowerBound / GrantReference.pageSize * GrantReference.pageSize
+      let mapping = try file.map(start..<range.upperBound, writable: true)
+      memory.copy(range, to: mapping.memory, at: range.lowerBound - start)
+    }
+  }
+
+  /// Writes bytes into the memory.
+  ///
+  /// - Throws: `MapError.rangeOutside`, and as ``withMemory(_:_:)`` does.
+  public borrowing func write(_ bytes: RawSpan, at offset: Int) throws {
+    let count = bytes.byteCount
+    try withMemory(.write) { memory in
+      guard offset >= 0, offset <= memory.byteCount, count <= memory.byteCount - offset else {
+        throw MapError.rangeOutside(max(0, offset)..<max(0, offset), size: memory.byteCount)
+      }
+      memory.write(bytes, to: offset)
+    }
+  }
+
   /// Whether no device is using the dma-buf in a way that such access would have to wait for.
   ///
   /// - Throws: `ShareError.memory` if the kernel cannot be asked.

@@ -65,6 +65,13 @@ public struct BufferDescription: Equatable, Sendable {
   /// Whether it is another domain's memory.
   public var isMapped: Bool { if case .mapped = origin { true } else { false } }
 
+  /// The parameters with which a peer maps it.
+  package var parameters: MapParameters {
+    MapParameters(
+      domain: domain, directory: directory, byteCount: byteCount, offset: offset,
+      frameByteCount: frameByteCount, geometry: geometry)
+  }
+
   /// Checks that the buffer contains a whole frame that begins at a page.
   ///
   /// - Throws: `MapError.frameOutside` if the frame would end after the buffer.

@@ -58,7 +58,7 @@ extension Engine {
   private func copy(
     _ ranges: [Range<Int>], _ job: CopyJob, _ buffer: Buffer
   ) throws(EngineError) {
-    do {
+    try failing(buffer) {
       switch job.kind {
       case _ where ranges.isEmpty && job.kind != .read: break
       case .refresh: try buffer.mapped?.refresh(ranges)
@@ -66,15 +66,49 @@ extension Engine {
       case .read:
         let target = try job.target ?? makeTarget(buffer)
         job.target = target
-        for range in ranges { try buffer.mapped?.copyContents(range, into: target.file) }
+        for range in ranges {
+          try buffer.mapped?.copyContents(range, into: target.file)
+          try buffer.shared?.copyContents(range, into: target.file)
+        }
       }
+    }
+  }
+
+  /// Calls, with an error of the buffer's memory as the engine's.
+  private func failing(_ buffer: Buffer, _ body: () throws -> Void) throws(EngineError) {
+    do {
+      try body()
     } catch let error as MapError {
+      throw EngineError(error, buffer.domain)
+    } catch let error as ShareError {
       throw EngineError(error, buffer.domain)
     } catch let error as DmaBufError {
       throw EngineError(MapError.memory(error), buffer.domain)
     } catch {
       throw EngineError(.failed, buffer.domain, "\(error)")
     }
+  }
+
+  /// Writes bytes into the pages of a live buffer, at once.
+  ///
+  /// - Parameters:
+  ///   - bytes: what is written; the caller limits how much.
+  ///   - offset: the buffer's byte at which it is written.
+  ///   - buffer: a mapped buffer, or a shared one without a dma-buf.
+  /// - Throws: `EngineError`: `.invalid` outside of the buffer, `.gone` for a closed one, or an error of Xen.
+  package func write(
+    _ bytes: RawSpan, at offset: Int, to buffer: Buffer
+  ) throws(EngineError) {
+    try checkBeforeUse(buffer.domain)
+    guard buffer.isLive else {
+      throw EngineError(.gone, nil, "buffer \(buffer.id) is closed")
+    }
+    let count = bytes.byteCount
+    try failing(buffer) {
+      try buffer.mapped?.write(bytes, at: offset)
+      try buffer.shared?.write(bytes, at: offset)
+    }
+    self.count(buffer.domain) { $0.refreshedBytes += UInt64(count) }
   }
 
   private func makeTarget(_ buffer: Buffer) throws(DmaBufError) -> ReadTarget {

@@ -15,11 +15,11 @@ public struct DomainPolicy: Equatable, Sendable {
   /// How long a closed buffer may still be held before the engine reports it as late.
   public var releaseDeadline: Duration
 
-  /// The default: safe limits, every mechanism that makes a dma-buf, 10 seconds for a release.
+  /// The default: safe limits, every mechanism, 10 seconds for a release.
   public init() {
     limits = .oneDomain
     bytesPerBuffer = 64 << 20
-    mechanisms = Mechanism.makingDmaBuf
+    mechanisms = Mechanism.automatic
     memory = nil
     releaseDeadline = .seconds(10)
   }

@@ -276,6 +276,7 @@ extension BufferOrigin {
     switch (kind, number) {
     case (1, 1): self = .mapped(by: .dmabuf)
     case (1, 2): self = .mapped(by: .copy)
+    case (1, 3): self = .mapped(by: .cpu)
     case (2, let number):
       guard let memory = SharedMemoryKind(rawValue: number) else { return nil }
       self = .shared(from: memory)

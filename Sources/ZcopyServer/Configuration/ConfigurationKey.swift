@@ -149,7 +149,7 @@ struct ConfigurationKey: Sendable {
     },
     domain(
       "mechanisms",
-      "one or more of \(Mechanism.makingDmaBuf.map(\.rawValue).joined(separator: ", "))"
+      "one or more of \(Mechanism.automatic.map(\.rawValue).joined(separator: ", "))"
     ) { rules, value throws(Refusal) in
       rules.mechanisms = try value.mechanisms()
     },

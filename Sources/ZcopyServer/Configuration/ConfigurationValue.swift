@@ -87,8 +87,7 @@ struct ConfigurationValue {
   func mechanisms() throws(Refusal) -> [Mechanism] {
     var mechanisms: [Mechanism] = []
     for word in words {
-      guard let mechanism = Mechanism(rawValue: String(word)),
-        Mechanism.makingDmaBuf.contains(mechanism), !mechanisms.contains(mechanism)
+      guard let mechanism = Mechanism(rawValue: String(word)), !mechanisms.contains(mechanism)
       else { throw .notAccepted }
       mechanisms.append(mechanism)
     }

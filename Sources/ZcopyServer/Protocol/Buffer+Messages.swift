@@ -82,9 +82,9 @@ extension BufferOrigin {
   fileprivate var wireMechanism: UInt32 {
     switch self {
     case .mapped(by: .dmabuf): XEN_ZCOPYD_MECHANISM_DMABUF
-    // The daemon's rules exclude `cpu`, which makes no dma-buf.
-    case .mapped: XEN_ZCOPYD_MECHANISM_COPY
-    case .shared(from: .gntalloc): XEN_ZCOPYD_MEMORY_AUTO
+    case .mapped(by: .copy): XEN_ZCOPYD_MECHANISM_COPY
+    case .mapped(by: .cpu): XEN_ZCOPYD_MECHANISM_CPU
+    case .shared(from: .gntalloc): XEN_ZCOPYD_MEMORY_GNTALLOC
     case .shared(from: .udmabuf): XEN_ZCOPYD_MEMORY_UDMABUF
     case .shared(from: .heap): XEN_ZCOPYD_MEMORY_HEAP
     case .shared(from: .descriptor): XEN_ZCOPYD_MEMORY_DESCRIPTOR

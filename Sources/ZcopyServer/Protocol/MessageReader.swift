@@ -56,6 +56,10 @@ struct MessageReader: ~Escapable {
     return structure
   }
 
+  /// The bytes that follow a structure. The caller has checked the message's length.
+  @_lifetime(copy self)
+  func bytes(after start: Int) -> RawSpan { bytes.extracting(min(start, bytes.byteCount)...) }
+
   /// Elements that follow a structure. The caller has checked the message's length.
   func elements<Element: BitwiseCopyable>(
     _ type: Element.Type, count: Int, after start: Int

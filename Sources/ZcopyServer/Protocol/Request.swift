@@ -17,6 +17,8 @@ enum Request {
   case wait(BufferID, milliseconds: UInt32)
   case refresh(BufferID, ranges: [Range<Int>]?, isWriteBack: Bool)
   case read(BufferID, offset: UInt64, length: UInt64)
+  case write(BufferID, offset: Int, byteCount: Int)
+  case publish(BufferID, name: String)
   case describe(BufferID)
   case open(BufferID)
   case list(DomainID?)
@@ -46,6 +48,7 @@ enum Request {
       case udmabuf
       case heap(String)
       case descriptor
+      case gntalloc
     }
 
     let domain: DomainID
@@ -100,6 +103,12 @@ extension Request {
     case XEN_ZCOPYD_READ:
       let wish = try message.whole(xen_zcopyd_read.self)
       self = .read(BufferID(wish.id), offset: wish.range.offset, length: wish.range.length)
+    case XEN_ZCOPYD_WRITE: self = try Self.write(message)
+    case XEN_ZCOPYD_PUBLISH:
+      let wish = try message.whole(xen_zcopyd_publish.self)
+      let name = try publicationName(wish.publish)
+      guard let name else { throw .invalid("PUBLISH needs a name") }
+      self = .publish(BufferID(wish.id), name: name)
     case XEN_ZCOPYD_DESCRIBE: self = .describe(try Self.buffer(message))
     case XEN_ZCOPYD_OPEN: self = .open(try Self.buffer(message))
     case XEN_ZCOPYD_LIST:
@@ -129,6 +138,16 @@ extension Request {
     BufferID(try message.whole(xen_zcopyd_buffer_request.self).id)
   }
 
+  /// The bytes follow the structure: ``MessageReader/bytes(after:)``.
+  private static func write(_ message: borrowing MessageReader) throws(RequestError) -> Request {
+    let length = try message.peek(xen_zcopyd_write.self).range.length
+    guard (1...UInt64(XEN_ZCOPYD_WRITE_MAX)).contains(length) else {
+      throw .message("WRITE has \(length) bytes; 1 to \(XEN_ZCOPYD_WRITE_MAX) are allowed")
+    }
+    let wish = try message.beginning(xen_zcopyd_write.self, followedBy: Int(length))
+    return .write(BufferID(wish.id), offset: try Int(size: wish.range.offset), byteCount: Int(length))
+  }
+
   private static func refresh(_ message: borrowing MessageReader) throws(RequestError) -> Request {
     let size = MemoryLayout<xen_zcopyd_refresh>.size
     let count = Int(try message.peek(xen_zcopyd_refresh.self).range_count)
@@ -156,6 +175,7 @@ extension Request.MapOptions {
     case 0: self.mechanism = nil
     case XEN_ZCOPYD_MECHANISM_DMABUF: self.mechanism = .dmabuf
     case XEN_ZCOPYD_MECHANISM_COPY: self.mechanism = .copy
+    case XEN_ZCOPYD_MECHANISM_CPU: self.mechanism = .cpu
     default: throw .invalid("no mechanism has the number \(mechanism)")
     }
     guard flags & ~XEN_ZCOPYD_PERSISTENT == 0 else { throw .invalid("MAP knows no flags \(flags)") }
@@ -215,6 +235,7 @@ extension Request.ShareMessage {
       }
       memory = .heap(name)
     case XEN_ZCOPYD_MEMORY_DESCRIPTOR: memory = .descriptor
+    case XEN_ZCOPYD_MEMORY_GNTALLOC: memory = .gntalloc
     default: throw .invalid("no memory has the number \(wish.memory)")
     }
     let isPeers = wish.flags & XEN_ZCOPYD_PEERS_DIRECTORY != 0
@@ -231,14 +252,10 @@ extension Request.ShareMessage {
     geometry = try picture(wish.picture)
     isPersistent = wish.flags & XEN_ZCOPYD_PERSISTENT != 0
     name = try buffersName(wish.name)
-    let publish = try text(wish.publish, "publish")
-    guard publish.isEmpty || Publication.path(for: publish) != nil else {
-      throw .invalid("a published name has 1 to 31 letters, digits, - and _")
-    }
-    guard publish.isEmpty || !isPeers else {
+    publish = try publicationName(wish.publish)
+    guard publish == nil || !isPeers else {
       throw .invalid("what is listed in the peer's own directory is not published")
     }
-    self.publish = publish.isEmpty ? nil : publish
   }
 }
 
@@ -309,6 +326,17 @@ private func buffersName<Field: BitwiseCopyable>(_ field: Field) throws(RequestE
     throw .invalid("a buffer's name has characters that cannot be shown")
   }
   return name
+}
+
+/// The name under which a buffer is published; nil if it is empty.
+private func publicationName<Field: BitwiseCopyable>(
+  _ field: Field
+) throws(RequestError) -> String? {
+  let name = try text(field, "publish")
+  guard name.isEmpty || Publication.path(for: name) != nil else {
+    throw .invalid("a published name has 1 to 31 letters, digits, - and _")
+  }
+  return name.isEmpty ? nil : name
 }
 
 /// The picture that a client describes; nil if it describes none.

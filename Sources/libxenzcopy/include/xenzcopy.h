@@ -113,9 +113,13 @@ const char *xenzcopy_error(const xenzcopy_handle *handle, uint32_t *code);
 
 /* ---- Buffers ---- */
 
+/* What a call returns in place of a descriptor for a buffer that was requested without a dma-buf. */
+#define XENZCOPY_NO_DMABUF (-2)
+
 /*
  * Makes a dma-buf of another domain's pages. `references` has map->reference_count grant references if there is no
- * directory; else it is NULL. `buffer`, if not NULL, gets the description. Returns the dma-buf's descriptor.
+ * directory; else it is NULL. `buffer`, if not NULL, gets the description. Returns the dma-buf's descriptor; with
+ * XEN_ZCOPYD_MECHANISM_CPU XENZCOPY_NO_DMABUF.
  */
 int xenzcopy_map(xenzcopy_handle *handle, const struct xen_zcopyd_map *map, const uint32_t *references,
                  struct xen_zcopyd_description *buffer);
@@ -127,7 +131,7 @@ int xenzcopy_map_published(xenzcopy_handle *handle, const struct xen_zcopyd_map_
 /*
  * Grants the pages of a dma-buf to another domain. With XEN_ZCOPYD_MEMORY_DESCRIPTOR the dma-buf is `fd`; else it is new
  * memory, and `fd` is -1. `buffer`, if not NULL, gets the description; the peer needs its `directory`. Returns the dma-buf's
- * descriptor.
+ * descriptor; with XEN_ZCOPYD_MEMORY_GNTALLOC XENZCOPY_NO_DMABUF.
  */
 int xenzcopy_share(xenzcopy_handle *handle, const struct xen_zcopyd_share *share, int fd,
                    struct xen_zcopyd_description *buffer);
@@ -169,11 +173,25 @@ int xenzcopy_refresh(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, ui
                      const struct xen_zcopyd_range *ranges, size_t count);
 
 /*
- * Copies `length` bytes of a mapped buffer, from `offset` on, with their current contents; 0 stands for the rest. Returns the
- * descriptor of a memory file that has the bytes at the same offset and zeros elsewhere. pread(2) of it is always safe; check
- * its size before you map it.
+ * Copies `length` bytes of a mapped buffer, or of a shared one without a dma-buf, from `offset` on, with their current
+ * contents; 0 stands for the rest. Returns the descriptor of a memory file that has the bytes at the same offset and zeros
+ * elsewhere. pread(2) of it is always safe; check its size before you map it.
  */
 int xenzcopy_read(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, uint64_t offset, uint64_t length);
+
+/*
+ * Writes `length` bytes to a mapped buffer, or to a shared one without a dma-buf, from `offset` on, in several requests if
+ * they are many. EBADMSG if the domain has granted its pages for reading only.
+ */
+int xenzcopy_write(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, uint64_t offset, const void *bytes,
+                   size_t length);
+
+/*
+ * Publishes a shared buffer in XenStore, with frames: for a buffer without a dma-buf, which is written after it was shared.
+ * `name` has 1 to 31 letters, digits, - and _. The text of `buffer`, if not NULL, is the publication's path.
+ */
+int xenzcopy_publish(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, const char *name,
+                     struct xen_zcopyd_description *buffer);
 
 /* Describes a buffer, including its holders. */
 int xenzcopy_describe(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, struct xen_zcopyd_description *buffer);

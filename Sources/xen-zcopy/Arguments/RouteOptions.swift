@@ -15,16 +15,11 @@ struct RouteOptions: ParsableArguments {
 
   /// Rejects contradictory options.
   ///
-  /// - Parameters:
-  ///   - option: an option that xen-zcopyd does not serve, if one is there.
-  ///   - canExit: whether no option keeps the command running.
-  func validate(against option: String?, holding canExit: Bool) throws {
+  /// - Parameter canExit: whether no option keeps the command running.
+  func validate(holding canExit: Bool) throws {
     guard persistent else { return }
     guard !direct else {
       throw ValidationError("--persistent needs xen-zcopyd, and --direct works without")
-    }
-    if let option {
-      throw ValidationError("--persistent needs xen-zcopyd, which does not serve \(option)")
     }
     guard canExit else {
       throw ValidationError(
@@ -34,12 +29,10 @@ struct RouteOptions: ParsableArguments {
 
   /// The daemon, or nil if the command works without it.
   ///
-  /// - Parameters:
-  ///   - option: an option that it does not serve, if one is there.
-  ///   - what: the operation that needs the daemon if the buffer is to be persistent.
+  /// - Parameter what: the operation that needs the daemon if the buffer is to be persistent.
   /// - Throws: `DaemonError` if the daemon rejects this user, or is required and does not run.
-  func daemon(unless option: String?, for what: String) throws(DaemonError) -> DaemonConnection? {
-    guard !direct, option == nil else { return nil }
+  func daemon(for what: String) throws(DaemonError) -> DaemonConnection? {
+    guard !direct else { return nil }
     do throws(DaemonError) {
       return try DaemonConnection()
     } catch {
@@ -55,7 +48,7 @@ struct RouteOptions: ParsableArguments {
   func host(
     _ daemon: DaemonConnection?, xen: Xen, loop: EventLoop, logger: Logger
   ) throws -> any BufferHost {
-    if let daemon { return try DaemonHost(daemon, isPersistent: persistent, loop: loop) }
+    if let daemon { return try DaemonHost(daemon, isPersistent: persistent, xen: xen, loop: loop) }
     return EngineHost(xen: xen, loop: loop, logger: logger)
   }
 }

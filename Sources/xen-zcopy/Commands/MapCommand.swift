@@ -17,9 +17,8 @@ struct MapCommand: ParsableCommand {
       and notifies the owner.
 
       Where xen-zcopyd runs, the daemon maps the buffer, and `xen-zcopy list` shows it; this user needs no device of Xen \
-      then. Without it, with --direct, and for what the daemon does not serve (--offer-directory, --mechanism cpu, --draw \
-      with --mechanism dmabuf), this process does it, for which it must be root. All else works the same both ways; the \
-      daemon draws by copy.
+      then, except for --offer-directory. Without it, and with --direct, this process does it, for which it must be root. \
+      All options work the same both ways.
 
         xen-zcopy map --from /local/domain/1/data/zcopy/screen --dump screen.png
         xen-zcopy map --domain 1 --directory 812 --size 8100K --exec my-backend
@@ -106,7 +105,7 @@ struct MapCommand: ParsableCommand {
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
-    try route.validate(against: needsDirect, holding: exec.isEmpty && !follow)
+    try route.validate(holding: exec.isEmpty && !follow)
     if from != nil {
       guard domain == nil, directory == nil, size == nil, offset == nil, !offerDirectory else {
         throw ValidationError("--from has the domain, directory, size and offset: leave them out")
@@ -140,14 +139,6 @@ struct MapCommand: ParsableCommand {
     }
   }
 
-  /// The option that xen-zcopyd does not serve, if one is there.
-  private var needsDirect: String? {
-    if offerDirectory { return "--offer-directory" }
-    // This process can draw only into memory of this domain, and not into pages that only the daemon has mapped.
-    if draw != nil, mechanism == .only(.dmabuf) { return "--draw with --mechanism dmabuf" }
-    return mechanism == .only(.cpu) ? "--mechanism cpu" : nil
-  }
-
   /// The output for reports: standard output may be used by the contents.
   private var output: Output {
     var output = common.output
@@ -158,7 +149,7 @@ struct MapCommand: ParsableCommand {
   func run() throws {
     try withFailures {
       let xen = Xen(SystemPlatform(logger: common.logger))
-      let daemon = try route.daemon(unless: needsDirect, for: "map a buffer")
+      let daemon = try route.daemon(for: "map a buffer")
       let plan = MapSession.Plan(
         request: MapRequest(
           source: try source(xen), name: name ?? defaultName,

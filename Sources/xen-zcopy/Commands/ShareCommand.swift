@@ -17,9 +17,8 @@ struct ShareCommand: ParsableCommand {
       release it.
 
       Where xen-zcopyd runs, the daemon grants the buffer, and `xen-zcopy list` shows it; this user needs no device of Xen's \
-      then. Without it, with --direct, and for what the daemon does not serve (--memory gntalloc, which is no dma-buf, and a \
-      --publish of more than 31 characters), this process does it, for which it must be root; so it does where --memory \
-      is auto and no dma-buf can be shared here. All else works the same both ways.
+      then. Without it, and with --direct, this process does it, for which it must be root. All options work the same both \
+      ways.
 
         xen-zcopy share --domain 0 --pattern smpte --publish screen
         xen-zcopy share --domain 0 --pattern smpte --publish screen --frames 100 --fps 10
@@ -108,7 +107,6 @@ struct ShareCommand: ParsableCommand {
 
   func validate() throws {
     try route.validate(
-      against: needsDirect,
       holding: exec.isEmpty && frames == nil && dump == nil && verify == nil)
     guard file == nil || pattern == nil else {
       throw ValidationError("--file and --pattern exclude each other")
@@ -140,7 +138,7 @@ struct ShareCommand: ParsableCommand {
     }
     if let size, size.bytes == 0 { throw ValidationError("--size must be at least 1 byte") }
     if let publish, Publication.path(for: publish) == nil {
-      throw ValidationError("--publish takes 1 to 64 letters, digits, - and _")
+      throw ValidationError("--publish takes 1 to 31 letters, digits, - and _")
     }
     if let frames {
       guard frames > 0 else { throw ValidationError("--frames must be at least 1") }
@@ -177,34 +175,13 @@ struct ShareCommand: ParsableCommand {
         poolByteCount: pool?.bytes, source: source, frames: frames, interval: .seconds(1 / fps),
         contents: ContentsWriter(path: dump, pattern: verify), program: exec,
         isPersistent: route.persistent, releaseTimeout: .seconds(releaseTimeout))
-      let daemon = try route.daemon(unless: needsDirect, for: "share a buffer")
-      do {
-        try share(plan, daemon, xen)
-      } catch let error as DaemonError where canFallBack(error) {
-        try share(plan, nil, xen)
-      }
+      let daemon = try route.daemon(for: "share a buffer")
+      try ShareSession(plan, output: output) { loop in
+        try route.host(daemon, xen: xen, loop: loop, logger: common.logger)
+      }.run()
     }
   }
 
-  private func share(_ plan: ShareSession.Plan, _ daemon: DaemonConnection?, _ xen: Xen) throws {
-    try ShareSession(plan, output: output) { loop in
-      try route.host(daemon, xen: xen, loop: loop, logger: common.logger)
-    }.run()
-  }
-
-  /// Whether this process can share where the daemon cannot: a domain without dma-bufs still has
-  /// gntalloc.
-  private func canFallBack(_ error: DaemonError) -> Bool {
-    error.code == XEN_ZCOPYD_E_UNSUPPORTED && memory.source == nil && !route.persistent
-      && exec.isEmpty
-  }
-
-  /// The option that xen-zcopyd does not serve, if one is there.
-  private var needsDirect: String? {
-    // XenStore permits longer names than the protocol does.
-    if publish?.utf8.count ?? 0 > 31 { return "a --publish of more than 31 characters" }
-    return memory.source == .gntalloc ? "--memory gntalloc" : nil
-  }
 
   /// Whether the memory is a supplied dma-buf, which has a size of its own.
   private var isGiven: Bool {

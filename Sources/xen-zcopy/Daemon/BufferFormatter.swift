@@ -25,9 +25,11 @@ enum BufferFormatter {
     switch (kind, mechanism) {
     case (XEN_ZCOPYD_KIND_MAPPED, XEN_ZCOPYD_MECHANISM_DMABUF): "dmabuf"
     case (XEN_ZCOPYD_KIND_MAPPED, XEN_ZCOPYD_MECHANISM_COPY): "copy"
+    case (XEN_ZCOPYD_KIND_MAPPED, XEN_ZCOPYD_MECHANISM_CPU): "cpu"
     case (XEN_ZCOPYD_KIND_SHARED, XEN_ZCOPYD_MEMORY_UDMABUF): "udmabuf"
     case (XEN_ZCOPYD_KIND_SHARED, XEN_ZCOPYD_MEMORY_HEAP): "heap"
     case (XEN_ZCOPYD_KIND_SHARED, XEN_ZCOPYD_MEMORY_DESCRIPTOR): "fd"
+    case (XEN_ZCOPYD_KIND_SHARED, XEN_ZCOPYD_MEMORY_GNTALLOC): "gntalloc"
     default: "mechanism \(mechanism)"
     }
   }

@@ -2,6 +2,7 @@ import CZcopy
 import Glibc
 import SystemPackage
 import Support
+import XenGrant
 import libxenzcopy
 
 /// A connection to xen-zcopyd. Buffers that it made and that are not persistent end with it.
@@ -70,35 +71,52 @@ final class DaemonConnection {
 
   // MARK: - Making buffers
 
-  /// Makes a dma-buf of another domain's pages. The C call is `xenzcopy_map`.
-  func map(_ map: xen_zcopyd_map) throws(DaemonError) -> (xen_zcopyd_description, FileDescriptor) {
-    var (map, description) = (map, xen_zcopyd_description())
-    // SAFETY: the structures live for the call, and no references follow.
-    let file = unsafe xenzcopy_map(handle, &map, nil, &description)
-    return (description, FileDescriptor(rawValue: try check(file, "map a buffer")))
+  /// A buffer's description, and its dma-buf; nil for a buffer without one.
+  typealias Made = (description: xen_zcopyd_description, file: FileDescriptor?)
+
+  private func made(
+    _ description: xen_zcopyd_description, _ status: Int32, _ what: @autoclosure () -> String
+  ) throws(DaemonError) -> Made {
+    guard status != XENZCOPY_NO_DMABUF else { return (description, nil) }
+    return (description, FileDescriptor(rawValue: try check(status, what())))
   }
 
-  /// Makes a dma-buf of the pages that the owner has published. The C call is
-  /// `xenzcopy_map_published`.
+  /// Makes a buffer of another domain's pages. The C call is `xenzcopy_map`.
+  ///
+  /// - Parameter references: the references, if the request names no directory.
   func map(
-    _ map: xen_zcopyd_map_published
-  ) throws(DaemonError) -> (xen_zcopyd_description, FileDescriptor) {
+    _ map: xen_zcopyd_map, _ references: [GrantReference] = []
+  ) throws(DaemonError) -> Made {
+    var (map, description) = (map, xen_zcopyd_description())
+    map.reference_count = UInt32(clamping: references.count)
+    let numbers = references.map(\.rawValue)
+    // SAFETY: the structures live for the call, and as many references follow as it says.
+    let status = unsafe numbers.withUnsafeBufferPointer { numbers in
+      unsafe xenzcopy_map(
+        handle, &map, numbers.isEmpty ? nil : numbers.baseAddress, &description)
+    }
+    return try made(description, status, "map a buffer")
+  }
+
+  /// Makes a buffer of the pages that the owner has published. The C call is
+  /// `xenzcopy_map_published`.
+  func map(_ map: xen_zcopyd_map_published) throws(DaemonError) -> Made {
     var (map, description) = (map, xen_zcopyd_description())
     // SAFETY: the structures live for the call.
-    let file = unsafe xenzcopy_map_published(handle, &map, &description)
-    return (description, FileDescriptor(rawValue: try check(file, "map a buffer")))
+    let status = unsafe xenzcopy_map_published(handle, &map, &description)
+    return try made(description, status, "map a buffer")
   }
 
-  /// Grants a dma-buf's pages to another domain. The C call is `xenzcopy_share`.
+  /// Grants a buffer's pages to another domain. The C call is `xenzcopy_share`.
   ///
   /// - Parameter file: the dma-buf, which stays the caller's; nil for new memory.
   func share(
     _ share: xen_zcopyd_share, _ file: FileDescriptor?
-  ) throws(DaemonError) -> (xen_zcopyd_description, FileDescriptor) {
+  ) throws(DaemonError) -> Made {
     var (share, description) = (share, xen_zcopyd_description())
     // SAFETY: the structures live for the call.
-    let own = unsafe xenzcopy_share(handle, &share, file?.rawValue ?? -1, &description)
-    return (description, FileDescriptor(rawValue: try check(own, "share a buffer")))
+    let status = unsafe xenzcopy_share(handle, &share, file?.rawValue ?? -1, &description)
+    return try made(description, status, "share a buffer")
   }
 
   // MARK: - Buffers
@@ -143,13 +161,35 @@ final class DaemonConnection {
       "refresh buffer \(id)")
   }
 
-  /// A memory file with a copy of a mapped buffer's first `byteCount` bytes. The C call is
-  /// `xenzcopy_read`.
+  /// A memory file with a copy of the first `byteCount` bytes of a buffer that is mapped, or has no
+  /// dma-buf. The C call is `xenzcopy_read`.
   func read(_ id: BufferIdentifier, byteCount: Int) throws(DaemonError) -> FileDescriptor {
     var wire = id.wire
     // SAFETY: the identifier lives for the call.
     let file = unsafe xenzcopy_read(handle, &wire, 0, UInt64(clamping: byteCount))
     return FileDescriptor(rawValue: try check(file, "read buffer \(id)"))
+  }
+
+  /// Writes bytes to a buffer that is mapped, or has no dma-buf. The C call is `xenzcopy_write`.
+  func write(_ bytes: RawSpan, at offset: Int, to id: BufferIdentifier) throws(DaemonError) {
+    var wire = id.wire
+    // SAFETY: the identifier and the bytes live for the call.
+    let status = unsafe bytes.withUnsafeBytes { bytes in
+      unsafe xenzcopy_write(
+        handle, &wire, UInt64(clamping: offset), bytes.baseAddress, bytes.count)
+    }
+    try check(status, "write to buffer \(id)")
+  }
+
+  /// Publishes a shared buffer in XenStore. The C call is `xenzcopy_publish`.
+  ///
+  /// - Returns: the path of the publication.
+  func publish(_ id: BufferIdentifier, as name: String) throws(DaemonError) -> String {
+    var (wire, description) = (id.wire, xen_zcopyd_description())
+    // SAFETY: the structures and the name live for the call.
+    try check(
+      unsafe xenzcopy_publish(handle, &wire, name, &description), "publish buffer \(id)")
+    return fixedText(description.text)
   }
 
   /// A buffer's description, with its holders. The C call is `xenzcopy_describe`.

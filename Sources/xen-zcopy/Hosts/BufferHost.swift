@@ -94,8 +94,6 @@ struct MapRequest {
   var mechanisms = Mechanism.automatic
   /// The largest buffer to accept, in bytes; nil for the host's own limit.
   var byteLimit: Int?
-  /// Whether the contents will be written.
-  var isWritten = false
   /// Reports an offered directory.
   var offered: (MapParameters, _ pages: Int) -> Void = { _, _ in }
 }
@@ -144,14 +142,4 @@ struct HostedBuffer {
   var directoryTime = Duration.zero
   /// How long mapping took.
   var mappingTime = Duration.zero
-}
-
-extension MapParameters {
-  /// The parameters of a buffer with this description.
-  init(_ description: BufferDescription) {
-    self.init(
-      domain: description.domain, directory: description.directory,
-      byteCount: description.byteCount, offset: description.offset,
-      frameByteCount: description.frameByteCount, geometry: description.geometry)
-  }
 }

@@ -11,22 +11,32 @@ import ZcopyServer
 import libxenzcopy
 
 /// xen-zcopyd, which has the grants. The dma-buf is shared with this process.
+///
+/// The contents of a buffer without a dma-buf, or of one that gntdev has made, are read and written
+/// by requests.
 final class DaemonHost: BufferHost {
   private let daemon: DaemonConnection
+  private let xen: Xen
   private let dmaBufs: DmaBufSystem
+  private let loop: EventLoop
   private let isPersistent: Bool
   private var id: BufferIdentifier?
   private var isMapped = false
   private var buffer: DmaBuf?
+  private var byteCount = 0
+  private var isCopied = false
+  private var offered: DirectoryOffer?
   // Calls of the daemon have time limits of their own.
   var isInterrupted: () -> Bool = { false }
 
   /// A host without a buffer. Events arrive in the loop.
   init(
-    _ daemon: DaemonConnection, isPersistent: Bool = false, dmaBufs: DmaBufSystem = DmaBufSystem(),
-    loop: EventLoop
+    _ daemon: DaemonConnection, isPersistent: Bool = false, xen: Xen,
+    dmaBufs: DmaBufSystem = DmaBufSystem(), loop: EventLoop
   ) throws {
     self.daemon = daemon
+    self.xen = xen
+    self.loop = loop
     self.isPersistent = isPersistent
     self.dmaBufs = dmaBufs
     // The session takes events between the turns of the loop, which this ends.
@@ -42,35 +52,60 @@ final class DaemonHost: BufferHost {
   func map(_ parameters: MapRequest) throws -> HostedBuffer? {
     try subscribe()
     isMapped = true
-    let (description, file) = try map(parameters)
-    let isPublished = if case .published = parameters.source { true } else { false }
-    let buffer = try hold(description, file)
-    if let limit = parameters.byteLimit, buffer.parameters.byteCount > limit {
-      throw Failure(
-        "cannot map a buffer of \(buffer.parameters.byteCount) bytes: that is more than the limit of \(limit); "
-          + "raise --max-size")
+    var references: [GrantReference] = []
+    if case .offered(let memory) = parameters.source {
+      let offer = try DirectoryOffer(memory, parameters, xen: xen)
+      offered = offer
+      guard let listed = try offer.references(turning: loop, isInterrupted: isInterrupted) else {
+        return nil
+      }
+      references = listed
     }
-    // The answer arrives after the event of the last frame that the owner has drawn.
-    if isPublished { try subscribe() }
-    var hosted = buffer
-    hosted.isPublished = isPublished
+    var hosted = try hold(make(parameters, references))
+    if let offered { hosted.parameters.directory = offered.parameters.directory }
+    if let limit = parameters.byteLimit, byteCount > limit {
+      throw Failure(
+        "cannot map a buffer of \(byteCount) bytes: that is more than the limit of \(limit); raise --max-size")
+    }
+    if case .published = parameters.source {
+      hosted.isPublished = true
+      // The answer arrives after the event of the last frame that the owner has drawn.
+      try subscribe()
+    }
     return hosted
   }
 
-  private func map(
-    _ parameters: MapRequest
-  ) throws -> (xen_zcopyd_description, FileDescriptor) {
-    let mechanism: UInt32 =
-      switch parameters.mechanisms {
-      case [.dmabuf]: XEN_ZCOPYD_MECHANISM_DMABUF
-      case [.copy]: XEN_ZCOPYD_MECHANISM_COPY
-      // Only memory of this domain can be mapped by this process, so that is drawn into and copied.
-      case _ where parameters.isWritten: XEN_ZCOPYD_MECHANISM_COPY
-      default: 0
-      }
+  /// Maps by the only mechanism that is requested, or the best one that works. The daemon chooses
+  /// among those that make a dma-buf.
+  private func make(
+    _ parameters: MapRequest, _ references: [GrantReference]
+  ) throws -> DaemonConnection.Made {
+    switch parameters.mechanisms {
+    case [.dmabuf]: return try make(parameters, references, XEN_ZCOPYD_MECHANISM_DMABUF)
+    case [.copy]: return try make(parameters, references, XEN_ZCOPYD_MECHANISM_COPY)
+    case [.cpu]: return try make(parameters, references, XEN_ZCOPYD_MECHANISM_CPU)
+    default: break
+    }
+    do {
+      return try make(parameters, references, 0)
+    } catch let error as DaemonError
+      where error.code == XEN_ZCOPYD_E_UNSUPPORTED && parameters.mechanisms.contains(.cpu)
+    {
+      return try make(parameters, references, XEN_ZCOPYD_MECHANISM_CPU)
+    }
+  }
+
+  private func make(
+    _ parameters: MapRequest, _ references: [GrantReference], _ mechanism: UInt32
+  ) throws -> DaemonConnection.Made {
     let flags = isPersistent ? XEN_ZCOPYD_PERSISTENT : 0
     switch parameters.source {
     case .described(let memory), .offered(let memory):
+      guard references.count <= XEN_ZCOPYD_REFERENCES_MAX else {
+        throw Failure(
+          "cannot map \(references.count) listed pages through xen-zcopyd: it takes at most \(XEN_ZCOPYD_REFERENCES_MAX); "
+            + "map them with --direct")
+      }
       var map = xen_zcopyd_map()
       map.domain = UInt32(memory.domain.rawValue)
       map.directory = memory.directory.rawValue
@@ -80,14 +115,14 @@ final class DaemonHost: BufferHost {
       map.flags = flags
       map.picture = xen_zcopyd_picture(memory.geometry)
       try setName(&map.name, parameters.name)
-      return try daemon.map(map)
+      return try daemon.map(map, references)
     case .published(let path):
       var map = xen_zcopyd_map_published()
       map.mechanism = mechanism
       map.flags = flags
       try setName(&map.name, parameters.name)
       guard setFixedText(&map.path, path) else {
-        throw Failure("cannot map \(path): it is too long for xen-zcopyd; map it with --direct")
+        throw Failure("cannot map \(path): no publication has so long a path")
       }
       return try daemon.map(map)
     }
@@ -100,24 +135,24 @@ final class DaemonHost: BufferHost {
   }
 
   /// Takes a buffer that the daemon has made. It is closed after any failure from here on.
-  private func hold(
-    _ description: xen_zcopyd_description, _ file: FileDescriptor
-  ) throws -> HostedBuffer {
+  private func hold(_ made: DaemonConnection.Made) throws -> HostedBuffer {
+    let description = made.description
     let id = BufferIdentifier(description.id)
     self.id = id
-    let buffer = try dmaBufs.adopt(file)
+    if let file = made.file { buffer = try dmaBufs.adopt(file) }
     var hosted = HostedBuffer(
       identifier: "\(id)", parameters: try MapParameters(description),
       pages: Int(description.pages),
       mechanism: BufferFormatter.mechanism(description.mechanism, kind: description.kind))
     let text = fixedText(description.text)
     if isMapped { hosted.passedOver = text } else { hosted.path = text.isEmpty ? nil : text }
-    hosted.isCopied = isMapped && description.mechanism == XEN_ZCOPYD_MECHANISM_COPY
-    hosted.inode = description.inode
-    hosted.file = buffer.fileDescriptor
+    isCopied = isMapped && description.mechanism == XEN_ZCOPYD_MECHANISM_COPY
+    byteCount = hosted.parameters.byteCount
+    hosted.isCopied = isCopied
+    hosted.inode = made.file == nil ? nil : description.inode
+    hosted.file = buffer.lend { $0.fileDescriptor }
     hosted.directoryTime = .microseconds(description.directory_us)
     hosted.mappingTime = .microseconds(description.mapping_us)
-    self.buffer = consume buffer
     return hosted
   }
 
@@ -127,21 +162,51 @@ final class DaemonHost: BufferHost {
     _ parameters: ShareRequest, fill: (borrowing SharedMemory) throws -> Void
   ) throws -> HostedBuffer {
     try subscribe()
+    if parameters.memory == .gntalloc { return try shareByRequests(parameters, fill) }
+    do {
+      return try shareDmaBuf(parameters, fill)
+    } catch let error as DaemonError
+      where error.code == XEN_ZCOPYD_E_UNSUPPORTED && parameters.memory == nil
+    {
+      // A domain without dma-bufs still has gntalloc.
+      return try shareByRequests(parameters, fill)
+    }
+  }
+
+  private func shareDmaBuf(
+    _ parameters: ShareRequest, _ fill: (borrowing SharedMemory) throws -> Void
+  ) throws -> HostedBuffer {
     // A peer may map a published buffer at once, so its contents must be complete before.
     var own = try parameters.name == nil ? nil : ownMemory(parameters)
     let isFilled = try own.lend { own in
       try fillMemory(own, parameters, fill)
       return true
     }
-    let (description, file) = try share(parameters, own.lend { $0.fileDescriptor })
+    let made = try share(parameters, own.lend { $0.fileDescriptor })
     own = nil
-    var hosted = try hold(description, file)
+    var hosted = try hold(made)
     hosted.isPublished = parameters.name != nil
     if let memory = parameters.memory { hosted.mechanism = "\(memory)" }
     if isFilled == nil {
       _ = try buffer.lend { buffer in try fillMemory(buffer, parameters, fill) }
     } else if parameters.memory == nil, let source = chosen {
       hosted.mechanism = "\(source)"
+    }
+    return hosted
+  }
+
+  /// Shares memory of gntalloc, which is filled before it is published.
+  private func shareByRequests(
+    _ parameters: ShareRequest, _ fill: (borrowing SharedMemory) throws -> Void
+  ) throws -> HostedBuffer {
+    var unpublished = parameters
+    unpublished.name = nil
+    unpublished.memory = .gntalloc
+    var hosted = try hold(try share(unpublished, nil))
+    if parameters.isFilled { try withMemory(.write, fill) }
+    if let name = parameters.name, let id {
+      hosted.path = try daemon.publish(id, as: name)
+      hosted.isPublished = true
     }
     return hosted
   }
@@ -190,7 +255,7 @@ final class DaemonHost: BufferHost {
 
   private func share(
     _ parameters: ShareRequest, _ own: FileDescriptor?
-  ) throws -> (xen_zcopyd_description, FileDescriptor) {
+  ) throws -> DaemonConnection.Made {
     var share = xen_zcopyd_share()
     share.domain = UInt32(parameters.peer.rawValue)
     share.size = UInt64(clamping: parameters.byteCount ?? 0)
@@ -211,12 +276,13 @@ final class DaemonHost: BufferHost {
     case .heap(let name)?:
       share.memory = XEN_ZCOPYD_MEMORY_HEAP
       guard setFixedText(&share.heap, name) else {
-        throw Failure("the heap's name '\(name)' is longer than 31 bytes; share with --direct")
+        throw Failure("there is no heap '\(name)': names of heaps have at most 31 bytes")
       }
-    case .gntalloc?, nil: share.memory = XEN_ZCOPYD_MEMORY_AUTO
+    case .gntalloc?: share.memory = XEN_ZCOPYD_MEMORY_GNTALLOC
+    case nil: share.memory = XEN_ZCOPYD_MEMORY_AUTO
     }
     if let name = parameters.name, !setFixedText(&share.publish, name) {
-      throw Failure("the name '\(name)' is longer than 31 bytes; share with --direct")
+      throw Failure("the name '\(name)' is longer than 31 bytes; give a shorter --publish")
     }
     return try daemon.share(share, file)
   }
@@ -231,21 +297,63 @@ final class DaemonHost: BufferHost {
   func withContents(
     _ data: Range<Int>, for access: ContentsAccess, _ body: (borrowing SharedMemory) throws -> Void
   ) throws {
-    guard let id else { return }
-    guard access == .readWrite else {
-      let file = try dmaBufs.adoptMemoryFile(try daemon.read(id, byteCount: data.upperBound))
-      guard file.byteCount >= data.upperBound else {
-        throw Failure("xen-zcopyd gave \(file.byteCount) bytes of buffer \(id), fewer than it has")
-      }
-      let mapping = try file.map(writable: false)
-      return try body(mapping.memory)
+    if access == .readWrite, isCopied, let id {
+      try withMemory(.readWrite, body)
+      return try daemon.refresh(id, data, isWrittenBack: true)
     }
-    try withMemory(.readWrite, body)
-    try daemon.refresh(id, data, isWrittenBack: true)
+    try withContents(of: data, isWritten: access == .readWrite, body)
   }
 
   func withMemory(_ access: BufferAccess, _ body: (borrowing SharedMemory) throws -> Void) throws {
-    _ = try buffer.lend { try Self.withMemory(of: $0, access, body) }
+    let hasDmaBuf = try buffer.lend { buffer in
+      try Self.withMemory(of: buffer, access, body)
+      return true
+    }
+    if hasDmaBuf == nil {
+      try withContents(of: 0..<byteCount, isWritten: access != .read, body)
+    }
+  }
+
+  /// Lends a copy of the contents that the daemon has made, and has the daemon write what is written
+  /// there.
+  private func withContents(
+    of data: Range<Int>, isWritten: Bool, _ body: (borrowing SharedMemory) throws -> Void
+  ) throws {
+    guard let id else { return }
+    let file = try dmaBufs.adoptMemoryFile(try daemon.read(id, byteCount: data.upperBound))
+    guard file.byteCount >= data.upperBound else {
+      throw Failure("xen-zcopyd gave \(file.byteCount) bytes of buffer \(id), fewer than it has")
+    }
+    let mapping = try file.map(writable: isWritten)
+    let memory = mapping.memory
+    try body(memory)
+    guard isWritten else { return }
+    var piece = [UInt8](repeating: 0, count: min(data.count, Self.pieceByteCount))
+    for start in stride(from: data.lowerBound, to: data.upperBound, by: max(1, piece.count)) {
+      let count = min(piece.count, data.upperBound - start)
+      if count < piece.count { piece.removeLast(piece.count - count) }
+      // SAFETY: bytes have no padding.
+      var span = piece.mutableSpan
+      var bytes = unsafe span.mutableBytes
+      memory.read(from: start, into: &bytes)
+      try write(unsafe piece.span.bytes, at: start, to: id)
+    }
+  }
+
+  /// The requests of one piece stay far below the daemon's limit of requests in a second.
+  private static let pieceByteCount = 16 * Int(XEN_ZCOPYD_WRITE_MAX)
+
+  /// Writes, as fast as the daemon's limit of requests allows.
+  private func write(_ bytes: RawSpan, at offset: Int, to id: BufferIdentifier) throws {
+    while true {
+      do throws(DaemonError) {
+        try daemon.write(bytes, at: offset, to: id)
+        return
+      } catch {
+        guard error.code == XEN_ZCOPYD_E_LIMIT, !isInterrupted() else { throw error }
+        try loop.turn(waiting: 20)
+      }
+    }
   }
 
   private static func withMemory(
@@ -286,6 +394,7 @@ final class DaemonHost: BufferHost {
 
   func close(within time: Duration) throws {
     buffer = nil
+    offered = nil
     guard let id else { return }
     do throws(DaemonError) {
       if isMapped { try daemon.unmap(id) } else { try daemon.unshare(id) }

@@ -1,4 +1,3 @@
-import CZcopy
 import DmaBuf
 import EventLoop
 import Logging
@@ -16,7 +15,7 @@ final class EngineHost: BufferHost {
   private let root: String
   private let engine: Engine
   private var buffer: Buffer?
-  private var offered: OfferedDirectory?
+  private var offered: DirectoryOffer?
   private var contents: (any BufferContents)?
   private var events: [HostEvent] = []
   var isInterrupted: () -> Bool = { false }
@@ -76,39 +75,12 @@ final class EngineHost: BufferHost {
     case .described(let memory): return try engine.map(memory, choices: choices)
     case .published(let path): return try engine.map(publishedAt: path, choices: choices)
     case .offered(let memory):
-      guard let (memory, references) = try offer(memory, parameters) else { return nil }
-      return try engine.map(memory, references: references, choices: choices)
+      let offer = try DirectoryOffer(memory, parameters, xen: xen)
+      offered = offer
+      guard let references = try offer.references(turning: loop, isInterrupted: isInterrupted)
+      else { return nil }
+      return try engine.map(offer.parameters, references: references, choices: choices)
     }
-  }
-
-  /// Offers a directory, and returns the references that the other domain has written there.
-  private func offer(
-    _ memory: MapParameters, _ parameters: MapRequest
-  ) throws -> (MapParameters, [GrantReference])? {
-    let limits = BufferLimits(
-      bytesPerBuffer: parameters.byteLimit ?? BufferLimits().bytesPerBuffer,
-      pagesPerRequest: GrantDeviceLimit.current() ?? GrantDeviceLimit.kernelDefault)
-    let directory = try OfferedDirectory(
-      byteCount: memory.byteCount, peer: memory.domain, limits: limits, xen: xen)
-    var memory = memory
-    memory.directory = directory.reference
-    let pages = directory.pages
-    offered = consume directory
-    parameters.offered(memory, pages)
-    let watch = try DomainWatch(memory.domain, xen: xen)
-    var last: [GrantReference]?
-    while !isInterrupted() {
-      guard try !watch.isGone() else {
-        throw Failure("domain \(memory.domain), which was to list a buffer, has ended")
-      }
-      // No notification marks the directory as complete: displif has its response for that. Two
-      // equal reads mean that no write is incomplete.
-      let references = offered?.references()
-      if let references, references == last { return (memory, references) }
-      last = references
-      try loop.turn(waiting: 20)
-    }
-    return nil
   }
 
   func share(
@@ -134,7 +106,7 @@ final class EngineHost: BufferHost {
   private func hosted(_ buffer: Buffer, isPublished: Bool) -> HostedBuffer {
     let description = buffer.description
     var hosted = HostedBuffer(
-      parameters: MapParameters(description), pages: description.pages, mechanism: "")
+      parameters: description.parameters, pages: description.pages, mechanism: "")
     if case .mapped(let mechanism) = description.origin {
       hosted.mechanism = mechanism.rawValue
       hosted.isCopied = mechanism == .copy

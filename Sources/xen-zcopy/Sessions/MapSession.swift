@@ -81,7 +81,6 @@ final class MapSession: Session {
 
   private func start() throws {
     var request = plan.request
-    request.isWritten = plan.drawing != nil
     request.offered = { [output] memory, pages in memory.reportOffered(pages, to: output) }
     guard var buffer = try host.map(request) else { return }
     if let geometry = plan.geometry { buffer.parameters.geometry = geometry }

@@ -122,13 +122,58 @@ struct MappedLiveUpdateTests {
     #expect(try releasing.isReleased())
   }
 
-  @Test("is none where only the processor has it mapped")
-  func cpu() throws {
+  @Test("maps the pages anew where only the processor has them mapped", arguments: [false, true])
+  func cpu(isReadOnly: Bool) throws {
     let pair = try Pair()
-    let shared = try pair.share(pages: 1)
-    let buffer = try pair.map(shared, by: .cpu)
-    let refusal = error { () throws(LiveUpdateError) in _ = try buffer.saveState() }
-    #expect(refusal == .notPossible(.cpu, pair.guest.id))
+    let pages = try pair.guest.xen.openGrantAllocator().share(
+      pages: 2, with: pair.backend.id, writable: !isReadOnly)
+    let before = pair.backend.census
+    do {
+      let process = pair.backend.openProcess()
+      let buffer = try MappedBuffer(
+        MapParameters(
+          domain: pair.guest.id, directory: GrantReference(rawValue: 0), byteCount: 8192),
+        references: pages.references, xen: process.xen, dmaBufs: process.dmaBufs,
+        mechanisms: [.cpu])
+      let left = try buffer.saveState()
+      #expect(left.descriptors.isEmpty)
+      // The program's end takes its mapping with it.
+      process.kill()
+      let next = try MappedBuffer(
+        resuming: left.state, [], xen: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
+      pages.memory.storeByte(9, at: 4096)
+      let contents = try next.mapContents()
+      #expect(contents.bytes(4096..<4097) == [9])
+      #expect(contents.isWritable == !isReadOnly)
+      #expect(next.inode == nil)
+      #expect(try next.saveState().state == left.state)
+    }
+    #expect(pair.backend.census(expecting: before) == before)
+  }
+
+  @Test("is refused where the owner has withdrawn the pages that would be mapped anew")
+  func cpuWithdrawn() throws {
+    let pair = try Pair()
+    let state: MappedBufferState
+    do {
+      let shared = try pair.share(pages: 1)
+      let process = pair.backend.openProcess()
+      state = try MappedBuffer(
+        MapParameters(domain: pair.guest.id, directory: shared.directory, byteCount: 4096),
+        xen: process.xen, dmaBufs: process.dmaBufs, mechanisms: [.cpu]
+      ).saveState().state
+      process.kill()
+    }
+    let before = pair.backend.census
+    let refusal = error { () throws(LiveUpdateError) in
+      _ = try MappedBuffer(
+        resuming: state, [], xen: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
+    }
+    guard case .xen? = refusal else {
+      Issue.record("\(String(describing: refusal))")
+      return
+    }
+    #expect(pair.backend.census(expecting: before) == before)
   }
 
   @Test(

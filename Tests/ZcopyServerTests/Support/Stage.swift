@@ -29,10 +29,11 @@ final class Stage {
 
   init(
     _ configuration: Configuration = .forTests, kind: DomainKind = .pvh, hasDmaBuf: Bool = true,
+    hasUdmabuf: Bool = true,
     logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
     isolation: Isolation = .none
   ) throws {
-    backend = try machine.addDomain(kind: kind, hasDmaBuf: hasDmaBuf)
+    backend = try machine.addDomain(kind: kind, hasDmaBuf: hasDmaBuf, hasUdmabuf: hasUdmabuf)
     guest = try machine.addDomain(gntallocLimit: 1 << 20)
     process = backend.openProcess()
     loop = try EventLoop()

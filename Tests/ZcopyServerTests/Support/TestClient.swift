@@ -360,6 +360,22 @@ extension TestClient {
     return (XEN_ZCOPYD_READ, read)
   }
 
+  static func write(
+    _ id: xen_zcopyd_id, offset: UInt64, length: Int
+  ) -> (UInt32, xen_zcopyd_write) {
+    var write = xen_zcopyd_write()
+    write.id = id
+    write.range = xen_zcopyd_range(offset: offset, length: UInt64(length))
+    return (XEN_ZCOPYD_WRITE, write)
+  }
+
+  static func publish(_ id: xen_zcopyd_id, _ name: String) -> (UInt32, xen_zcopyd_publish) {
+    var publish = xen_zcopyd_publish()
+    publish.id = id
+    setText(&publish.publish, name)
+    return (XEN_ZCOPYD_PUBLISH, publish)
+  }
+
   static func list(_ domain: UInt32 = XEN_ZCOPYD_ANY_DOMAIN) -> (UInt32, xen_zcopyd_list) {
     var list = xen_zcopyd_list()
     list.domain = domain

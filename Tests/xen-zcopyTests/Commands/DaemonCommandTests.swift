@@ -36,7 +36,7 @@ struct DaemonCommandTests {
         map.size = 5000
         #expect(setFixedText(&map.name, "buffer \(number)"))
         let (description, file) = try connection.map(map)
-        try file.close()
+        try file?.close()
         ids.append(BufferIdentifier(description.id))
         // The grants are the guest's until its domain ends.
         shared.relinquish()
@@ -213,6 +213,9 @@ struct DaemonCommandTests {
       "map --from /local/domain/1/data/zcopy/x", "share --domain 1 --pattern smpte --memory heap:x",
       "map --domain 1 --directory 8 --size 4096 --draw smpte",
       "map --domain 1 --directory 8 --size 4096 --max-size 1M",
+      "map --domain 1 --directory 8 --size 4096 --draw smpte --mechanism dmabuf",
+      "map --domain 1 --directory 8 --size 4096 --mechanism cpu",
+      "share --domain 1 --size 4096 --memory gntalloc",
       "share --domain 1 --pattern smpte --publish x --frames 2 --pool 32M",
     ] {
       let refusal = try buffers.refusal(line)
@@ -221,14 +224,9 @@ struct DaemonCommandTests {
       // No Xen is here.
       #expect(try buffers.refusal("\(line) --direct").code == 69, "\(line)")
     }
-    for line in [
-      "map --domain 1 --directory 8 --size 4096 --draw smpte --mechanism dmabuf",
-      "map --domain 1 --directory 8 --size 4096 --mechanism cpu",
-      "map --domain 1 --offer-directory --size 4096",
-      "share --domain 1 --size 4096 --memory gntalloc",
-    ] {
-      #expect(try buffers.refusal(line).code == 69, "\(line)")
-    }
+    // The directory is this process's, which has no Xen here.
+    #expect(
+      try buffers.refusal("map --domain 1 --offer-directory --size 4096").code == 69)
   }
 
   @Test("is refused in one line by a daemon that does not take it, and not done around it")

@@ -16,8 +16,8 @@ import ZcopyServer
 @Suite("A session of map through the daemon")
 struct DaemonMapSessionTests {
   @Test(
-    "dumps what the owner has published, by either mechanism, and tells the owner of the end",
-    arguments: Mechanism.makingDmaBuf)
+    "dumps what the owner has published, by each mechanism, and reports the end to the owner",
+    arguments: Mechanism.allCases)
   func dump(mechanism: Mechanism) throws {
     let stage = try Stage()
     let daemon = try TestDaemon(in: stage.backend)
@@ -42,7 +42,7 @@ struct DaemonMapSessionTests {
   }
 
   @Test(
-    "follows a moving pattern, each frame as it was drawn", arguments: Mechanism.makingDmaBuf)
+    "follows a moving pattern, each frame as it was drawn", arguments: Mechanism.allCases)
   func follow(mechanism: Mechanism) throws {
     let stage = try Stage()
     let daemon = try TestDaemon(in: stage.backend)
@@ -83,9 +83,9 @@ struct DaemonMapSessionTests {
   }
 
   @Test(
-    "draws into what the owner has published, by copy, and gives the owner what was drawn",
-    arguments: [false, true])
-  func draw(isChosen: Bool) throws {
+    "draws into what the owner has published, by each mechanism, and gives the owner what was drawn",
+    arguments: Mechanism.allCases)
+  func draw(mechanism: Mechanism) throws {
     let stage = try Stage()
     let daemon = try TestDaemon(in: stage.backend)
     var canvas = stage.sharePlan(.empty, 9000)
@@ -93,11 +93,11 @@ struct DaemonMapSessionTests {
     let share = try stage.share(canvas)
     try stage.awaitPublication()
     var plan = stage.mapPlan(verify: .counting)
-    if isChosen { plan.request.mechanisms = [.copy] }
+    plan.request.mechanisms = [mechanism]
     plan.drawing = .pattern(.counting, byteCount: .max)
     #expect(try stage.map(plan, daemon: daemon).join() == nil)
     #expect(try stage.events(stage.mapOutput) == ["mapped", "contents", "released"])
-    #expect(try stage.mapOutput.objects[0]["mechanism"] == .string("copy"))
+    #expect(try stage.mapOutput.objects[0]["mechanism"] == .string(mechanism.rawValue))
     #expect(try stage.mapOutput.objects[1]["drawn"] == .bool(true))
     try stage.await("contents", stage.shareOutput)
     share.signal(SIGTERM)
@@ -125,6 +125,54 @@ struct DaemonMapSessionTests {
     share.signal(SIGTERM)
     #expect(share.join() == nil)
     daemon?.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("maps by the processor where no dma-buf can be made, and says why")
+  func noDmaBuf() throws {
+    let stage = try Stage(hasDmaBuf: false, hasUdmabuf: false)
+    let daemon = try TestDaemon(in: stage.backend)
+    let share = try stage.share(stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000))
+    try stage.awaitPublication()
+    #expect(try stage.map(stage.mapPlan(verify: .counting), daemon: daemon).join() == nil)
+    #expect(try stage.mapOutput.objects.first?["mechanism"] == .string("cpu"))
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("offers a directory, and maps what the other domain lists there", arguments: [true, false])
+  func offer(hasDaemon: Bool) throws {
+    let stage = try Stage()
+    let daemon = hasDaemon ? try TestDaemon(in: stage.backend) : nil
+    let request = MapParameters(
+      domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 9000)
+    let session = try stage.map(
+      stage.mapPlan(.offered(request), verify: .counting), daemon: daemon)
+    try stage.await("offered", stage.mapOutput)
+    let directory = try stage.number("directory", of: "offered", stage.mapOutput)
+    var plan = stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000, name: nil)
+    plan.request.directory = .peers(GrantReference(rawValue: UInt32(directory)))
+    let share = try stage.share(plan)
+    #expect(session.join() == nil)
+    share.signal(SIGTERM)
+    #expect(share.join() == nil)
+    daemon?.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("gives up a directory that the other domain does not fill, when it is interrupted")
+  func offerInterrupted() throws {
+    let stage = try Stage()
+    let daemon = try TestDaemon(in: stage.backend)
+    let request = MapParameters(
+      domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 9000)
+    let session = try stage.map(stage.mapPlan(.offered(request)), daemon: daemon)
+    try stage.await("offered", stage.mapOutput)
+    session.signal(SIGTERM)
+    #expect(session.join() == nil)
+    daemon.end()
     try stage.expectNothingLeft()
   }
 

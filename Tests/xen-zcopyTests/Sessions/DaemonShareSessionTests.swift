@@ -171,15 +171,57 @@ struct DaemonShareSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("cannot share dma-bufs out of a PV guest, and says so by the daemon's code")
-  func unsupported() throws {
+  @Test("shares memory of gntalloc, filled before it is published, frame after frame")
+  func gntalloc() throws {
+    let stage = try Stage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.guest)
+    var plan = plan(stage, .pattern(.counting, byteCount: 9000), 9000, frames: 10)
+    plan.request.memory = .gntalloc
+    let session = try stage.share(plan, daemon: daemon)
+    try stage.awaitPublication()
+    #expect(try stage.map(stage.mapPlan(verify: .counting, follows: true)).join() == nil)
+    #expect(session.join() == nil)
+    #expect(try stage.frames(stage.mapOutput).last == 10)
+    #expect(try stage.shareOutput.objects.first?["memory"] == .string("gntalloc"))
+    #expect(try stage.shareOutput.objects.first?["path"] == .string(stage.path))
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("shares memory of gntalloc out of a PV guest, which can share no dma-buf")
+  func pvGuest() throws {
     let stage = try Stage(isReversed: false)
     let guest = try stage.machine.addDomain(kind: .pv)
     let daemon = try TestDaemon(in: guest)
-    var plan = plan(stage, .empty, 8192, name: nil)
+    var plan = plan(stage, .pattern(.counting, byteCount: 8192), 8192, name: nil)
     plan.request.memory = nil
-    let error = try #require(stage.share(plan, daemon: daemon).join() as? DaemonError)
-    #expect(error.code == XEN_ZCOPYD_E_UNSUPPORTED)
+    plan.isPersistent = true
+    #expect(try stage.share(plan, daemon: daemon).join() == nil)
+    #expect(try stage.shareOutput.objects.first?["memory"] == .string("gntalloc"))
+    let connection = try daemon.connect()
+    let entry = BufferEntry(try #require(try connection.list().first))
+    #expect(entry.mechanism == "gntalloc")
+    try connection.unshare(entry.id)
+    try connection.wait(entry.id, seconds: nil)
+    daemon.end()
+    try stage.expectNothingLeft()
+  }
+
+  @Test("takes what the peer has drawn into memory of gntalloc")
+  func gntallocContents() throws {
+    let stage = try Stage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.guest)
+    var plan = plan(stage, .empty, 8192)
+    plan.request.memory = .gntalloc
+    plan.contents = ContentsWriter(path: nil, pattern: .counting)
+    let session = try stage.share(plan, daemon: daemon)
+    try stage.awaitPublication()
+    var drawing = stage.mapPlan()
+    drawing.drawing = .pattern(.counting, byteCount: .max)
+    #expect(try stage.map(drawing).join() == nil)
+    try stage.await("contents", stage.shareOutput)
+    session.signal(SIGTERM)
+    #expect(session.join() == nil)
     daemon.end()
     try stage.expectNothingLeft()
   }

@@ -24,8 +24,12 @@ struct Stage {
   let path: String
 
   /// Domain 0 maps, unless it is reversed: then it shares.
-  init(isReversed: Bool = false, backendKind: DomainKind = .pvh) throws {
-    let first = try machine.addDomain(kind: isReversed ? .pvh : backendKind)
+  init(
+    isReversed: Bool = false, backendKind: DomainKind = .pvh, hasDmaBuf: Bool = true,
+    hasUdmabuf: Bool = true
+  ) throws {
+    let first = try machine.addDomain(
+      kind: isReversed ? .pvh : backendKind, hasDmaBuf: hasDmaBuf, hasUdmabuf: hasUdmabuf)
     let second = try machine.addDomain(kind: isReversed ? backendKind : .pvh, name: "guest")
     backend = isReversed ? second : first
     guest = isReversed ? first : second
@@ -81,7 +85,8 @@ struct Stage {
     return { loop in
       if let socket {
         return try DaemonHost(
-          DaemonConnection(path: socket), isPersistent: isPersistent, dmaBufs: dmaBufs, loop: loop)
+          DaemonConnection(path: socket), isPersistent: isPersistent, xen: xen, dmaBufs: dmaBufs,
+          loop: loop)
       }
       return EngineHost(
         xen: xen, dmaBufs: dmaBufs, loop: loop,

@@ -2,7 +2,7 @@
 # upgrade and a restart of the daemon lose nothing, and no guest notices them. The death of the backend, of the guest or of
 # the daemon leaves nothing behind.
 . /host/lib/dom0.sh
-plan 42
+plan 47
 
 size=8294400
 said() { wait_for 20 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
@@ -118,14 +118,20 @@ kill -INT $canvas
 wait $canvas
 check "and it is over when the peer has let go" is_listed 0
 
-# A buffer of the guest, drawn into by dom0. The command draws into a copy, and the daemon copies it to the guest.
+# A buffer of the guest, drawn into by dom0: into gntdev's dma-buf by requests, into a copy by its dma-buf.
 guest_start front slate xen-zcopy share --domain 0 --width 640 --height 480 --publish slate --verify smpte
 guest_says front slate 30 "published at"
+# draws MECHANISM: the guest finds the new picture. It says so once for each frame that is reported as used.
 draws() {
-  logged slate xen-zcopy map --from "/local/domain/$domid/data/zcopy/slate" --draw smpte --verify smpte &&
-    guest_says front slate 20 "is the pattern smpte"
+  local before
+  before=$(grep -c "is the pattern smpte" /results/front.slate.log)
+  logged "slate.$1" xen-zcopy map --from "/local/domain/$domid/data/zcopy/slate" --mechanism "$1" --draw smpte --verify smpte &&
+    grep -q " by $1" "/results/slate.$1.log" &&
+    wait_for 20 sh -c "[ \$(grep -c 'is the pattern smpte' /results/front.slate.log) -gt $before ]"
 }
-check "map --draw reaches the guest through the daemon" draws
+for mechanism in dmabuf copy cpu; do
+  check "map --draw --mechanism $mechanism reaches the guest through the daemon" draws $mechanism
+done
 guest_kill front slate TERM
 
 xen-zcopy share --domain front --memory heap:system --size 65536 --pattern counting --publish pool --frames 8 --fps 5 \
@@ -137,6 +143,27 @@ check "share --pool through the daemon: the guest sees whole frames" \
 wait $pool
 status=$?
 check "and it ends after the last frame" [ $status = 0 ]
+
+# Memory that is no dma-buf: filled by requests before it is published.
+xen-zcopy share --domain front --memory gntalloc --width 640 --height 480 --pattern smpte --publish plain >/results/plain.log 2>&1 &
+plain=$!
+said /results/plain.log "published at"
+check "share --memory gntalloc through the daemon: the guest sees the picture" \
+  guest_run front 60 "xen-zcopy map --from /local/domain/0/data/zcopy/plain --verify smpte"
+check "and list shows it" sh -c "xen-zcopy list | grep -q gntalloc"
+kill -INT $plain
+wait $plain
+
+# Backend-allocated mode: this process offers the directory, the guest fills it, the daemon maps what is listed there.
+xen-zcopy map --domain front --offer-directory --size 40000 --verify counting >/results/offer.log 2>&1 &
+offer=$!
+said /results/offer.log "directory"
+offered=$(sed -nE 's/.*directory ([0-9]+).*/\1/p' /results/offer.log | head -n 1)
+guest_start front fill xen-zcopy share --domain 0 --size 40000 --pattern counting --into-directory "$offered"
+wait $offer
+status=$?
+check "map --offer-directory through the daemon maps what the guest lists" [ $status = 0 ]
+guest_kill front fill TERM
 
 larger() {
   ! xen-zcopy map --from "$screen" --max-size 1M >/results/larger.log 2>&1 &&

@@ -100,11 +100,17 @@ for memory in udmabuf heap:system; do
   kill -INT $member
   wait $member
 done
-# A dma-buf that he has already, which a process beside the daemon receives from him.
+# A dma-buf that he has already, which a process beside the daemon receives from him. That process ends 10 s later.
+(
+  until grep -qx zcopyd-receiver /proc/[0-9]*/comm 2>/dev/null; do sleep 0.2; done
+  touch /results/receiver
+) &
+watch=$!
 start_as_member lent share --domain "$domid" --memory heap:system --width 1920 --height 1080 --publish lender \
   --exec sh -c "'exec xen-zcopy share --domain $domid --memory fd:\$ZCOPY_FD --width 1920 --height 1080 --publish canvas3'"
 check "he shares a dma-buf that he sends along" said /results/lent.log "published at .*canvas3"
-check "which was received beside the daemon" grep -qx zcopyd-receiver /proc/[0-9]*/comm
+check "which was received beside the daemon" test -e /results/receiver
+kill "$watch" 2>/dev/null
 check "the guest draws into it" guest_run front 60 "xen-zcopy map --from /local/domain/0/data/zcopy/canvas3 --draw smpte"
 kill -INT $member
 wait $member
