@@ -2,7 +2,7 @@
 # upgrade and a restart of the daemon lose nothing, and no guest notices them. The death of the backend, of the guest or of
 # the daemon leaves nothing behind.
 . /host/lib/dom0.sh
-plan 47
+plan 49
 
 size=8294400
 said() { wait_for 20 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
@@ -178,7 +178,16 @@ said /results/backend.log "^mapped" || bail_out "the backend maps nothing"
 xen-zcopy map --from "$screen" >/results/held.log 2>&1 &
 held=$!
 said /results/held.log "^mapped" || bail_out "map holds nothing"
-is_listed 2
+# Buffers without a dma-buf: frames that only the processor maps, and memory of gntalloc.
+guest_start front ticks xen-zcopy share --domain 0 --size 65536 --pattern counting --publish ticks --frames 60 --fps 2
+guest_says front ticks 30 "published at"
+xen-zcopy map --from "/local/domain/$domid/data/zcopy/ticks" --mechanism cpu --follow --verify counting >/results/ticks.log 2>&1 &
+ticks=$!
+said /results/ticks.log "^mapped"
+xen-zcopy share --domain front --memory gntalloc --size 40000 --pattern counting --publish kept >/results/kept.log 2>&1 &
+kept=$!
+said /results/kept.log "published at"
+is_listed 4
 ids >/results/ids.before
 peers() { guest_output front screen | grep -c "has ended\|has released\|has mapped"; }
 peers_before=$(peers)
@@ -195,6 +204,14 @@ check "with the same buffers too" same_ids
 unnoticed() { [ "$(peers)" = "$peers_before" ] || guest_output front screen; [ "$(peers)" = "$peers_before" ]; }
 check "the guest has noticed nothing" unnoticed
 check "nor have the clients" kill -0 $held $backend
+check "memory of gntalloc is still shared" guest_run front 60 \
+  "xen-zcopy map --from /local/domain/0/data/zcopy/kept --verify counting"
+kill -INT $kept
+wait $kept
+wait $ticks
+status=$?
+check "and what only the processor maps is followed to its last frame" \
+  sh -c "[ $status = 0 ] && grep -q 'frame 60' /results/ticks.log"
 kill -INT $held
 wait $held
 status=$?
