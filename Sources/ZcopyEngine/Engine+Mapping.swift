@@ -109,7 +109,9 @@ extension Engine {
     let domain = parameters.domain
     let policy = policy(for: domain)
     let mechanisms = policy.mechanisms.filter {
-      if let mechanism = choices.mechanism { $0 == mechanism } else {
+      if let mechanism = choices.mechanism {
+        $0 == mechanism
+      } else {
         !choices.needsDmaBuf || Mechanism.makingDmaBuf.contains($0)
       }
     }

@@ -193,7 +193,9 @@ struct ServerContentsTests {
 
   @Test(
     "a WRITE whose length is not its message's, or not allowed, ends the connection",
-    arguments: [(0, 0), (2, 1), (1, 2), (Int(XEN_ZCOPYD_WRITE_MAX) + 1, Int(XEN_ZCOPYD_WRITE_MAX) + 1)])
+    arguments: [
+      (0, 0), (2, 1), (1, 2), (Int(XEN_ZCOPYD_WRITE_MAX) + 1, Int(XEN_ZCOPYD_WRITE_MAX) + 1),
+    ])
   func malformed(length: Int, count: Int) throws {
     let stage = try Stage()
     let client = try stage.connect()

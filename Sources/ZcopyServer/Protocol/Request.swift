@@ -145,7 +145,8 @@ extension Request {
       throw .message("WRITE has \(length) bytes; 1 to \(XEN_ZCOPYD_WRITE_MAX) are allowed")
     }
     let wish = try message.beginning(xen_zcopyd_write.self, followedBy: Int(length))
-    return .write(BufferID(wish.id), offset: try Int(size: wish.range.offset), byteCount: Int(length))
+    return .write(
+      BufferID(wish.id), offset: try Int(size: wish.range.offset), byteCount: Int(length))
   }
 
   private static func refresh(_ message: borrowing MessageReader) throws(RequestError) -> Request {

@@ -182,7 +182,6 @@ struct ShareCommand: ParsableCommand {
     }
   }
 
-
   /// Whether the memory is a supplied dma-buf, which has a size of its own.
   private var isGiven: Bool {
     if case .fileDescriptor? = memory.source { true } else { false }

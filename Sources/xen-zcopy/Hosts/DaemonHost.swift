@@ -65,7 +65,8 @@ final class DaemonHost: BufferHost {
     if let offered { hosted.parameters.directory = offered.parameters.directory }
     if let limit = parameters.byteLimit, byteCount > limit {
       throw Failure(
-        "cannot map a buffer of \(byteCount) bytes: that is more than the limit of \(limit); raise --max-size")
+        "cannot map a buffer of \(byteCount) bytes: that is more than the limit of \(limit); raise --max-size"
+      )
     }
     if case .published = parameters.source {
       hosted.isPublished = true
