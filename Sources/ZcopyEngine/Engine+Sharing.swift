@@ -84,7 +84,8 @@ extension Engine {
     let buffer = try admitted(
       domain, policy,
       .buffer(
-        bytes: pages * GrantReference.pageSize, directoryPages: GrantDirectory.pages(for: pages))
+        bytes: pages * GrantReference.pageSize,
+        directoryPages: Self.allocatorPages(source.kind, pages))
     ) { () throws(EngineError) in
       do throws(ShareError) {
         let shared = try SharedBuffer(
@@ -107,6 +108,12 @@ extension Engine {
       throw error
     }
     return buffer
+  }
+
+  /// Pages of gntalloc that a shared buffer takes. All directories and control pages need gntalloc,
+  /// whose limit is small: one holder's memory must not use it up for the others.
+  private static func allocatorPages(_ kind: SharedMemoryKind, _ pages: Int) -> Int {
+    GrantDirectory.pages(for: pages) + (kind == .gntalloc ? pages : 0)
   }
 
   /// What serves best, among what makes a dma-buf.
@@ -144,7 +151,8 @@ extension Engine {
     var description = BufferDescription(
       origin: .shared(from: shared.source.kind), domain: domain, maker: maker, created: clock.now,
       directory: shared.directory, byteCount: shared.byteCount, pages: pages,
-      directoryPages: GrantDirectory.pages(for: pages), isPersistent: choices.isPersistent,
+      directoryPages: Self.allocatorPages(shared.source.kind, pages),
+      isPersistent: choices.isPersistent,
       name: choices.name)
     description.offset = parameters.offset
     description.frameByteCount = parameters.frameByteCount

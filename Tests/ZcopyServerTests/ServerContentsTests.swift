@@ -136,6 +136,27 @@ struct ServerContentsTests {
     #expect(frame.frame == 1)
   }
 
+  @Test("memory of gntalloc counts against the limit of directories, which need gntalloc too")
+  func gntallocLimit() throws {
+    var configuration = Configuration.forTests
+    configuration.defaults.limits.directoryPages = 10
+    let stage = try Stage(configuration)
+    let client = try stage.connect()
+    func share(pages: Int, _ memory: UInt32) -> (UInt32, xen_zcopyd_share) {
+      TestClient.share(stage.guest.id, size: pages * 4096, memory: memory)
+    }
+    // With one page of a directory each.
+    let refusal = try client.refusal(share(pages: 10, XEN_ZCOPYD_MEMORY_GNTALLOC))
+    #expect(refusal.code == XEN_ZCOPYD_E_LIMIT)
+    #expect(refusal.text.contains("gntalloc"))
+    let (own, _) = try client.description(share(pages: 8, XEN_ZCOPYD_MEMORY_GNTALLOC))
+    _ = try client.description(share(pages: 10, XEN_ZCOPYD_MEMORY_UDMABUF))
+    #expect(
+      try client.refusal(share(pages: 1, XEN_ZCOPYD_MEMORY_UDMABUF)).code == XEN_ZCOPYD_E_LIMIT)
+    try client.done(TestClient.about(own.id, XEN_ZCOPYD_UNSHARE))
+    _ = try client.description(share(pages: 8, XEN_ZCOPYD_MEMORY_GNTALLOC))
+  }
+
   @Test("WRITE and PUBLISH that do not fit are refused, and change nothing")
   func refusals() throws {
     let stage = try Stage()

@@ -44,11 +44,12 @@ final class SystemGrantDevice: GrantDeviceDriver {
         handle, UInt32(domain.rawValue), first.rawValue, protection,
         notification.cByteOffset, notification.cPort)
     } else {
-      var numbers = references.map(\.rawValue)
-      // SAFETY: the library reads `count` references and keeps none.
-      unsafe address = numbers.withUnsafeMutableBufferPointer { buffer in
+      // SAFETY: the library reads `count` references and keeps none, though its parameter is not
+      // const.
+      unsafe address = references.withNumbers { numbers in
         unsafe xengnttab_map_domain_grant_refs(
-          handle, count, UInt32(domain.rawValue), buffer.baseAddress, protection)
+          handle, count, UInt32(domain.rawValue), UnsafeMutablePointer(mutating: numbers),
+          protection)
       }
     }
     guard let address = unsafe address else { throw currentErrno() }
@@ -131,12 +132,11 @@ final class SystemGrantDevice: GrantDeviceDriver {
   ) throws(Errno) -> Int32 {
     guard let count = UInt32(exactly: references.count), count > 0 else { throw .invalidArgument }
     try ownDomain.check(domain)
-    let numbers = references.map(\.rawValue)
     var descriptor: UInt32 = 0
     // SAFETY: the library reads `count` references and keeps none.
-    let result = unsafe numbers.withUnsafeBufferPointer { buffer in
+    let result = unsafe references.withNumbers { numbers in
       unsafe xengnttab_dmabuf_exp_from_refs(
-        handle, UInt32(domain.rawValue), flags, count, buffer.baseAddress, &descriptor)
+        handle, UInt32(domain.rawValue), flags, count, numbers, &descriptor)
     }
     guard result == 0 else { throw currentErrno() }
     return Int32(bitPattern: descriptor)
@@ -150,14 +150,19 @@ final class SystemGrantDevice: GrantDeviceDriver {
     _ dmaBuf: Int32, to domain: DomainID, count: Int
   ) throws(Errno) -> [GrantReference] {
     guard let cCount = UInt32(exactly: count), cCount > 0 else { throw .invalidArgument }
-    var numbers = [UInt32](repeating: 0, count: count)
-    // SAFETY: the library writes `count` references and keeps none.
-    let result = unsafe numbers.withUnsafeMutableBufferPointer { buffer in
-      unsafe xengnttab_dmabuf_imp_to_refs(
-        handle, UInt32(domain.rawValue), UInt32(bitPattern: dmaBuf), cCount, buffer.baseAddress)
+    var result: Int32 = -1
+    // SAFETY: a reference is its number and nothing else. The library writes `count` of them if it
+    // succeeds, and keeps none.
+    let references = unsafe [GrantReference](unsafeUninitializedCapacity: count) {
+      buffer, written in
+      unsafe result = buffer.withMemoryRebound(to: UInt32.self) { numbers in
+        unsafe xengnttab_dmabuf_imp_to_refs(
+          handle, UInt32(domain.rawValue), UInt32(bitPattern: dmaBuf), cCount, numbers.baseAddress)
+      }
+      written = result == 0 ? count : 0
     }
     guard result == 0 else { throw currentErrno() }
-    return numbers.map(GrantReference.init(rawValue:))
+    return references
   }
 
   func releaseImport(dmaBuf: Int32) throws(Errno) {
@@ -175,4 +180,14 @@ extension UnmapNotification {
 
   /// The port as the library takes it; -1 for no event.
   var cPort: UInt32 { port?.rawValue ?? UInt32.max }
+}
+
+extension [GrantReference] {
+  /// Lends the references as the numbers that the libraries take, without a copy.
+  fileprivate func withNumbers<Result>(_ body: (UnsafePointer<UInt32>?) -> Result) -> Result {
+    // SAFETY: a reference is its number and nothing else.
+    unsafe withUnsafeBufferPointer { references in
+      unsafe references.withMemoryRebound(to: UInt32.self) { unsafe body($0.baseAddress) }
+    }
+  }
 }

@@ -47,7 +47,7 @@ public struct BufferDescription: Equatable, Sendable {
   public var inode: UInt64 = 0
   /// Its size in pages of 4096 bytes.
   public var pages: Int
-  /// Pages of the directory, in this domain or the other.
+  /// Pages of the directory, in this domain or the other, and of memory of gntalloc.
   public var directoryPages: Int
   /// Whether it outlives its holder.
   public var isPersistent: Bool

@@ -14,7 +14,8 @@ public struct Usage: Equatable, Sendable {
   ///
   /// - Parameters:
   ///   - bytes: its size; less than 0 counts as 0.
-  ///   - directoryPages: the pages of the directory that lists its references; 0 without one.
+  ///   - directoryPages: the pages of the directory that lists its references, 0 without one, and those
+  ///     of gntalloc if it is such memory.
   public static func buffer(bytes: Int, directoryPages: Int) -> Usage {
     Usage(
       bytes: UInt64(clamping: bytes), buffers: 1, directoryPages: UInt32(clamping: directoryPages))

@@ -94,7 +94,7 @@ final class LedgerTests {
     let pages = LimitError(
       resource: .directoryPages, domain: six, isTotal: false, limit: 20, used: 0, asked: 21)
     #expect(throws: pages) { try admit(1, six, pages: 21) }
-    #expect("\(pages)".contains("20 pages of grant directories, of which 0 are in use"))
+    #expect("\(pages)".contains("20 pages of grant directories and of gntalloc, of which 0 are in use"))
   }
 
   @Test("without a limit may be anything, and the numbers do not run over")

@@ -145,7 +145,7 @@ status=$?
 check "and it ends after the last frame" [ $status = 0 ]
 
 # Memory that is no dma-buf: filled by requests before it is published.
-xen-zcopy share --domain front --memory gntalloc --width 640 --height 480 --pattern smpte --publish plain >/results/plain.log 2>&1 &
+xen-zcopy share --domain front --memory gntalloc --width 320 --height 240 --pattern smpte --publish plain >/results/plain.log 2>&1 &
 plain=$!
 said /results/plain.log "published at"
 check "share --memory gntalloc through the daemon: the guest sees the picture" \
