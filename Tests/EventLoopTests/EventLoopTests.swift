@@ -398,7 +398,7 @@ struct EventLoopTests {
   }
 
   private func spawn(_ arguments: [String]) throws -> Int32 {
-    // SAFETY: the copies live until the call is over, which keeps none of them.
+    // SAFETY: the copies outlive the call, which keeps none of them.
     var pointers = unsafe arguments.map { unsafe strdup($0) } + [nil]
     defer { unsafe pointers.forEach { unsafe free($0) } }
     let process = unsafe czcopy_spawn(&pointers, 2, "ZCOPY_TEST", "1")

@@ -39,7 +39,7 @@ final class DaemonProcess {
       (isCopied ? "cp '\(daemonProgram)' '\(copy)' && " : "")
       + "exec '\(isCopied ? copy : daemonProgram)' --config '\(configuration)' \(arguments) > '\(directory.path)/log' 2>&1 < /dev/null"
     let words: [String] = ["sh", "-c", line]
-    // SAFETY: the copies live until the call is over, which keeps none of them.
+    // SAFETY: the copies outlive the call, which keeps none of them.
     var pointers = unsafe words.map { unsafe strdup($0) } + [nil]
     defer { unsafe pointers.forEach { unsafe free($0) } }
     process = unsafe czcopy_spawn(&pointers, 2, "JOURNAL_STREAM", "")
