@@ -6,7 +6,7 @@ import XenGrant
 
 @testable import ZcopyBackend
 
-/// What a user reads of an error: one line that says what failed, with which numbers, and why.
+/// The text of an error: one line with the failure, the numbers and the cause.
 @Suite("An error's description")
 struct ErrorDescriptionTests {
   static let reference = GrantReference(rawValue: 812)

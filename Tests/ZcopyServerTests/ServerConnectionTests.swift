@@ -120,7 +120,7 @@ struct ServerConnectionTests {
     #expect(hasEnded(reader))
   }
 
-  @Test("of a user whom the configuration does not admit gets an error and is closed")
+  @Test("of a user that the configuration does not admit gets an error and is closed")
   func strangers() throws {
     let stage = try Stage()
     let stranger = try stage.connect(

@@ -21,7 +21,7 @@ struct DaemonShareSessionTests {
     return plan
   }
 
-  @Test("goes on when its peer's process is killed, and serves the next")
+  @Test("continues when its peer's process is killed, and serves the next")
   func peerKilled() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
@@ -121,8 +121,7 @@ struct DaemonShareSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test(
-    "fills memory of the daemon's where nobody knows of it yet, and leaves it if it is persistent")
+  @Test("fills the daemon's memory before it is published, and leaves it if it is persistent")
   func persistent() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
@@ -158,7 +157,7 @@ struct DaemonShareSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("says when the daemon ends in the middle, and leaves nothing open")
+  @Test("reports that the daemon has ended, and leaves nothing open")
   func daemonEnds() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
