@@ -112,7 +112,7 @@ struct ErrorDescriptionTests {
     }
   }
 
-  @Test("has the numbers of what is wrong with a directory")
+  @Test("has the numbers of a malformed directory")
   func numbers() {
     let numbers: [[String]] = [
       ["1 byte"], ["8294401", "8294400"], ["65537", "65536", "limit"], ["0"], ["812", "domain 5"],

@@ -83,8 +83,7 @@ struct LoadTests {
     return (stage, owners, clients)
   }
 
-  @Test("each client gets its reply within two turns, though another client floods the service"
-  )
+  @Test("each client gets its reply within two turns, though another client floods the service")
   func flood() throws {
     let stage = try Stage()
     let flooder = try stage.connect()

@@ -89,7 +89,7 @@ struct ServerFaultTests {
     if kind == .publish, try reply.header.type == XEN_ZCOPYD_ERROR {
       _ = try client.description(TestClient.publish(id, "again"))
     }
-    // In either case everything ends with the client.
+    // In either case the client ends all buffers.
     for entry in try client.list() {
       let ending = entry.kind == XEN_ZCOPYD_KIND_MAPPED ? XEN_ZCOPYD_UNMAP : XEN_ZCOPYD_UNSHARE
       try client.done(TestClient.about(entry.id, ending))

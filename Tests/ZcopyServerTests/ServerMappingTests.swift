@@ -134,8 +134,7 @@ struct ServerMappingTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("is refused for an invalid directory, for a domain that does not exist, and without Xen"
-  )
+  @Test("is refused for an invalid directory, for a domain that does not exist, and without Xen")
   func refused() throws {
     let stage = try Stage()
     let client = try stage.connect()

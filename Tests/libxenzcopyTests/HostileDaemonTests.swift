@@ -272,8 +272,7 @@ struct HostileDaemonTests {
     #expect(client.map(map, Array(repeating: 1, count: 16000)) == (-1, ECONNABORTED))
   }
 
-  @Test("that sends descriptions with descriptors leaves none open, even if no event is fetched"
-  )
+  @Test("that sends descriptions with descriptors leaves none open, even if no event is fetched")
   func unasked() throws {
     let witness = try Witness()
     do {

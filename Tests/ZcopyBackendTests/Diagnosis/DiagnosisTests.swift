@@ -70,8 +70,7 @@ struct DiagnosisTests {
     #expect(domain.census(expecting: before) == before)
   }
 
-  @Test("of a PV dom0: it maps by copy and shares from udmabuf, and the rest depends on its memory"
-  )
+  @Test("of a PV dom0: it maps by copy and shares from udmabuf, and the rest depends on its memory")
   func pv() throws {
     var files = Self.files
     files["/sys/hypervisor/guest_type"] = "PV\n"

@@ -9,7 +9,7 @@ import ZcopyTestKit
 /// traps.
 @Suite("Random and mutated directories")
 struct DirectoryPropertyTests {
-  /// What is wrong with a directory that was accepted, or nil.
+  /// The flaw of an accepted directory, or nil.
   private func flaw(_ decoded: DecodedDirectory, pages: Int) -> String? {
     let references = decoded.references
     guard references.count == pages else { return "\(references.count) references" }

@@ -25,7 +25,7 @@ struct FaultedOperation: Sendable, CustomTestStringConvertible {
   var continues: [SimulatedCall: String] = [:]
   /// Words that an error may have in place of the call's.
   var otherWords: String?
-  /// The stage of the operation.
+  /// Makes the machine on which the operation runs.
   var makePair: @Sendable () throws -> Pair
   /// Other processes here do not fail.
   let run: @Sendable (Pair, SimulatedProcess, Witness) throws -> Void

@@ -33,8 +33,7 @@ struct MappedBufferTests {
     #expect(try pair.machine.bytes(ofDmaBuf: file)[0] == 77)
   }
 
-  @Test("shows the owner's bytes to the processor until the mapping ends, which delays the release"
-  )
+  @Test("shows the owner's bytes to the processor until the mapping ends, which delays the release")
   func mapContents() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 3)

@@ -318,8 +318,7 @@ struct ServerLiveUpdateTests {
     #expect(next.engine.unwatched.isEmpty)
   }
 
-  @Test("a shared buffer that loses its publication is closed; its grants stay while it is mapped"
-  )
+  @Test("a shared buffer that loses its publication is closed; its grants stay while it is mapped")
   func lostPublication() throws {
     let stage = try Stage()
     let client = try stage.connect()

@@ -8,7 +8,7 @@ import Testing
 struct ProgramTests {
   private func run(_ arguments: String) throws -> Program.Result { try Program.run(arguments) }
 
-  @Test("reports which domain features are missing for mapping, and exits with 69")
+  @Test("doctor reports that this machine cannot map, and exits with 69")
   func doctor() throws {
     let result = try run("doctor")
     #expect(result.code == 69)
@@ -17,7 +17,7 @@ struct ProgramTests {
     #expect(result.output.hasSuffix("\n"))
   }
 
-  @Test("reports in JSON each feature by name, and the chosen ones")
+  @Test("doctor reports in JSON each feature by name, and the chosen mechanism and memory")
   func doctorJSON() throws {
     let result = try run("doctor --json")
     #expect(result.code == 69)

@@ -171,7 +171,7 @@ struct MechanismSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("that is to write a peer's drawing does not report a frame that is used after the end")
+  @Test("that is to write a peer's drawing writes nothing for a frame that is used after the end")
   func drawnTooLate() throws {
     let stage = try Stage()
     var canvas = stage.sharePlan(.empty, 4096)

@@ -356,7 +356,7 @@ struct SessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("says so when there is no such program, and gives the buffer back")
+  @Test("reports a missing program, and releases the buffer")
   func noProgram() throws {
     let stage = try Stage()
     let share = try stage.share(stage.sharePlan(.empty, 4096))
