@@ -3,14 +3,14 @@ import Testing
 
 @testable import DmaBuf
 
-@Suite("Who has a dma-buf")
+@Suite("The holders of a dma-buf")
 struct DmaBufHolderTests {
   private func information(_ inode: UInt64, name: String = "screen") -> String {
     "pos:\t0\nflags:\t02000002\nmnt_id:\t13\nino:\t\(inode)\nsize:\t8192\ncount:\t2\n"
       + "exp_name:\tudmabuf\nname:\t\(name)\n"
   }
 
-  @Test("is each process with a descriptor of it, by number")
+  @Test("are all processes with a descriptor of it, by number")
   func descriptors() throws {
     let tree = try ProcessTree()
     try tree.process(
@@ -38,7 +38,7 @@ struct DmaBufHolderTests {
     }
   }
 
-  @Test("is each process with a mapping of it, its descriptor closed or not")
+  @Test("are all processes with a mapping of it, whether its descriptor is closed or not")
   func mappings() throws {
     let tree = try ProcessTree()
     let maps = """
@@ -58,7 +58,7 @@ struct DmaBufHolderTests {
       ])
   }
 
-  @Test("is each device that has imported it, where the kernel lists them")
+  @Test("are all devices that have imported it, if the kernel lists them")
   func devices() throws {
     let tree = try ProcessTree()
     try tree.bufferInformation(
@@ -88,14 +88,14 @@ struct DmaBufHolderTests {
     #expect(DmaBufHolder.find(7, root: tree.root).isEmpty)
   }
 
-  @Test("is not to be confused by the name that somebody gave it")
+  @Test("are not faked by the name of a dma-buf")
   func names() throws {
     let tree = try ProcessTree()
     try tree.process(5, "a", [("/dmabuf:x\nino:\t77", information(78, name: "x\nino:\t77"))])
     #expect(DmaBufHolder.find(77, root: tree.root).isEmpty)
   }
 
-  @Test("is nobody where nothing can be read, or nothing makes sense")
+  @Test("are none if files are unreadable or malformed")
   func nothing() throws {
     let tree = try ProcessTree()
     #expect(DmaBufHolder.find(77, root: "/no/such/directory").isEmpty)
@@ -107,7 +107,7 @@ struct DmaBufHolderTests {
     #expect(DmaBufHolder.find(77, root: tree.root).isEmpty)
   }
 
-  @Test("is not who has another file, here and now")
+  @Test("are none for a file that is no dma-buf, on this machine")
   func real() throws {
     let file = try DmaBufSystem().makeMemoryFile(named: "test", byteCount: 4096)
     let buffer = try DmaBufSystem().adopt(try file.fileDescriptor.duplicate())
@@ -115,7 +115,7 @@ struct DmaBufHolderTests {
   }
 
   @Test(
-    "is this process where dma-bufs can be made",
+    "are this process, if this machine can make dma-bufs",
     .enabled(if: DmaBufSystem().udmabufSupport() == nil))
   func own() throws {
     let dmaBufs = DmaBufSystem()
@@ -124,7 +124,7 @@ struct DmaBufHolderTests {
   }
 
   @Test(
-    "is told in a few words",
+    "have a short description",
     arguments: [
       (
         .process(id: 812, command: "weston", descriptors: 2, mappings: 1),

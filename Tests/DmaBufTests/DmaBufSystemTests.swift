@@ -31,7 +31,7 @@ struct LinuxTests {
     #expect(second.memory.loadWord(at: 8188) == 0x1234_5678)
   }
 
-  @Test("takes over a memory file that was handed over: the same memory, size and inode")
+  @Test("adopts a memory file: the same memory, size and inode")
   func adoption() throws {
     let file = try DmaBufSystem().makeMemoryFile(named: "test", byteCount: 8192)
     let copy = try file.fileDescriptor.duplicate()
@@ -46,7 +46,7 @@ struct LinuxTests {
     #expect(second.memory.loadWord(at: 4096) == 0x1234_5678)
   }
 
-  @Test("does not take over what is not open")
+  @Test("does not adopt a descriptor that is not open")
   func noAdoption() {
     let error = #expect(throws: DmaBufError.self) {
       _ = try DmaBufSystem().adoptMemoryFile(FileDescriptor(rawValue: 1_000_000))
@@ -72,7 +72,7 @@ struct LinuxTests {
   }
 
   @Test(
-    "makes no memory file of a size or a name that none has",
+    "makes no memory file of an invalid size or name",
     arguments: [
       ("test", -1, .invalidArgument), ("test", .min, .invalidArgument),
       (String(repeating: "x", count: 250), 4096, .invalidArgument),
@@ -89,7 +89,7 @@ struct LinuxTests {
 
   // --- Dma-bufs of memory files ---
 
-  @Test("tells what udmabuf said, of what, and its limit")
+  @Test("reports udmabuf's error, its subject, and the limit")
   func noDmaBuf() throws {
     let dmaBufs = DmaBufSystem(ObservedPlatform(.init(limit: 64 << 20, dmaBuf: .invalidArgument)))
     let file = try dmaBufs.makeMemoryFile(named: "test", byteCount: 65 << 20)
@@ -107,7 +107,7 @@ struct LinuxTests {
           subject: .pieces(count: 2, byteCount: 8192, limit: 64 << 20)))
   }
 
-  @Test("survives pieces of sizes that no memory has", arguments: [Int.max, .min, -1])
+  @Test("survives pieces of absurd sizes", arguments: [Int.max, .min, -1])
   func absurdPieces(number: Int) {
     let pieces = [
       MemoryFilePiece(descriptor: -1, offset: number, byteCount: number),
@@ -117,7 +117,7 @@ struct LinuxTests {
       let errno = refusal { () throws(DmaBufError) in
         try DmaBufSystem().makeDmaBuf(of: Array(pieces.prefix(count)))
       }?.errno
-      // The one where there is no udmabuf, the other where there is.
+      // The error depends on whether there is udmabuf.
       if number < 0 {
         #expect(errno == .invalidArgument)
       } else {
@@ -126,7 +126,7 @@ struct LinuxTests {
     }
   }
 
-  @Test("says whether udmabuf can be used, as making a dma-buf then does")
+  @Test("reports whether udmabuf can be used, which agrees with making a dma-buf")
   func udmabuf() throws {
     let dmaBufs = DmaBufSystem()
     let file = try dmaBufs.makeMemoryFile(named: "test", byteCount: 4096)
@@ -140,7 +140,7 @@ struct LinuxTests {
 
   // --- Heaps ---
 
-  @Test("names the heaps in their order")
+  @Test("lists the heaps in order")
   func heaps() {
     #expect(
       DmaBufSystem(ObservedPlatform(.init(heaps: ["system", "cma"]))).heaps == ["cma", "system"])
@@ -153,7 +153,7 @@ struct LinuxTests {
     #expect(try dmaBufs.allocate(byteCount: 8192, fromHeap: "system").byteCount == 8192)
   }
 
-  @Test("tells which heaps there are if one is not")
+  @Test("reports the existing heaps if one does not exist")
   func noHeap() {
     let dmaBufs = DmaBufSystem(ObservedPlatform(.init(heaps: ["system", "cma"])))
     #expect(
@@ -164,7 +164,7 @@ struct LinuxTests {
   }
 
   @Test(
-    "takes nothing but a name for a heap's name",
+    "refuses an invalid heap name",
     arguments: ["", ".", "..", "../null", "/dev/null", "system/", "a/../system", "no such heap"])
   func heapName(name: String) {
     let errno = refusal { () throws(DmaBufError) in
@@ -173,7 +173,7 @@ struct LinuxTests {
     #expect(errno == .noSuchFileOrDirectory)
   }
 
-  @Test("allocates nothing below 0")
+  @Test("refuses to allocate a negative size")
   func negativeAllocation() {
     let errno = refusal { () throws(DmaBufError) in
       try DmaBufSystem().allocate(byteCount: -1, fromHeap: "system")

@@ -24,7 +24,7 @@ struct DmaBufTests {
     #expect(buffer.byteCount == byteCount)
   }
 
-  @Test("has an inode that its copies share, and no other has")
+  @Test("has an inode that its duplicates share, and that no other has")
   func inode() throws {
     let file = try makeFile(4096)
     let copy = try file.duplicate()
@@ -36,7 +36,7 @@ struct DmaBufTests {
     #expect(buffer.inode != other.inode)
   }
 
-  @Test("is told from other files without asking them anything")
+  @Test("is distinguished from other files without a query of the file")
   func others() throws {
     let file = try makeFile(4096)
     let (reader, writer) = try FileDescriptor.pipe()
@@ -48,7 +48,7 @@ struct DmaBufTests {
   }
 
   @Test(
-    "is known as one where dma-bufs can be made",
+    "is recognised, if this machine can make dma-bufs",
     .enabled(if: DmaBufSystem().udmabufSupport() == nil))
   func own() throws {
     let file = try DmaBufSystem().makeMemoryFile(named: "test", byteCount: 4096)
@@ -68,7 +68,7 @@ struct DmaBufTests {
     #expect(try isAtEnd(ends.readEnd))
   }
 
-  @Test("leaves its descriptor open when it gives it away")
+  @Test("leaves its descriptor open when it is relinquished")
   func relinquish() throws {
     let ends = try FileDescriptor.pipe()
     defer { try? ends.readEnd.close() }
@@ -89,7 +89,7 @@ struct DmaBufTests {
     #expect(refusal == DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(number)))
   }
 
-  @Test("that cannot be taken over is closed")
+  @Test("that cannot be adopted is closed")
   func closedOnRefusal() throws {
     let ends = try FileDescriptor.pipe()
     defer { try? ends.readEnd.close() }
@@ -105,7 +105,7 @@ struct DmaBufTests {
 
   // --- Its name ---
 
-  @Test("that is none cannot be named")
+  @Test("cannot be named if the file is no dma-buf")
   func noName() throws {
     let buffer = try makeBuffer()
     let number = buffer.fileDescriptor.rawValue
@@ -140,7 +140,7 @@ struct DmaBufTests {
 
   // --- Its memory ---
 
-  @Test("is mapped as long as the mapping lives, and what is written there is its memory")
+  @Test("is mapped as long as the mapping lives, and writes to the mapping reach its memory")
   func mapping() throws {
     let platform = ObservedPlatform()
     let buffer = try makeBuffer(8192, platform)
@@ -177,7 +177,7 @@ struct DmaBufTests {
 
   // --- The processor's access ---
 
-  @Test("is begun and ended around what the processor does", arguments: BufferAccess.allCases)
+  @Test("starts and ends a processor access around a closure", arguments: BufferAccess.allCases)
   func access(access: BufferAccess) throws {
     let platform = ObservedPlatform()
     let buffer = try makeBuffer(4096, platform)
@@ -189,7 +189,7 @@ struct DmaBufTests {
     #expect(platform.accesses == [.begun(access), .ended(access)])
   }
 
-  @Test("ends each access that it began, the inner one first")
+  @Test("ends each access that it started, the inner one first")
   func nestedAccess() throws {
     let platform = ObservedPlatform()
     let buffer = try makeBuffer(4096, platform)
@@ -198,7 +198,9 @@ struct DmaBufTests {
       platform.accesses == [.begun(.readWrite), .begun(.read), .ended(.read), .ended(.readWrite)])
   }
 
-  @Test("ends an access that fails, and tells why it did", arguments: [nil, .ioError] as [Errno?])
+  @Test(
+    "ends the access of a closure that fails, and throws the closure's error",
+    arguments: [nil, .ioError] as [Errno?])
   func failingAccess(end: Errno?) throws {
     let platform = ObservedPlatform(.init(end: end))
     let buffer = try makeBuffer(4096, platform)
@@ -208,7 +210,7 @@ struct DmaBufTests {
     #expect(platform.accesses == [.begun(.write), .ended(.write)])
   }
 
-  @Test("does nothing where the access cannot begin, and has nothing to end")
+  @Test("does not run the closure if the access cannot start")
   func noBeginning() throws {
     let platform = ObservedPlatform(.init(beginning: .ioError))
     let buffer = try makeBuffer(4096, platform)
@@ -219,7 +221,7 @@ struct DmaBufTests {
     #expect(platform.accesses == [.begun(.read)])
   }
 
-  @Test("tells if the access cannot end")
+  @Test("reports a failed end of the access")
   func noEnd() throws {
     let buffer = try makeBuffer(4096, ObservedPlatform(.init(end: .ioError)))
     let number = buffer.fileDescriptor.rawValue
@@ -228,7 +230,7 @@ struct DmaBufTests {
     }
   }
 
-  @Test("that is none has no access to begin")
+  @Test("cannot start an access if the file is no dma-buf")
   func noAccess() throws {
     let buffer = try makeBuffer()
     let number = buffer.fileDescriptor.rawValue

@@ -8,8 +8,9 @@ import Testing
 struct FenceTests {
   // --- Of a dma-buf ---
 
-  // A pipe's end to write to is as a buffer that a device reads: to be written when there is room again.
-  @Test("of a dma-buf are asked for by access: whether it is idle to read, and to write")
+  // The write end of a pipe acts as a buffer that a device reads: it becomes writable when there is
+  // room.
+  @Test("of a dma-buf are queried by access: whether it is idle for reading and for writing")
   func idle() throws {
     let pipe = try Pipe()
     let reading = try DmaBuf(adopting: try pipe.fence())
@@ -21,7 +22,7 @@ struct FenceTests {
     #expect(try writing.isIdle(for: .readWrite))
   }
 
-  @Test("of a dma-buf are waited for, as long as was said")
+  @Test("of a dma-buf are waited for, up to a time limit")
   func wait() throws {
     let pipe = try Pipe()
     let buffer = try DmaBuf(adopting: try pipe.fence())
@@ -32,7 +33,7 @@ struct FenceTests {
     #expect(try buffer.waitUntilIdle(for: .read, milliseconds: -1))
   }
 
-  @Test("that nobody will ever signal are an error, not idleness")
+  @Test("that will never be signalled are an error, not idleness")
   func never() throws {
     let ends = try FileDescriptor.pipe()
     let buffer = try DmaBuf(adopting: ends.writeEnd)
@@ -55,7 +56,7 @@ struct FenceTests {
     #expect(try fences.isSignalled())
   }
 
-  @Test("are imported, and stay their owner's")
+  @Test("are imported, and the caller keeps its sync file")
   func importing() throws {
     let pipe = try Pipe()
     let platform = ObservedPlatform()
@@ -66,7 +67,7 @@ struct FenceTests {
     #expect(try !fence.isSignalled())
   }
 
-  @Test("are not those of a file that is no dma-buf")
+  @Test("of a file that is no dma-buf are an error")
   func noDmaBuf() throws {
     let pipe = try Pipe()
     let buffer = try DmaBuf(adopting: try pipe.fence())
@@ -86,7 +87,7 @@ struct FenceTests {
 
 @Suite("A sync file")
 struct SyncFileTests {
-  @Test("is signalled once, and stays so")
+  @Test("is signalled once, and stays signalled")
   func signal() throws {
     let pipe = try Pipe()
     let file = SyncFile(adopting: try pipe.fence())
@@ -98,7 +99,7 @@ struct SyncFileTests {
     #expect(try file.isSignalled())
   }
 
-  @Test("closes its descriptor when it ends, and not when it gives it away")
+  @Test("closes its descriptor when it ends, and not when it is relinquished")
   func end() throws {
     let ends = try FileDescriptor.pipe()
     defer { try? ends.readEnd.close() }
@@ -123,7 +124,7 @@ struct SyncFileTests {
         == DmaBufError(.poll, .badFileDescriptor, subject: .syncFile(notOpen.rawValue)))
   }
 
-  @Test("that is none tells nothing and merges with nothing")
+  @Test("that is no sync file has no information and cannot be merged")
   func none() throws {
     let pipe = try Pipe()
     let file = SyncFile(adopting: try pipe.fence())
@@ -139,7 +140,7 @@ struct SyncFileTests {
           .mergeFences, .inappropriateIOCTLForDevice, subject: .syncFiles(numbers)))
   }
 
-  @Test("tells what the kernel tells")
+  @Test("returns the kernel's information")
   func information() throws {
     let pipe = try Pipe()
     let information = SyncFileInformation(
@@ -152,7 +153,7 @@ struct SyncFileTests {
     #expect(try SyncFile(adopting: try pipe.fence(), dmaBufs: dmaBufs).information() == information)
   }
 
-  @Test("merges with another into a third, whose name is as long as the kernel keeps")
+  @Test("merges with another into a third, whose name has the kernel's maximum length")
   func merge() throws {
     let pipe = try Pipe()
     let merged = try pipe.fence()

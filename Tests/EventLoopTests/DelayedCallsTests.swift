@@ -13,7 +13,7 @@ struct DelayedCallsTests {
   }
 
   @Test(
-    "are made in the order of their times, those of one time in the order in which they came",
+    "are made in the order of their times, and in the order of their addition for equal times",
     arguments: 1...20 as ClosedRange<UInt64>)
   func order(seed: UInt64) {
     var random = RepeatableNumbers(seed: seed)
@@ -24,7 +24,7 @@ struct DelayedCallsTests {
       let time = Int.random(in: 0..<40, using: &random)
       due[number] = time
       delayed.add(UInt64(number), at: Self.at(time)) { made.append(number) }
-      // Some are taken back, a few of them twice.
+      // Some are removed, a few of them twice.
       let other = Int.random(in: 1...300, using: &random)
       if other < number, number % 3 == 0 {
         delayed.remove(UInt64(other))
@@ -43,7 +43,7 @@ struct DelayedCallsTests {
     #expect(delayed.firstDue() == nil)
   }
 
-  @Test("that were asked for later wait, though they are due")
+  @Test("that were added during a turn wait for the next, even if they are due")
   func later() {
     var delayed = DelayedCalls()
     var made: [Int] = []
@@ -53,7 +53,7 @@ struct DelayedCallsTests {
     #expect(delayed.count == 1)
   }
 
-  @Test("that are taken back leave neither their handler nor, in the end, their place")
+  @Test("that are removed release their handler at once, and their place eventually")
   func takenBack() {
     final class Witness {}
     var delayed = DelayedCalls()

@@ -8,7 +8,7 @@ import ZcopyBackend
 
 @Suite("An event loop")
 struct EventLoopTests {
-  /// What handlers did, in their order.
+  /// The calls of the handlers, in order.
   private final class Record {
     var entries: [String] = []
     func add(_ entry: String) { entries.append(entry) }
@@ -33,7 +33,7 @@ struct EventLoopTests {
     }
   }
 
-  @Test("A delayed call that is taken back is not made, from another one's handler too")
+  @Test("A removed delayed call is not made, also if another call's handler removed it")
   func takenBack() throws {
     let loop = try EventLoop()
     var calls: [Int] = []
@@ -52,7 +52,7 @@ struct EventLoopTests {
     #expect(loop.delayedCalls == 0)
   }
 
-  @Test("calls back what is readable, as long as it is")
+  @Test("reports a readable descriptor as long as it is readable")
   func readable() throws {
     let loop = try EventLoop()
     let record = Record()
@@ -69,7 +69,7 @@ struct EventLoopTests {
     #expect(record.entries.count == 2)
   }
 
-  @Test("calls back what has an end to report")
+  @Test("reports a descriptor at end of file")
   func hangUp() throws {
     let loop = try EventLoop()
     let record = Record()
@@ -81,7 +81,7 @@ struct EventLoopTests {
     try ends.readEnd.close()
   }
 
-  /// Two connected sockets that never wait, and close with the value.
+  /// Two connected non-blocking sockets that close with the value.
   private final class Sockets {
     let near: FileDescriptor
     let far: FileDescriptor
@@ -98,14 +98,14 @@ struct EventLoopTests {
       try? far.close()
     }
 
-    /// Sends until the near end takes no more.
+    /// Sends until the near end accepts no more.
     func fill() throws {
       do {
         while true { _ = try near.writeAll([UInt8](repeating: 1, count: 4096)) }
       } catch Errno.resourceTemporarilyUnavailable {}
     }
 
-    /// Takes all that was sent.
+    /// Receives everything that was sent.
     func drain() throws {
       var message = [UInt8](repeating: 0, count: 4096)
       do {
@@ -115,7 +115,7 @@ struct EventLoopTests {
     }
   }
 
-  @Test("calls back for what a descriptor is waited for, which can change")
+  @Test("reports a descriptor for its interest, which can change")
   func interest() throws {
     let loop = try EventLoop()
     let record = Record()
@@ -126,7 +126,7 @@ struct EventLoopTests {
     }
     try loop.turn(waiting: 0)
     #expect(record.entries == [])
-    // There is room from the beginning, and none once it is full.
+    // There is room at first, and none once the buffer is full.
     try loop.change(registration, to: [.readable, .writable])
     try loop.turn(waiting: 0)
     #expect(record.entries == ["writable"])
@@ -142,8 +142,7 @@ struct EventLoopTests {
     #expect(record.entries == ["writable", "readable", "writable", "readable"])
   }
 
-  @Test(
-    "calls back the end of what is waited for, whatever for, and not of what is waited for nothing")
+  @Test("reports an end for any interest, and not for an empty interest")
   func endOfInterest() throws {
     let loop = try EventLoop()
     let record = Record()
@@ -151,7 +150,7 @@ struct EventLoopTests {
     let registration = try loop.onReady(sockets.near, for: []) { ready in
       record.add(ready == .writable ? "writable" : "readable")
     }
-    // Both ends: as if the other side had closed its own.
+    // Both directions, as if the other side had closed its socket.
     #expect(shutdown(sockets.near.rawValue, Int32(SHUT_RDWR)) == 0)
     try loop.turn(waiting: 0)
     #expect(record.entries == [])
@@ -166,7 +165,7 @@ struct EventLoopTests {
     }
   }
 
-  @Test("goes by the interest that a handler of the same turn has left")
+  @Test("uses the interest that a handler of the same turn has set")
   func interestOfOther() throws {
     let loop = try EventLoop()
     let record = Record()
@@ -183,8 +182,7 @@ struct EventLoopTests {
     #expect(record.entries.count == 1)
   }
 
-  @Test(
-    "refuses to wait for something else on a closed descriptor, and not at all on a removed one")
+  @Test("fails to change the interest of a closed descriptor, and ignores a removed one")
   func changeTooLate() throws {
     let loop = try EventLoop()
     let pipe = try Pipe()
@@ -196,14 +194,14 @@ struct EventLoopTests {
     try loop.change(registration, to: .writable)
   }
 
-  @Test("may be turned by a handler, and then calls nothing back that is over")
+  @Test("may be turned by a handler, and then does not call handled descriptors again")
   func nested() throws {
     let loop = try EventLoop()
     let record = Record()
     let pipes = try (0..<5).map { _ in try Pipe() }
     for (index, pipe) in pipes.enumerated() {
       try loop.onReadable(pipe.reading) { [unowned loop] in
-        // What is over has nothing to read, which would be waited for here for ever.
+        // A handled pipe has nothing to read: a read would block here for ever.
         try? pipe.drain()
         record.add("\(index)")
         try? loop.turn(waiting: 0)
@@ -214,7 +212,7 @@ struct EventLoopTests {
     #expect(Set(record.entries).count == 5 && record.entries.count == 5)
   }
 
-  @Test("calls back more at once than it asks the kernel for")
+  @Test("handles more descriptors at once than one call to the kernel returns")
   func many() throws {
     let loop = try EventLoop()
     let record = Record()
@@ -231,7 +229,7 @@ struct EventLoopTests {
     #expect(record.entries.count == 40)
   }
 
-  @Test("refuses a descriptor that it has, that cannot be waited for, or that is not open")
+  @Test("refuses a descriptor that is registered, cannot be polled, or is not open")
   func refused() throws {
     let loop = try EventLoop()
     let pipe = try Pipe()
@@ -249,7 +247,7 @@ struct EventLoopTests {
     #expect(first != second)
   }
 
-  @Test("no longer calls back what a handler of the same turn has removed")
+  @Test("does not call a handler that a handler of the same turn has removed")
   func removedByOther() throws {
     let loop = try EventLoop()
     let record = Record()
@@ -269,7 +267,7 @@ struct EventLoopTests {
     #expect(Set(record.entries).count == 1)
   }
 
-  @Test("takes the removal of a registration inside of its own handler, and twice")
+  @Test("accepts the removal of a registration inside of its own handler, and twice")
   func removedByItself() throws {
     let loop = try EventLoop()
     let record = Record()
@@ -287,7 +285,7 @@ struct EventLoopTests {
     #expect(record.entries == ["removed"])
   }
 
-  @Test("does not mistake a new descriptor of an old number for the old one")
+  @Test("does not mistake a new descriptor with a reused number for the old one")
   func numberReusedAfterRemoval() throws {
     let loop = try EventLoop()
     let record = Record()
@@ -296,20 +294,20 @@ struct EventLoopTests {
     let old = try loop.onReadable(pipe.reading) { record.add("old") }
     try pipe.fill()
     loop.remove(old)
-    // One step: in a process with other threads a closed number may be somebody else's at once.
+    // One step: in a process with other threads a closed number may be reused immediately.
     try replace(pipe.reading, by: other.reading)
     let new = try loop.onReadable(pipe.reading) { record.add("new") }
     try other.fill()
     try loop.turn(waiting: 0)
     #expect(record.entries == ["new"])
-    // An old registration that is removed late takes nothing of the new one's.
+    // The late removal of an old registration does not affect the new one.
     loop.remove(old)
     try loop.turn(waiting: 0)
     #expect(record.entries == ["new", "new"])
     loop.remove(new)
   }
 
-  @Test("keeps a new descriptor of an old number when the old one is removed late")
+  @Test("keeps a new descriptor with a reused number when the old one is removed late")
   func numberReusedBeforeRemoval() throws {
     let loop = try EventLoop()
     let record = Record()
@@ -329,7 +327,7 @@ struct EventLoopTests {
     _ = try other.duplicate(as: descriptor)
   }
 
-  @Test("calls back every so often until that is removed")
+  @Test("calls back periodically until the timer is removed")
   func timer() throws {
     let loop = try EventLoop()
     let record = Record()
@@ -346,7 +344,7 @@ struct EventLoopTests {
   }
 
   @Test(
-    "takes any interval",
+    "accepts any interval",
     arguments: [
       .zero, .seconds(-1), .nanoseconds(-1), .nanoseconds(1), .seconds(1 << 31), .seconds(1 << 33),
       .seconds(Int64.max), .seconds(Int64.min),
@@ -356,7 +354,7 @@ struct EventLoopTests {
     let record = Record()
     let timer = try loop.every(interval) { record.add("tick") }
     if interval <= .nanoseconds(1) {
-      // Nothing is too short to be waited for.
+      // No interval is too short.
       while record.entries.isEmpty { try loop.turn(waiting: -1) }
     } else {
       try loop.turn(waiting: 0)
@@ -380,7 +378,7 @@ struct EventLoopTests {
     #expect(record.entries.count == 1)
   }
 
-  @Test("tells the signal that ended a child")
+  @Test("reports the signal that ended a child")
   func killedChild() throws {
     let loop = try EventLoop()
     let child = try spawn(["sleep", "1000"])
@@ -390,7 +388,7 @@ struct EventLoopTests {
     #expect(czcopy_reap(child) == 128 + SIGKILL)
   }
 
-  @Test("refuses to wait for a process that is not there")
+  @Test("refuses to wait for a process that does not exist")
   func noChild() throws {
     let loop = try EventLoop()
     #expect(throws: Errno.noSuchProcess) { try loop.onExit(of: .max) {} }
@@ -398,7 +396,7 @@ struct EventLoopTests {
   }
 
   private func spawn(_ arguments: [String]) throws -> Int32 {
-    // SAFETY: the copies live until the call is over, which keeps none of them.
+    // SAFETY: the copies outlive the call, which keeps none of them.
     var pointers = unsafe arguments.map { unsafe strdup($0) } + [nil]
     defer { unsafe pointers.forEach { unsafe free($0) } }
     let process = unsafe czcopy_spawn(&pointers, 2, "ZCOPY_TEST", "1")
@@ -406,7 +404,7 @@ struct EventLoopTests {
     return process
   }
 
-  @Test("calls back once after a time, the sooner first, and not before")
+  @Test("makes delayed calls once, in order of their times, and not before")
   func after() throws {
     let loop = try EventLoop()
     let clock = BootClock()
@@ -427,7 +425,7 @@ struct EventLoopTests {
     #expect(called.count == 4)
   }
 
-  @Test("calls back what a delayed call asks for in a later turn")
+  @Test("makes a call that a delayed call adds in a later turn")
   func afterAfter() throws {
     let loop = try EventLoop()
     var calls = 0
@@ -443,7 +441,7 @@ struct EventLoopTests {
     #expect(calls == 3)
   }
 
-  @Test("calls back what is due where a delayed call turns the loop itself, each once and in order")
+  @Test("makes due calls once and in order if a delayed call turns the loop itself")
   func turnInside() throws {
     let loop = try EventLoop()
     var calls: [Int] = []
@@ -476,9 +474,9 @@ struct EventLoopTests {
     #expect(record.entries.count == 4)
   }
 
-  @Test("calls back with each of its signals, and no other")
+  @Test("calls back for each of its signals, and for no other")
   func signals() throws {
-    // A thread of its own: the signals stay blocked in it.
+    // Runs on its own thread, since the signals stay blocked there.
     let result = try onThread {
       let loop = try EventLoop()
       let record = Record()
@@ -496,7 +494,7 @@ struct EventLoopTests {
     #expect(result == ["\(SIGUSR2)", "\(SIGUSR1)", "\(SIGHUP)"])
   }
 
-  @Test("refuses a number that is no signal's", arguments: [0, -1, 65] as [Int32])
+  @Test("refuses an invalid signal number", arguments: [0, -1, 65] as [Int32])
   func noSignal(number: Int32) throws {
     let loop = try EventLoop()
     #expect(throws: Errno.invalidArgument) { try loop.onSignals([number]) { _ in } }

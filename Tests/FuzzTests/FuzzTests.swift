@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Damaged messages")
 struct FuzzTests {
-  @Test("end no service, and leave nothing; a run of `make fuzz` is longer", arguments: [1, 2])
+  @Test("crash no service, and leave nothing behind; `make fuzz` runs longer", arguments: [1, 2])
   func shortRun(seed: UInt64) throws {
     let fuzzer = try Fuzzer(seed: seed)
     try fuzzer.run(messages: 10_000)
@@ -12,7 +12,7 @@ struct FuzzTests {
     #expect(fuzzer.report.leftovers == [])
     #expect(fuzzer.report.messages == 10_000)
     #expect(fuzzer.report.connections > 20)
-    // What is sent is worth sending: most kinds of replies and of errors come.
+    // The messages are useful: most kinds of replies and errors occur.
     #expect(fuzzer.report.replies.count >= 14, "\(fuzzer.report.replies)")
     #expect(fuzzer.report.errors.count >= 8, "\(fuzzer.report.errors)")
   }

@@ -13,7 +13,7 @@ struct PNGReadTests {
     try read(directory.write(made.bytes, to: "made.png"), as: format).1
   }
 
-  @Test("looks palette entries up, with their alpha")
+  @Test("looks up palette entries, with their alpha")
   func palette() throws {
     var made = MadePNG(width: 4, height: 1, depth: 2, colour: .palette, rows: [[0b00_01_10_01]])
     made.palette = [1, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -68,7 +68,7 @@ struct PNGReadTests {
 
   @Test("puts the passes of an interlaced file in place", arguments: PixelFormat.all)
   func interlaced(format: PixelFormat) throws {
-    // Each pixel's grey tells its place.
+    // Each pixel's grey encodes its position.
     let (width, height) = (11, 9)
     func grey(_ column: Int, _ row: Int) -> UInt8 { UInt8(8 * (row * width + column) % 256) }
     let passes = [
@@ -91,7 +91,7 @@ struct PNGReadTests {
     #expect(try pixels(made, as: format) == expected)
   }
 
-  @Test("skips text, profiles and chunks it does not know")
+  @Test("skips text, profiles and unknown chunks")
   func ancillaryChunks() throws {
     var made = MadePNG(width: 1, height: 1, colour: .grey, rows: [[7]])
     made.extra = [
@@ -103,7 +103,7 @@ struct PNGReadTests {
     #expect(try pixels(made) == [7, 7, 7, 255])
   }
 
-  @Test("tells the size before the first row")
+  @Test("reports the size before the first row")
   func headerFirst() throws {
     let made = MadePNG(width: 2, height: 2, colour: .grey, rows: [[1, 2], [3, 4]])
     let path = try directory.write(made.bytes, to: "a.png")
@@ -140,7 +140,7 @@ struct PNGReadTests {
   }
 
   @Test(
-    "refuses what is no PNG file",
+    "refuses a file that is no PNG",
     arguments: [[], [0x89], Array("P6 1 1 255\nabc".utf8), [UInt8](repeating: 0, count: 5000)]
       as [[UInt8]])
   func notPNG(bytes: [UInt8]) throws {
@@ -153,7 +153,7 @@ struct PNGReadTests {
     #expect(error?.description == "cannot read picture \(path): not a PNG file")
   }
 
-  @Test("says which file call failed, and why")
+  @Test("reports which file call failed, and why")
   func fileErrors() {
     let missing = pictureError { _ = try read("/nonexistent/a.png", as: .xr24) }
     #expect(

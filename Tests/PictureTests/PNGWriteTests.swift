@@ -55,7 +55,7 @@ struct PNGWriteTests {
     #expect(directory.names == ["a.png"])
   }
 
-  @Test("leaves no file if it is given up, or finished too early")
+  @Test("leaves no file if it is abandoned, or finished too early")
   func unfinished() throws {
     let path = directory.file("a.png")
     do {
@@ -98,7 +98,7 @@ struct PNGWriteTests {
     #expect(directory.names == ["a.png"])
   }
 
-  @Test("says that the directory is missing")
+  @Test("reports that the directory is missing")
   func missingDirectory() {
     let path = directory.file("none/a.png")
     let error = pictureError { try PNG.write(to: path, geometry: geometry) { _, _ in } }
@@ -121,7 +121,7 @@ struct PNGWriteTests {
   }
 
   @Test(
-    "says that the disk is full, and leaves a device a device",
+    "reports that the disk is full, and leaves a device a device",
     .enabled(if: unsafe access("/dev/full", W_OK) == 0), arguments: [(2, 2), (300, 300)])
   func diskFull(size: (width: Int, height: Int)) throws {
     let geometry = try PictureGeometry(width: size.width, height: size.height)

@@ -22,7 +22,7 @@ extension RawSpan {
 func withBytes(
   of array: inout [UInt8], _ body: (inout MutableRawSpan) throws -> Void
 ) rethrows {
-  // SAFETY: the pointer lives for the closure, and nobody else uses the array meanwhile.
+  // SAFETY: the pointer lives for the closure, and the array is not used elsewhere meanwhile.
   try unsafe array.withUnsafeMutableBytes { buffer in
     var span = unsafe MutableRawSpan(_unsafeBytes: buffer)
     try body(&span)

@@ -86,7 +86,7 @@ struct PictureGeometryTests {
       try dense.ranges(of: PictureRectangle(x: 9, y: 4, width: 1, height: 1)) == [98..<100])
   }
 
-  @Test("has no part that has no pixels or reaches outside of it")
+  @Test("refuses parts that are empty or outside of the picture")
   func badRectangles() throws {
     let geometry = try PictureGeometry(width: 10, height: 5)
     for (x, y, width, height) in [

@@ -1,7 +1,7 @@
 import DmaBuf
 import Testing
 
-/// What reviews would have to look for otherwise.
+/// Rules that reviewers would have to check otherwise.
 @Suite("The package's sources")
 struct PackageRulesTests {
   // This file is Tests/Repository/PackageRulesTests.swift.
@@ -11,7 +11,7 @@ struct PackageRulesTests {
     try #require(Files.text(of: "\(root)/\(path)"), "\(path)")
   }
 
-  /// Each Swift file below Sources, its path from there, with its text.
+  /// Each Swift file below Sources: its path relative to Sources, and its text.
   private func sources() throws -> [(path: String, text: String)] {
     let found = files("\(root)/Sources", "")
     try #require(found.count > 50)
@@ -49,7 +49,7 @@ struct PackageRulesTests {
   }
 
   @Test(
-    "depend one way: nothing of Xen in DmaBuf, no simulator in a library, no product in XenGrant")
+    "depend in one direction: no Xen in DmaBuf, no simulator in a library, no product in XenGrant")
   func direction() throws {
     let forbidden: [String: Set<Substring>] = [
       "Support": ["CXen", "DmaBuf", "EventLoop", "Pixels", "XenGrant", "ZcopyBackend"],
@@ -79,7 +79,7 @@ struct PackageRulesTests {
     #expect(try text("kernel/README.md").contains("dkms install xen-gntdev-dmabuf/\(version)\n"))
   }
 
-  @Test("have the C client's functions in its header and in the list of what it exports")
+  @Test("have the C client's functions both in its header and in the list of exported symbols")
   func exports() throws {
     func names(_ text: String) -> Set<Substring> {
       Set(
@@ -97,7 +97,7 @@ struct PackageRulesTests {
     #expect(declared.count > 20 && names(map) == Set(declared))
   }
 
-  @Test("have no unsafe flags that a dependent package would meet: SwiftPM refuses those")
+  @Test("have no unsafe flags in products, which SwiftPM would refuse in a dependent package")
   func unsafeFlags() throws {
     let manifest = try text("Package.swift")
     let definitions = manifest.split(separator: "\nlet ").dropFirst()
@@ -108,7 +108,7 @@ struct PackageRulesTests {
       conditional += 1
     }
     #expect(conditional == 2)
-    // The only other ones are of a program that is no product.
+    // Unsafe flags are only used by a program that is no product.
     let targets = try #require(definitions.first { $0.hasPrefix("package") })
     for line in targets.split(separator: "\n") where line.contains("unsafeFlags") {
       #expect(line.contains("allocating.flatMap"))
@@ -125,7 +125,7 @@ struct PackageRulesTests {
   }
 
   @Test(
-    "Forced unwrapping is found where it is, and nowhere else",
+    "Forced unwrapping is found wherever it is used, without false positives",
     arguments: [
       ("let a = b!", true), ("try! c()", true), ("d as! E", true), ("f()!.g", true),
       ("h[0]! += 1", true), ("if a != b {", false), ("guard !a, b else {", false),

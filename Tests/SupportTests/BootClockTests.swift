@@ -27,7 +27,7 @@ struct BootClockTests {
     #expect(now > now - .nanoseconds(1))
   }
 
-  @Test("stops at its ends for durations that no time limit has")
+  @Test("saturates at its ends for durations that no time limit has")
   func ends() {
     let now = BootClock.now
     let longest = Duration.seconds(Int64.max)

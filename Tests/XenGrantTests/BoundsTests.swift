@@ -1,9 +1,9 @@
 import Testing
 import XenGrant
 
-@Suite("Numbers that Xen cannot mean make nil")
+@Suite("Numbers outside of Xen's ranges give nil")
 struct BoundsTests {
-  @Test("Domains end where Xen's special identifiers begin")
+  @Test("Domain ids end before Xen's special identifiers")
   func domains() {
     #expect(DomainID(rawValue: 0) == .dom0)
     #expect(DomainID(rawValue: 32_751)?.rawValue == 32_751)
@@ -29,7 +29,7 @@ struct BoundsTests {
     #expect(EventChannelPort(rawValue: 0x8000_0000) == nil)
   }
 
-  @Test("Pages for bytes are rounded up, also near the largest number")
+  @Test("The number of pages for bytes is rounded up, also near the largest number")
   func pages() {
     #expect(GrantReference.pages(for: 0) == 0)
     #expect(GrantReference.pages(for: 1) == 1)
@@ -39,7 +39,7 @@ struct BoundsTests {
     #expect(GrantReference.pages(for: .max) == Int.max / 4096 + 1)
   }
 
-  @Test("A notification does something, within its page")
+  @Test("A notification has an effect, and lies within its page")
   func notifications() {
     let port = EventChannelPort(rawValue: 3)
     #expect(UnmapNotification(clearing: nil, notifying: nil) == nil)
@@ -49,7 +49,7 @@ struct BoundsTests {
     #expect(UnmapNotification(clearing: nil, notifying: port)?.port == port)
   }
 
-  @Test("Permissions: the owner and domain 0 may do all, others what they were given")
+  @Test("Permissions: the owner and domain 0 have full access, others what they were given")
   func permissions() throws {
     let owner = try #require(DomainID(rawValue: 3))
     let reader = try #require(DomainID(rawValue: 4))

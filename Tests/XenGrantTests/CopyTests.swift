@@ -26,7 +26,7 @@ struct CopyTests {
     return bytes
   }
 
-  @Test("The start of a page is one call")
+  @Test("A copy from the start of a page is one call")
   func start() throws {
     let pages = try guest.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: false)
     pages.memory.storeByte(9, at: 6)
@@ -36,7 +36,7 @@ struct CopyTests {
     #expect(machine.calls[.copy] == 2)
   }
 
-  @Test("A page that cannot be copied is an error with its reference and Xen's status")
+  @Test("The error of a page that cannot be copied has its reference and Xen's status")
   func refused() throws {
     let reference = GrantReference(rawValue: 99)
     let error = #expect(throws: XenError.self) { _ = try copyPage(reference, byteCount: 8) }
@@ -48,7 +48,7 @@ struct CopyTests {
     #expect(dead?.status == .badDomain)
   }
 
-  @Test("A whole call that fails has no status")
+  @Test("The error of a failed system call has no status")
   func failed() throws {
     machine.fail(.copy, with: .badAddress)
     let error = #expect(throws: XenError.self) {
@@ -58,7 +58,8 @@ struct CopyTests {
     #expect(error?.status == nil)
   }
 
-  @Test("More than a page, or nothing, never reaches the kernel", arguments: [0, 4097])
+  @Test(
+    "A copy of more than a page, or of nothing, does not reach the kernel", arguments: [0, 4097])
   func sizes(_ byteCount: Int) throws {
     let error = #expect(throws: XenError.self) {
       _ = try copyPage(GrantReference(rawValue: 8), byteCount: byteCount)
@@ -67,7 +68,7 @@ struct CopyTests {
     #expect(machine.calls[.copy] == 0)
   }
 
-  @Test("No piece is no call")
+  @Test("An empty list of pieces is no call")
   func nothing() throws {
     let device = try dom0.xen.openGrantDevice()
     var bytes: [UInt8] = [1]

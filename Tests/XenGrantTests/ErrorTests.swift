@@ -2,9 +2,9 @@ import SystemPackage
 import Testing
 import XenGrant
 
-@Suite("Errors say what failed, on what, why, and what to do")
+@Suite("Errors state the failed call, its subject, the cause and the remedy")
 struct ErrorTests {
-  @Test("Every call has words for what it does", arguments: XenError.Call.allCases)
+  @Test("Every call has a description in words", arguments: XenError.Call.allCases)
   func actions(_ call: XenError.Call) {
     let error = XenError(call, .ioError)
     let line = error.description
@@ -45,7 +45,7 @@ struct ErrorTests {
     }
   }
 
-  @Test("Xen's own status is told in place of the errno")
+  @Test("An error shows Xen's own status in place of the errno")
   func status() {
     let error = XenError(.copy, .ioError, status: .badReference)
     #expect(error.description.hasSuffix("not granted to this domain (GNTST_bad_gntref)"))
@@ -54,7 +54,7 @@ struct ErrorTests {
   }
 
   @Test(
-    "What usually helps is told",
+    "An error includes advice",
     arguments: [
       (XenError.Call.openGrantDevice, Errno.noSuchFileOrDirectory, "xen-gntdev"),
       (.openGrantAllocator, .noSuchFileOrDirectory, "xen-gntalloc"),

@@ -3,7 +3,7 @@ import Testing
 import XenGrant
 import XenSimulator
 
-@Suite("Handles and what was made with them")
+@Suite("Handles and the objects made with them")
 struct LifetimeTests {
   let machine = SimulatedMachine()
   let dom0: SimulatedDomain
@@ -30,7 +30,7 @@ struct LifetimeTests {
     #expect(dom0.census.watches == 0)
   }
 
-  @Test("Mapped and shared pages keep their device open and close it in the end")
+  @Test("Mapped and shared pages keep their device open, and close it at the end")
   func outliving() throws {
     let before = (dom0.census, guest.census)
     do {
@@ -46,7 +46,7 @@ struct LifetimeTests {
     #expect(guest.census(expecting: before.1) == before.1)
   }
 
-  @Test("Ending explicitly is one call, and dropping is one call")
+  @Test("An explicit end is one call, and so is a drop")
   func once() throws {
     do {
       let pages = try guest.xen.openGrantAllocator().share(
@@ -63,7 +63,7 @@ struct LifetimeTests {
     #expect(machine.calls[.unshare] == 1)
   }
 
-  @Test("An error of unsharing or unmapping names the domain and what was lost")
+  @Test("An error of unsharing or unmapping names the domain and the affected pages")
   func endingErrors() throws {
     let pages = try guest.xen.openGrantAllocator().share(pages: 2, with: dom0.id, writable: true)
     machine.fail(.unshare, with: .ioError)
@@ -75,7 +75,7 @@ struct LifetimeTests {
     }
   }
 
-  @Test("Shared memory moves bytes, words and bulk")
+  @Test("Shared memory transfers bytes, words and ranges")
   func memory() throws {
     let pages = try guest.xen.openGrantAllocator().share(pages: 2, with: dom0.id, writable: true)
     let bytes = (0..<100).map { UInt8($0) }
@@ -90,7 +90,7 @@ struct LifetimeTests {
     #expect(pages.memory.byteCount == 8192)
   }
 
-  @Test("Asking for a dma-buf's release maps the kernel's errnos")
+  @Test("The query for a dma-buf's release maps the kernel's errnos")
   func released() throws {
     let device = try dom0.xen.openGrantDevice()
     #expect(try device.isReleased(dmaBufNumber: 5))
@@ -101,7 +101,7 @@ struct LifetimeTests {
     #expect(error == XenError(.waitReleased, .noMemory, subject: .fileDescriptor(5)))
   }
 
-  @Test("What the kernel supports is found out without an effect")
+  @Test("The probe for kernel support has no side effects")
   func support() throws {
     let machine = SimulatedMachine()
     let pvh = try machine.addDomain(kind: .pvh)

@@ -14,7 +14,7 @@ private let isXen = unsafe access("/dev/xen/gntdev", F_OK) == 0
 struct SystemPlatformTests {
   let xen = Xen(SystemPlatform(logger: Logger(label: "test")))
 
-  @Test("Devices are not there, and the errors say what to look at")
+  @Test("Devices do not exist, and the errors state what to check")
   func devices() {
     let device = #expect(throws: XenError.self) { _ = try xen.openGrantDevice() }
     #expect(device?.errno == .noSuchFileOrDirectory)
@@ -25,7 +25,7 @@ struct SystemPlatformTests {
     #expect(channels?.errno == .noSuchFileOrDirectory)
   }
 
-  @Test("A descriptor that is to be taken over is closed when that fails")
+  @Test("A descriptor that was passed to a failed initialiser is closed")
   func adopting() throws {
     let takers: [(FileDescriptor) throws -> Void] = [
       { _ = try xen.adoptGrantDevice($0) }, { _ = try xen.adoptGrantAllocator($0) },
@@ -36,7 +36,7 @@ struct SystemPlatformTests {
       defer { try? pipe.writeEnd.close() }
       let error = #expect(throws: XenError.self) { try take(pipe.readEnd) }
       #expect(error?.errno == .noSuchFileOrDirectory)
-      // A pipe that nobody can read any more says so.
+      // A pipe without readers reports POLLERR.
       var entry = pollfd(fd: pipe.writeEnd.rawValue, events: 0, revents: 0)
       // SAFETY: poll writes one entry.
       #expect(unsafe poll(&entry, 1, 2000) == 1)
@@ -44,7 +44,7 @@ struct SystemPlatformTests {
     }
   }
 
-  @Test("XenStore is not there")
+  @Test("XenStore does not exist")
   func store() {
     let error = #expect(throws: XenError.self) { _ = try xen.openStore() }
     #expect(error?.call == .openStore)

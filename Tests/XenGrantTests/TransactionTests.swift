@@ -10,7 +10,7 @@ struct TransactionTests {
 
   init() throws { domain = try machine.addDomain() }
 
-  @Test("A transaction is tried until it is committed")
+  @Test("A transaction is retried until it is committed")
   func retries() throws {
     let store = try domain.xen.openStore()
     for count in 0..<3 {
@@ -41,7 +41,7 @@ struct TransactionTests {
     #expect(tries == XenStore.transactionTries)
   }
 
-  @Test("What the body throws ends the transaction, once, and comes out")
+  @Test("An error in the body ends the transaction once, and is rethrown")
   func aborts() throws {
     let store = try domain.xen.openStore()
     var tries = 0
@@ -59,7 +59,7 @@ struct TransactionTests {
     #expect(try store.readIfPresent("/a") == nil)
   }
 
-  @Test("A commit that fails otherwise, or a start, is not tried again")
+  @Test("Another error of a commit, or of a start, is not retried")
   func failures() throws {
     let store = try domain.xen.openStore()
     machine.fail(.endTransaction, with: .noSpace)
@@ -85,7 +85,7 @@ struct TransactionTests {
     #expect(error?.errno == .permissionDenied)
   }
 
-  @Test("A domain's own number must be one")
+  @Test("An invalid domain id in XenStore is an error")
   func ownDomain() throws {
     let store = try domain.xen.openStore()
     try store.write("domid", "65000")

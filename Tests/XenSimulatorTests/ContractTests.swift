@@ -7,9 +7,9 @@ import XenSimulator
   import Glibc
 #endif
 
-@Suite("The simulator keeps the contract that real Xen is held to")
+@Suite("The simulator keeps the contract that is checked on real Xen")
 struct ContractTests {
-  /// What a check may skip for on the simulator, which has every part of Xen.
+  /// The reasons for which a check may be skipped on the simulator, which has every part of Xen.
   private static let reasons = [
     "needs two domains", "domain 0 may do all", "domain 0 may read all",
     "only in a PV domain",
@@ -35,7 +35,7 @@ struct ContractTests {
     }
   }
 
-  @Test("An owner that is asked through XenStore", arguments: [DomainKind.pvh, .pv])
+  @Test("An owner that gets its requests through XenStore", arguments: [DomainKind.pvh, .pv])
   func remote(kind: DomainKind) throws {
     let local = try SimulatorBench(.guestToDom0, kind: kind)
     try serve(local.ownerRole.xen)
@@ -53,7 +53,7 @@ struct ContractTests {
     #expect(skipped == (kind == .pv ? SkippedChecks.remotePV : SkippedChecks.remote))
   }
 
-  /// Runs the owner's side on a thread of its own, as another process would.
+  /// Runs the owner's side on its own thread, as another process would.
   private func serve(_ xen: Xen) throws {
     final class Argument {
       let xen: Xen
@@ -85,14 +85,14 @@ struct ContractTests {
     if case .failed(let reason) = check.run(on: bench) { Issue.record("\(reason)") }
   }
 
-  @Test("Every call is tried")
+  @Test("The checks use every call")
   func completeness() throws {
     let bench = try SimulatorBench(.guestToGuest)
     for check in Contract.checks { _ = check.run(on: bench) }
     for call in XenError.Call.allCases { #expect(bench.machine.calls[call] > 0, "\(call)") }
   }
 
-  @Test("Names are unlike each other and fit a line of TAP")
+  @Test("Names are unique and fit a line of TAP")
   func names() {
     let names = Contract.checks.map(\.name)
     #expect(Set(names).count == names.count)

@@ -8,7 +8,7 @@ import XenSimulator
   import Glibc
 #endif
 
-@Suite("The simulator keeps the contract about dma-bufs that Linux is held to")
+@Suite("The simulator keeps the contract about dma-bufs that is checked on Linux")
 struct DmaBufContractTests {
   @Test("In a domain", arguments: DmaBufContract.checks)
   func contract(_ check: DmaBufCheck) throws {
@@ -20,7 +20,7 @@ struct DmaBufContractTests {
   }
 }
 
-/// A simulated domain on which the contract is tried.
+/// A simulated domain on which the contract is checked.
 struct SimulatedDmaBufBench: DmaBufBench {
   private let machine = SimulatedMachine()
   private let domain: SimulatedDomain
@@ -77,7 +77,7 @@ private final class SimulatedWorker: DmaBufWorker {
   func end(_ work: UInt32) throws(Errno) { self.work[Int(work)].signal() }
 
   func end(_ work: UInt32, after milliseconds: Int32) throws(Errno) {
-    /// What the thread gets.
+    /// The argument of the thread.
     final class Argument {
       let fence: SimulatedFence
       let milliseconds: Int32

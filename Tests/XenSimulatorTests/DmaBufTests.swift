@@ -32,7 +32,7 @@ struct DmaBufTests {
     try file.close()
   }
 
-  @Test("Pages stay mapped while any copy of the descriptor is open, and are freed then")
+  @Test("Pages stay mapped while any copy of the descriptor is open, and are freed afterwards")
   func lastClose() throws {
     let pages = try guest.xen.openGrantAllocator().share(pages: 4, with: dom0.id, writable: true)
     let file: FileDescriptor
@@ -50,7 +50,7 @@ struct DmaBufTests {
     #expect(guest.census.grantsInUse == 0)
   }
 
-  @Test("A wait ends early when the dma-buf is released meanwhile")
+  @Test("A wait ends early if the dma-buf is released meanwhile")
   func waits() throws {
     let pages = try guest.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: true)
     let device = try dom0.xen.openGrantDevice()
@@ -62,10 +62,11 @@ struct DmaBufTests {
     #expect(clock.now - start < .seconds(4))
   }
 
-  /// Closes a descriptor after a moment, on a thread of its own: tasks may have to wait for blocking tests.
+  /// Closes a descriptor after a moment, on its own thread, since tasks may have to wait for
+  /// blocking tests.
   private func closeSoon(_ file: FileDescriptor) throws {
     var thread = pthread_t()
-    // SAFETY: the descriptor's number travels as the argument; nothing is pointed to.
+    // SAFETY: the argument is the descriptor's number, not a pointer.
     let result = unsafe pthread_create(
       &thread, nil,
       { argument in
@@ -77,7 +78,7 @@ struct DmaBufTests {
     pthread_detach(thread)
   }
 
-  @Test("What is mapped here cannot be granted on: nobody can map it")
+  @Test("Foreign pages can be granted on, but not be mapped through that grant")
   func grantingOn() throws {
     let third = try machine.addDomain()
     let pages = try guest.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: true)

@@ -9,7 +9,7 @@ import XenSimulator
 struct FaultTests {
   let machine = SimulatedMachine()
 
-  @Test("Calls are counted by name, also those that fail")
+  @Test("Calls are counted by name, including failed ones")
   func counts() throws {
     let dom0 = try machine.addDomain(kind: .pv)
     let pages = try dom0.xen.openGrantAllocator().share(pages: 2, with: dom0.id, writable: true)
@@ -25,7 +25,7 @@ struct FaultTests {
     #expect(machine.calls.total == 3)
   }
 
-  @Test("A call fails once, after as many successes as wanted")
+  @Test("A call fails once, after a given number of successes")
   func faults() throws {
     let dom0 = try machine.addDomain(kind: .pv)
     let store = try dom0.xen.openStore()
@@ -41,7 +41,7 @@ struct FaultTests {
     #expect(try store.read("/a") == "4")
   }
 
-  @Test("A mapping is gone even if unmapping it is made to fail")
+  @Test("A mapping is removed even if its unmap call is made to fail")
   func unmapFault() throws {
     let dom0 = try machine.addDomain(kind: .pv)
     let page = try dom0.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: true)
@@ -54,12 +54,12 @@ struct FaultTests {
       #expect(error.call == .unmap)
     }
     #expect(dom0.census.activeMaps == 0)
-    // What is left open is the allocator, by its page.
+    // Only the allocator stays open, held by its page.
     #expect(dom0.census.openHandles == 1)
     #expect(page.references.count == 1)
   }
 
-  @Test("A fault strikes the calls that its schedule says")
+  @Test("A fault applies to the calls of its schedule")
   func schedules() throws {
     let dom0 = try machine.addDomain()
     let store = try dom0.xen.openStore()
@@ -79,7 +79,7 @@ struct FaultTests {
     #expect(failures(.errno(.ioError).oneIn(4, seed: 8), of: 400) != some)
   }
 
-  @Test("A fault strikes one process, one domain, one call, or any of them")
+  @Test("A fault applies to one process, one domain, one call, or any of them")
   func targets() throws {
     let (dom0, guest) = (try machine.addDomain(), try machine.addDomain())
     let process = dom0.openProcess()
@@ -99,7 +99,7 @@ struct FaultTests {
     #expect(machine.calls[.dmaBufs(.makeMemoryFile)] == 8)
   }
 
-  @Test("Xen refuses one piece of a copy and does the others")
+  @Test("Xen refuses one piece of a copy and copies the others")
   func partialCopy() throws {
     let (dom0, guest) = (try machine.addDomain(), try machine.addDomain())
     let pages = try guest.xen.openGrantAllocator().share(pages: 3, with: dom0.id, writable: true)
@@ -115,7 +115,7 @@ struct FaultTests {
     #expect((0..<3).map { pages.memory.loadByte(at: $0 * 4096) } == [9, 0, 9])
   }
 
-  @Test("A call is late, and a wait ends too early")
+  @Test("A call is delayed, and a wait ends too early")
   func time() throws {
     let dom0 = try machine.addDomain()
     let dmaBuf = try dom0.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
@@ -129,7 +129,7 @@ struct FaultTests {
     #expect(try dmaBuf.isIdle(for: .read))
   }
 
-  @Test("A release takes as many asks as wanted")
+  @Test("A release takes a given number of queries")
   func slowRelease() throws {
     let (dom0, guest) = (try machine.addDomain(), try machine.addDomain())
     let pages = try guest.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: true)
@@ -141,7 +141,7 @@ struct FaultTests {
     #expect(answers == [false, false, true])
   }
 
-  @Test("The calls of a piece of code are told in their order")
+  @Test("The calls of a piece of code are recorded in order")
   func journal() throws {
     let (dom0, guest) = (try machine.addDomain(), try machine.addDomain())
     let body: () throws -> Void = {

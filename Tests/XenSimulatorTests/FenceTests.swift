@@ -19,7 +19,8 @@ struct FenceTests {
     try dom0.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
   }
 
-  /// Signals a fence after a moment, on a thread of its own: tasks may have to wait for blocking tests.
+  /// Signals a fence after a moment, on its own thread, since tasks may have to wait for blocking
+  /// tests.
   private func signalSoon(_ fence: SimulatedFence) throws {
     final class Argument {
       let fence: SimulatedFence
@@ -40,7 +41,7 @@ struct FenceTests {
     pthread_detach(thread)
   }
 
-  @Test("Reading waits for who writes, writing for everybody")
+  @Test("A reader waits for writers, and a writer waits for readers and writers")
   func whoWaits() throws {
     let dmaBuf = try makeDmaBuf()
     #expect(try dmaBuf.isIdle(for: .readWrite))
@@ -54,7 +55,7 @@ struct FenceTests {
     #expect(try dmaBuf.isIdle(for: .readWrite))
   }
 
-  @Test("A wait lasts its time, and ends early when the work does")
+  @Test("A wait ends after its time limit, or earlier with the fence")
   func waits() throws {
     let dmaBuf = try makeDmaBuf()
     let fence = try machine.addFence(toDmaBuf: dmaBuf.fileDescriptor, as: .write)
@@ -68,7 +69,7 @@ struct FenceTests {
     #expect(clock.now - start < .seconds(8))
   }
 
-  @Test("The beginning of the processor's access waits for devices, its end does not")
+  @Test("The start of a processor access waits for devices, its end does not")
   func access() throws {
     let dmaBuf = try makeDmaBuf()
     let reader = try machine.addFence(toDmaBuf: dmaBuf.fileDescriptor, as: .read)
@@ -82,7 +83,8 @@ struct FenceTests {
     #expect(dom0.census.syncFiles == 0)
   }
 
-  @Test("A sync file is a snapshot, and its descriptor readable when all of it is over")
+  @Test(
+    "A sync file is a snapshot, and its descriptor is readable once all its fences are signalled")
   func snapshot() throws {
     let dmaBuf = try makeDmaBuf()
     let idle = try dmaBuf.exportFences(before: .write)
@@ -108,7 +110,7 @@ struct FenceTests {
     #expect(dom0.census.syncFiles == 3)
   }
 
-  @Test("Sync files are merged, and added to a dma-buf as reading or as writing")
+  @Test("Sync files are merged, and added to a dma-buf as readers or as writers")
   func merging() throws {
     let one = try makeDmaBuf()
     let other = try makeDmaBuf()
@@ -131,7 +133,7 @@ struct FenceTests {
     #expect(try target.isIdle(for: .write))
   }
 
-  @Test("What is no sync file or no dma-buf is refused as Linux refuses it")
+  @Test("An invalid sync file or dma-buf is refused with Linux's errno")
   func refusals() throws {
     let platform = dom0.platform
     let dmaBuf = try makeDmaBuf()

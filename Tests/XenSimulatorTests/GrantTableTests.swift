@@ -26,7 +26,7 @@ struct GrantTableTests {
     #expect(again.references.count == 1015)
   }
 
-  @Test("gntalloc's limit counts all processes of a domain, and no other domain")
+  @Test("gntalloc's limit covers all processes of a domain, and no other domain")
   func allocatorLimit() throws {
     let dom0 = try machine.addDomain()
     let guest = try machine.addDomain(gntallocLimit: 4)
@@ -42,7 +42,7 @@ struct GrantTableTests {
     #expect(guest.census.allocatedPages == 3)
   }
 
-  @Test("Maptrack is full: mapping and exporting fail, and nothing is kept")
+  @Test("If maptrack is full, mapping and exporting fail, and no page stays mapped")
   func maptrack() throws {
     let dom0 = try machine.addDomain(maptrack: 4)
     let guest = try machine.addDomain()
@@ -64,7 +64,7 @@ struct GrantTableTests {
     #expect(dom0.census.activeMaps == 0)
   }
 
-  @Test("A page that is withdrawn while mapped is freed when the last mapping goes")
+  @Test("A page that is withdrawn while mapped is freed with its last mapping")
   func deferred() throws {
     let dom0 = try machine.addDomain()
     let guest = try machine.addDomain()
@@ -78,7 +78,7 @@ struct GrantTableTests {
     #expect(guest.census.allocatedPages == 0)
     try one.unmap()
     #expect(guest.census.deferredPages == 1)
-    // Linux has not ended it yet, so it can still be mapped.
+    // Linux has not ended the grant yet, so the page can still be mapped.
     let three = try device.map(references[0], of: guest.id)
     try two.unmap()
     #expect(guest.census.grantsInUse == 1)
@@ -86,7 +86,7 @@ struct GrantTableTests {
     #expect(guest.census.grantsInUse == 0)
   }
 
-  @Test("A page that is used again is zero")
+  @Test("A reused page is zero")
   func zeroed() throws {
     let dom0 = try machine.addDomain()
     let allocator = try dom0.xen.openGrantAllocator()
@@ -97,7 +97,7 @@ struct GrantTableTests {
     }
   }
 
-  @Test("Scattered pages map side by side")
+  @Test("Scattered pages are mapped contiguously")
   func scattered() throws {
     let dom0 = try machine.addDomain()
     let guest = try machine.addDomain()
@@ -117,7 +117,7 @@ struct GrantTableTests {
     #expect(words == [2, 3, 10, 0, 13])
   }
 
-  @Test("Only domain 0 learns the limits of grant tables")
+  @Test("Only domain 0 can read the limits of grant tables")
   func limits() throws {
     let dom0 = try machine.addDomain()
     let guest = try machine.addDomain()
@@ -125,7 +125,7 @@ struct GrantTableTests {
     #expect(guest.xen.grantLimits() == nil)
   }
 
-  @Test("The number of a domain that has ended is free once no page of it is mapped")
+  @Test("The id of a domain that has ended is free once no page of it is mapped")
   func reusedNumber() throws {
     let dom0 = try machine.addDomain()
     let guest = try machine.addDomain()

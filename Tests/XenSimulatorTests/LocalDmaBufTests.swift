@@ -37,7 +37,7 @@ struct LocalDmaBufTests {
     #expect(try machine.bytes(ofDmaBuf: dmaBuf.fileDescriptor)[4999...5003] == [0, 1, 2, 3, 0])
   }
 
-  @Test("Everything is counted while it is open, mapped or granted, and not longer")
+  @Test("Every resource is counted while it is open, mapped or granted, and not longer")
   func lifetimes() throws {
     let before = dom0.census
     let device = try dom0.xen.openGrantDevice()
@@ -72,7 +72,7 @@ struct LocalDmaBufTests {
     #expect(dom0.census.openHandles == 1)
   }
 
-  @Test("A killed process has nothing mapped, and its calls fail")
+  @Test("A killed process has no mappings, and its calls fail")
   func killed() throws {
     let process = dom0.openProcess()
     let file = try process.dmaBufs.makeMemoryFile(named: "frame", byteCount: 4096)
@@ -89,7 +89,7 @@ struct LocalDmaBufTests {
     #expect(throws: DmaBufError.self) { _ = try dmaBuf.exportFences(before: .read) }
   }
 
-  @Test("udmabuf refuses what is not whole pages of a sealed memory file, or too much of it")
+  @Test("udmabuf refuses a range that is not whole pages of a sealed memory file, or is too large")
   func udmabufRules() throws {
     let file = try dom0.dmaBufs.makeMemoryFile(named: "frame", byteCount: 2 << 20)
     let number = file.fileDescriptor.rawValue
@@ -153,7 +153,7 @@ struct LocalDmaBufTests {
     #expect(none?.errno == .invalidArgument)
   }
 
-  @Test("Dma-bufs are different, and their names are no longer than the kernel's")
+  @Test("Dma-bufs have distinct inodes, and their names are no longer than the kernel's")
   func identity() throws {
     let file = try dom0.dmaBufs.makeMemoryFile(named: "frame", byteCount: 4096)
     let one = try dom0.dmaBufs.makeDmaBuf(of: file)
@@ -223,7 +223,7 @@ struct LocalDmaBufTests {
     #expect(error?.errno == .badFileDescriptor)
   }
 
-  @Test("Where a PV domain's memory lies apart, a heap's chunks are bounced or refused")
+  @Test("If a PV domain's memory is not contiguous, a heap's chunks are bounced or refused")
   func scattered() throws {
     let machine = SimulatedMachine()
     let dom0 = try machine.addDomain(kind: .pv, hasScatteredMemory: true)

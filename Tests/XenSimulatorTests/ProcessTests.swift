@@ -20,7 +20,7 @@ struct ProcessTests {
     try #require(UnmapNotification(clearing: byteOffset, notifying: port))
   }
 
-  @Test("A killed mapper's pages are unmapped, the byte cleared and the event sent")
+  @Test("A killed mapper's pages are unmapped, the byte is cleared and the event is sent")
   func killedMapper() throws {
     let process = dom0.openProcess()
     let page = try guest.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: true)
@@ -39,7 +39,7 @@ struct ProcessTests {
     #expect(dom0.census.activeMaps == 0)
     #expect(dom0.census.ports == 0)
     #expect(dom0.census.openHandles == 0)
-    // Who still has the value can look at the page, as a test does, and drop it.
+    // A holder of the value can still read and drop the page, as this test does.
     #expect(mapping.memory.loadByte(at: 5) == 0)
     #expect(throws: XenError.self) { try itsEnd.notify(itsPort) }
     #expect(throws: XenError.self) { _ = try process.xen.openStore() }
@@ -71,7 +71,8 @@ struct ProcessTests {
     #expect(guest.census.allocatedPages == 0)
   }
 
-  @Test("A killed process's watches, transactions and imports go, another's stay")
+  @Test(
+    "A killed process loses its watches, transactions and imports, and others keep theirs")
   func killedStore() throws {
     let process = guest.openProcess()
     let store = try process.xen.openStore()
@@ -86,7 +87,8 @@ struct ProcessTests {
     #expect(try other.read("domid") == "1")
   }
 
-  @Test("A dead domain notifies nobody, and its grants stay mapped until they are unmapped")
+  @Test(
+    "A destroyed domain sends no notification, and its grants stay mapped until they are unmapped")
   func deadDomain() throws {
     let ownPage = try dom0.xen.openGrantAllocator().share(
       pages: 1, with: guest.id, writable: true)
@@ -117,13 +119,13 @@ struct ProcessTests {
       #expect(error?.errno == .invalidArgument)
     }
     #expect(guest.census.grantsInUse == 0)
-    // The port is free for another domain of that number, which there will never be.
+    // The port is free for another domain with that id, which does not come to exist here.
     let error = #expect(throws: XenError.self) { _ = try ownEnd.bindInterdomain(guest.id, port) }
     #expect(error?.errno == .noSuchProcess)
     #expect(itsMapping.domain == dom0.id)
   }
 
-  @Test("A dead domain's dma-bufs no longer hold pages")
+  @Test("A destroyed domain's dma-bufs no longer hold pages")
   func deadExporter() throws {
     let pages = try dom0.xen.openGrantAllocator().share(pages: 2, with: guest.id, writable: true)
     let file = try guest.xen.openGrantDevice().exportDmaBuf(pages.references, of: dom0.id)
@@ -134,7 +136,7 @@ struct ProcessTests {
     try file.close()
   }
 
-  @Test("The end of a domain fires @releaseDomain in domain 0, and its home is gone")
+  @Test("The end of a domain fires @releaseDomain in domain 0, and its home is removed")
   func releaseDomain() throws {
     let other = try machine.addDomain()
     let store = try dom0.xen.openStore()

@@ -4,9 +4,9 @@ import XenContract
 import XenGrant
 import XenSimulator
 
-/// A simulated machine on which the contract is tried.
+/// A simulated machine on which the contract is checked.
 struct SimulatorBench: ContractBench {
-  /// Which domains take part.
+  /// The domains that take part.
   enum Roles: String, CaseIterable, CustomTestStringConvertible {
     case dom0WithItself = "domain 0 with itself"
     case guestWithItself = "a guest with itself"
@@ -16,7 +16,7 @@ struct SimulatorBench: ContractBench {
 
     var testDescription: String { rawValue }
 
-    /// The numbers of the owner and the mapper.
+    /// The ids of the owner and the mapper.
     var domains: (owner: Int, mapper: Int) {
       switch self {
       case .dom0WithItself: (0, 0)
@@ -69,7 +69,7 @@ struct SimulatorBench: ContractBench {
   }
 }
 
-/// A simulated machine whose owner is asked through XenStore.
+/// A simulated machine with an owner that gets its requests through XenStore.
 struct RemoteBench: ContractBench {
   let owner: any ContractOwner
   let local: SimulatorBench

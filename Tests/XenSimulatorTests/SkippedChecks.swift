@@ -1,5 +1,5 @@
-/// The checks that need the owner of the pages in the same process: an owner that is asked through
-/// XenStore skips exactly these.
+/// The checks that need the owner of the pages in the same process. An owner that gets its requests
+/// through XenStore skips exactly these.
 enum SkippedChecks {
   static let remote: Set<String> = [
     "a descriptor that is not open is EBADF",
@@ -50,7 +50,7 @@ enum SkippedChecks {
     "writing makes the nodes above, and removing takes all below",
   ]
 
-  /// Beside these, checks of dma-bufs of granted pages, which no PV domain has.
+  /// In addition, checks of dma-bufs of granted pages, which no PV domain has.
   static let remotePV: Set<String> = remote.union([
     "a dma-buf is released when its last descriptor is closed, not before",
     "a dma-buf of a read-only grant is EINVAL",

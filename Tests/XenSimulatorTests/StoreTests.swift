@@ -16,7 +16,7 @@ struct StoreTests {
     other = try machine.addDomain()
   }
 
-  @Test("A new domain has a home that it may read, and data that it may write")
+  @Test("A new domain has a home that it may read, and a data node that it may write")
   func home() throws {
     let store = try guest.xen.openStore()
     #expect(try store.ownDomain() == guest.id)
@@ -31,7 +31,8 @@ struct StoreTests {
     #expect(error?.errno == .permissionDenied)
   }
 
-  @Test("A guest owns what it makes, also where others gave it room; domain 0 keeps the owner")
+  @Test(
+    "A guest owns the nodes it makes, also below another owner's node; domain 0 keeps the owner")
   func inheritance() throws {
     let store = try dom0.xen.openStore()
     let shared = StorePermissions(
@@ -49,7 +50,7 @@ struct StoreTests {
     #expect(try store.permissions("/local/domain/1/data/from-dom0").owner == guest.id)
   }
 
-  @Test("A guest's quota of nodes, watches and bytes; domain 0 has none")
+  @Test("A guest has a quota of nodes, watches and bytes; domain 0 has none")
   func quotas() throws {
     let store = try guest.xen.openStore()
     let privileged = try dom0.xen.openStore()
@@ -80,7 +81,7 @@ struct StoreTests {
     #expect(watches?.errno == .argListTooLong)
   }
 
-  @Test("Whoever does not touch the same nodes does not disturb a transaction")
+  @Test("Changes of other nodes do not disturb a transaction")
   func isolation() throws {
     let store = try guest.xen.openStore()
     let second = try guest.xen.openStore()
@@ -91,7 +92,7 @@ struct StoreTests {
       tries += 1
       try transaction.write("data/a/x", "2")
       try second.write("data/b/x", "2")
-      // The view is of when the transaction began.
+      // The transaction reads the state at its start.
       #expect(try transaction.read("data/a/x") == "2")
     }
     #expect(tries == 1)

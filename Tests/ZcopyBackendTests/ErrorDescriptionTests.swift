@@ -6,7 +6,7 @@ import XenGrant
 
 @testable import ZcopyBackend
 
-/// What a user reads of an error: one line that says what failed, with which numbers, and why.
+/// The text of an error: one line with the failure, the numbers and the cause.
 @Suite("An error's description")
 struct ErrorDescriptionTests {
   static let reference = GrantReference(rawValue: 812)
@@ -112,7 +112,7 @@ struct ErrorDescriptionTests {
     }
   }
 
-  @Test("has the numbers of what is wrong with a directory")
+  @Test("has the numbers of a malformed directory")
   func numbers() {
     let numbers: [[String]] = [
       ["1 byte"], ["8294401", "8294400"], ["65537", "65536", "limit"], ["0"], ["812", "domain 5"],

@@ -9,7 +9,7 @@ import ZcopyBackend
 @testable import ZcopyEngine
 
 /// An engine in domain 0 of a simulated machine, without a server.
-@Suite("An engine by itself")
+@Suite("An engine without a server")
 struct EngineTests {
   private let machine = SimulatedMachine()
   private let backend: SimulatedDomain
@@ -34,7 +34,7 @@ struct EngineTests {
       holder: HolderID(rawValue: holder))
   }
 
-  @Test("maps what a guest shares, and releases it once it is closed")
+  @Test("maps a guest's shared buffer, and releases it once it is closed")
   func map() throws {
     let shared = try SharedBuffer(byteCount: 3 * 4096, peer: backend.id, xen: guest.xen)
     var events: [BufferEvent] = []
@@ -46,7 +46,7 @@ struct EngineTests {
     var outcomes: [ReleaseOutcome] = []
     engine.whenReleased(buffer) { outcomes.append($0) }
     engine.close(buffer)
-    // A second close changes nothing.
+    // A second close has no effect.
     engine.close(buffer)
     try settle()
     #expect(events == [.released(nil)] && outcomes == [.released])
@@ -54,7 +54,7 @@ struct EngineTests {
     #expect(engine[buffer.id] == nil)
   }
 
-  @Test("closes the buffers of one holder, and no other's")
+  @Test("closes the buffers of one holder, and of no other")
   func holders() throws {
     let own = try (0..<3).map { _ in try share(holder: 1) }
     let other = try share(holder: 2)
@@ -68,7 +68,7 @@ struct EngineTests {
     #expect(engine.isEmpty && engine.ledger.usage == .none)
   }
 
-  @Test("a published buffer that its maker never learned of ends, if the peer has not mapped it")
+  @Test("ends a published buffer that its maker did not learn of, if the peer has not mapped it")
   func discard() throws {
     var choices = ShareChoices(byteCount: 4096, memory: .udmabuf)
     choices.publish = "canvas"
@@ -80,7 +80,7 @@ struct EngineTests {
     #expect(try backend.xen.openStore().readIfPresent("\(path)/control-page") == nil)
   }
 
-  @Test("reports the limit that a buffer would exceed, and keeps nothing of it")
+  @Test("reports the limit that a buffer would exceed, and keeps no resources for it")
   func limit() throws {
     engine.setPolicy(
       EnginePolicy { _, _ in

@@ -9,17 +9,18 @@ import ZcopyBackend
 
 @testable import ZcopyServer
 
-/// Each end of somebody, in each state of a buffer: nothing is left, and the right events come.
+/// Ends each party in each state of a buffer, and checks that nothing is left and that the right
+/// events are sent.
 @Suite("Death")
 struct DeathTests {
   typealias Kind = BufferActors.Kind
 
-  /// How far a buffer is, or what is being done with it.
+  /// The state of a buffer, or the operation that is in progress on it.
   enum Phase: CaseIterable {
     case live, waiting, busy, refreshing, reading, releasing, late
   }
 
-  /// Who ends. At a restart it is the daemon's process, in whose place another goes on.
+  /// The party that ends. At a restart another process continues in place of the daemon's.
   enum End: CaseIterable {
     case client, guest, guestProcess, clientThenGuest, guestThenClient, daemon, restart
 
@@ -37,7 +38,7 @@ struct DeathTests {
     let stage = try Stage(configuration)
     let (client, witness) = (try stage.connect(), try stage.connect())
     try witness.done(TestClient.subscribe())
-    // Of more than one piece: a READ is not done as soon as it is begun.
+    // More than one piece, so that a READ does not complete immediately.
     let pages = phase == .reading ? CopyJob.pieceByteCount / 4096 + 1 : 1
     let actors = try BufferActors(kind, stage, client, pages: pages)
     let fence = try reach(phase, actors, stage)
@@ -64,7 +65,7 @@ struct DeathTests {
       #expect(event.domain == UInt32(stage.guest.id.rawValue))
     }
     if end == .guest {
-      // The client goes on, and lets go of what is left, if there is anything.
+      // The client continues, and releases what is left.
       actors.message.closeFiles()
       if hadBuffer {
         let event = try client.event(XEN_ZCOPYD_EVENT_DOMAIN_GONE)
@@ -83,13 +84,13 @@ struct DeathTests {
     if phase == .late, kind.isHeld {
       #expect(events.count { $0.event == XEN_ZCOPYD_EVENT_LATE } == 1)
     }
-    // And the service goes on.
+    // The service still answers.
     #expect(try witness.list().isEmpty)
   }
 
-  /// Brings a buffer there, as far as its kind goes.
+  /// Brings a buffer into a state, as far as its kind allows.
   ///
-  /// - Returns: what a device that is at work with it has to do still.
+  /// - - Returns: the fence of a device that still uses it.
   private func reach(
     _ phase: Phase, _ actors: BufferActors, _ stage: Stage
   ) throws -> SimulatedFence? {
@@ -99,7 +100,7 @@ struct DeathTests {
     case .live: break
     case .waiting:
       client.send(TestClient.wait(id))
-      try stage.wait("nobody waits") { buffer?.waiters.count == 1 }
+      try stage.wait("no WAIT is pending") { buffer?.waiters.count == 1 }
     case .busy, .refreshing:
       let file = try #require(actors.file)
       let fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
@@ -114,30 +115,30 @@ struct DeathTests {
     case .reading:
       client.send(TestClient.read(id))
       guard kind.isMapped else { return nil }
-      try stage.wait("nothing is read") { !stage.service.engine.jobs.isEmpty }
+      try stage.wait("no READ is in progress") { !stage.service.engine.jobs.isEmpty }
     case .releasing, .late:
       client.send(TestClient.about(id, actors.ending))
       let state = phase == .late ? BufferPhase.late : .releasing
-      try stage.wait("it goes on") { kind.isHeld ? buffer?.phase == state : buffer == nil }
+      try stage.wait("the state is wrong") { kind.isHeld ? buffer?.phase == state : buffer == nil }
     }
     return nil
   }
 
-  /// Lets go of all that others still have.
+  /// Releases everything that the other parties still hold.
   private func endTheRest(_ actors: BufferActors, _ end: End, _ stage: Stage) throws {
     actors.endClient()
     try stage.settle()
     actors.killGuest()
-    // A share without a link is only known to be over once its domain has ended.
+    // The end of a share without a link is only noticed when its domain has ended.
     if actors.kind == .shared, !end.isGuests { return actors.destroyGuest(stage) }
     guard !end.isGuests else { return }
-    try stage.wait("the guest has something left: \(stage.guest.census)") {
+    try stage.wait("the guest has resources left: \(stage.guest.census)") {
       let census = stage.guest.census
       return census.grantsInUse == 0 && census.deferredPages == 0 && census.activeMaps == 0
     }
   }
 
-  /// The kernel tells the guest, and takes everything back.
+  /// The kernel notifies the guest, and takes everything back.
   private func killDaemon(
     _ actors: BufferActors, _ fence: SimulatedFence?, _ stage: Stage
   ) throws {
@@ -150,7 +151,7 @@ struct DeathTests {
     #expect(try stage.connect().list().isEmpty)
   }
 
-  /// Nothing is lost by it: what was being copied is refused, and all else goes on.
+  /// A restart loses nothing: copies in progress are refused, and everything else continues.
   private func restart(
     _ actors: BufferActors, _ phase: Phase, _ fence: SimulatedFence?, _ stage: Stage
   ) throws {
@@ -161,7 +162,7 @@ struct DeathTests {
     let buffer = actors.buffer(in: stage.service)
     #expect(buffer?.phase == before)
     #expect(buffer?.waiters.count ?? 0 == (phase == .waiting ? 1 : 0))
-    // Who asks now what became of it is answered still.
+    // A WAIT for a buffer that was released before is still answered.
     if before == nil { try actors.client.done(TestClient.wait(actors.id)) }
     for number in copying {
       let reply = try actors.client.next { $0.request == number }
@@ -176,7 +177,7 @@ struct DeathTests {
     #expect(try actors.owner?.changes() == [.used(frame: 1)])
   }
 
-  @Test("a XenStore that does not answer for once ends no buffer")
+  @Test("a XenStore that temporarily does not answer ends no buffer")
   func silentStore() throws {
     let stage = try Stage()
     let client = try stage.connect()

@@ -6,7 +6,7 @@ import XenSimulator
 @testable import ZcopyServer
 
 struct HeadroomTests {
-  @Test("what Xen lets domain 0 grant and map is part of the statistics")
+  @Test("the limits of domain 0's grants and mappings in Xen are part of the statistics")
   func statistics() throws {
     let stage = try Stage()
     let all = try #require(stage.service.statistics.first)

@@ -19,7 +19,7 @@ import ZcopyBackend
 struct LoadTests {
   private static let clients = 64
 
-  @Test("64 clients list 1,000 live buffers of 16 domains, each of them once")
+  @Test("64 clients list 1,000 live buffers of 16 domains, each buffer once")
   func manyBuffers() throws {
     let (stage, owners, clients) = try Self.full()
     for client in [clients[0], clients[63]] {
@@ -38,7 +38,7 @@ struct LoadTests {
     "64 clients with 1,000 live buffers of 16 domains take less than 16 MiB, the simulated machine included",
     .disabled(if: isSanitized, "a sanitizer takes memory of its own"))
   func memory() async {
-    // A process in which nothing else happens.
+    // A process that runs nothing else.
     await #expect(processExitsWith: .success) {
       let before = try #require(Self.residentBytes)
       let (stage, owners, clients) = try Self.full()
@@ -49,7 +49,7 @@ struct LoadTests {
     }
   }
 
-  /// What this process has in memory, as /proc tells it.
+  /// The resident memory of this process, from /proc.
   private static var residentBytes: Int? {
     let fields = Files.trimmedText(of: "/proc/self/statm")?.split(separator: " ") ?? []
     guard fields.count > 1, let pages = Int(fields[1]) else { return nil }
@@ -76,26 +76,25 @@ struct LoadTests {
       let (domain, owner) = (domains[number % 16], owners[number % 16])
       let (_, message) = try clients[number % Self.clients].description(
         TestClient.map(domain.id, owner.directory, size: 4096))
-      // By its number the daemon's holds it on; the client's would be 1,000 more in this process.
+      // The daemon keeps the dma-buf by its own descriptor; the client's would be 1,000 more in
+      // this process.
       message.closeFiles()
     }
     return (stage, owners, clients)
   }
 
-  @Test(
-    "no client keeps another from being heard: with one that floods, each other has its reply within two turns"
-  )
+  @Test("each client gets its reply within two turns, though another client floods the service")
   func flood() throws {
     let stage = try Stage()
     let flooder = try stage.connect()
     let others = try (0..<Self.clients).map { _ in try stage.connect() }
-    // As many as its socket takes.
+    // As many requests as the socket takes.
     for _ in 0..<200 {
       flooder.send(bytes(TestClient.stats), expecting: [-EAGAIN])
     }
     for _ in 0..<3 {
       let numbers = others.map { $0.send(TestClient.list()) }
-      // One turn tells of at most so many descriptors.
+      // One turn reports a limited number of descriptors.
       let turns = (Self.clients + 1 + Int(CZCOPY_READY_CAPACITY) - 1) / Int(CZCOPY_READY_CAPACITY)
       for _ in 0..<turns { try stage.loop.turn(waiting: 0) }
       for (client, number) in zip(others, numbers) { #expect(client.hasReply(to: number)) }
@@ -103,7 +102,8 @@ struct LoadTests {
     #expect(stage.service.engine.counters.requests < 200 + 4 * 64 + 1)
   }
 
-  @Test("in each round all who ask are served as often, but for one")
+  @Test(
+    "in each round all clients with requests are served equally often, with a difference of one")
   func fairness() throws {
     let stage = try Stage()
     let clients = try (0..<Self.clients).map { _ in try stage.connect() }

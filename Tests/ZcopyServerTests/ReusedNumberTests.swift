@@ -9,10 +9,10 @@ import ZcopyBackend
 
 @testable import ZcopyServer
 
-@Suite("A domain's number that is used again")
+@Suite("A domain number that is reused")
 struct ReusedNumberTests {
   @Test(
-    "a copy is not refreshed or read from the guest that gets the old one's number, seen at once or later",
+    "a copy is not refreshed or read from a new guest with the old number, seen at once or later",
     arguments: [true, false])
   func reusedByCopy(isSeenAtOnce: Bool) throws {
     let stage = try Stage()
@@ -28,7 +28,7 @@ struct ReusedNumberTests {
     let next = try stage.machine.addDomain(gntallocLimit: 64, reusing: stage.guest.id)
     let other = try GuestOwner(stage, of: next)
     other.fill(with: [2])
-    // The same references, which now name the new guest's pages.
+    // The same references, which now name pages of the new guest.
     #expect(other.directory == owner.directory)
     let refresh = client.send(TestClient.refresh(reply.id))
     let read = client.send(TestClient.read(reply.id))
@@ -40,7 +40,7 @@ struct ReusedNumberTests {
     #expect(try stage.machine.bytes(ofDmaBuf: file).first == 1)
     try file.close()
     #expect(try client.event(XEN_ZCOPYD_EVENT_DOMAIN_GONE).domain == reply.domain)
-    // The new guest begins with nothing, and its own buffer is its own.
+    // The new guest starts with no buffers.
     let (mine, _) = try client.description(
       TestClient.map(next.id, other.directory, size: 4096))
     try stage.settle()
@@ -50,7 +50,7 @@ struct ReusedNumberTests {
   }
 
   @Test(
-    "a buffer of a new guest lives, though the end of the old one is seen only after it was mapped",
+    "a new guest's buffer survives, though the old guest's end is noticed only after the mapping",
     arguments: [BufferActors.Kind.copied, .shared, .sharedPublished])
   func newGuestsBuffer(_ kind: BufferActors.Kind) throws {
     let stage = try Stage()
@@ -63,9 +63,9 @@ struct ReusedNumberTests {
     let mapped = try client.next { $0.request == number }.load(xen_zcopyd_description.self)
     #expect(mapped.state == XEN_ZCOPYD_STATE_LIVE)
     actors.message.closeFiles()
-    try stage.wait("the old buffer stays") { try client.list().count == 1 }
+    try stage.wait("the old buffer is not removed") { try client.list().count == 1 }
     #expect(try client.list().map(\.state) == [XEN_ZCOPYD_STATE_LIVE])
-    // What was granted to the old guest is not granted to the new one.
+    // The new guest gets no access to pages that were granted to the old one.
     #expect(stage.backend.census.grantsInUse == 0)
     #expect(stage.service.engine.ledger.usage(of: next.id).buffers == 1)
   }

@@ -8,13 +8,14 @@ import ZcopyBackend
 
 @testable import ZcopyServer
 
-/// What the configuration's rules mean for buffers that are there.
+/// The effect of the configuration's rules on existing buffers.
 @Suite("Rules of buffers")
 struct ServerAccessTests {
   private static let one = PeerCredentials(process: 1, user: 1, groups: [])
   private static let two = PeerCredentials(process: 2, user: 2, groups: [])
 
-  /// Users 1 and 2 may do all with every domain, but not see each other's buffers of the domain `camera`.
+  /// Users 1 and 2 may do everything with every domain, but do not see each other's buffers of the
+  /// domain `camera`.
   private static func named(_ deadline: Duration) -> Configuration {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1, 2]
@@ -25,7 +26,7 @@ struct ServerAccessTests {
     return configuration
   }
 
-  @Test("who may not map any more may end its buffers, and nothing else")
+  @Test("a user who lost the right to map may end its buffers, but not use them")
   func mapTakenAway() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1]
@@ -54,7 +55,7 @@ struct ServerAccessTests {
     try client.done(TestClient.wait(reply.id))
   }
 
-  @Test("who may not share any more may end its buffers, and nothing else")
+  @Test("a user who lost the right to share may end its buffers, but not use them")
   func shareTakenAway() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1]
@@ -62,7 +63,7 @@ struct ServerAccessTests {
     let client = try stage.connect(as: Self.one)
     let (reply, _) = try client.description(
       TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
-    // Nor who is none of the domain's users any more.
+    // The same holds for a user who is no longer admitted to the domain.
     for change in [true, false] {
       var next = configuration
       if change { next.defaults.operations = [.map] } else { next.defaults.users = [] }
@@ -77,8 +78,7 @@ struct ServerAccessTests {
     try stage.expectNothingLeft()
   }
 
-  @Test(
-    "those of a domain's name hold for what is left of it after its end, and XenStore is not asked")
+  @Test("rules by a domain's name apply to its buffers after its end, without a read of XenStore")
   func endedDomain() throws {
     var configuration = Self.named(.milliseconds(5))
     let stage = try Stage(configuration)
@@ -91,7 +91,7 @@ struct ServerAccessTests {
       TestClient.map(guest.id, owner.directory, size: 4096))
     guest.destroy()
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_DOMAIN_GONE)
-    // The name's deadline, not the default of a minute.
+    // The deadline of the named rules, not the default of a minute.
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_LATE)
     let calls = try stage.backend.calls { () throws in
       #expect(try client.list().map(\.state) == [XEN_ZCOPYD_STATE_LATE])
@@ -101,7 +101,7 @@ struct ServerAccessTests {
           == XEN_ZCOPYD_E_UNKNOWN)
     }
     #expect(!calls.contains(.xen(.read)))
-    // What the name's rules say anew holds, too.
+    // A reload of the named rules applies, too.
     configuration.domains[.name("camera")]?.operations.insert(.list)
     stage.service.reload(configuration)
     #expect(try other.list().count == 1)
@@ -112,7 +112,7 @@ struct ServerAccessTests {
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_RELEASED)
     try stage.settle()
     #expect(other.hasNothing)
-    // And for what is known of it after that.
+    // The rules also apply to the record of the released buffer.
     #expect(
       try other.refusal(TestClient.about(reply.id, XEN_ZCOPYD_DESCRIBE)).code
         == XEN_ZCOPYD_E_UNKNOWN)

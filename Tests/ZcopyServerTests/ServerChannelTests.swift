@@ -15,7 +15,7 @@ import ZcopyBackend
 struct ServerChannelTests {
   // MARK: - The guest's
 
-  @Test("MAP_PUBLISHED maps what a guest publishes, and tells its frames with their pages")
+  @Test("MAP_PUBLISHED maps a guest's published buffer, and reports its frames with their pages")
   func framesOfAGuest() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -25,7 +25,7 @@ struct ServerChannelTests {
     let (reply, message) = try client.description(TestClient.mapPublished(owner.path))
     #expect(reply.frame_size == 8192)
     #expect(message.files.count == 1)
-    // What was drawn before it was mapped.
+    // A frame that was drawn before the buffer was mapped.
     var event = try client.event(XEN_ZCOPYD_EVENT_FRAME)
     #expect((event.frame, event.page) == (1, 0))
     #expect(try owner.changes() == [.mapped])
@@ -43,7 +43,7 @@ struct ServerChannelTests {
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_CLOSING)
     try client.done(TestClient.about(reply.id, XEN_ZCOPYD_UNMAP))
     try stage.settle()
-    // Not before the client has let go.
+    // Not before the client has released the buffer.
     #expect(try owner.changes() == [])
     try message.takeFile().close()
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_RELEASED)
@@ -51,7 +51,7 @@ struct ServerChannelTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("the owner is told of a used frame once no device is at work with the buffer any more")
+  @Test("a used frame is reported to the owner once no device uses the buffer any more")
   func usedFrameWaits() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -65,7 +65,7 @@ struct ServerChannelTests {
     try stage.settle()
     #expect(try owner.changes() == [])
     fence.signal()
-    try stage.wait("the owner is not told") { try owner.changes() == [.used(frame: 2)] }
+    try stage.wait("the frame is not reported") { try owner.changes() == [.used(frame: 2)] }
     try file.close()
   }
 
@@ -100,7 +100,7 @@ struct ServerChannelTests {
   }
 
   @Test(
-    "a guest's frame outside of its buffer is told to nobody, and ends its link with a line",
+    "a guest's frame outside of its buffer is not reported, and closes its link with one log line",
     arguments: [3, 4, 1 << 20, UInt32.max])
   func frameOutside(_ page: UInt32) throws {
     let recorder = Recorder()
@@ -114,7 +114,7 @@ struct ServerChannelTests {
     #expect(event.event == XEN_ZCOPYD_EVENT_PEER_GONE)
     #expect(BufferID(event.id) == BufferID(reply.id))
     #expect(recorder.lines(.warning).count == 1)
-    // What it draws after that is not looked at.
+    // Frames drawn after that are ignored.
     try owner.draw()
     try stage.settle()
     #expect(client.hasNothing)
@@ -125,7 +125,7 @@ struct ServerChannelTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("a guest whose frame lay outside before it was mapped is lost after the reply")
+  @Test("if a guest's frame was out of bounds before the mapping, PEER_GONE follows the reply")
   func frameOutsideBefore() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -138,7 +138,7 @@ struct ServerChannelTests {
     #expect(client.hasNothing)
   }
 
-  @Test("an owner that is killed is told as gone, and its pages stay while they are mapped")
+  @Test("a killed owner is reported as PEER_GONE, and its pages stay while they are mapped")
   func killedOwner() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -153,8 +153,7 @@ struct ServerChannelTests {
     try stage.expectNothingLeft()
   }
 
-  @Test(
-    "a buffer that could not be connected or published is told of to nobody, and counts as none")
+  @Test("a buffer that could not be connected or published causes no event and is not counted")
   func failedHalfway() throws {
     let recorder = Recorder()
     let stage = try Stage(logger: recorder.logger)
@@ -181,7 +180,8 @@ struct ServerChannelTests {
 
   // MARK: - The daemon's own
 
-  @Test("SHARE with a name publishes the buffer; frames, their use and the end go both ways")
+  @Test(
+    "SHARE with a name publishes the buffer; frames, their use and the end pass both ways")
   func framesToAGuest() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -212,20 +212,19 @@ struct ServerChannelTests {
     try client.done(TestClient.about(reply.id, XEN_ZCOPYD_UNSHARE))
     #expect(try guest.changes() == [.closing])
     #expect(try client.list().map(\.state) == [XEN_ZCOPYD_STATE_RELEASING])
-    // A second time it is as much over as before.
+    // A second frame is just as completed as the first one.
     try client.done(TestClient.about(reply.id, XEN_ZCOPYD_UNSHARE))
     #expect(try client.refusal(TestClient.frame(reply.id)).code == XEN_ZCOPYD_E_GONE)
     try guest.release()
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_RELEASED)
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_RELEASED)
     try stage.expectNothingLeft()
-    // Nor what would have told that the guest is late.
+    // Nor is the timer that would have reported the guest as late.
     #expect(stage.loop.delayedCalls == 0)
     #expect(throws: PublicationError.self) { try GuestPeer(stage, path) }
   }
 
-  @Test(
-    "a name that is published is not published twice, and a buffer without its peer ends at once")
+  @Test("a published name is not published twice, and a buffer without a peer ends immediately")
   func names() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -239,7 +238,7 @@ struct ServerChannelTests {
     _ = try client.description(share)
   }
 
-  @Test("a peer that is killed is told as gone, and what waited for it ends")
+  @Test("a killed peer is reported as PEER_GONE, and requests that waited for it are completed")
   func killedPeer() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -251,7 +250,7 @@ struct ServerChannelTests {
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_MAPPED)
     first.kill()
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_GONE)
-    // Another may come.
+    // Another peer can connect.
     let second = try GuestPeer(stage, path)
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_MAPPED)
     try client.done(TestClient.about(reply.id, XEN_ZCOPYD_UNSHARE))

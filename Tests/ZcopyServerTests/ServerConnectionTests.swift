@@ -15,7 +15,7 @@ import ZcopyBackend
 
 @Suite("A connection")
 struct ServerConnectionTests {
-  @Test("begins with HELLO, to which the daemon says its version and process")
+  @Test("starts with HELLO, and the daemon replies with its version and process")
   func hello() throws {
     let stage = try Stage()
     let client = try stage.connect(greets: false)
@@ -26,7 +26,7 @@ struct ServerConnectionTests {
     #expect(reply.header.length == 32)
   }
 
-  @Test("ends when it begins otherwise, speaks another version, or has another magic number")
+  @Test("is closed if it starts with another request, another version or another magic number")
   func badBeginnings() throws {
     let stage = try Stage()
     let early = try stage.connect(greets: false)
@@ -44,13 +44,13 @@ struct ServerConnectionTests {
     #expect(stage.service.droppedClients == 3)
   }
 
-  @Test("ends with what is no message, and is told why")
+  @Test("is closed after a malformed message, and the client gets the reason")
   func noMessages() throws {
     let stage = try Stage()
     var messages: [[UInt8]] = [
       [1], Array(repeating: 0, count: 16), Array(repeating: 0xff, count: 4096),
     ]
-    // A type that there is not, a length that is not the message's, a text without an end, too many ranges, half a list.
+    // An unknown type, a wrong length, an unterminated text, too many ranges, half a list.
     messages.append(bytes(77, xen_zcopyd_header()))
     messages.append(bytes(XEN_ZCOPYD_LIST, xen_zcopyd_list(), length: 23))
     messages.append(bytes(XEN_ZCOPYD_LIST, xen_zcopyd_list()) + [0])
@@ -78,7 +78,7 @@ struct ServerConnectionTests {
     #expect(stage.service.connections.isEmpty)
   }
 
-  @Test("ends with a message that is too long")
+  @Test("is closed after a message that is too long")
   func tooLong() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -88,7 +88,7 @@ struct ServerConnectionTests {
     #expect(end.text.contains("65536"))
   }
 
-  @Test("ends with descriptors that a message should not have, and they are closed")
+  @Test("is closed after a message with unexpected descriptors, which are closed too")
   func extraDescriptors() throws {
     let stage = try Stage()
     for count in [1, 16, 253] {
@@ -101,12 +101,12 @@ struct ServerConnectionTests {
       let end = try #require(try client.ending())
       #expect(end.code == XEN_ZCOPYD_E_MESSAGE)
       #expect(end.text.contains("descriptors"))
-      // The other end of the pipe is at its end once nobody has the one that was sent.
+      // The pipe reports its end once no process has the descriptor that was sent.
       #expect(hasEnded(reader))
     }
   }
 
-  @Test("ends with an empty message, whose descriptors are closed too")
+  @Test("is closed after an empty message, whose descriptors are closed too")
   func emptyMessage() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -120,7 +120,7 @@ struct ServerConnectionTests {
     #expect(hasEnded(reader))
   }
 
-  @Test("of a user whom the configuration does not admit is told so, and ends")
+  @Test("of a user that the configuration does not admit gets an error and is closed")
   func strangers() throws {
     let stage = try Stage()
     let stranger = try stage.connect(
@@ -130,7 +130,7 @@ struct ServerConnectionTests {
     #expect(end.text.contains("4711"))
   }
 
-  @Test("is refused where there are as many as may be")
+  @Test("is refused if the maximum number of clients is connected")
   func tooMany() throws {
     var configuration = Configuration.forTests
     configuration.maximumClients = 2
@@ -148,7 +148,7 @@ struct ServerConnectionTests {
     _ = try second.list()
   }
 
-  @Test("whose client does not read is dropped at a bound, in bytes")
+  @Test("is dropped if its client does not read and the backlog exceeds a limit in bytes")
   func doesNotRead() throws {
     let stage = try Stage()
     let lazy = try stage.connect()
@@ -164,7 +164,7 @@ struct ServerConnectionTests {
     #expect(try other.list().isEmpty)
   }
 
-  @Test("whose client does not take descriptors is dropped before this process has none left")
+  @Test("is dropped if its client does not take descriptors, before the daemon runs out of them")
   func doesNotTakeDescriptors() throws {
     let stage = try Stage()
     let lazy = try stage.connect()
@@ -181,7 +181,7 @@ struct ServerConnectionTests {
     #expect(stage.service.droppedClients == 1)
   }
 
-  @Test("whose request is at work when the daemon ends is told that")
+  @Test("whose request is in progress when the daemon stops gets an error")
   func isAtWork() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -189,13 +189,13 @@ struct ServerConnectionTests {
     let (id, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
     _ = message
     let number = client.send(TestClient.refresh(id))
-    try stage.wait("it is at work") { !stage.service.engine.jobs.isEmpty }
+    try stage.wait("the request is not in progress") { !stage.service.engine.jobs.isEmpty }
     stage.service.stop()
     #expect(
       try client.error(in: client.next { $0.request == number }).code == XEN_ZCOPYD_E_STOPPING)
   }
 
-  @Test("that takes its messages late gets all of them, with their descriptors, in their order")
+  @Test("that reads late gets all messages in order, with their descriptors")
   func takesLate() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -216,7 +216,7 @@ struct ServerConnectionTests {
     #expect(client.hasNothing)
   }
 
-  @Test("whose client reads again just when it is dropped is told why")
+  @Test("that is dropped gets the reason if its client reads again at that moment")
   func toldThatItIsSlow() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -231,14 +231,14 @@ struct ServerConnectionTests {
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_SLOW)
   }
 
-  @Test("for which most is kept is dropped where all together have too much")
+  @Test("with the largest backlog is dropped if all backlogs together exceed a limit")
   func allBacklogs() throws {
     let stage = try Stage()
     let clients = try (0..<12).map { _ in try stage.connect() }
     let connections = stage.service.connections.values.sorted { $0.number < $1.number }
     let bytes = [UInt8](repeating: 0, count: 50_000)
     for (index, connection) in connections.enumerated() {
-      // The fourth has most.
+      // The fourth has the largest backlog.
       while connection.backlogBytes + bytes.count <= (index == 3 ? 1_000_000 : 700_000) {
         connection.send(bytes)
       }
@@ -252,7 +252,7 @@ struct ServerConnectionTests {
     #expect(stage.service.backlogs.bytes == 0)
   }
 
-  @Test("ends with a request of number 0, and takes no reserved field that is not 0")
+  @Test("is closed after request number 0, and a reserved field that is not 0 is refused")
   func reserved() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -287,7 +287,7 @@ struct ServerConnectionTests {
     #expect(end.text.contains("number 0"))
   }
 
-  @Test("that its client ends, or says nothing more on, is no message")
+  @Test("that its client closes or shuts down for writing is not counted as dropped")
   func ends() throws {
     let stage = try Stage()
     let (closed, half) = (try stage.connect(), try stage.connect())
@@ -299,7 +299,7 @@ struct ServerConnectionTests {
     #expect(try half.ending() == nil)
   }
 
-  @Test("goes on where this process has no room for a descriptor that a request takes")
+  @Test("stays open if the daemon has no room for a descriptor that a request carries")
   func noRoomForDescriptors() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -313,14 +313,14 @@ struct ServerConnectionTests {
     #expect(error.code == XEN_ZCOPYD_E_RESOURCES)
     #expect(error.text.contains("descriptor"))
     _ = try client.list()
-    // What takes none is no request with one, whether that arrived or not.
+    // A request that takes no descriptor must not carry one, whether it arrived or not.
     let list = bytes(TestClient.list())
     unsafe stage.service.handle(list.span.bytes, &files, connection)
     stage.service.removeIfEnded(connection)
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
   }
 
-  @Test("of one user leaves connections for others, unless it is root")
+  @Test("of one user leaves connections for others, unless it is root's")
   func clientsOfOneUser() throws {
     var configuration = Configuration.forTests
     configuration.maximumClients = 8
@@ -342,8 +342,7 @@ struct ServerConnectionTests {
     _ = (first, others, again)
   }
 
-  @Test(
-    "that reads late is not dropped for what a guest does without end, and is told the last of it")
+  @Test("that reads late is not dropped for a guest's endless frames, and gets the last frame")
   func endlessFrames() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -364,7 +363,7 @@ struct ServerConnectionTests {
     }
   }
 
-  @Test("whose user has no right to a domain does not use up the requests of those who have")
+  @Test("of a user without rights to a domain does not use up the requests of users with rights")
   func strangersRequests() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1]
@@ -384,7 +383,7 @@ struct ServerConnectionTests {
     _ = try stage.map(shared, for: client)
   }
 
-  @Test("gives a buffer no name that a terminal would obey")
+  @Test("refuses buffer names with control characters")
   func names() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -401,14 +400,14 @@ struct ServerConnectionTests {
   }
 }
 
-/// Whether nobody has the other end of a pipe any more, or soon.
+/// Waits until no process has the other end of a pipe open, for up to 5 seconds.
 func hasEnded(_ reader: FileDescriptor) -> Bool {
   var entry = pollfd(fd: reader.rawValue, events: Int16(POLLIN), revents: 0)
   // SAFETY: poll writes one entry.
   return unsafe poll(&entry, 1, 5000) == 1 && entry.revents & Int16(POLLHUP) != 0
 }
 
-/// A structure as a message, with its right length unless another is given.
+/// A structure as a message, with its correct length unless another is given.
 func bytes<Structure: BitwiseCopyable>(
   _ type: UInt32, _ structure: Structure, length: Int? = nil
 ) -> [UInt8] {

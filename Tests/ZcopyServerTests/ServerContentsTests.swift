@@ -33,7 +33,7 @@ struct ServerContentsTests {
     }
   }
 
-  @Test("WRITE reaches the domain's pages, by each mechanism", arguments: mechanisms)
+  @Test("WRITE reaches the domain's pages, with each mechanism", arguments: mechanisms)
   func write(by mechanism: UInt32) throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -76,7 +76,7 @@ struct ServerContentsTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("without a mechanism a buffer has a dma-buf, also where the processor could map it")
+  @Test("a buffer without a requested mechanism has a dma-buf, even if a CPU mapping would work")
   func automatic() throws {
     let stage = try Stage(hasDmaBuf: false, hasUdmabuf: false)
     let client = try stage.connect()
@@ -114,7 +114,7 @@ struct ServerContentsTests {
     #expect(try text(published.text, "text") == path)
     let again = try client.refusal(TestClient.publish(own.id, "other"))
     #expect(again.code == XEN_ZCOPYD_E_INVALID)
-    // The peer reads what was written, and writes.
+    // The peer reads the written bytes, and writes its own.
     let peer = try MappedBuffer(
       MapParameters(
         domain: stage.backend.id, directory: GrantReference(rawValue: own.directory),
@@ -157,7 +157,7 @@ struct ServerContentsTests {
     _ = try client.description(share(pages: 8, XEN_ZCOPYD_MEMORY_GNTALLOC))
   }
 
-  @Test("WRITE and PUBLISH that do not fit are refused, and change nothing")
+  @Test("WRITE and PUBLISH with invalid arguments are refused, and change nothing")
   func refusals() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -213,7 +213,7 @@ struct ServerContentsTests {
   }
 
   @Test(
-    "a WRITE whose length is not its message's, or not allowed, ends the connection",
+    "a WRITE with a length that is wrong or not allowed closes the connection",
     arguments: [
       (0, 0), (2, 1), (1, 2), (Int(XEN_ZCOPYD_WRITE_MAX) + 1, Int(XEN_ZCOPYD_WRITE_MAX) + 1),
     ])
@@ -229,7 +229,7 @@ struct ServerContentsTests {
     #expect(try shared.memoryBytes.allSatisfy { $0 == 0 })
   }
 
-  @Test("pages that are granted for reading only are not written, and the text says so")
+  @Test("pages that are granted read-only are not written, and the refusal says so")
   func readOnly() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -276,7 +276,7 @@ struct ServerContentsTests {
 }
 
 extension SharedBuffer {
-  /// All bytes of its memory.
+  /// All bytes of the buffer's memory.
   fileprivate var memoryBytes: [UInt8] {
     get throws {
       try withMemory(.read) { memory in

@@ -14,7 +14,7 @@ import ZcopyBackend
 struct ServerEventTests {
   private static let root = PeerCredentials(process: 1, user: 0, groups: [])
 
-  @Test("without SUBSCRIBE a client is told how its own buffers end, and nothing of others'")
+  @Test("without SUBSCRIBE a client receives the end events of its own buffers only")
   func ownOnly() throws {
     let stage = try Stage()
     let (client, other) = (try stage.connect(), try stage.connect())
@@ -31,7 +31,7 @@ struct ServerEventTests {
     #expect(other.hasNothing)
   }
 
-  @Test("SUBSCRIBE chooses kinds, a domain, and whose buffers")
+  @Test("SUBSCRIBE selects event kinds, a domain, and the client's own or all buffers")
   func subscriptions() throws {
     let stage = try Stage()
     let second = try stage.machine.addDomain(gntallocLimit: 64)
@@ -103,7 +103,7 @@ struct ServerEventTests {
         == XEN_ZCOPYD_E_PERMISSION)
   }
 
-  @Test("what is held longer than the deadline is told as late once, and as released at the end")
+  @Test("a buffer held past its deadline is reported LATE once, and RELEASED at the end")
   func late() throws {
     var configuration = Configuration.forTests
     configuration.defaults.releaseDeadline = .milliseconds(5)
@@ -122,7 +122,7 @@ struct ServerEventTests {
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_RELEASED)
     #expect(try client.statistics()[0].counters.late == 1)
 
-    // The same where the peer does not let go of what is shared.
+    // The same if the peer does not release a shared buffer.
     let (own, _) = try client.description(
       TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
     let path = try text(own.text, "text")
@@ -136,7 +136,7 @@ struct ServerEventTests {
   }
 
   @Test(
-    "WAIT is answered at the release, at once after it, and with E_TIMEOUT where it takes too long")
+    "WAIT is answered at the release, immediately after it, and with E_TIMEOUT if that is late")
   func waits() throws {
     let stage = try Stage()
     let (client, other) = (try stage.connect(), try stage.connect())
@@ -164,7 +164,7 @@ struct ServerEventTests {
   }
 
   @Test(
-    "where the kernel fails to tell of a release, RELEASED and WAIT say so, and nobody waits on")
+    "if the kernel fails to report a release, RELEASED and WAIT carry the error, and no WAIT stays")
   func uncertainRelease() throws {
     let stage = try Stage()
     let (client, other) = (try stage.connect(), try stage.connect())
@@ -187,7 +187,7 @@ struct ServerEventTests {
     #expect(client.hasNothing)
   }
 
-  @Test("a client has at most 64 requests that wait, and a connection that ends leaves none behind")
+  @Test("a client has at most 64 pending requests, and a closed connection leaves none behind")
   func waitingRequests() throws {
     let stage = try Stage()
     let keeper = try stage.connect()
@@ -203,13 +203,13 @@ struct ServerEventTests {
       #expect(refusal.code == XEN_ZCOPYD_E_LIMIT)
       #expect(stage.service.engine.buffers.values.first?.waiters.count == 64)
       client.close()
-      try stage.wait("the connection goes on") { stage.service.connections.count == 1 }
+      try stage.wait("the connection was not closed") { stage.service.connections.count == 1 }
       #expect(stage.service.engine.buffers.values.first?.waiters.isEmpty == true)
       #expect(stage.loop.delayedCalls == 0)
     }
   }
 
-  @Test("LIST takes several messages where it has to, the oldest buffer first, each once")
+  @Test("LIST is split into several messages if needed: oldest buffer first, each buffer once")
   func longList() throws {
     var configuration = Configuration.forTests
     configuration.defaults.limits.buffers = 0
@@ -238,7 +238,7 @@ struct ServerEventTests {
     #expect(try client.refusal(TestClient.list(40_000)).code == XEN_ZCOPYD_E_INVALID)
   }
 
-  @Test("DESCRIBE tells of a buffer in each state, and of the last thousand that were released")
+  @Test("DESCRIBE reports a buffer in each state, and the last thousand released buffers")
   func describes() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -264,7 +264,8 @@ struct ServerEventTests {
       try client.refusal(TestClient.about(id, XEN_ZCOPYD_DESCRIBE)).code == XEN_ZCOPYD_E_UNKNOWN)
   }
 
-  @Test("a persistent buffer outlives its connection, and its user ends it from another")
+  @Test(
+    "a persistent buffer outlives its connection, and its user can end it from another connection")
   func persistent() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -278,7 +279,7 @@ struct ServerEventTests {
     try message.takeFile().close()
     try kept.takeFile().close()
     let next = try stage.connect()
-    try stage.wait("what is not persistent stays") { try next.list().count == 2 }
+    try stage.wait("the third buffer was not released") { try next.list().count == 2 }
     #expect(try next.list().allSatisfy { $0.process == 0 && $0.flags == XEN_ZCOPYD_PERSISTENT })
     #expect(try next.list().allSatisfy { $0.state == XEN_ZCOPYD_STATE_LIVE })
     try next.done(TestClient.about(mapped, XEN_ZCOPYD_UNMAP))
@@ -288,7 +289,7 @@ struct ServerEventTests {
   }
 
   @Test(
-    "STATS counts what was answered, refused and limited, and what there is, in all and for each domain"
+    "STATS counts answered, refused and limited requests and live buffers, in total and per domain"
   )
   func statistics() throws {
     var configuration = Configuration.forTests
@@ -299,7 +300,7 @@ struct ServerEventTests {
     let (id, _) = try stage.map(shared, for: client)
     let full = TestClient.map(stage.guest.id, shared.directory, size: 8192)
     #expect(try client.refusal(full).code == XEN_ZCOPYD_E_LIMIT)
-    // No request at all, and one with impossible numbers.
+    // One request of an unknown type, and one with impossible numbers.
     #expect(
       try client.refusal(TestClient.subscribe(.max)).code == XEN_ZCOPYD_E_INVALID)
     #expect(
@@ -327,7 +328,8 @@ struct ServerEventTests {
     #expect(all[1].counters.limited == 1)
   }
 
-  @Test("limits refuse by name, warn before, and count anew after a reload and a release")
+  @Test(
+    "a refusal names its limit, a warning precedes it, and reload and release change the count")
   func limits() throws {
     let recorder = Recorder()
     var configuration = Configuration.forTests
@@ -352,7 +354,7 @@ struct ServerEventTests {
     stage.service.reload(configuration)
     #expect(try client.list().count == 2)
     try client.done(TestClient.about(first, XEN_ZCOPYD_UNMAP))
-    // What is held still counts.
+    // A held buffer still counts.
     configuration.defaults.limits.bytes = 16384
     stage.service.reload(configuration)
     #expect(
@@ -362,7 +364,7 @@ struct ServerEventTests {
     _ = try client.description(TestClient.share(stage.guest.id, size: 4096))
   }
 
-  @Test("a domain has so many requests a second, and what ends something is not refused for that")
+  @Test("a domain's requests a second are limited, but requests that end a buffer are not refused")
   func rate() throws {
     var configuration = Configuration.forTests
     configuration.defaults.limits.requestsPerSecond = 2
@@ -379,7 +381,7 @@ struct ServerEventTests {
     try client.done(TestClient.wait(id))
   }
 
-  @Test("a user who floods a domain keeps no other from it, and may end what it has")
+  @Test("a user who floods a domain does not block another user, and may end its own buffers")
   func flood() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1, 2]
@@ -406,7 +408,7 @@ struct ServerEventTests {
   }
 
   @Test(
-    "what is for no domain counts as its user's: LIST, STATS and SUBSCRIBE, and what nobody knows")
+    "requests for no domain count for their user: LIST, STATS, SUBSCRIBE, an unknown identifier")
   func requestsOfUsers() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1, 2]

@@ -8,7 +8,7 @@ import ZcopyBackend
 
 @testable import ZcopyServer
 
-/// Each call that a request makes fails in turn.
+/// Lets each call that a request makes fail in turn.
 @Suite("A call that fails")
 struct ServerFaultTests {
   enum Kind: CaseIterable {
@@ -16,7 +16,7 @@ struct ServerFaultTests {
     case sharePublished, refresh, writeBack, read, readCopy
     case mapCpu, shareGntalloc, write, publish, readGntalloc
 
-    /// The mechanism of the buffer that must exist before it; nil for none.
+    /// The mechanism of the buffer that must exist before the request; nil for none.
     var mechanism: UInt32? {
       switch self {
       case .read: XEN_ZCOPYD_MECHANISM_DMABUF
@@ -28,21 +28,21 @@ struct ServerFaultTests {
   }
 
   @Test(
-    "refuses the request, or is got over; nothing is left, and the service goes on",
+    "refuses the request or is tolerated, leaves nothing behind, and the service continues",
     arguments: Kind.allCases)
   func everyCall(_ kind: Kind) throws {
     var index = 0
     while try fails(kind, at: index) {
       index += 1
-      try #require(index < 200, "it never goes through")
+      try #require(index < 200, "the request never succeeds")
     }
-    // All of them make some.
+    // Every request makes some calls.
     #expect(index > 0)
   }
 
-  /// One run, in which that call of the request fails.
+  /// One run, in which one call of the request fails.
   ///
-  /// - Returns: whether the request made as many.
+  /// - - Returns: whether the request made that many calls.
   private func fails(_ kind: Kind, at index: Int) throws -> Bool {
     let stage = try Stage()
     let client = try stage.connect()
@@ -67,7 +67,7 @@ struct ServerFaultTests {
     var isAnswered = false
     let calls = try stage.backend.calls {
       number = send(kind, client, stage, owner, directory.reference, file, id)
-      try stage.wait("there is no reply") {
+      try stage.wait("no reply arrived") {
         isAnswered = try client.has { $0.request == number }
         return isAnswered
       }
@@ -85,11 +85,11 @@ struct ServerFaultTests {
     reply.closeFiles()
     before?.closeFiles()
     try file.close()
-    // Where it failed, it may be done once more.
+    // A request that failed may be sent again.
     if kind == .publish, try reply.header.type == XEN_ZCOPYD_ERROR {
       _ = try client.description(TestClient.publish(id, "again"))
     }
-    // Whatever came of it, all of it ends with its client.
+    // In either case the client ends all buffers.
     for entry in try client.list() {
       let ending = entry.kind == XEN_ZCOPYD_KIND_MAPPED ? XEN_ZCOPYD_UNMAP : XEN_ZCOPYD_UNSHARE
       try client.done(TestClient.about(entry.id, ending))

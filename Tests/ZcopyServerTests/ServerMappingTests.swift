@@ -12,7 +12,8 @@ import ZcopyBackend
 
 @Suite("MAP")
 struct ServerMappingTests {
-  @Test("makes a dma-buf of a directory, which is released after UNMAP")
+  @Test(
+    "makes a dma-buf of a directory, which is released after UNMAP and the close of the descriptor")
   func mapsAndUnmaps() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -27,19 +28,19 @@ struct ServerMappingTests {
     #expect(try client.list().map(\.pages) == [5])
 
     try client.done(TestClient.about(description.id, XEN_ZCOPYD_UNMAP))
-    // The client still has it.
+    // The client still holds the dma-buf.
     #expect(try client.list().map(\.state) == [XEN_ZCOPYD_STATE_RELEASING])
     try message.takeFile().close()
     let event = try client.event()
     #expect(event.event == XEN_ZCOPYD_EVENT_RELEASED)
     #expect(BufferID(event.id) == BufferID(description.id))
     #expect(try client.list().isEmpty)
-    // Who asks afterwards is told the same.
+    // A WAIT after the release is answered, too.
     try client.done(TestClient.wait(description.id))
     try stage.expectNothingLeft()
   }
 
-  @Test("takes references in the message, where there is no directory")
+  @Test("takes references from the message if there is no directory")
   func references() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -57,7 +58,7 @@ struct ServerMappingTests {
     #expect(try stage.machine.bytes(ofDmaBuf: message.takeFile())[4096...].first == 2)
   }
 
-  @Test("tells all that was asked for: sizes, picture, name, mechanism, maker and flags")
+  @Test("reports all requested properties: sizes, picture, name, mechanism, maker and flags")
   func describes() throws {
     let stage = try Stage()
     let client = try stage.connect(as: PeerCredentials(process: 321, user: 0, groups: []))
@@ -94,7 +95,7 @@ struct ServerMappingTests {
     #expect(listed == "screen")
   }
 
-  @Test("passes over what does not work here, and says why")
+  @Test("skips a mechanism that does not work, and reports why")
   func passesOver() throws {
     let stage = try Stage(hasDmaBuf: false)
     let client = try stage.connect()
@@ -111,7 +112,7 @@ struct ServerMappingTests {
     #expect(refusal.code == XEN_ZCOPYD_E_UNSUPPORTED)
   }
 
-  @Test("is refused for numbers that contradict each other, and for a name that cannot be shown")
+  @Test("is refused for inconsistent numbers, and for a name with control characters")
   func invalid() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -133,9 +134,7 @@ struct ServerMappingTests {
     try stage.expectNothingLeft()
   }
 
-  @Test(
-    "is refused for a directory that is not in order, a domain that is not there, and where Xen is not"
-  )
+  @Test("is refused for an invalid directory, for a domain that does not exist, and without Xen")
   func refused() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -166,7 +165,7 @@ struct ServerMappingTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("only what the configuration allows: users, operations, mechanisms and sizes")
+  @Test("is limited by the configuration: users, operations, mechanisms and sizes")
   func permissions() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1000]
@@ -202,7 +201,7 @@ struct ServerMappingTests {
     }
   }
 
-  @Test("copies what the domain holds with REFRESH, all of it or ranges, and back with WRITE_BACK")
+  @Test("REFRESH copies all or ranges of the domain's pages, and WRITE_BACK copies them back")
   func refresh() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -230,7 +229,7 @@ struct ServerMappingTests {
     #expect(try client.statistics()[0].counters.refreshed_bytes == 3 * 4096 * 3 + 1)
   }
 
-  @Test("REFRESH in pieces lets others be heard in between, and is replied to at the end")
+  @Test("REFRESH is done in pieces, with other requests in between, and is answered at the end")
   func refreshInPieces() throws {
     let stage = try Stage()
     let (client, other) = (try stage.connect(), try stage.connect())
@@ -246,7 +245,7 @@ struct ServerMappingTests {
     #expect(stage.service.engine.jobs.isEmpty)
   }
 
-  @Test("REFRESH waits for a device that is at work, and others do not wait for that")
+  @Test("REFRESH waits for a device that uses the buffer, and other requests do not wait")
   func refreshWaits() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -259,7 +258,7 @@ struct ServerMappingTests {
     #expect(try !client.has { $0.request == refresh })
     fence.signal()
     #expect(try client.next().header.type == XEN_ZCOPYD_REFRESH | XEN_ZCOPYD_REPLY)
-    // A buffer that ends meanwhile is not refreshed any more.
+    // A buffer that ends meanwhile is not refreshed.
     let second = try stage.machine.addFence(toDmaBuf: file, as: .read)
     let late = client.send(TestClient.refresh(id))
     try client.done(TestClient.about(id, XEN_ZCOPYD_UNMAP))
@@ -270,13 +269,13 @@ struct ServerMappingTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("REFRESH is refused outside of the buffer, of shared memory, and of what is over")
+  @Test("REFRESH is refused outside of the buffer, for shared memory, and for an unknown buffer")
   func refreshRefused() throws {
     let stage = try Stage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (id, _) = try stage.map(shared, for: client)
-    // By dma-buf there is nothing to do.
+    // A buffer mapped as a dma-buf needs no refresh.
     try client.done(TestClient.refresh(id))
     for range in [
       xen_zcopyd_range(offset: 4096, length: 1), xen_zcopyd_range(offset: 0, length: 4097),
@@ -297,7 +296,7 @@ struct ServerMappingTests {
   }
 
   @Test(
-    "READ gives a copy of what the domain holds now, in a file of the buffer's size",
+    "READ returns a copy of the domain's current data, in a file of the buffer's size",
     arguments: [XEN_ZCOPYD_MECHANISM_DMABUF, XEN_ZCOPYD_MECHANISM_COPY])
   func read(by mechanism: UInt32) throws {
     let stage = try Stage()
@@ -324,7 +323,7 @@ struct ServerMappingTests {
     }
   }
 
-  @Test("OPEN gives the dma-buf once more, to who may have it and while it is live")
+  @Test("OPEN returns the dma-buf again, to users with access, as long as the buffer is live")
   func open() throws {
     let stage = try Stage()
     let (client, same) = (try stage.connect(), try stage.connect())
@@ -356,7 +355,7 @@ struct ServerMappingTests {
 }
 
 extension SharedBuffer {
-  /// Fills each page with a byte.
+  /// Fills each page with one byte value.
   func fill(with bytes: [UInt8]) {
     do {
       try withMemory(.write) { memory in
@@ -372,7 +371,7 @@ extension SharedBuffer {
     }
   }
 
-  /// One byte of it.
+  /// One byte of the dma-buf.
   func byte(at offset: Int) -> UInt8? {
     try? withMemory(.read) { $0.loadByte(at: offset) }
   }

@@ -21,7 +21,7 @@ struct ServerSharingTests {
   }
 
   @Test(
-    "gives a dma-buf whose pages the domain can map, and UNSHARE takes them back",
+    "returns a dma-buf whose pages the domain can map, and UNSHARE takes the pages back",
     arguments: [XEN_ZCOPYD_MEMORY_AUTO, XEN_ZCOPYD_MEMORY_UDMABUF, XEN_ZCOPYD_MEMORY_HEAP])
   func shares(_ memory: UInt32) throws {
     let stage = try Stage()
@@ -55,7 +55,7 @@ struct ServerSharingTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("takes a dma-buf that is sent along, all of it where no size is said")
+  @Test("takes a dma-buf from the client, all of it if no size is given")
   func descriptor() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -72,7 +72,7 @@ struct ServerSharingTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("refuses a descriptor that is no dma-buf, and one of another size, and keeps neither")
+  @Test("refuses a descriptor that is no dma-buf, and a wrong size, and keeps neither")
   func otherDescriptors() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -94,12 +94,12 @@ struct ServerSharingTests {
     #expect(refusal.code == XEN_ZCOPYD_E_INVALID)
     try file.close()
     try stage.expectNothingLeft()
-    // Without the descriptor that it announces it is no message.
+    // A message without the descriptor that it announces is malformed.
     client.send(TestClient.share(stage.guest.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR))
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
   }
 
-  @Test("lists the references in the peer's directory, where the peer offers one")
+  @Test("writes the references into the peer's directory, if the peer offers one")
   func peersDirectory() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -117,7 +117,8 @@ struct ServerSharingTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("DESCRIBE says whether the peer has a buffer, as far as that is known; WAIT uses its words")
+  @Test(
+    "DESCRIBE reports whether the peer holds a buffer, as far as known; WAIT uses the same words")
   func holder() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -147,7 +148,7 @@ struct ServerSharingTests {
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_RELEASED)
   }
 
-  @Test("is refused for numbers that contradict each other")
+  @Test("is refused for inconsistent numbers")
   func invalid() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -174,7 +175,8 @@ struct ServerSharingTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("is refused where this machine cannot, the domain is not there, or the size is too large")
+  @Test(
+    "is refused if this machine lacks support, the domain does not exist, or the size is too large")
   func refused() throws {
     let stage = try Stage(hasDmaBuf: false)
     let client = try stage.connect()
@@ -192,8 +194,7 @@ struct ServerSharingTests {
     try stage.expectNothingLeft()
   }
 
-  @Test(
-    "UNMAP and UNSHARE each end their own kind, and nothing that is not there or another user's")
+  @Test("UNMAP and UNSHARE each end buffers of their own kind only, and none of another user")
   func kinds() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1, 2]
@@ -216,7 +217,7 @@ struct ServerSharingTests {
     }
     for request in [TestClient.frame(mapped), TestClient.frame(shared.id)] {
       #expect(try stranger.refusal(request).code == XEN_ZCOPYD_E_UNKNOWN)
-      // Neither was published.
+      // Neither buffer was published.
       #expect(try client.refusal(request).code == XEN_ZCOPYD_E_INVALID)
     }
     #expect(try stranger.refusal(TestClient.wait(mapped)).code == XEN_ZCOPYD_E_UNKNOWN)

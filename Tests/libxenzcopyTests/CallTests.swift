@@ -15,7 +15,7 @@ struct CallTests {
     daemon = client.daemon
   }
 
-  /// What the daemon heard, of this type and with the number 2.
+  /// The message of this type with the number 2 that the daemon received.
   private func heard(_ type: UInt32) throws -> ScriptedDaemon.Heard {
     let heard = try #require(try daemon.heard())
     let header = try heard.load(xen_zcopyd_header.self)
@@ -23,7 +23,7 @@ struct CallTests {
     return heard
   }
 
-  @Test("map sends a directory, and gives the descriptor, close-on-exec, and the description")
+  @Test("map sends a directory, and returns the close-on-exec descriptor and the description")
   func map() throws {
     let witness = try Witness()
     daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
@@ -42,11 +42,11 @@ struct CallTests {
     #expect(witness.isOpen())
     close(file)
     #expect(witness.isClosed())
-    // But for the header it is what the caller gave.
+    // Everything but the header is what the caller passed.
     #expect(try heard(XEN_ZCOPYD_MAP).bytes.dropFirst(16) == bytes(of: map)[16...])
   }
 
-  @Test("map sends references behind the structure, as many as are allowed")
+  @Test("map sends up to the maximum number of references after the structure")
   func references() throws {
     let witness = try Witness()
     daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
@@ -74,7 +74,7 @@ struct CallTests {
     #expect(text(sent.path) == "/local/domain/3/data/zcopy/screen")
   }
 
-  @Test("share of a dma-buf sends its descriptor, which stays the caller's")
+  @Test("share of a dma-buf sends its descriptor, which the caller keeps")
   func shareDescriptor() throws {
     let reply = try Witness()
     let own = try Witness()
@@ -89,7 +89,7 @@ struct CallTests {
     #expect(own.isOpen())
   }
 
-  @Test("share of new memory sends none")
+  @Test("share of new memory sends no descriptor")
   func share() throws {
     let witness = try Witness()
     daemon.say(XEN_ZCOPYD_SHARE | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
@@ -101,7 +101,7 @@ struct CallTests {
     #expect(try heard(XEN_ZCOPYD_SHARE).files.isEmpty)
   }
 
-  @Test("open gives the descriptor of a buffer that lives already")
+  @Test("open returns the descriptor of an existing buffer")
   func openBuffer() throws {
     let witness = try Witness()
     daemon.say(XEN_ZCOPYD_OPEN | XEN_ZCOPYD_REPLY, request: 2, description(id(5)), [witness.file])
@@ -127,7 +127,7 @@ struct CallTests {
   }
 
   @Test(
-    "wait sends its time limit, and leaves the connection's as it was",
+    "wait sends its time limit, and leaves the connection's unchanged",
     arguments: [0, 5, UInt32.max - 1, .max])
   func wait(_ limit: UInt32) throws {
     func timeout() throws -> timeval {
@@ -145,7 +145,7 @@ struct CallTests {
     #expect(try timeout().tv_sec == 30)
   }
 
-  @Test("refresh sends flags and ranges, or none for all")
+  @Test("refresh sends flags and ranges, or no ranges for the whole buffer")
   func refresh() throws {
     var buffer = id(5)
     let ranges = [
@@ -164,7 +164,7 @@ struct CallTests {
     #expect(try daemon.heard()?.bytes.count == 40)
   }
 
-  @Test("read gives a memory file with as much as was asked for")
+  @Test("read returns a memory file with at least the requested length")
   func read() throws {
     let memory = try memoryFile(byteCount: 12288)
     daemon.acknowledge(XEN_ZCOPYD_READ, request: 2, [memory])
@@ -178,7 +178,7 @@ struct CallTests {
     #expect(sent.range.offset == 8192 && sent.range.length == 4096)
   }
 
-  @Test("write sends its bytes in requests of the largest size, and stops at the first that fails")
+  @Test("write sends its bytes in requests of the largest size, and stops after the first failure")
   func write() throws {
     let most = Int(XEN_ZCOPYD_WRITE_MAX)
     let bytes = (0..<most + 5).map { UInt8(truncatingIfNeeded: $0 &* 3) }
@@ -194,7 +194,7 @@ struct CallTests {
     let second = try #require(try daemon.heard())
     #expect(try second.load(xen_zcopyd_write.self).range.offset == UInt64(100 + most))
     #expect(Array(second.bytes.dropFirst(48)) == Array(bytes.suffix(5)))
-    // Of no bytes nothing is sent.
+    // No bytes, no request.
     #expect(unsafe client.call { unsafe xenzcopy_write($0, &buffer, 0, nil, 0) } == (0, 0))
     daemon.refuse(request: 4, code: XEN_ZCOPYD_E_REFUSED, "the pages are read-only")
     #expect(
@@ -203,7 +203,7 @@ struct CallTests {
     #expect(try daemon.heard() != nil)
   }
 
-  @Test("publish sends the name, and gives the description; a long name is not sent")
+  @Test("publish sends the name, and returns the description; a name that is too long is not sent")
   func publish() throws {
     daemon.say(XEN_ZCOPYD_PUBLISH | XEN_ZCOPYD_REPLY, request: 2, description(id(5)))
     var buffer = id(5)
@@ -239,7 +239,7 @@ struct CallTests {
         == XENZCOPY_NO_DMABUF)
   }
 
-  @Test("a descriptor with a buffer that is requested without one ends the connection")
+  @Test("a descriptor for a buffer that was requested without one closes the connection")
   func unexpectedDmaBuf() throws {
     let witness = try Witness()
     var map = xen_zcopyd_map()
@@ -248,7 +248,7 @@ struct CallTests {
     #expect(unsafe client.call { unsafe xenzcopy_map($0, &map, nil, nil) } == (-1, EPROTO))
   }
 
-  @Test("describe gives what there is to say")
+  @Test("describe returns the description")
   func describe() throws {
     daemon.say(XEN_ZCOPYD_DESCRIBE | XEN_ZCOPYD_REPLY, request: 2, description(id(5)))
     var buffer = id(5)
@@ -257,7 +257,7 @@ struct CallTests {
     #expect(found.pages == 2025)
   }
 
-  @Test("frame gives the frame's number")
+  @Test("frame returns the frame's number")
   func frame() throws {
     var reply = xen_zcopyd_frame()
     reply.id = id(5)
@@ -271,7 +271,7 @@ struct CallTests {
     #expect(sent.id == buffer && sent.frame == 0 && sent.page == 2025)
   }
 
-  @Test("subscribe sends which events, of which buffers")
+  @Test("subscribe sends the event kinds and the buffers")
   func subscribe() throws {
     daemon.acknowledge(XEN_ZCOPYD_SUBSCRIBE, request: 2)
     let events = XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED
@@ -280,7 +280,7 @@ struct CallTests {
     #expect(sent.events == events && sent.domain == 3 && sent.own == 1)
   }
 
-  @Test("list makes one array of several replies, with events in between kept")
+  @Test("list makes one array of several replies, and keeps the events between them")
   func list() throws {
     func say(_ first: UInt8, _ count: Int, more: UInt32) {
       var reply = xen_zcopyd_list_reply()
@@ -290,7 +290,7 @@ struct CallTests {
       for index in 0..<count {
         var entry = xen_zcopyd_list_entry()
         entry.id = id(first + UInt8(index))
-        // A text that does not end is made to.
+        // An unterminated text is terminated.
         setText(&entry.name, String(repeating: "x", count: 32))
         entries += bytes(of: entry)
       }
@@ -311,7 +311,7 @@ struct CallTests {
     #expect(try heard(XEN_ZCOPYD_LIST).load(xen_zcopyd_list.self).domain == 3)
   }
 
-  @Test("list of nothing is no array")
+  @Test("an empty list is no array")
   func listOfNothing() throws {
     daemon.say(XEN_ZCOPYD_LIST | XEN_ZCOPYD_REPLY, request: 2, xen_zcopyd_list_reply())
     var entries: UnsafeMutablePointer<xen_zcopyd_list_entry>?
@@ -320,7 +320,7 @@ struct CallTests {
     #expect(unsafe entries == nil && count == 0)
   }
 
-  @Test("stats gives all together, then each domain")
+  @Test("stats returns the totals, then each domain")
   func stats() throws {
     for (domain, more) in [(XEN_ZCOPYD_ANY_DOMAIN, 1), (3, 0)] as [(UInt32, UInt32)] {
       var reply = xen_zcopyd_stats()

@@ -6,7 +6,7 @@ import libxenzcopy
 
 @Suite("A connection to the daemon")
 struct ConnectionTests {
-  /// Opens one that fails: errno and the line.
+  /// Opens a connection and expects a failure; returns errno and the error line.
   private func failure(_ open: (UnsafeMutablePointer<CChar>, Int) -> OpaquePointer?) -> (
     errno: Int32, line: String
   ) {
@@ -28,14 +28,14 @@ struct ConnectionTests {
     unsafe failure { unsafe xenzcopy_adopt(daemon.clientSocket.rawValue, $0, $1) }
   }
 
-  @Test("says that no daemon runs, and how to start it")
+  @Test("fails if no daemon runs, with advice on how to start it")
   func noDaemon() {
     let (error, line) = unsafe failure { unsafe xenzcopy_open("/nonexistent/socket", $0, $1) }
     #expect(error == ENOENT)
     #expect(line.contains("/nonexistent/socket") && line.contains("systemctl start xen-zcopyd"))
   }
 
-  @Test("is refused where nobody listens any more, in the abstract name space too")
+  @Test("is refused if no process listens any more, in the abstract namespace too")
   func nobodyListens() {
     let (error, line) = unsafe failure { unsafe xenzcopy_open("@xen-zcopyd-nobody", $0, $1) }
     #expect(error == ECONNREFUSED)
@@ -50,7 +50,7 @@ struct ConnectionTests {
     #expect(line.contains("107"))
   }
 
-  @Test("works without room for a line, and with little of it")
+  @Test("works without a buffer for the error line, and with a small one")
   func littleRoom() {
     #expect(unsafe xenzcopy_open("/nonexistent/socket", nil, 0) == nil)
     var line: [CChar] = [1, 1, 1, 1]
@@ -101,7 +101,7 @@ struct ConnectionTests {
     #expect(unsafe poll(&polled, 1, 0) == 1 || type == SOCK_DGRAM)
   }
 
-  @Test("is not adopted over what is no descriptor")
+  @Test("is not adopted over an invalid descriptor")
   func noSocket() {
     #expect(unsafe failure { unsafe xenzcopy_adopt(-1, $0, $1) }.errno == EBADF)
   }
@@ -115,21 +115,21 @@ struct ConnectionTests {
     #expect(line.contains("version 7"))
   }
 
-  @Test("says what a daemon of another version says to that")
+  @Test("reports the text that a daemon of another version sends")
   func refusedVersion() throws {
     let daemon = try ScriptedDaemon()
     daemon.refuse(request: 0, code: XEN_ZCOPYD_E_VERSION, "the client speaks version 1")
     #expect(adopting(daemon) == (EPROTONOSUPPORT, "the client speaks version 1"))
   }
 
-  @Test("is not made with what is no daemon")
+  @Test("is not made with a server that is no daemon")
   func noMagic() throws {
     let daemon = try ScriptedDaemon()
     daemon.sayHello(magic: 1)
     #expect(adopting(daemon).errno == EPROTO)
   }
 
-  @Test("says why the daemon did not want it, though that closed before HELLO was sent")
+  @Test("reports why the daemon refused it, even if that closed before HELLO was sent")
   func refusedBeforeHello() throws {
     let daemon = try ScriptedDaemon()
     daemon.refuse(request: 0, code: XEN_ZCOPYD_E_LIMIT, "there are 64 clients already")
@@ -137,19 +137,19 @@ struct ConnectionTests {
     #expect(adopting(daemon) == (EDQUOT, "there are 64 clients already"))
   }
 
-  @Test("says so if the daemon closes at once")
+  @Test("reports a daemon that closes immediately")
   func closedAtOnce() throws {
     let daemon = try ScriptedDaemon()
     shutdown(daemon.socket.rawValue, Int32(SHUT_RDWR))
     #expect(adopting(daemon).errno == ECONNRESET)
   }
 
-  @Test("closing no handle does nothing")
+  @Test("is not affected by closing a null handle")
   func closeNothing() {
     xenzcopy_close(nil)
   }
 
-  @Test("identifiers are written as 32 digits and read back, and nothing else is one")
+  @Test("identifiers are written as 32 digits and parsed back, and other texts are refused")
   func identifiers() {
     var buffer = id(0x0a)
     var written = [CChar](repeating: 1, count: 33)
@@ -170,7 +170,7 @@ struct ConnectionTests {
   }
 }
 
-/// A daemon that greets one client, on a thread of its own.
+/// A daemon that answers one client's HELLO, on its own thread.
 private final class Daemon {
   private let listener: Int32
   private var type: UInt32 = 0
@@ -178,7 +178,7 @@ private final class Daemon {
 
   init(_ listener: Int32) throws {
     self.listener = listener
-    // A listener that is not ready is waited for.
+    // Waits for a listener that is not ready.
     _ = fcntl(listener, F_SETFL, 0)
     // SAFETY: this object lives until the thread is joined, which every test does.
     let argument = unsafe Unmanaged.passRetained(self).toOpaque()
@@ -207,7 +207,7 @@ private final class Daemon {
     }
   }
 
-  /// The type of the message that came.
+  /// The type of the received message.
   func hello() -> UInt32 {
     pthread_join(thread, nil)
     return type

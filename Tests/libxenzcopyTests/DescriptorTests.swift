@@ -4,10 +4,10 @@ import SystemPackage
 import Testing
 import libxenzcopy
 
-/// Each in a process of its own, since the limit is the whole process's.
-@Suite("A client with no descriptor left")
+/// Each test runs in a process of its own, since the limit applies to the whole process.
+@Suite("A client without a free descriptor")
 struct DescriptorTests {
-  /// Lets the process have no new descriptor while the body runs.
+  /// Lets the process open no new descriptor while the body runs.
   private static func withoutDescriptors<Result>(_ body: () -> Result) -> Result {
     var limit = rlimit()
     // SAFETY: one structure, which the calls read or fill in.
@@ -20,7 +20,7 @@ struct DescriptorTests {
     return body()
   }
 
-  /// Answers that it made or has a buffer.
+  /// Replies with a buffer.
   private static func answer(_ client: Client, _ type: UInt32, request: UInt64) throws {
     let file = try memoryFile(byteCount: 4096)
     client.daemon.say(type | XEN_ZCOPYD_REPLY, request: request, description(id(7)), [file])
@@ -31,7 +31,7 @@ struct DescriptorTests {
     try #require(try client.daemon.heard()).load(xen_zcopyd_buffer_request.self)
   }
 
-  @Test("is told so, the buffer that it cannot have is unmapped, and the connection goes on")
+  @Test("gets an error, the buffer without a descriptor is unmapped, and the connection stays open")
   func map() async {
     await #expect(processExitsWith: .success) {
       let client = try Client()
@@ -51,7 +51,7 @@ struct DescriptorTests {
     }
   }
 
-  @Test("does not end what was there before, and reads nothing")
+  @Test("does not unmap a buffer that it opens, and gets no data from a read")
   func open() async {
     await #expect(processExitsWith: .success) {
       let client = try Client()
@@ -72,7 +72,7 @@ struct DescriptorTests {
     }
   }
 
-  @Test("hears that what it began has failed; its end is asked for, and answered to nobody")
+  @Test("gets an event for a failed asynchronous request, and the reply to the UNSHARE is dropped")
   func begun() async {
     await #expect(processExitsWith: .success) {
       let client = try Client()
@@ -96,7 +96,7 @@ struct DescriptorTests {
     }
   }
 
-  @Test("hears it also of what was answered while another call waited")
+  @Test("gets such an event for a reply that another call received, too")
   func kept() async {
     await #expect(processExitsWith: .success) {
       let client = try Client()
@@ -109,7 +109,7 @@ struct DescriptorTests {
     }
   }
 
-  @Test("leaves a daemon that sends a descriptor where none belongs")
+  @Test("closes the connection to a daemon that sends an unexpected descriptor")
   func unasked() async {
     await #expect(processExitsWith: .success) {
       let client = try Client()

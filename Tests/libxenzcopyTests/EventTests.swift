@@ -14,7 +14,7 @@ struct EventTests {
     daemon = client.daemon
   }
 
-  /// Lets a call receive what was sent before its reply.
+  /// Makes a call that receives the messages sent before its reply.
   private func call(request: UInt64) {
     daemon.acknowledge(XEN_ZCOPYD_UNMAP, request: request)
     #expect(client.unmap() == (0, 0))
@@ -25,7 +25,7 @@ struct EventTests {
     #expect(client.nextEvent().result == 0)
   }
 
-  @Test("tell what, of which buffer, and no request")
+  @Test("have a kind and a buffer, and no request")
   func fields() {
     daemon.say(event: XEN_ZCOPYD_EVENT_FRAME, of: id(4), frame: 7)
     let (result, event) = client.nextEvent()
@@ -34,7 +34,7 @@ struct EventTests {
     #expect(client.nextEvent().result == 0)
   }
 
-  @Test("that come while a call waits are kept in their order, before those that come later")
+  @Test("that arrive during a call are kept in order, before later ones")
   func order() {
     for frame in 1...40 {
       daemon.say(event: XEN_ZCOPYD_EVENT_FRAME, of: id(1), frame: UInt32(frame))
@@ -52,7 +52,7 @@ struct EventTests {
   }
 
   @Test(
-    "of a release say if it is unknown whether the buffer is held, at once and kept",
+    "of a release report if it is unknown whether the buffer is held, both immediate and kept ones",
     arguments: [true, false])
   func uncertainRelease(isKept: Bool) {
     daemon.say(event: XEN_ZCOPYD_EVENT_RELEASED, of: id(1), frame: XEN_ZCOPYD_E_FAILED)
@@ -65,7 +65,7 @@ struct EventTests {
     #expect(client.nextEvent().event.code == 0)
   }
 
-  @Test("that came before the connection ended are told before that is")
+  @Test("that arrived before the connection ended are returned before the error")
   func beforeTheEnd() {
     daemon.say(event: XEN_ZCOPYD_EVENT_RELEASED, of: id(1))
     shutdown(daemon.socket.rawValue, Int32(SHUT_WR))
@@ -74,7 +74,7 @@ struct EventTests {
     #expect(client.nextEvent().result == -1)
   }
 
-  /// Fills what is kept with events of so many buffers, by calls of which each receives some.
+  /// Fills the queue with events of that many buffers, by calls that receive some events each.
   private func fill(
     _ count: Int, _ first: UInt64, _ event: (Int) -> (UInt32, xen_zcopyd_id, UInt32)
   ) {
@@ -95,7 +95,8 @@ struct EventTests {
     return id
   }
 
-  @Test("that are too many are cut to the last frame of each buffer, and nothing else is lost")
+  @Test(
+    "that are too many are reduced to the last frame of each buffer, and no other event is lost")
   func frames() {
     fill(Int(XENZCOPY_EVENTS_MAX), 2) { index in
       index == 100
@@ -116,11 +117,12 @@ struct EventTests {
       last.append(event.frame)
     }
     #expect(released == 1)
-    // The last of each of three buffers and two kinds, in the order in which they came, then CLOSING.
+    // The last of each of three buffers and two kinds, in order of arrival, then CLOSING.
     #expect(last == [0, 4090, 4091, 4092, 4093, 4094, 4095, 0])
   }
 
-  @Test("that are too many and all matter end the connection; none before that is lost")
+  @Test(
+    "that are too many and cannot be reduced close the connection, and no earlier event is lost")
   func tooMany() throws {
     fill(Int(XENZCOPY_EVENTS_MAX), 2) { (XEN_ZCOPYD_EVENT_RELEASED, buffer($0), 0) }
     daemon.say(event: XEN_ZCOPYD_EVENT_RELEASED, of: id(1))
@@ -135,7 +137,7 @@ struct EventTests {
     #expect(errno == ENOTCONN)
   }
 
-  @Suite("of a request that was begun")
+  @Suite("of an asynchronous request")
   struct Begun {
     let client: Client
     let daemon: ScriptedDaemon
@@ -152,7 +154,7 @@ struct EventTests {
       return wait
     }
 
-    @Test("say that it is done, in any order, by its number and its buffer")
+    @Test("report its completion in any order, with its number and its buffer")
     func done() throws {
       let first = client.begin(XEN_ZCOPYD_WAIT, wait(id(1))).request
       let second = client.begin(XEN_ZCOPYD_WAIT, wait(id(2))).request
@@ -170,7 +172,7 @@ struct EventTests {
       #expect(try heard.load(xen_zcopyd_wait.self).timeout_ms == 5000)
     }
 
-    @Test("are kept with the descriptor, the description and the text, when a call receives them")
+    @Test("are kept with the descriptor, the description and the text, if a call receives them")
     func kept() throws {
       let witness = try Witness()
       let map = client.begin(XEN_ZCOPYD_MAP, xen_zcopyd_map()).request
@@ -202,7 +204,7 @@ struct EventTests {
       #expect(client.nextEvent().event.frame == 9)
     }
 
-    @Test("send a descriptor along, which stays the caller's")
+    @Test("leave the descriptor that the request sent to the caller")
     func descriptor() throws {
       let witness = try Witness()
       var share = xen_zcopyd_share()
@@ -212,7 +214,7 @@ struct EventTests {
       #expect(witness.isOpen())
     }
 
-    @Test("are at most 63 at a time, and one more once one is answered")
+    @Test("are limited to 63 requests, and one more may begin after one is answered")
     func most() {
       for _ in 0..<63 { #expect(client.begin(XEN_ZCOPYD_WAIT, wait(id(1))).result == 0) }
       let (result, error, _) = client.begin(XEN_ZCOPYD_WAIT, wait(id(1)))
@@ -220,13 +222,13 @@ struct EventTests {
       daemon.acknowledge(XEN_ZCOPYD_WAIT, request: 30)
       #expect(client.nextEvent().event.request == 30)
       #expect(client.begin(XEN_ZCOPYD_WAIT, wait(id(1))).result == 0)
-      // A call that waits always finds a number free.
+      // A synchronous call always finds a free request number.
       daemon.acknowledge(XEN_ZCOPYD_UNMAP, request: 66)
       #expect(client.unmap() == (0, 0))
     }
 
     @Test(
-      "are none of what cannot be begun",
+      "are not possible for an invalid message",
       arguments: [
         message(XEN_ZCOPYD_HELLO, request: 0, xen_zcopyd_hello()),
         message(XEN_ZCOPYD_LIST, request: 0, xen_zcopyd_list()),

@@ -4,7 +4,7 @@ import SystemPackage
 import Testing
 import libxenzcopy
 
-@Suite("A daemon that does what it should not")
+@Suite("A hostile daemon")
 struct HostileDaemonTests {
   let client: Client
   let daemon: ScriptedDaemon
@@ -60,7 +60,7 @@ struct HostileDaemonTests {
     ]
   }()
 
-  @Test("is left at a message that is none", arguments: wrongPackets)
+  @Test("is disconnected after a malformed message", arguments: wrongPackets)
   func wrong(_ what: String, _ packet: [UInt8]) throws {
     daemon.say(bytes: packet)
     #expect(client.unmap() == (-1, EPROTO))
@@ -68,7 +68,9 @@ struct HostileDaemonTests {
     try client.expectEnded()
   }
 
-  @Test("is left at such a message, also by who waits for events", arguments: wrongPackets)
+  @Test(
+    "is disconnected after a malformed message, also while the client waits for events",
+    arguments: wrongPackets)
   func wrongEvent(_ what: String, _ packet: [UInt8]) throws {
     #expect(client.begin(XEN_ZCOPYD_UNMAP, xen_zcopyd_buffer_request()).request == 2)
     daemon.say(bytes: packet)
@@ -80,7 +82,7 @@ struct HostileDaemonTests {
 
   /// Replies that have fewer or more descriptors than they should.
   @Test(
-    "is left at wrong descriptors, which are closed, each of them",
+    "is disconnected after wrong descriptors, and each of them is closed",
     arguments: [
       (XEN_ZCOPYD_UNMAP, 1), (XEN_ZCOPYD_UNMAP, 2), (XEN_ZCOPYD_UNMAP, 16), (XEN_ZCOPYD_MAP, 0),
       (XEN_ZCOPYD_MAP, 2), (XEN_ZCOPYD_MAP, 3), (XEN_ZCOPYD_MAP, 16),
@@ -99,7 +101,8 @@ struct HostileDaemonTests {
     try client.expectEnded()
   }
 
-  @Test("is left at descriptors with events, refusals and packets that are none; all are closed")
+  @Test(
+    "is disconnected after descriptors with events, refusals and malformed packets; all are closed")
   func descriptorsElsewhere() throws {
     var event = xen_zcopyd_event()
     event.event = XEN_ZCOPYD_EVENT_LATE
@@ -118,7 +121,7 @@ struct HostileDaemonTests {
     }
   }
 
-  @Test("is left at a description that is none")
+  @Test("is disconnected after a malformed description")
   func descriptions() throws {
     var endlessName = description(id(1))
     setText(&endlessName.name, String(repeating: "x", count: 32))
@@ -134,7 +137,7 @@ struct HostileDaemonTests {
     }
   }
 
-  @Test("is left at the description of another buffer")
+  @Test("is disconnected after the description of another buffer")
   func otherBuffer() throws {
     let witness = try Witness()
     daemon.say(XEN_ZCOPYD_OPEN | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
@@ -144,7 +147,7 @@ struct HostileDaemonTests {
     #expect(witness.isClosed())
   }
 
-  @Test("is left at the frame of another buffer")
+  @Test("is disconnected after the frame of another buffer")
   func otherFrame() {
     daemon.say(XEN_ZCOPYD_FRAME | XEN_ZCOPYD_REPLY, request: 2, xen_zcopyd_frame())
     var buffer = id(2)
@@ -152,7 +155,7 @@ struct HostileDaemonTests {
   }
 
   @Test(
-    "is left at less to read than was asked for, and at what is no file",
+    "is disconnected after a READ reply that is too short, or whose descriptor is no file",
     arguments: [0, 4096, 8191])
   func shortRead(_ size: Int) throws {
     let memory = try memoryFile(byteCount: size)
@@ -170,7 +173,7 @@ struct HostileDaemonTests {
   }
 
   @Test(
-    "is left at a list that contradicts itself or never gets on",
+    "is disconnected after a list that contradicts itself or makes no progress",
     arguments: [(1, 0, 0), (0, 0, 1), (1, 1, 2), (2, 1, 0), (.max, 1, 0), (0, 1, 0)]
       as [(UInt32, Int, UInt32)])
   func lists(_ count: UInt32, _ entries: Int, _ more: UInt32) throws {
@@ -187,7 +190,7 @@ struct HostileDaemonTests {
     try client.expectEnded()
   }
 
-  @Test("that closes between two replies of a list has said nothing")
+  @Test("that closes between two replies of a list produces no list")
   func closesInList() {
     var reply = xen_zcopyd_list_reply()
     reply.count = 1
@@ -203,7 +206,7 @@ struct HostileDaemonTests {
     #expect(unsafe array == nil && number == 0)
   }
 
-  @Test("that closes instead of answering is told as gone")
+  @Test("that closes instead of answering produces ECONNRESET")
   func closes() throws {
     shutdown(daemon.socket.rawValue, Int32(SHUT_WR))
     #expect(client.unmap() == (-1, ECONNRESET))
@@ -213,7 +216,7 @@ struct HostileDaemonTests {
   }
 
   @Test(
-    "that sends a message of no bytes, with a descriptor, has closed; the descriptor is closed too")
+    "that sends an empty message with a descriptor counts as closed, and the descriptor is closed")
   func emptyMessage() throws {
     let witness = try Witness()
     daemon.say(bytes: [], [witness.file])
@@ -222,12 +225,12 @@ struct HostileDaemonTests {
     #expect(witness.isClosed())
   }
 
-  @Test("that died without reading a request has still said what it said before")
+  @Test("that died without reading a request does not lose its earlier messages")
   func diesUnread() throws {
     #expect(client.begin(XEN_ZCOPYD_UNMAP, xen_zcopyd_buffer_request()).result == 0)
     daemon.say(event: XEN_ZCOPYD_EVENT_LATE, of: id(1))
     daemon.refuse(request: 0, code: XEN_ZCOPYD_E_STOPPING, "xen-zcopyd ends")
-    // A reset, since a request of ours was not read: closing is what the kernel does for a process that was killed.
+    // The unread request causes a reset, as when the kernel closes the socket of a killed process.
     dup2(FileDescriptor.standardInput.rawValue, daemon.socket.rawValue)
     #expect(client.unmap() == (-1, ESHUTDOWN))
     #expect(client.error == "xen-zcopyd ends")
@@ -236,7 +239,7 @@ struct HostileDaemonTests {
     #expect(errno == ENOTCONN)
   }
 
-  @Test("that does not answer is left after the time-out")
+  @Test("that does not answer is disconnected after the time-out")
   func silence() throws {
     #expect(unsafe client.call { unsafe xenzcopy_set_timeout($0, 20) } == (0, 0))
     #expect(client.unmap() == (-1, ECONNABORTED))
@@ -244,7 +247,7 @@ struct HostileDaemonTests {
     try client.expectEnded()
   }
 
-  @Test("that does not answer WAIT is left after both times")
+  @Test("that does not answer WAIT is disconnected after both time-outs")
   func silentWait() throws {
     #expect(unsafe client.call { unsafe xenzcopy_set_timeout($0, 10) } == (0, 0))
     var buffer = id(1)
@@ -252,7 +255,8 @@ struct HostileDaemonTests {
     try client.expectEnded()
   }
 
-  @Test("that does not read is left after the time-out, and told at once to who begins a request")
+  @Test(
+    "that does not read is disconnected after the time-out, and xenzcopy_begin fails immediately")
   func doesNotRead() throws {
     #expect(unsafe client.call { unsafe xenzcopy_set_timeout($0, 20) } == (0, 0))
     var map = xen_zcopyd_map()
@@ -268,9 +272,7 @@ struct HostileDaemonTests {
     #expect(client.map(map, Array(repeating: 1, count: 16000)) == (-1, ECONNABORTED))
   }
 
-  @Test(
-    "that answers with descriptions of a descriptor each leaves none open, when nobody asks for them"
-  )
+  @Test("that sends descriptions with descriptors leaves none open, even if no event is fetched")
   func unasked() throws {
     let witness = try Witness()
     do {

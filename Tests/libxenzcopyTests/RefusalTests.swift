@@ -14,7 +14,7 @@ struct RefusalTests {
     daemon = client.daemon
   }
 
-  /// Each code of the protocol, and its errno.
+  /// Each code of the protocol with its errno.
   static let allCodes: [(UInt32, Int32)] = [
     (XEN_ZCOPYD_E_MESSAGE, EPROTO), (XEN_ZCOPYD_E_VERSION, EPROTONOSUPPORT),
     (XEN_ZCOPYD_E_PERMISSION, EACCES), (XEN_ZCOPYD_E_UNKNOWN, ENOENT),
@@ -27,7 +27,7 @@ struct RefusalTests {
   ]
 
   @Test(
-    "has an errno for each code, the code and the text, and the connection goes on",
+    "has an errno for each code, the code and the text, and the connection stays open",
     arguments: allCodes)
   func codes(_ code: UInt32, _ error: Int32) throws {
     daemon.refuse(request: 2, code: code, "no: because")
@@ -37,7 +37,7 @@ struct RefusalTests {
     #expect(client.unmap() == (0, 0))
   }
 
-  @Test("with request 0 ends the connection, and the reason stays", arguments: allCodes)
+  @Test("with request 0 closes the connection, and the reason stays", arguments: allCodes)
   func ends(_ code: UInt32, _ error: Int32) throws {
     daemon.refuse(request: 0, code: code, "the end: because")
     #expect(client.unmap() == (-1, error))
@@ -45,7 +45,7 @@ struct RefusalTests {
     #expect(client.code == code && client.error == "the end: because")
   }
 
-  @Test("with a code that is not known fails as anything else does")
+  @Test("with an unknown code has the errno of a general failure")
   func unknownCode() {
     daemon.refuse(request: 2, code: 77, "something new")
     #expect(client.unmap() == (-1, EIO))
@@ -68,7 +68,7 @@ struct RefusalTests {
     #expect(unsafe entries == nil && count == 9)
   }
 
-  @Test("of a wait is the daemon's, and leaves errno to it")
+  @Test("of a wait comes from the daemon, and has the daemon's errno")
   func wait() {
     daemon.refuse(request: 2, code: XEN_ZCOPYD_E_TIMEOUT, "held by process 7")
     var buffer = id(1)
@@ -76,13 +76,13 @@ struct RefusalTests {
     #expect(client.error == "held by process 7")
   }
 
-  @Suite("without a word to the daemon, which would end the connection")
+  @Suite("by the library, without a message that would close the connection")
   struct Here {
     let client: Client
 
     init() throws { client = try Client() }
 
-    /// Nothing was sent: the next request has the number 2.
+    /// No message was sent: the next request has the number 2.
     private func expectNothingSent() throws {
       #expect(client.code == 0 && client.error.contains("does not belong"))
       client.daemon.acknowledge(XEN_ZCOPYD_UNMAP, request: 2)
@@ -90,7 +90,7 @@ struct RefusalTests {
       #expect(try client.daemon.heard()?.load(xen_zcopyd_header.self).type == XEN_ZCOPYD_UNMAP)
     }
 
-    @Test("meets references that are announced and not there, or there and not announced")
+    @Test("covers references that are announced and missing, or present and not announced")
     func references() throws {
       var map = xen_zcopyd_map()
       map.reference_count = 1
@@ -103,7 +103,7 @@ struct RefusalTests {
       try expectNothingSent()
     }
 
-    @Test("meets texts that do not end")
+    @Test("covers unterminated texts")
     func texts() throws {
       let long = String(repeating: "x", count: 256)
       var map = xen_zcopyd_map()
@@ -121,7 +121,7 @@ struct RefusalTests {
       try expectNothingSent()
     }
 
-    @Test("meets a descriptor that is missing, and one too many")
+    @Test("covers a missing descriptor and an unexpected one")
     func descriptors() throws {
       var share = xen_zcopyd_share()
       #expect(unsafe client.call { unsafe xenzcopy_share($0, &share, 0, nil) } == (-1, EINVAL))
@@ -130,7 +130,7 @@ struct RefusalTests {
       try expectNothingSent()
     }
 
-    @Test("meets ranges that are too many, or not there")
+    @Test("covers too many ranges and missing ranges")
     func ranges() throws {
       var buffer = id(1)
       let ranges = [xen_zcopyd_range](repeating: xen_zcopyd_range(), count: 1025)
@@ -146,7 +146,7 @@ struct RefusalTests {
     }
   }
 
-  @Test("of a descriptor that is none leaves the connection")
+  @Test("of an invalid descriptor keeps the connection")
   func closedDescriptor() {
     var share = xen_zcopyd_share()
     share.memory = XEN_ZCOPYD_MEMORY_DESCRIPTOR
@@ -155,7 +155,7 @@ struct RefusalTests {
     #expect(client.unmap() == (0, 0))
   }
 
-  @Test("of a time-out of 0 says so")
+  @Test("of a time-out of 0 is EINVAL")
   func noTimeout() {
     #expect(unsafe client.call { unsafe xenzcopy_set_timeout($0, 0) } == (-1, EINVAL))
   }

@@ -10,7 +10,7 @@ import ZcopyTestKit
 
 @Suite("The daemon's program", .enabled(if: DaemonProcess.canRun))
 struct DaemonProcessTests {
-  @Test("goes on with the configuration that it had when it starts anew and its file is refused")
+  @Test("keeps its configuration if it restarts and its file is refused")
   func refusedConfiguration() throws {
     let daemon = try DaemonProcess()
     try daemon.says("ready")
@@ -29,7 +29,7 @@ struct DaemonProcessTests {
   }
 
   @Test(
-    "continues to serve, and says why, if the program in its place cannot take over",
+    "continues to serve, and logs why, if the program in its place cannot take over",
     arguments: [
       ("exit 1", "has ended with 1"), ("echo 3 5 40", "reads the formats '3 5 40'"),
       ("kill -9 $$", "has ended with 137"),
@@ -39,10 +39,10 @@ struct DaemonProcessTests {
     let daemon = try DaemonProcess(isCopied: true)
     try daemon.says("ready")
     let client = try Client(daemon)
-    // Which asks, and does nothing else.
+    // The script only answers the query.
     try daemon.replace(by: "[ \"$*\" = --live-update-format ] || exit 0\n\(script)")
     daemon.tell(SIGUSR2)
-    // While it is asked, it serves.
+    // The daemon serves during the query.
     #expect(client.bufferCount == 0)
     try daemon.says("this process continues to serve")
     #expect(daemon.log.contains(reason), "\(daemon.log)")
@@ -57,7 +57,7 @@ struct DaemonProcessTests {
     #expect(daemon.end() == 0)
   }
 
-  @Test("with --live-update-format prints the formats that it reads, and touches nothing")
+  @Test("with --live-update-format prints the formats that it reads, and has no other effect")
   func formats() throws {
     let daemon = try DaemonProcess("nonsense\n", arguments: "--live-update-format")
     #expect(daemon.end() == 0)
@@ -65,7 +65,7 @@ struct DaemonProcessTests {
     #expect(daemon.directory.names == ["log", "xen-zcopyd.conf"])
   }
 
-  @Test("at SIGHUP reads its file anew, of which one that is refused changes nothing")
+  @Test("reads its file again at SIGHUP, and keeps its configuration if the file is refused")
   func reload() throws {
     let daemon = try DaemonProcess()
     try daemon.says("ready")
@@ -85,14 +85,14 @@ struct DaemonProcessTests {
     daemon.tell(SIGHUP)
     try daemon.says("read the configuration anew")
     #expect(client.bufferCount == 0)
-    // EDQUOT: as many clients as may be.
+    // EDQUOT: the maximum number of clients is connected.
     #expect(throws: Errno(rawValue: EDQUOT)) { try Client(daemon) }
     try daemon.says("there are 1 clients already")
     daemon.tell(SIGTERM)
     #expect(daemon.end() == 0)
   }
 
-  @Test("with --check says in one line what is wrong with its file, or that it is in order")
+  @Test("with --check reports in one line what is wrong with its file, or that it is valid")
   func check() throws {
     let bad = try DaemonProcess("[domain *]\nnonsense\n", arguments: "--check")
     #expect(bad.end() == 1)
@@ -105,14 +105,14 @@ struct DaemonProcessTests {
     for program in [bad, good] { #expect(program.directory.names == ["xen-zcopyd.conf", "log"]) }
   }
 
-  @Test("with an option that it does not know says so in one line")
+  @Test("refuses an unknown option in one line")
   func unknownOption() throws {
     let daemon = try DaemonProcess(arguments: "--nonsense")
     #expect(daemon.end() == 64)
     #expect(daemon.log == "xen-zcopyd: unknown option '--nonsense'; see xen-zcopyd --help\n")
   }
 
-  @Test("does not start with a configuration that is refused, unless it goes on with another")
+  @Test("does not start with a configuration that is refused, if it has no other")
   func refusedAtStart() throws {
     let daemon = try DaemonProcess("nonsense")
     #expect(daemon.end() == 1)
@@ -120,7 +120,7 @@ struct DaemonProcessTests {
   }
 
   @Test(
-    "says why it cannot listen, and what to do",
+    "reports why it cannot listen, with advice",
     arguments: [
       ("/nonexistent/run/socket", "No such file or directory; make its directory's parent first"),
       ("/sys/xen-zcopyd/socket", "cannot listen at /sys/xen-zcopyd/socket: "),
@@ -130,12 +130,12 @@ struct DaemonProcessTests {
     let daemon = try DaemonProcess(DaemonProcess.text(socket: socket))
     #expect(daemon.end() == 1)
     #expect(daemon.log.contains(reason), "\(daemon.log)")
-    // In /sys nobody makes a directory: that is why, not that it is not there.
+    // Even root cannot make a directory in /sys, so the error is that and not a missing file.
     if socket.hasPrefix("/sys") { #expect(!daemon.log.contains("No such file"), "\(daemon.log)") }
     #expect(daemon.log.split(separator: "\n").count == 1)
   }
 
-  @Test("keeps its socket when it starts anew, and removes that at the end, not another")
+  @Test("keeps its socket after a restart, and removes that at the end, not another")
   func movedSocket() throws {
     let daemon = try DaemonProcess()
     try daemon.says("ready")
@@ -151,7 +151,7 @@ struct DaemonProcessTests {
     #expect(daemon.directory.names == ["xen-zcopyd.conf", "log", "other"])
   }
 
-  @Test("starts anew and ends while what clients have sent along cannot be closed")
+  @Test("restarts and ends while descriptors from clients cannot be closed")
   func lingering() throws {
     let daemon = try DaemonProcess()
     try daemon.says("ready")
@@ -163,7 +163,7 @@ struct DaemonProcessTests {
       send(received, over: first)
       try expectEnd(of: first)
       let second = try connect(to: daemon)
-      // Signals are heard first, or the connection is: whichever, nothing waits.
+      // The daemon handles the signal or the connection first; neither blocks.
       daemon.tell(SIGSTOP)
       send(unreceived, over: second)
       daemon.tell(isLast ? SIGTERM : SIGUSR2)
@@ -177,7 +177,7 @@ struct DaemonProcessTests {
     #expect(daemon.end() == 0)
     let start = BootClock.now
     while !receiverProcesses(of: getuid()).isEmpty {
-      try #require(start.duration(to: .now) < .seconds(20), "processes are left")
+      try #require(start.duration(to: .now) < .seconds(20), "processes are still running")
       usleep(5000)
     }
     withExtendedLifetime(all) {}
@@ -190,7 +190,7 @@ struct DaemonProcessTests {
     return FileDescriptor(rawValue: number)
   }
 
-  /// Sends what is no message, and a descriptor with it.
+  /// Sends a malformed message with a descriptor.
   private func send(_ lingering: LingeringSocket, over socket: FileDescriptor) {
     lingering.pass { file in
       let numbers = [file.rawValue]
@@ -199,11 +199,11 @@ struct DaemonProcessTests {
     }
   }
 
-  /// Waits until the daemon has ended a connection, and closes it.
+  /// Waits until the daemon has closed a connection, and closes the socket.
   private func expectEnd(of socket: FileDescriptor) throws {
     let start = BootClock.now
     while czcopy_has_ended(socket.rawValue) == 0 {
-      try #require(start.duration(to: .now) < .seconds(20), "the connection goes on")
+      try #require(start.duration(to: .now) < .seconds(20), "the connection was not closed")
       usleep(5000)
     }
     try socket.close()

@@ -95,7 +95,8 @@ extension LimitedResource {
       let size = number < 1024 ? "\(number) bytes" : "\(ByteSize(bytes: Int(clamping: number)))"
       return isShort ? size : "\(size) of buffers"
     case .buffers: return isShort ? "\(number)" : "\(number) buffers"
-    case .directoryPages: return isShort ? "\(number)" : "\(number) pages of grant directories and of gntalloc"
+    case .directoryPages:
+      return isShort ? "\(number)" : "\(number) pages of grant directories and of gntalloc"
     case .requests: return isShort ? "\(number)" : "\(number) requests a second"
     }
   }

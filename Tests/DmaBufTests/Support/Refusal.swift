@@ -29,14 +29,14 @@ struct Pipe: ~Copyable {
 
   func signal() throws { try writeEnd.writeAll([1]) }
 
-  /// A copy of the end to read from, for somebody to own.
+  /// A copy of the read end, which its receiver owns.
   func fence() throws -> FileDescriptor { try readEnd.duplicate() }
 }
 
-/// Whether nobody has the other end of a pipe open any more.
+/// Whether no process has the other end of a pipe open.
 func isAtEnd(_ descriptor: FileDescriptor) throws -> Bool {
   try SystemDmaBufs().poll(descriptor.rawValue, events: 0, milliseconds: 0) != 0
 }
 
-/// What no process has open.
+/// A descriptor that is not open in any process.
 let notOpen = FileDescriptor(rawValue: .max)

@@ -5,7 +5,7 @@ import ZcopyBackend
 struct ChannelChangesTests {
   private typealias Changes = ExporterChannel.Changes
 
-  @Test("are as many as there were, in their order")
+  @Test("are all reported, in their order")
   func order() {
     let all: Changes = [.mapped, .used(frame: 7), .released, .died]
     #expect(Array(all) == [.mapped, .used(frame: 7), .released, .died])

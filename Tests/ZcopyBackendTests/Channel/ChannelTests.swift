@@ -9,7 +9,7 @@ import ZcopyTestKit
 
 @Suite("The link between an owner and its peer")
 struct ChannelTests {
-  @Test("tells the owner that its buffer is mapped, once")
+  @Test("reports to the owner once that its buffer is mapped")
   func mapped() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -17,7 +17,7 @@ struct ChannelTests {
     var peer = try pair.makePeer(owner)
     #expect(peer.owner == pair.guest.id)
     #expect(owner.peer == pair.backend.id)
-    // A peer that is there has not mapped anything yet.
+    // A connected peer has not mapped the buffer yet.
     #expect(try owner.changes() == [])
     #expect(owner.isMapped == false)
     #expect(try peer.changes() == [])
@@ -31,7 +31,7 @@ struct ChannelTests {
     #expect(try owner.changes() == [])
   }
 
-  @Test("carries frames one way and the word that they are used the other")
+  @Test("carries frames in one direction and their use in the other")
   func frames() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -51,7 +51,7 @@ struct ChannelTests {
     #expect(!isReadable(peer.fileDescriptor))
   }
 
-  @Test("tells a peer that comes late of the frame that is there")
+  @Test("reports the current frame to a peer that connects later")
   func late() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -61,7 +61,7 @@ struct ChannelTests {
     #expect(try peer.changes() == [.frame(2)])
   }
 
-  @Test("may make one of several frames, and never loses the last")
+  @Test("may combine several frames into one, and never loses the last")
   func coalesced() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -76,13 +76,13 @@ struct ChannelTests {
       drawn += UInt32(burst)
       #expect(try peer.changes() == [.frame(drawn)])
     }
-    // The last frame and the end come together, in that order.
+    // The last frame and the end are reported together, in that order.
     try owner.announceFrame()
     try owner.announceClosing()
     #expect(try peer.changes() == [.frame(drawn + 1), .closing])
   }
 
-  @Test("hears of a frame that is announced while it looks")
+  @Test("reports a frame that is announced during a look")
   func signalDuringLook() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -107,14 +107,14 @@ struct ChannelTests {
     #expect(try peer.changes() == [.frame(.max)])
     try owner.say(frame: ControlPage.frame(after: .max))
     #expect(try peer.changes() == [.frame(1)])
-    // 0 is no frame, whatever was there before.
+    // 0 is no frame, whatever the count was before.
     try owner.say(frame: 0)
     #expect(try peer.changes() == [])
     try owner.say(frame: 1)
     #expect(try peer.changes() == [])
   }
 
-  @Test("asks the peer to close, once, and tells the owner of the release")
+  @Test("asks the peer once to close, and reports the release to the owner")
   func closing() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -127,12 +127,12 @@ struct ChannelTests {
     try peer.announceReleased()
     #expect(try owner.changes() == [.released])
     #expect(owner.isMapped == false)
-    // A peer that goes after it has released did not die.
+    // A peer that ends after its release did not die.
     _ = consume peer
     #expect(try owner.changes() == [])
   }
 
-  @Test("tells of a peer that came and went between two looks")
+  @Test("reports a peer that connected and ended between two looks")
   func quickPeer() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -149,7 +149,7 @@ struct ChannelTests {
     #expect(try owner.changes() == [])
   }
 
-  @Test("serves a second peer after the first has released, with nothing left of the first")
+  @Test("serves a second peer after the first has released, without state of the first")
   func secondPeerAfterRelease() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -174,8 +174,7 @@ struct ChannelTests {
     #expect(try owner.changes() == [.used(frame: 1)])
   }
 
-  @Test(
-    "does not take a second peer for the first that died, nor what the first wrote for its word")
+  @Test("distinguishes a second peer from the first that died, and ignores the state of the first")
   func secondPeerAfterDeath() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -185,7 +184,7 @@ struct ChannelTests {
     #expect(try owner.changes() == [.mapped])
     process.kill()
     let second = try pair.makePeer(owner)
-    // The second is there and has not mapped: the first one's state is not its.
+    // The second peer is connected and has not mapped: the first one's state does not apply to it.
     #expect(try owner.changes() == [])
     #expect(owner.isMapped == false)
     try second.announceMapped()
@@ -194,7 +193,7 @@ struct ChannelTests {
     #expect(owner.isMapped == true)
   }
 
-  @Test("keeps the word of a second peer that comes before the owner has looked again")
+  @Test("keeps the state of a second peer that connects before the owner has looked again")
   func secondPeerBeforeLook() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -206,7 +205,7 @@ struct ChannelTests {
     #expect(try owner.changes() == [.died])
     let second = try pair.makePeer(owner)
     try second.announceMapped()
-    // Nothing that the owner does now may take the word away.
+    // No later call of the owner may remove the state.
     #expect(try owner.changes() == [.mapped])
     #expect(owner.isMapped == true)
     _ = consume first
@@ -231,7 +230,7 @@ struct ChannelTests {
     _ = consume first
   }
 
-  @Test("tells the peer when the owner's process is killed, once")
+  @Test("reports to the peer once that the owner's process was killed")
   func ownerKilled() throws {
     let pair = try Pair()
     let process = pair.guest.openProcess()
@@ -245,7 +244,7 @@ struct ChannelTests {
     _ = consume owner
   }
 
-  @Test("tells the peer when the owner goes without a word")
+  @Test("reports to the peer that the owner ended without a close")
   func ownerGone() throws {
     let pair = try Pair()
     let owner = try pair.makeOwner()
@@ -255,7 +254,7 @@ struct ChannelTests {
     #expect(try peer.changes() == [.died])
   }
 
-  @Test("tells the owner when the peer's process is killed, once")
+  @Test("reports to the owner once that the peer's process was killed")
   func peerKilled() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -271,7 +270,7 @@ struct ChannelTests {
     _ = consume peer
   }
 
-  @Test("says nothing of a peer that dies before it has mapped")
+  @Test("does not report a peer that dies before it has mapped")
   func peerKilledEarly() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -282,7 +281,7 @@ struct ChannelTests {
     _ = consume peer
   }
 
-  @Test("is silent when the owner's domain is destroyed, which is what DomainWatch is for")
+  @Test("does not report the end of the owner's domain, which DomainWatch reports")
   func domainDeath() throws {
     let pair = try Pair()
     let owner = try pair.makeOwner()
@@ -292,13 +291,13 @@ struct ChannelTests {
     pair.guest.destroy()
     #expect(try peer.changes() == [])
     #expect(try watch.isGone())
-    // Whatever it says now is heard by nobody, and is no error or a clean one.
+    // No process receives a later announcement; it succeeds or fails without harm.
     try? peer.announceReleased()
     _ = consume owner
   }
 
   @Test(
-    "is refused by a page that does not begin as a control page",
+    "is refused by a page that does not start as a control page",
     arguments: [
       (0, XEN_ZCOPY_VERSION), (XEN_ZCOPY_MAGIC.byteSwapped, XEN_ZCOPY_VERSION),
       (XEN_ZCOPY_MAGIC, 0), (XEN_ZCOPY_MAGIC, 2), (.max, .max),
@@ -313,11 +312,11 @@ struct ChannelTests {
     }
     #expect(refusal == .noControlPage(pair.guest.id, magic: magic, version: version))
     #expect(pair.backend.census(expecting: before) == before)
-    // A page that is somebody else's is not written to.
+    // The peer does not write to a page that is no control page.
     #expect(owner.page.memory.bytes(64..<128).allSatisfy { $0 == 0 })
   }
 
-  @Test("is refused where page or port are not what was published, and leaves nothing behind")
+  @Test("is refused for an unpublished page or port, and leaves nothing behind")
   func notOurs() throws {
     let pair = try Pair()
     let before = pair.backend.census
@@ -343,7 +342,7 @@ struct ChannelTests {
   }
 
   @Test(
-    "leaves nothing behind where the owner cannot make it",
+    "leaves nothing behind if the owner cannot create it",
     arguments: [
       (.openEventChannels, .noSuchFileOrDirectory), (.bindUnbound, .noSpace),
       (.shareNotify, .noSpace),
@@ -374,7 +373,7 @@ struct ChannelTests {
     #expect(pair.backend.census(expecting: before.1) == before.1)
   }
 
-  @Test("tells where in a pool a frame begins, with the frame")
+  @Test("reports with the frame where in a pool it starts")
   func framePage() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -385,11 +384,11 @@ struct ChannelTests {
       #expect(try peer.changes() == [.frame(owner.frame)])
       #expect(peer.framePage == page)
     }
-    // Where nothing is said, a frame begins with the buffer.
+    // By default a frame starts at the start of the buffer.
     try owner.announceFrame()
     _ = try peer.changes()
     #expect(peer.framePage == 0)
-    // A peer that comes late learns of it too.
+    // A peer that connects later gets the page, too.
     try owner.announceFrame(at: 12)
     _ = consume peer
     var late = try pair.makePeer(owner)
@@ -397,7 +396,7 @@ struct ChannelTests {
     #expect(late.framePage == 12)
   }
 
-  @Test("of an owner that knows no pools has each frame at the buffer's beginning")
+  @Test("of an owner without pools has each frame at the start of the buffer")
   func noFramePage() throws {
     let pair = try Pair()
     let owner = try HandmadeOwner(pair)
@@ -407,7 +406,7 @@ struct ChannelTests {
     #expect(peer.framePage == 0)
   }
 
-  @Test("keeps the page of the frame that was told, whatever the owner writes afterwards")
+  @Test("keeps the page of the reported frame, whatever the owner writes afterwards")
   func framePageChanges() throws {
     let pair = try Pair()
     let owner = try HandmadeOwner(pair)

@@ -7,14 +7,14 @@ import XenSimulator
 
 @Suite("A watch on a domain's end")
 struct DomainWatchTests {
-  @Test("is told by XenStore in domain 0")
+  @Test("gets its notification from XenStore in domain 0")
   func privileged() throws {
     let pair = try Pair()
     let watch = try DomainWatch(pair.guest.id, xen: pair.backend.xen)
     #expect(watch.domain == pair.guest.id)
     #expect(watch.isNotified == true)
     #expect(try !watch.isGone())
-    // Asking has taken the first firing, which every watch has.
+    // The query has taken the first event, which every watch has.
     #expect(!isReadable(watch.fileDescriptor))
     pair.guest.destroy()
     #expect(isReadable(watch.fileDescriptor))
@@ -23,7 +23,7 @@ struct DomainWatchTests {
     #expect(try watch.isGone())
   }
 
-  @Test("is woken by another domain's end, and does not take it for its own")
+  @Test("is woken by another domain's end, and does not report it")
   func other() throws {
     let pair = try Pair()
     let other = try pair.machine.addDomain()
@@ -35,12 +35,12 @@ struct DomainWatchTests {
     #expect(!isReadable(watch.fileDescriptor))
   }
 
-  @Test("asks Xen in a domain that XenStore tells nothing")
+  @Test("queries Xen in a domain that gets no notification from XenStore")
   func unprivileged() throws {
     let pair = try Pair()
     let other = try pair.machine.addDomain()
     let before = pair.guest.census
-    // What xenstored answers such a domain.
+    // The answer of xenstored to such a domain.
     pair.machine.fail(.isIntroduced, with: .permissionDenied)
     let watch = try DomainWatch(other.id, xen: pair.guest.xen)
     pair.machine.clearFaults()
@@ -55,7 +55,7 @@ struct DomainWatchTests {
     #expect(pair.guest.census(expecting: before) == before)
   }
 
-  @Test("sees that a domain was gone before it began", arguments: [true, false])
+  @Test("notices that a domain was gone before the watch started", arguments: [true, false])
   func goneBefore(isPrivileged: Bool) throws {
     let pair = try Pair()
     let other = try pair.machine.addDomain()
@@ -80,7 +80,7 @@ struct DomainWatchTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("tells that XenStore is lost")
+  @Test("reports a lost connection to XenStore")
   func lostStore() throws {
     let pair = try Pair()
     let watch = try DomainWatch(pair.guest.id, xen: pair.backend.xen)

@@ -7,7 +7,8 @@ import ZcopyTestKit
 
 @testable import ZcopyBackend
 
-/// The other side can write anything anywhere in the page at any time: at worst that ends the session.
+/// The other side can write anything anywhere in the page at any time: at worst that ends the
+/// session.
 @Suite("A hostile control page")
 struct HostileControlPageTests {
   private let rounds = 4000
@@ -24,7 +25,7 @@ struct HostileControlPageTests {
     return words
   }
 
-  @Test("is at worst an unknown state for the owner", arguments: [0x5eed_0010] as [UInt64])
+  @Test("causes at worst an unknown state for the owner", arguments: [0x5eed_0010] as [UInt64])
   func owner(seed: UInt64) throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -47,7 +48,7 @@ struct HostileControlPageTests {
         #expect(
           error == .unknownState(pair.backend.id, state), "seed \(seed), round \(round)")
       }
-      // What the owner knows of itself it does not read from the page.
+      // The owner does not read its own state from the page.
       if round % 16 == 0 {
         try owner.announceFrame()
         frames += 1
@@ -58,7 +59,7 @@ struct HostileControlPageTests {
     #expect(refusals > rounds / 4)
   }
 
-  @Test("is at worst an unknown state for the peer", arguments: [0x5eed_0011] as [UInt64])
+  @Test("causes at worst an unknown state for the peer", arguments: [0x5eed_0011] as [UInt64])
   func peer(seed: UInt64) throws {
     let pair = try Pair()
     let owner = try HandmadeOwner(pair)
@@ -85,7 +86,7 @@ struct HostileControlPageTests {
     try peer.announceReleased()
   }
 
-  @Test("is refused at once, or makes a link, when random bytes are found by a new peer")
+  @Test("of random bytes is refused, or makes a link, for a new peer")
   func connecting() throws {
     let pair = try Pair()
     let before = pair.backend.census
@@ -111,7 +112,7 @@ struct HostileControlPageTests {
     #expect(pair.backend.settles(at: before))
   }
 
-  @Test("with a peer that signals without end does not keep the owner from its own work")
+  @Test("with a peer that signals endlessly does not block the owner")
   func flood() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -121,7 +122,7 @@ struct HostileControlPageTests {
     #expect(try owner.changes() == [.mapped])
   }
 
-  @Test("tells of a state that jumps to and fro only what it says at each look")
+  @Test("with a state that jumps reports the state of each look only")
   func jumps() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -141,7 +142,7 @@ struct HostileControlPageTests {
     #expect(owner.isMapped == false)
   }
 
-  @Test("of an owner that writes over the peer's half changes nothing for the peer")
+  @Test("of an owner that overwrites the peer's half changes nothing for the peer")
   func otherHalf() throws {
     let pair = try Pair()
     let owner = try HandmadeOwner(pair)

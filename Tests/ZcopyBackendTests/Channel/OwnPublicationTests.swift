@@ -7,7 +7,7 @@ import XenSimulator
 
 @testable import ZcopyBackend
 
-@Suite("A publication of this domain's own")
+@Suite("A publication by this domain")
 struct OwnPublicationTests {
   private let path = "/local/domain/1/data/zcopy/screen"
 
@@ -20,7 +20,7 @@ struct OwnPublicationTests {
     return try OwnPublication("screen", request: request, channel: link, xen: pair.guest.xen)
   }
 
-  @Test("is readable for its peer and for nobody else, each node of it")
+  @Test("is readable by its peer and by no other domain, each node of it")
   func permissions() throws {
     let machine = SimulatedMachine()
     _ = try machine.addDomain()
@@ -53,7 +53,7 @@ struct OwnPublicationTests {
     own.withdraw()
   }
 
-  @Test("goes when it is withdrawn, or with its value, and with nothing else of its owner's")
+  @Test("is removed when it is withdrawn or dropped, without other nodes of its owner")
   func withdraw() throws {
     let pair = try Pair()
     let link = try pair.makeOwner()
@@ -75,7 +75,7 @@ struct OwnPublicationTests {
     #expect(try store.readIfPresent("\(path)/version") == nil)
   }
 
-  @Test("does not replace one whose process lives, and leaves that as it was")
+  @Test("does not replace one whose process lives, and leaves that unchanged")
   func living() throws {
     let pair = try Pair()
     let link = try pair.makeOwner()
@@ -93,8 +93,8 @@ struct OwnPublicationTests {
   }
 
   @Test(
-    "replaces one whose process is dead, or names none",
-    // The largest number is above every kernel's limit; 0 and less are no process's.
+    "replaces one whose process is dead or not named",
+    // The largest number is above every kernel's limit; 0 and below are invalid.
     arguments: ["2147483647", "0", "-1", "", "x", "99999999999"])
   func dead(process: String) throws {
     let pair = try Pair()
@@ -110,7 +110,7 @@ struct OwnPublicationTests {
     left.withdraw()
   }
 
-  @Test("knows a process that lives from one that does not")
+  @Test("distinguishes a live process from a dead one")
   func server() {
     #expect(Publication.server(Publication.ownProcess) != nil)
     #expect(Publication.server("1") == 1)
@@ -120,7 +120,7 @@ struct OwnPublicationTests {
   }
 
   @Test(
-    "is made whole or not at all",
+    "is written completely or not at all",
     arguments: [
       (.openStore, .connectionRefused), (.startTransaction, .noSpace), (.write, .noSpace),
       (.setPermissions, .permissionDenied), (.endTransaction, .noSpace),
@@ -139,7 +139,7 @@ struct OwnPublicationTests {
     #expect(pair.guest.census(expecting: census) == census)
   }
 
-  @Test("is written again when somebody else changed XenStore in between")
+  @Test("is written again if another client changed XenStore in between")
   func collision() throws {
     let pair = try Pair()
     let link = try pair.makeOwner()

@@ -12,7 +12,7 @@ import ZcopyTestKit
 struct PublicationTests {
   private let path = "/local/domain/1/data/zcopy/screen"
 
-  /// What stands in the nodes of a good publication.
+  /// The nodes of a valid publication.
   private var nodes: [String: String] {
     [
       "version": "1", "directory": "812", "size": "8294400", "offset": "0", "control-page": "813",
@@ -45,7 +45,7 @@ struct PublicationTests {
     let own = try OwnPublication("screen", request: written, channel: link, xen: pair.guest.xen)
     #expect(own.path == path)
     let read = try Publication(reading: path, in: pair.backend.xen.openStore())
-    // The domain is whose home it is in, not what stands in the nodes.
+    // The domain is the one of the home, not one named in the nodes.
     #expect(read.request.domain == pair.guest.id)
     #expect(read.request.directory == written.directory)
     #expect(read.request.byteCount == written.byteCount)
@@ -117,7 +117,7 @@ struct PublicationTests {
     do { return try body() } catch { throw .unreadable(error) }
   }
 
-  @Test("that is not there, or not for this domain, is unreadable")
+  @Test("that does not exist, or is not for this domain, is unreadable")
   func unreadable() throws {
     let pair = try Pair()
     let other = try pair.machine.addDomain()
@@ -159,7 +159,7 @@ struct PublicationTests {
     String(repeating: "9", count: 4096),
   ]
 
-  @Test("whose number is none is refused by the name of its node", arguments: numbers, badNumbers)
+  @Test("with an invalid number is refused by the name of its node", arguments: numbers, badNumbers)
   func badNumber(node: String, value: String) {
     let refusal = refusal([node: value])
     #expect(refusal == .malformed(path: path, node: node, value: value))
@@ -178,7 +178,7 @@ struct PublicationTests {
   }
 
   @Test(
-    "with a number that is none of its kind is refused by the name of its node",
+    "with a number of the wrong kind is refused by the name of its node",
     arguments: [
       ("control-page", "0"), ("event-channel", "2147483648"), ("event-channel", "4294967295"),
     ])
@@ -200,7 +200,7 @@ struct PublicationTests {
     ) { try request.check() }
   }
 
-  @Test("of an owner that knows no pools is one frame")
+  @Test("of an owner without pools is one frame")
   func noFrameSize() throws {
     var nodes = nodes
     nodes["frame-size"] = nil
@@ -232,7 +232,7 @@ struct PublicationTests {
   }
 
   @Test(
-    "of a format that is unknown is refused by the name of its node",
+    "of an unknown format is refused by the name of its node",
     arguments: ["", "NV12", "XR24 ", "XR24\n", "\u{1b}c", String(repeating: "X", count: 4096)])
   func badFormat(value: String) {
     let refusal = refusal(["format": value])
@@ -269,7 +269,7 @@ struct PublicationTests {
   }
 
   @Test(
-    "shows no character of a guest's that a terminal would obey",
+    "shows no control character of a guest's text",
     arguments: [
       "\u{0}", "\u{7}", "\n", "\r", "\u{1b}[31m", "\u{7f}", "\u{85}", "\u{9b}2J", "\u{202e}",
       "\u{2028}",
@@ -286,7 +286,7 @@ struct PublicationTests {
     }
   }
 
-  @Test("shows what can be read of a guest's text")
+  @Test("shows the readable part of a guest's text")
   func readable() {
     #expect(refusal(["size": "zwölf 漢字"])?.description.contains("'zwölf 漢字'") == true)
     let long = String(repeating: "x", count: 1000)
@@ -313,7 +313,7 @@ struct PublicationTests {
     own.withdraw()
   }
 
-  @Test("that is random bytes is refused or read, and never traps")
+  @Test("of random bytes is refused or read, and never traps")
   func random() throws {
     let pair = try Pair()
     let driver = try pair.guest.platform.openStore()

@@ -35,7 +35,7 @@ struct DiagnosisTests {
     Dictionary(uniqueKeysWithValues: diagnosis.findings.map { ($0.name, $0.verdict) })
   }
 
-  @Test("finds all that is there in a PVH dom0")
+  @Test("finds everything in a PVH dom0")
   func usable() throws {
     let tree = try FileTree(Self.files)
     let domain = try SimulatedMachine().addDomain(heaps: ["system", "dmaBufs,cma"])
@@ -70,9 +70,7 @@ struct DiagnosisTests {
     #expect(domain.census(expecting: before) == before)
   }
 
-  @Test(
-    "says of a PV dom0 that it maps by copy, and shares from udmabuf, and what of the rest depends on its memory"
-  )
+  @Test("of a PV dom0: it maps by copy and shares from udmabuf, and the rest depends on its memory")
   func pv() throws {
     var files = Self.files
     files["/sys/hypervisor/guest_type"] = "PV\n"
@@ -86,7 +84,7 @@ struct DiagnosisTests {
         "map-dmabuf": false, "map-copy": true, "map-cpu": true, "share-heap:system": nil,
         "share-udmabuf": true, "share-gntalloc": true, "share-fd": nil,
       ])
-    // Nothing is wrong with it: something else serves.
+    // That is no fault, since another mechanism works.
     #expect(finding("map-dmabuf", diagnosis)?.verdict == .note)
     #expect(finding("map-dmabuf", diagnosis)?.text.contains("PVH") == true)
     for name in ["share-heap:system", "share-fd"] {
@@ -97,7 +95,7 @@ struct DiagnosisTests {
     #expect(finding("domain", diagnosis)?.text == "PV control domain (dom0)")
   }
 
-  @Test("says of a PV guest that it shares from gntalloc only")
+  @Test("of a PV guest: it shares from gntalloc only")
   func pvGuest() throws {
     let tree = try FileTree(Self.files)
     let pair = try Pair(guest: .pv)
@@ -113,7 +111,7 @@ struct DiagnosisTests {
     }
   }
 
-  @Test("says of a kernel without dma-buf support what it was built without")
+  @Test("of a kernel without dma-buf support names the missing options")
   func notBuilt() throws {
     let tree = try FileTree(Self.files)
     let diagnosis = diagnosis(try SimulatedMachine().addDomain(hasDmaBuf: false), tree.root)
@@ -126,7 +124,7 @@ struct DiagnosisTests {
     #expect(finding("map", diagnosis)?.text == "works here, by the mechanism copy")
   }
 
-  @Test("says of a kernel without udmabuf and heaps what is left")
+  @Test("of a kernel without udmabuf and heaps names the remaining memory")
   func neither() throws {
     let tree = try FileTree(Self.files)
     let stock = diagnosis(
@@ -144,7 +142,7 @@ struct DiagnosisTests {
     #expect(finding("share-udmabuf", built)?.text.contains("module udmabuf") == true)
   }
 
-  @Test("says of udmabuf why it does not open, wherever it would be used")
+  @Test("reports why udmabuf does not open, wherever it would be used")
   func udmabufWithoutRights() throws {
     let tree = try FileTree(Self.files)
     let diagnosis = diagnosis(
@@ -157,7 +155,7 @@ struct DiagnosisTests {
     #expect(diagnosis.memory == .gntalloc)
   }
 
-  @Test("names a guest a guest")
+  @Test("recognises a guest")
   func guest() throws {
     var files = Self.files
     files["/proc/xen/capabilities"] = ""
@@ -169,7 +167,7 @@ struct DiagnosisTests {
     #expect(finding("xenstore", diagnosis)?.text == "answers; this is domain 1")
   }
 
-  @Test("of a system without Xen finds nothing, and says of each what is missing")
+  @Test("of a system without Xen finds nothing, and reports each missing part")
   func noXen() throws {
     let tree = try FileTree()
     let domain = try SimulatedMachine().addDomain(hasUdmabuf: false, heaps: [])
@@ -193,7 +191,7 @@ struct DiagnosisTests {
       finding("map-dmabuf", diagnosis)?.text == "there is no usable /dev/xen/gntdev")
   }
 
-  @Test("of a user without rights says what to do")
+  @Test("of a user without rights includes advice")
   func noRights() throws {
     let tree = try FileTree(Self.files)
     let diagnosis = Diagnosis(of: Xen(NoXen(errno: .permissionDenied)), root: tree.root)
@@ -203,7 +201,7 @@ struct DiagnosisTests {
     }
   }
 
-  @Test("does without what the kernel does not tell")
+  @Test("works without limits that the kernel does not report")
   func unknownLimits() throws {
     let tree = try FileTree(["/sys/hypervisor/type": "xen"])
     let diagnosis = diagnosis(try SimulatedMachine().addDomain(), tree.root)

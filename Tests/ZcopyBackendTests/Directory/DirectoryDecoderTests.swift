@@ -125,7 +125,7 @@ struct DirectoryDecoderTests {
     directory[0, 1] = 0
     #expect(directory.refusal() == .zeroReference(index: 0))
     var linked = InMemoryDirectory(pages: 1024)
-    // The rest of the page is 0 too, but the list goes on after it.
+    // The rest of the page is 0 too, but the list continues after it.
     linked[0, 1023] = 0
     #expect(linked.refusal() == .zeroReference(index: 1022))
     var behind = InMemoryDirectory(pages: 7)

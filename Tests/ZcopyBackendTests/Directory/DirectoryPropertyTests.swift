@@ -5,10 +5,11 @@ import ZcopyTestKit
 
 @testable import ZcopyBackend
 
-/// Whatever a guest writes, its directory is refused, or it is exactly one reference a page, and nothing traps.
+/// A guest's directory is refused, or it is exactly one reference a page, and the decoder never
+/// traps.
 @Suite("Random and mutated directories")
 struct DirectoryPropertyTests {
-  /// What is wrong with a directory that was accepted, or nil.
+  /// The flaw of an accepted directory, or nil.
   private func flaw(_ decoded: DecodedDirectory, pages: Int) -> String? {
     let references = decoded.references
     guard references.count == pages else { return "\(references.count) references" }

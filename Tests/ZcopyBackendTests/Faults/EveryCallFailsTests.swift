@@ -8,7 +8,7 @@ import XenSimulator
 
 @Suite("Every call of every operation fails once")
 struct EveryCallFailsTests {
-  /// One run of an operation: what it ended with, what was said, and what is left.
+  /// One run of an operation: its result, its notes, and the resources that are left.
   private struct Run {
     var calls: [SimulatedCall] = []
     var failure: (any Error)?
@@ -17,7 +17,7 @@ struct EveryCallFailsTests {
   }
 
   @Test(
-    "It says which call and why, or goes on and says so, and leaves nothing behind",
+    "It reports the failed call and its cause, or continues with a note, and leaves nothing behind",
     arguments: FaultedOperations.all)
   func everyCall(_ operation: FaultedOperation) throws {
     let clean = try run(operation)
@@ -39,7 +39,7 @@ struct EveryCallFailsTests {
   }
 
   @Test(
-    "Calls that fail by chance, several in one operation, leave nothing behind",
+    "Random failures of several calls in one operation leave nothing behind",
     arguments: FaultedOperations.all)
   func chance(_ operation: FaultedOperation) throws {
     for seed in 1...UInt64(20) {
@@ -50,7 +50,7 @@ struct EveryCallFailsTests {
     }
   }
 
-  @Test("No call is left out but those that the product never makes")
+  @Test("Every call is covered but those that the product never makes")
   func completeness() throws {
     var made: Set<SimulatedCall> = []
     for operation in FaultedOperations.all { made.formUnion(try run(operation).calls) }
@@ -106,7 +106,7 @@ struct EveryCallFailsTests {
     return run
   }
 
-  /// All that both domains and XenStore hold, by name.
+  /// Everything that both domains and XenStore hold, by name.
   private func holdings(_ pair: Pair) -> [String: Int] {
     var counts = ["XenStore nodes": pair.machine.storeNodes]
     for (name, domain) in [("domain 0", pair.backend), ("the guest", pair.guest)] {

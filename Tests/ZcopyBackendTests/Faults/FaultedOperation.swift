@@ -6,7 +6,7 @@ import XenSimulator
 
 @testable import ZcopyBackend
 
-/// Something that the product does, from beginning to end, in one process whose calls are made to fail.
+/// An operation of the product from start to end, in one process whose calls are made to fail.
 struct FaultedOperation: Sendable, CustomTestStringConvertible {
   /// In which domain that process is.
   enum Role: Sendable {
@@ -18,15 +18,16 @@ struct FaultedOperation: Sendable, CustomTestStringConvertible {
 
   let name: String
   let role: Role
-  /// What XenStore nodes stay behind where one of these calls fails; whoever publishes there next replaces them.
+  /// XenStore nodes that stay if one of these calls fails; the next publication there replaces
+  /// them.
   var leavesNodes: Set<SimulatedCall> = []
-  /// What the witness notes where one of these calls fails and the operation continues without it.
+  /// Notes of the witness if one of these calls fails and the operation continues without it.
   var continues: [SimulatedCall: String] = [:]
-  /// What an error may say in place of the call.
+  /// Words that an error may have in place of the call's.
   var otherWords: String?
-  /// Where it is done.
+  /// Makes the machine on which the operation runs.
   var makePair: @Sendable () throws -> Pair
-  /// What other processes do here does not fail.
+  /// Other processes here do not fail.
   let run: @Sendable (Pair, SimulatedProcess, Witness) throws -> Void
 
   var testDescription: String { name }
@@ -46,13 +47,13 @@ struct FaultedOperation: Sendable, CustomTestStringConvertible {
     self.run = run
   }
 
-  /// What the product has said of a run that ended well.
+  /// The notes of a run that ended successfully.
   final class Witness {
     private(set) var words: [String] = []
 
     func note(_ words: String) { self.words.append(words) }
 
-    /// Notes how a buffer came here, and what was passed over.
+    /// Notes the mechanism of a buffer, and the mechanisms that were skipped.
     func note(_ buffer: borrowing MappedBuffer) {
       note(buffer.mechanism.rawValue)
       for passed in buffer.passedOver { note("\(passed.mechanism) passed over: \(passed.reason)") }
@@ -60,18 +61,18 @@ struct FaultedOperation: Sendable, CustomTestStringConvertible {
   }
 }
 
-/// What may go wrong with a call.
+/// A fault that fits a call.
 struct FittingFault: Sendable {
   let fault: Fault
-  /// What it is called.
+  /// The name of the fault.
   let name: String
-  /// What an error that tells of it has in it.
+  /// Words that an error caused by the fault contains.
   let words: [String]
-  /// Whether nothing need be said of it: memory is taken away all the same, and nobody is left to be told, or a transaction
-  /// that collided is tried again.
+  /// Whether the fault needs no report: the memory is taken back anyway and no process is left to
+  /// get a report, or a transaction that collided is tried again.
   var isSilent = false
 
-  /// What may go wrong with such a call in the kernel or in XenStore.
+  /// The faults that may occur in such a call, in the kernel or in XenStore.
   static func all(of call: SimulatedCall) -> [FittingFault] {
     let errnos =
       switch call {

@@ -81,7 +81,7 @@ extension FaultedOperations {
         continues: [.xen(.remove): "24"], orSays: "no longer this buffer's", with: makePublishers
       ) { pair, process, witness in
         let link = try pair.makeOwner()
-        // What its successor does not take over, this one still withdraws.
+        // This process withdraws the nodes that its successor does not take over.
         let published = try publish(link, pair.guest.xen)
         let resumed = try OwnPublication(resuming: published.saveState().state, xen: process.xen)
         published.relinquish()

@@ -6,7 +6,7 @@ import XenSimulator
 
 @testable import ZcopyBackend
 
-/// What the product does, all of it.
+/// All operations of the product.
 enum FaultedOperations {
   static let all = mapping + sharing + links + publications + questions + handingOver
 

@@ -8,10 +8,10 @@ import XenSimulator
 
 @Suite("A link that is handed over")
 struct ChannelLiveUpdateTests {
-  /// Tells apart how a process ends.
+  /// The ways in which a process ends.
   enum End: CaseIterable { case killed, relinquished }
 
-  @Test("by its owner goes on, and the peer sees nothing but frames", arguments: End.allCases)
+  @Test("by its owner survives, and the peer sees nothing but frames", arguments: End.allCases)
   func owner(_ end: End) throws {
     let pair = try Pair()
     let (before, others) = (pair.guest.census, pair.backend.census)
@@ -33,7 +33,7 @@ struct ChannelLiveUpdateTests {
         }
       }
       #expect(!isReadable(peer.fileDescriptor))
-      // What it does while nobody is there is told to the successor.
+      // A change by the peer while no owner runs is reported to the successor.
       try peer.announceUsed(frame: 1)
       let next = pair.guest.openProcess()
       var link = try ExporterChannel(resuming: left.state, left.take(), xen: next.xen)
@@ -55,7 +55,7 @@ struct ChannelLiveUpdateTests {
   }
 
   @Test(
-    "by its peer goes on, and the owner is told nothing",
+    "by its peer survives, and no change is reported to the owner",
     arguments: [DomainKind.pvh, .pv], End.allCases)
   func peer(_ kind: DomainKind, _ end: End) throws {
     let pair = try Pair(kind: kind)
@@ -89,7 +89,7 @@ struct ChannelLiveUpdateTests {
       #expect(link.framePage == 5)
       try link.announceUsed(frame: 2)
       #expect(try owner.changes() == [.used(frame: 2)])
-      // The new mapping tells of the end as the old one did.
+      // The new mapping reports the end of its process as the old one did.
       next.kill()
       #expect(isReadable(owner.fileDescriptor))
       #expect(try owner.changes() == [.died])
@@ -98,7 +98,7 @@ struct ChannelLiveUpdateTests {
     #expect(pair.guest.census(expecting: others) == others)
   }
 
-  @Test("to nobody ends when its last descriptor is closed, and the other side is told then")
+  @Test("without a successor ends with its last descriptor, and the other side is notified then")
   func nobody() throws {
     let pair = try Pair()
     var owner = try pair.makeOwner()
@@ -117,7 +117,7 @@ struct ChannelLiveUpdateTests {
     #expect(try owner.changes() == [.died])
   }
 
-  @Test("by an old state tells its frames again, and counts on where its owner was")
+  @Test("with an old state reports its frames again, and continues its owner's count")
   func oldState() throws {
     let pair = try Pair()
     let processes = (pair.guest.openProcess(), pair.backend.openProcess())
@@ -145,7 +145,7 @@ struct ChannelLiveUpdateTests {
     #expect(try peer.changes() == [.frame(4)])
   }
 
-  @Test("with a signal that was taken and not acknowledged hears the next one")
+  @Test("with a signal that was taken and not acknowledged receives the next one")
   func masked() throws {
     let pair = try Pair()
     let owner = try pair.makeOwner()
@@ -165,7 +165,7 @@ struct ChannelLiveUpdateTests {
     #expect(try link.changes() == [.closing])
   }
 
-  @Test("whose owner has ended meanwhile says so, and lets go of its page")
+  @Test("whose owner has ended meanwhile reports that, and releases its page")
   func ended() throws {
     let pair = try Pair()
     let before = pair.backend.census
@@ -178,7 +178,7 @@ struct ChannelLiveUpdateTests {
         left = try Inheritance(link.saveState())
         link.relinquish()
       }
-      // It is still mapped, by the device that was left.
+      // The inherited device still maps the page.
       #expect(pair.guest.census.deferredPages == 1)
       var link = try ImporterChannel(resuming: left.state, left.take(), xen: process.xen)
       #expect(try link.changes() == [.died])
@@ -210,7 +210,7 @@ struct ChannelLiveUpdateTests {
     #expect((census.openHandles, census.activeMaps, census.ports) == (0, 0, 0))
   }
 
-  @Test("is refused with other descriptors, all of which are closed, and the other side is told")
+  @Test("is refused with wrong descriptors, which are closed, and the other side is notified")
   func otherDescriptors() throws {
     let pair = try Pair()
     let (before, others) = (pair.backend.census, pair.guest.census)

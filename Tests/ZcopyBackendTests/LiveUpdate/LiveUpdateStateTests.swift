@@ -10,13 +10,13 @@ import ZcopyTestKit
 
 @Suite("A state that is handed over")
 struct LiveUpdateStateTests {
-  /// What one living value hands over, of whatever kind.
+  /// The state of one live value, of any kind.
   private struct Sample {
     let name: String
     let bytes: [UInt8]
-    /// Reads bytes, and writes down what was read.
+    /// Decodes bytes, and encodes the result.
     let recode: ([UInt8]) throws -> [UInt8]
-    /// Reads bytes, and goes on with what they say and duplicates of the value's descriptors.
+    /// Resumes from bytes, with duplicates of the value's descriptors.
     let resume: ([UInt8]) throws -> Void
 
     init<State: LiveUpdateState>(
@@ -33,7 +33,8 @@ struct LiveUpdateStateTests {
     }
   }
 
-  /// Hands samples of each kind to a body, while their values live; nothing may be left after that.
+  /// Passes samples of each kind to a body, while their values live; nothing may be left
+  /// afterwards.
   private func withSamples(_ body: ([Sample]) throws -> Void) throws {
     let pair = try Pair()
     let before = (pair.backend.census, pair.guest.census)
@@ -96,7 +97,7 @@ struct LiveUpdateStateTests {
     #expect(pair.guest.census.ports == before.1.ports)
   }
 
-  @Test("is the same after it was written down, and small")
+  @Test("is unchanged by encoding and decoding, and small")
   func roundTrip() throws {
     try withSamples { samples in
       for sample in samples {
@@ -107,7 +108,7 @@ struct LiveUpdateStateTests {
     }
   }
 
-  @Test("is refused if a byte is another, missing or too much, or it is of another kind")
+  @Test("is refused if a byte is changed, missing or added, or if it is of another kind")
   func damage() throws {
     try withSamples { samples in
       for sample in samples {
@@ -132,8 +133,7 @@ struct LiveUpdateStateTests {
     }
   }
 
-  @Test(
-    "that says anything under a right check sum is read or refused, and ends nothing but itself")
+  @Test("with any contents and a correct checksum is read or refused, and affects no other value")
   func nonsense() throws {
     try withSamples { samples in
       var numbers = RepeatableNumbers(seed: 4)
@@ -141,7 +141,7 @@ struct LiveUpdateStateTests {
         for _ in 0..<300 {
           let bytes = sealed(sample.bytes, &numbers)
           guard let read = try? sample.recode(bytes) else { continue }
-          // What is not known, or is written in more bytes than it needs, is gone after that.
+          // Unknown fields, and numbers with more bytes than needed, are dropped.
           let again = try? sample.recode(read)
           #expect(again == read, "\(sample.name)")
           try? sample.resume(bytes)
@@ -167,7 +167,7 @@ struct LiveUpdateStateTests {
     return encoder.seal(UInt16(bytes[6]) | UInt16(bytes[7]) << 8)
   }
 
-  @Test("of another format says so")
+  @Test("of another format is refused with the format")
   func format() throws {
     try withSamples { samples in
       let sample = samples[0]
@@ -182,7 +182,7 @@ struct LiveUpdateStateTests {
     }
   }
 
-  @Test("has numbers, texts and lists of a keeper's own, too")
+  @Test("may have additional numbers, texts and lists")
   func primitives() throws {
     struct Own: LiveUpdateState {
       enum Field {

@@ -8,7 +8,7 @@ import XenSimulator
 
 @Suite("A mapped buffer that is handed over")
 struct MappedLiveUpdateTests {
-  /// What a process of domain 0 leaves that had mapped a buffer and was killed.
+  /// The inheritance from a killed process of domain 0 that had mapped a buffer.
   private func leave(
     _ pair: Pair, _ shared: borrowing SharedBuffer, by mechanism: Mechanism
   ) throws -> Inheritance<MappedBufferState> {
@@ -52,7 +52,7 @@ struct MappedLiveUpdateTests {
     try shared.withdraw()
   }
 
-  @Test("keeps the guest's pages mapped in between, those of the dma-buf and no others")
+  @Test("keeps the guest's pages mapped in between: those of the dma-buf only")
   func inBetween() throws {
     let pair = try Pair()
     let shared = try pair.share(pages: 3)
@@ -64,7 +64,7 @@ struct MappedLiveUpdateTests {
   }
 
   @Test(
-    "is released when its last descriptor is, wherever it is; its device knows it by its first number"
+    "is released with its last descriptor in any process; its device knows it by its first number"
   )
   func release() throws {
     let pair = try Pair()
@@ -89,7 +89,7 @@ struct MappedLiveUpdateTests {
     #expect(try resumed.isReleased())
   }
 
-  @Test("can be handed over again and again", arguments: [Mechanism.dmabuf, .copy])
+  @Test("can be handed over repeatedly", arguments: [Mechanism.dmabuf, .copy])
   func again(_ mechanism: Mechanism) throws {
     let pair = try Pair()
     let shared = try pair.share(pages: 2)
@@ -108,7 +108,7 @@ struct MappedLiveUpdateTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("goes on here as before, until it is closed")
+  @Test("also stays usable in this process until it is closed")
   func borrowing() throws {
     let pair = try Pair()
     let shared = try pair.share(pages: 1)
@@ -122,7 +122,7 @@ struct MappedLiveUpdateTests {
     #expect(try releasing.isReleased())
   }
 
-  @Test("maps the pages anew where only the processor has them mapped", arguments: [false, true])
+  @Test("maps the pages again if only the processor has them mapped", arguments: [false, true])
   func cpu(isReadOnly: Bool) throws {
     let pair = try Pair()
     let pages = try pair.guest.xen.openGrantAllocator().share(
@@ -151,7 +151,7 @@ struct MappedLiveUpdateTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("is refused where the owner has withdrawn the pages that would be mapped anew")
+  @Test("is refused if the owner has withdrawn pages that must be mapped again")
   func cpuWithdrawn() throws {
     let pair = try Pair()
     let state: MappedBufferState
@@ -177,7 +177,7 @@ struct MappedLiveUpdateTests {
   }
 
   @Test(
-    "is refused with other descriptors, all of which are closed",
+    "is refused with wrong descriptors, which are closed",
     arguments: [Mechanism.dmabuf, .copy])
   func otherDescriptors(_ mechanism: Mechanism) throws {
     let pair = try Pair()

@@ -11,7 +11,7 @@ struct PublicationLiveUpdateTests {
     try FaultedOperations.publish(link, pair.guest.xen)
   }
 
-  @Test("stays where it is, and names the process that serves it now")
+  @Test("stays in place, and names its new process")
   func process() throws {
     let pair = try Pair()
     let store = try pair.guest.xen.openStore()
@@ -21,7 +21,7 @@ struct PublicationLiveUpdateTests {
     #expect(left.take().isEmpty)
     published.relinquish()
     let node = "\(published.path)/\(XEN_ZCOPY_NODE_PROCESS)"
-    // Of a process that has ended.
+    // The process that published it has ended.
     try store.write(node, "0")
     let nodes = pair.machine.storeNodes
     let resumed = try OwnPublication(resuming: left.state, xen: pair.guest.xen)
@@ -35,7 +35,7 @@ struct PublicationLiveUpdateTests {
     #expect(try store.readIfPresent("\(resumed.path)/\(XEN_ZCOPY_NODE_VERSION)") == nil)
   }
 
-  @Test("is not taken over once it is gone or somebody else's, which stays")
+  @Test("is not taken over if it was removed or replaced, and a replacement stays")
   func replaced() throws {
     let pair = try Pair()
     let link = try pair.makeOwner()

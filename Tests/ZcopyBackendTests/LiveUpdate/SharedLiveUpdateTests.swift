@@ -10,7 +10,7 @@ import XenSimulator
 struct SharedLiveUpdateTests {
   static let sources: [MemorySource] = [.gntalloc, .udmabuf, .heap("system")]
 
-  /// What a process of the guest leaves that had shared a buffer and ended, killed or by itself.
+  /// The inheritance from a process of the guest that had shared a buffer and ended, killed or not.
   private func leave(
     _ pair: Pair, _ source: MemorySource, killed: Bool = true
   ) throws -> Inheritance<SharedBufferState> {
@@ -30,7 +30,7 @@ struct SharedLiveUpdateTests {
       let left = try leave(pair, source, killed: killed)
       let request = MapParameters(
         domain: pair.guest.id, directory: left.state.directory, byteCount: 8000)
-      // Mapped while nobody has it.
+      // The peer maps it while no process owns it.
       let mapped = try pair.map(request, by: [.cpu])
       let contents = try mapped.mapContents(for: .readWrite)
       let next = pair.guest.openProcess()
@@ -52,7 +52,8 @@ struct SharedLiveUpdateTests {
     }
   }
 
-  @Test("stays granted as long as somebody has its descriptors, and no longer", arguments: sources)
+  @Test(
+    "stays granted as long as a process holds its descriptors, and no longer", arguments: sources)
   func inBetween(_ source: MemorySource) throws {
     let pair = try Pair()
     let before = pair.guest.census
@@ -90,11 +91,12 @@ struct SharedLiveUpdateTests {
     #expect(pair.guest.census(expecting: before) == before)
   }
 
-  @Test("is refused with other descriptors, all of which are closed", arguments: sources)
+  @Test("is refused with wrong descriptors, which are closed", arguments: sources)
   func otherDescriptors(_ source: MemorySource) throws {
     let pair = try Pair()
     let before = pair.guest.census
-    // Grant devices are all alike, and the peer's pages of gntalloc too: which is whose, their keeper knows.
+    // All grant devices look alike, as do the peer's pages of gntalloc: only their keeper can
+    // distinguish them.
     let alike =
       source == .gntalloc
       ? ["the first of another", "the other way round"] : ["the first of another"]

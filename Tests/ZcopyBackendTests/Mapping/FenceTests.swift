@@ -7,10 +7,10 @@ import XenSimulator
 
 @testable import ZcopyBackend
 
-@Suite("A mapped buffer at which a device is at work")
+@Suite("A mapped buffer that a device uses")
 struct FenceTests {
   @Test(
-    "is idle again, and its fences are signalled, when the work is over or has failed",
+    "is idle again, and its fences are signalled, when the work has completed or failed",
     arguments: Mechanism.makingDmaBuf, [nil, .ioError] as [Errno?])
   func idle(mechanism: Mechanism, failure: Errno?) throws {
     let pair = try Pair()
@@ -42,7 +42,7 @@ struct FenceTests {
     #expect(pair.backend.census.syncFiles == 0)
   }
 
-  @Test("is asked for that by one call that does not wait")
+  @Test("is checked by one call that does not wait")
   func cost() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 1)
@@ -75,7 +75,7 @@ struct FenceTests {
     #expect(try mapped.isIdle())
   }
 
-  @Test("tells which call failed")
+  @Test("reports which call failed")
   func refused() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 1)

@@ -10,7 +10,7 @@ import XenSimulator
 
 @Suite("A mapped buffer")
 struct MappedBufferTests {
-  @Test("is a dma-buf of the owner's very pages")
+  @Test("is a dma-buf of the owner's own pages")
   func contents() throws {
     let pair = try Pair()
     let buffer = try pair.share(byteCount: 2 * 4096 + 5)
@@ -25,16 +25,15 @@ struct MappedBufferTests {
     let references = mapped.references
     #expect(references == buffer.references)
     #expect(try pair.machine.bytes(ofDmaBuf: file)[4093...4098] == [0, 1, 2, 3, 4, 0])
-    // Not a copy: what a device writes, the owner sees, and what the owner writes later, the device.
+    // It is not a copy: the owner sees a device's writes, and the device sees the owner's later
+    // writes.
     try pair.machine.write([9, 8], toDmaBuf: file, at: 8191)
     #expect(buffer.bytes(8190..<8194) == [0, 9, 8, 0])
     buffer.write([77], at: 0)
     #expect(try pair.machine.bytes(ofDmaBuf: file)[0] == 77)
   }
 
-  @Test(
-    "shows the owner's bytes to the processor, also after it was closed, and is not released before that ends"
-  )
+  @Test("shows the owner's bytes to the processor until the mapping ends, which delays the release")
   func mapContents() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 3)
@@ -79,7 +78,7 @@ struct MappedBufferTests {
     #expect(pair.backend.census.activeMaps == 2)
     try copy.close()
     #expect(try releasing.isReleased())
-    // It stays so.
+    // It stays released.
     #expect(try releasing.isReleased())
     #expect(pair.backend.census.activeMaps == 0)
     _ = consume releasing
@@ -100,7 +99,7 @@ struct MappedBufferTests {
     _ = consume again
   }
 
-  @Test("cannot be asked for its release when the kernel refuses to answer")
+  @Test("reports an error when the kernel refuses the query for its release")
   func releaseUnknown() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 1)
@@ -129,7 +128,7 @@ struct MappedBufferTests {
     #expect(pair.guest.census(expecting: before) == before)
   }
 
-  @Test("outlives its owner's domain, and ends as ever")
+  @Test("outlives its owner's domain, and is released as usual")
   func ownerDestroyed() throws {
     let pair = try Pair()
     let before = pair.backend.census
@@ -156,7 +155,7 @@ struct MappedBufferTests {
     #expect(again == .directory(.unreadable(unreadable), pair.guest.id))
   }
 
-  @Test("is refused before anything is asked of Xen when its request contradicts itself")
+  @Test("is refused without a call to Xen if its request contradicts itself")
   func badRequests() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 1)
@@ -178,7 +177,7 @@ struct MappedBufferTests {
     #expect(pair.machine.calls.total == 0)
   }
 
-  @Test("is refused above the caps, and nothing stays behind")
+  @Test("is refused above the limits, and nothing stays behind")
   func caps() throws {
     let pair = try Pair()
     let before = pair.backend.census
@@ -195,7 +194,7 @@ struct MappedBufferTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("is refused above gntdev's own limit, when that is lower than what was assumed")
+  @Test("is refused above gntdev's own limit, if that is lower than the assumed one")
   func aboveDeviceLimit() throws {
     let pair = try Pair(gntdevLimit: 2)
     let before = pair.backend.census
@@ -228,7 +227,7 @@ struct MappedBufferTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("is refused where one page is not granted writable, and nothing stays mapped")
+  @Test("is refused if one page is not granted writable, and nothing stays mapped")
   func readOnlyPage() throws {
     let pair = try Pair()
     let before = pair.backend.census
@@ -247,7 +246,7 @@ struct MappedBufferTests {
   }
 
   @Test(
-    "says which call failed, and leaves nothing behind",
+    "reports which call failed, and leaves nothing behind",
     arguments: [
       (.openGrantDevice, .noSuchFileOrDirectory), (.openGrantDevice, .permissionDenied),
       (.copy, .ioError), (.exportDmaBuf, .noMemory), (.exportDmaBuf, .interrupted),
@@ -273,7 +272,7 @@ struct MappedBufferTests {
     #expect(pair.refusal(pair.request(for: buffer)) == nil)
   }
 
-  @Test("says so where the contents cannot be mapped, and stays as it is")
+  @Test("reports a failed mapping of the contents, and stays as it is")
   func contentsRefused() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 1)
@@ -288,7 +287,7 @@ struct MappedBufferTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("is refused by a kernel without dma-buf support, in words that say what to do")
+  @Test("is refused by a kernel without dma-buf support, with advice")
   func notBuilt() throws {
     let pair = try Pair(hasDmaBuf: false)
     let before = pair.backend.census
@@ -304,7 +303,7 @@ struct MappedBufferTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("is refused in a PV domain, in words that say what to do")
+  @Test("is refused in a PV domain, with advice")
   func pv() throws {
     let pair = try Pair(kind: .pv)
     let before = pair.backend.census

@@ -5,7 +5,7 @@ import XenGrant
 import XenSimulator
 import ZcopyBackend
 
-/// What is measured with a clock differs from machine to machine; what is counted does not.
+/// Times differ from machine to machine; counts of calls do not.
 @Suite("The calls that a mapped buffer costs")
 struct MappingCostTests {
   @Test(

@@ -69,8 +69,7 @@ struct MechanismTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test(
-    "that copies shows nothing new before a refresh, and gives nothing before it is written back")
+  @Test("that copies shows new data only after a refresh, and returns data only after a write back")
   func isCopy() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 3)
@@ -92,7 +91,7 @@ struct MechanismTests {
     #expect(pair.backend.census.localDmaBufs == 1)
   }
 
-  @Test("that maps for the processor has no dma-buf, and nothing to refresh or to wait for")
+  @Test("that maps for the processor has no dma-buf, and needs no refresh and no wait")
   func processor() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 3)
@@ -125,7 +124,7 @@ struct MechanismTests {
   }
 
   @Test(
-    "is the first that this kernel can do, and the diagnosis knows it", arguments: BackendKernel.all
+    "is the first that this kernel supports, and the diagnosis agrees", arguments: BackendKernel.all
   )
   func chosen(kernel: BackendKernel) throws {
     let pair = try kernel.makePair()
@@ -187,7 +186,7 @@ struct MechanismTests {
     #expect(attempts.map(\.mechanism) == [.dmabuf, .copy])
   }
 
-  @Test("takes pages that are granted for reading only, where it can")
+  @Test("takes pages that are granted read-only, if it can")
   func readOnly() throws {
     let pair = try Pair()
     let pages = try pair.sharePages(2, writable: false)
@@ -225,7 +224,7 @@ struct MechanismTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("that maps nothing works where there is no room for foreign pages")
+  @Test("that maps no pages works without room for foreign pages")
   func maptrack() throws {
     let pair = try Pair(maptrack: 2)
     let buffer = try pair.share(pages: 3)
@@ -243,7 +242,7 @@ struct MechanismTests {
     #expect(pair.backend.census.activeMaps == 0)
   }
 
-  @Test("is not looked for any further when Xen refuses a reference")
+  @Test("is not followed by another when Xen refuses a reference")
   func refusedReference() throws {
     let pair = try Pair()
     let before = pair.backend.census
@@ -264,7 +263,7 @@ struct MechanismTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("where none works is one line that tells why of each, with nothing left behind")
+  @Test("is reported in one line with the cause of each if none works, and nothing is left behind")
   func none() throws {
     let pair = try Pair(hasDmaBuf: false, hasUdmabuf: false)
     let before = pair.backend.census
@@ -285,7 +284,7 @@ struct MechanismTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("of one alone that does not work tells only of that")
+  @Test("that is the only one reports only its own failure")
   func only() throws {
     let pair = try Pair(hasUdmabuf: false)
     let buffer = try pair.share(pages: 1)
@@ -297,7 +296,7 @@ struct MechanismTests {
     #expect("\(refusal)" == "\(cause)")
   }
 
-  @Test("that copies says so where udmabuf takes no buffer of such a size, and how to raise that")
+  @Test("that copies names udmabuf's size limit, and how to raise it")
   func udmabufLimit() throws {
     let pair = try Pair(udmabufLimit: 1 << 20)
     let before = pair.backend.census
@@ -317,9 +316,9 @@ struct MechanismTests {
   }
 }
 
-@Suite("A mapped buffer of references that are known")
+@Suite("A mapped buffer of given references")
 struct InlineReferenceTests {
-  @Test("is of those pages in that order, and no directory is read", arguments: Mechanism.allCases)
+  @Test("has those pages in that order, without a directory", arguments: Mechanism.allCases)
   func order(mechanism: Mechanism) throws {
     let pair = try Pair()
     let pages = try pair.sharePages(3)
@@ -334,7 +333,7 @@ struct InlineReferenceTests {
     #expect(contents.bytes(4096..<4097) == [1])
   }
 
-  @Test("is refused for another number of references, with none that is 0, and none twice")
+  @Test("is refused for a wrong number of references, for reference 0, and for duplicates")
   func refusals() throws {
     let pair = try Pair()
     let pages = try pair.sharePages(3)
@@ -363,7 +362,7 @@ struct InlineReferenceTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("may have any numbers, small ones too", arguments: [1, 2, 1023, 1024, 9000])
+  @Test("may have any references, small ones too", arguments: [1, 2, 1023, 1024, 9000])
   func smallNumbers(count: Int) throws {
     let rising = (1...UInt32(count)).map { GrantReference(rawValue: $0) }
     let byteCount = count * GrantReference.pageSize

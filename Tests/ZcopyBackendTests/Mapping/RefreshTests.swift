@@ -60,7 +60,7 @@ struct RefreshTests {
   ]
 
   @Test(
-    "of ranges takes these bytes and no others, at edges, overlapping and empty", arguments: lists)
+    "of ranges copies these bytes only, with edges, overlaps and empty ranges", arguments: lists)
   func ranges(ranges: [Range<Int>]) throws {
     var stage = try Stage(pages: 3)
     stage.draw(expecting: ranges)
@@ -71,7 +71,7 @@ struct RefreshTests {
     #expect(try stage.isAsExpected())
   }
 
-  @Test("takes all where nothing is said")
+  @Test("copies the whole buffer by default")
   func whole() throws {
     var stage = try Stage(pages: 3)
     stage.draw(expecting: [0..<12288])
@@ -80,7 +80,7 @@ struct RefreshTests {
   }
 
   @Test(
-    "and a write back of random ranges move these bytes and no others",
+    "and a write back of random ranges copy these bytes only",
     arguments: [1, 2, 3] as [UInt64])
   func random(seed: UInt64) throws {
     let pair = try Pair()
@@ -115,7 +115,7 @@ struct RefreshTests {
   }
 
   @Test(
-    "or write back that reaches outside of the buffer is refused, and moves nothing",
+    "or a write back outside of the buffer is refused, and copies nothing",
     arguments: [
       -1..<1, 0..<12289, 12288..<12289, 12289..<12289, Int.min..<0, 0..<Int.max, Int.min..<Int.max,
       (Int.max - 1)..<Int.max,
@@ -144,7 +144,7 @@ struct RefreshTests {
   }
 
   @Test(
-    "of a rectangle takes its pixels and no others, by one copy",
+    "of a rectangle copies its pixels only, with one call",
     arguments: [
       PictureRectangle(x: 0, y: 0, width: 1, height: 1),
       PictureRectangle(x: 99, y: 19, width: 1, height: 1),
@@ -163,7 +163,7 @@ struct RefreshTests {
     #expect(try stage.isAsExpected())
   }
 
-  @Test("of rectangles of one frame of a pool takes them there, and no other frame's")
+  @Test("of rectangles of one frame of a pool copies them in that frame, and no other")
   func frame() throws {
     let geometry = try PictureGeometry(width: 40, height: 20)
     var stage = try Stage(pages: 4, geometry: geometry, offset: 8, frame: 4096)
@@ -191,7 +191,7 @@ struct RefreshTests {
     }
   }
 
-  @Test("of a rectangle that is not in the picture, or without a picture, is refused")
+  @Test("of a rectangle outside of the picture, or without a picture, is refused")
   func badRectangle() throws {
     let geometry = try PictureGeometry(width: 10, height: 10)
     let outside = PictureRectangle(x: 5, y: 0, width: 6, height: 1)
@@ -209,7 +209,7 @@ struct RefreshTests {
     #expect(stage.pair.machine.calls.total == 0)
   }
 
-  @Test("that Xen or Linux refuses tells which page, and works the next time")
+  @Test("that Xen or Linux refuses names the page, and succeeds the next time")
   func refused() throws {
     var stage = try Stage(pages: 3)
     stage.draw(expecting: [0..<12288])
@@ -233,7 +233,7 @@ struct RefreshTests {
     #expect(try stage.isAsExpected())
   }
 
-  @Test("after the owner has withdrawn the buffer is refused")
+  @Test("is refused after the owner has withdrawn the buffer")
   func withdrawn() throws {
     let pair = try Pair()
     let buffer = try pair.share(pages: 1)

@@ -9,7 +9,7 @@ import XenSimulator
 
 @Suite("A queue of buffers to be released")
 struct ReleaseQueueTests {
-  /// What was told of buffers, each with its number or name.
+  /// The reported outcomes of buffers, each with its name.
   private final class Told {
     private(set) var outcomes: [(who: String, outcome: ReleaseQueue.Outcome)] = []
 
@@ -17,7 +17,7 @@ struct ReleaseQueueTests {
       { self.outcomes.append((who, $0)) }
     }
 
-    /// Each as one word.
+    /// Each outcome as text.
     var words: [String] {
       outcomes.map { who, outcome in
         switch outcome {
@@ -40,13 +40,14 @@ struct ReleaseQueueTests {
     queue = ReleaseQueue(loop)
   }
 
-  /// Turns the loop until something has happened; it always does, or the test hangs and names itself.
+  /// Turns the loop until the condition holds. If it never does, the test hangs.
   private func turn(until condition: () throws -> Bool) throws {
     while try !condition() { try loop.turn(waiting: -1) }
   }
 
   @Test(
-    "tells of one that nobody holds before it returns", arguments: [Mechanism.dmabuf, .copy, .cpu])
+    "reports a buffer that no process holds as released before it returns",
+    arguments: [Mechanism.dmabuf, .copy, .cpu])
   func atOnce(mechanism: Mechanism) throws {
     let buffer = try pair.share(pages: 2)
     let mapped = try pair.map(buffer, by: mechanism)
@@ -57,7 +58,7 @@ struct ReleaseQueueTests {
     #expect(pair.backend.census.openHandles == 0)
   }
 
-  @Test("tells once that one is late that somebody holds, lists it, and tells when it is released")
+  @Test("reports a held buffer as late once, lists it, and reports its release")
   func late() throws {
     let buffer = try pair.share(pages: 2)
     let mapped = try pair.map(buffer)
@@ -73,7 +74,7 @@ struct ReleaseQueueTests {
     #expect(entry.inode == inode)
     #expect(entry.isLate)
     #expect(entry.age >= .zero)
-    // It is asked for on and on, and late is told no second time.
+    // The kernel is queried repeatedly, and the buffer is reported late only once.
     let asked = pair.machine.calls[.waitReleased]
     try turn { pair.machine.calls[.waitReleased] >= asked + 4 }
     #expect(told.words == ["it late"])
@@ -86,7 +87,7 @@ struct ReleaseQueueTests {
     #expect(pair.backend.census.openHandles == 0)
   }
 
-  @Test("tells nothing of one that is released before its deadline but that")
+  @Test("reports only the release of a buffer that is released before its deadline")
   func inTime() throws {
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
@@ -99,7 +100,7 @@ struct ReleaseQueueTests {
     #expect(told.words == ["it released"])
   }
 
-  @Test("is late no sooner than the deadline, and no later than the next question after it")
+  @Test("reports a buffer late after its deadline, with the next query")
   func deadline() throws {
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
@@ -116,12 +117,12 @@ struct ReleaseQueueTests {
     try turn { told.words.count == 2 }
   }
 
-  @Test("asks less and less often, each time without a wait")
+  @Test("queries at increasing intervals, and never blocks")
   func backOff() throws {
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
     pair.machine.resetCalls()
-    // As a buffer that is released while it is asked for the sixth time.
+    // The buffer appears released at the sixth query.
     pair.backend.inject(.errno(.timedOut).first(5), into: .xen(.waitReleased))
     queue.add(mapped.close(), deadline: .seconds(3600), told.tell("it"))
     try turn { !told.words.isEmpty }
@@ -129,18 +130,18 @@ struct ReleaseQueueTests {
       Issue.record("\(told.words)")
       return
     }
-    // 1, 2, 4, 8 and 16 ms lie between the six.
+    // The six queries are 1, 2, 4, 8 and 16 ms apart.
     #expect(pair.machine.calls[.waitReleased] == 6)
     #expect(pair.machine.calls.total == 6)
     #expect(age >= .milliseconds(31))
   }
 
-  @Test("tells that the kernel cannot be asked, once, and asks no more")
+  @Test("reports a failed query once, and queries no more")
   func failed() throws {
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer)
     let file = try mapped.requireFile().rawValue
-    // The first answer is that it is held, the second none.
+    // The first query reports a held buffer, the second one fails.
     pair.backend.inject(.errno(.timedOut), into: .xen(.waitReleased))
     pair.backend.inject(.errno(.ioError).once(after: 1), into: .xen(.waitReleased))
     queue.add(mapped.close(), deadline: .seconds(3600), told.tell("it"))
@@ -154,7 +155,7 @@ struct ReleaseQueueTests {
     #expect(pair.backend.census.openHandles == 0)
   }
 
-  @Test("has several at once, each with its own deadline and end")
+  @Test("has several buffers at once, each with its own deadline and end")
   func several() throws {
     let one = try pair.share(pages: 1)
     let two = try pair.share(pages: 2)
@@ -177,7 +178,7 @@ struct ReleaseQueueTests {
     try turn { told.words.count == 2 }
     #expect(told.words == ["second late", "third late"])
     #expect(queue.entries.map(\.isLate) == [false, true, true])
-    // In another order than they came.
+    // Not in the order of their addition.
     try files[2].close()
     try turn { told.words.count == 3 }
     try files[0].close()
@@ -189,7 +190,7 @@ struct ReleaseQueueTests {
     #expect(pair.backend.census.activeMaps == 0)
   }
 
-  @Test("waits for the processor's pages where these were the buffer")
+  @Test("waits for the processor's mapping if that is the buffer")
   func contents() throws {
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer, by: .cpu)
@@ -204,7 +205,7 @@ struct ReleaseQueueTests {
     #expect(pair.backend.census.activeMaps == 0)
   }
 
-  @Test("does not wait for those who hold a copy: none of it is the other domain's")
+  @Test("does not wait for holders of a copy, which is not the other domain's memory")
   func copy() throws {
     let buffer = try pair.share(pages: 1)
     let mapped = try pair.map(buffer, by: .copy)
@@ -216,7 +217,7 @@ struct ReleaseQueueTests {
     try held.close()
   }
 
-  @Test("that ends asks no more")
+  @Test("that ends queries no more")
   func end() throws {
     var queue: ReleaseQueue? = ReleaseQueue(loop)
     let buffer = try pair.share(pages: 1)
@@ -225,7 +226,7 @@ struct ReleaseQueueTests {
     queue?.add(mapped.close(), deadline: .seconds(3600), told.tell("it"))
     queue = nil
     let asked = pair.machine.calls[.waitReleased]
-    // The question that was due is not asked.
+    // The query that was due is not made.
     try loop.turn(waiting: 50)
     try held.close()
     #expect(pair.machine.calls[.waitReleased] == asked)
@@ -233,7 +234,7 @@ struct ReleaseQueueTests {
     #expect(pair.backend.census.openHandles == 0)
   }
 
-  @Test("names the processes that hold one, as /proc shows them")
+  @Test("names the processes that hold a buffer, from /proc")
   func holders() throws {
     let tree = try FileTree()
     let queue = ReleaseQueue(loop, root: tree.root)
@@ -241,7 +242,7 @@ struct ReleaseQueueTests {
     let mapped = try pair.map(buffer)
     let held = try mapped.requireFile().duplicate()
     let inode = mapped.inode ?? 0
-    // A simulated dma-buf is none of Linux's: its holder is written down.
+    // A simulated dma-buf is unknown to Linux: the test writes its holder's files.
     try tree.write(
       "7f00-8f00 rw-s 00000000 00:0b \(inode) /dmabuf:zcopy\n", to: "/proc/812/maps")
     try tree.write("weston\n", to: "/proc/812/comm")

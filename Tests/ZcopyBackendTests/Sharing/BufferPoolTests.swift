@@ -15,7 +15,7 @@ struct BufferPoolTests {
     return pages * 4096
   }
 
-  @Test("hands out whole pages, none of them twice, until it is full")
+  @Test("allocates whole pages, each page once, until it is full")
   func take() throws {
     var pool = BufferPool(pages: 4)
     #expect(freeByteCount(pool) == 4 * 4096)
@@ -46,7 +46,7 @@ struct BufferPoolTests {
     #expect(freeByteCount(pool) == 8192)
   }
 
-  @Test("takes a buffer back once, and joins what is free")
+  @Test("frees a buffer once, and merges free ranges")
   func giveBack() throws {
     var pool = BufferPool(pages: 3)
     let pieces = [
@@ -78,7 +78,7 @@ struct BufferPoolTests {
     #expect(freeByteCount(pool) == 0)
   }
 
-  @Test("is one buffer for the peer: what is taken lies in it at its offset, with its references")
+  @Test("is one buffer for the peer: an allocation lies in it at its offset, with its references")
   func peer() throws {
     let pair = try Pair()
     let shared = try SharedBuffer(

@@ -72,7 +72,8 @@ struct SharingKernel: CustomTestStringConvertible, Sendable {
 struct MemorySourceTests {
   static let sources: [MemorySource] = [.gntalloc, .udmabuf, .heap("system")]
 
-  @Test("is chosen by what works, and nothing is left of finding out", arguments: SharingKernel.all)
+  @Test(
+    "is chosen by what works, and the probe leaves nothing behind", arguments: SharingKernel.all)
   func best(kernel: SharingKernel) throws {
     let (_, owner, _) = try kernel.make()
     let before = owner.census
@@ -118,7 +119,7 @@ struct MemorySourceTests {
     #expect(owner.census(expecting: before) == before)
   }
 
-  @Test("that a device works with is granted in a PV domain only when the device is done")
+  @Test("that a device uses is granted in a PV domain only when the device has finished")
   func busy() throws {
     let machine = SimulatedMachine()
     let owner = try machine.addDomain(kind: .pv, heaps: ["system"])

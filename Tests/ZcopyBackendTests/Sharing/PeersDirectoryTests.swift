@@ -6,9 +6,9 @@ import XenSimulator
 @testable import ZcopyBackend
 
 /// displif's backend-allocated mode: the references are written into pages of the peer's.
-@Suite("A directory of the peer's")
+@Suite("A directory of the peer")
 struct PeersDirectoryTests {
-  /// What stands in the peer's pages before.
+  /// The previous contents of the peer's pages.
   private static let garbage: UInt32 = 0xaaaa_5555
 
   /// Pages of domain 0's that the guest may write, linked one to the next, full of other words.
@@ -197,7 +197,7 @@ struct OfferedDirectoryTests {
     #expect(pair.backend.census(expecting: before) == before)
   }
 
-  @Test("has nothing to tell before the last reference is there")
+  @Test("has no result before the last reference is written")
   func partial() throws {
     let pair = try Pair()
     let offered = try offer(pair, byteCount: 1024 * 4096)
@@ -212,13 +212,13 @@ struct OfferedDirectoryTests {
     second.memory.storeWord(5000, at: 4)
     found = offered.references()
     #expect(found?.map(\.rawValue) == (101...1123) + [5000])
-    // Whatever stands there later is read anew.
+    // Later contents are read anew.
     page.memory.storeWord(0, at: 4)
     found = offered.references()
     #expect(found == nil)
   }
 
-  @Test("that is filled with nonsense ends in a refusal of the buffer")
+  @Test("that is filled with nonsense leads to a refusal of the buffer")
   func nonsense() throws {
     let pair = try Pair()
     let before = pair.backend.census

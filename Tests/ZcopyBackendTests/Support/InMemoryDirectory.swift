@@ -26,7 +26,7 @@ func decode(
   return DecodedDirectory(references: decoder.references, pages: read)
 }
 
-/// What is thrown for a directory page that is not there.
+/// The error for a missing directory page.
 func missing(_ page: GrantReference) -> XenError {
   XenError(.copy, .ioError, subject: .reference(page), status: .badReference)
 }

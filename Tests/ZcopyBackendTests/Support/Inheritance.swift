@@ -5,8 +5,8 @@ import XenSimulator
 
 @testable import ZcopyBackend
 
-/// What a process has left to its successor: its state as it was written down, and duplicates of its descriptors, as systemd's
-/// store has them. Those that nobody takes are closed.
+/// What a process leaves to its successor: its encoded state, and duplicates of its descriptors, as
+/// in systemd's store. Descriptors that are not taken are closed.
 final class Inheritance<State: LiveUpdateState> {
   let state: State
   private var descriptors: [FileDescriptor]
@@ -17,7 +17,7 @@ final class Inheritance<State: LiveUpdateState> {
     for file in saveState.descriptors {
       let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
       guard number >= 0 else { throw Errno(rawValue: errno) }
-      // As an exec leaves it, and systemd.
+      // As after an exec, or from systemd.
       _ = fcntl(number, F_SETFD, 0)
       descriptors.append(FileDescriptor(rawValue: number))
     }

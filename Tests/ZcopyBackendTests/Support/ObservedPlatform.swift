@@ -10,7 +10,7 @@ final class ObservedPlatform: XenPlatform {
 
   init(_ platform: any XenPlatform) { self.platform = platform }
 
-  /// What runs after each copy, with how many there were.
+  /// Runs after each copy, with the number of copies.
   func onCopy(_ hook: @escaping @Sendable (Int) -> Void) { afterCopy.withLock { $0 = hook } }
 
   fileprivate func copied() {
@@ -44,7 +44,7 @@ final class ObservedPlatform: XenPlatform {
   func grantLimits() -> GrantLimits? { platform.grantLimits() }
 }
 
-/// A grant device that tells of each copy.
+/// A grant device that reports each copy.
 private final class ObservedGrantDevice: GrantDeviceDriver {
   private let driver: any GrantDeviceDriver
   private let platform: ObservedPlatform

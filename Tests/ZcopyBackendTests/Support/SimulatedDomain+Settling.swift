@@ -5,9 +5,9 @@ import XenSimulator
 #endif
 
 extension SimulatedDomain {
-  /// Whether it soon has what it had before.
-  ///
-  /// A program that another test starts has a copy of each descriptor until it runs: so long what was closed here is open.
+  /// Whether the domain soon has the expected resources. A program that another test starts holds a
+  /// copy of each descriptor until its exec, so descriptors that were closed here stay open that
+  /// long.
   func settles(at before: DomainCensus) -> Bool {
     for _ in 0..<10_000 {
       if census == before { return true }

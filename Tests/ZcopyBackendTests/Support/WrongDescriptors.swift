@@ -1,7 +1,8 @@
 import Glibc
 import SystemPackage
 
-/// A way in which descriptors are not those that were handed over. What is not chosen is closed.
+/// A way in which descriptors differ from those that were handed over. Descriptors that are not
+/// chosen are closed.
 struct WrongDescriptors: Sendable {
   let name: String
   private let choose: @Sendable ([FileDescriptor], [FileDescriptor]) -> [FileDescriptor]

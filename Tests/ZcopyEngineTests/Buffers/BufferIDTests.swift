@@ -3,7 +3,7 @@ import Testing
 @testable import ZcopyEngine
 
 struct BufferIDTests {
-  @Test("a new identifier is like none before, and reads back as it is written")
+  @Test("a new identifier is unique, and its text is parsed back")
   func isNew() throws {
     var seen: Set<BufferID> = []
     var source = BufferIDSource()
@@ -24,7 +24,7 @@ struct BufferIDTests {
   }
 
   @Test(
-    "what is no identifier is refused",
+    "an invalid identifier is refused",
     arguments: [
       "", "0", "000000000000000100000000000000a", "000000000000000100000000000000abc",
       "+00000000000000100000000000000ab", "00000000000000010000000+000000ab",

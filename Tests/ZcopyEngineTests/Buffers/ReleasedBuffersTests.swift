@@ -4,7 +4,7 @@ import XenGrant
 
 @testable import ZcopyEngine
 
-@Suite("Buffers that were released")
+@Suite("The record of released buffers")
 struct ReleasedBuffersTests {
   private func buffer() throws -> Buffer {
     let facts = BufferDescription(
@@ -17,7 +17,7 @@ struct ReleasedBuffersTests {
     return Buffer(try #require(id), facts, holder: nil)
   }
 
-  @Test("are known in their order, the last thousand of them")
+  @Test("keeps the last thousand of them, in order")
   func order() throws {
     var released = ReleasedBuffers()
     #expect(released.all.isEmpty)

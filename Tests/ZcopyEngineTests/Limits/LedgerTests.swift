@@ -4,7 +4,7 @@ import XenGrant
 
 @testable import ZcopyEngine
 
-@Suite("What is in use")
+@Suite("The ledger of resources in use")
 final class LedgerTests {
   private let five: DomainID
   private let six: DomainID
@@ -46,7 +46,7 @@ final class LedgerTests {
     }
   }
 
-  @Test("is nothing at first, and what was admitted, and nothing again")
+  @Test("is empty at first, counts admitted resources, and is empty after their release")
   func counts() throws {
     #expect(ledger.usage == .none)
     #expect(try admit(600, five, pages: 2).isEmpty)
@@ -60,7 +60,7 @@ final class LedgerTests {
     #expect(ledger.usage(of: five) == .none)
   }
 
-  @Test("is at most the domain's limit, to the last byte, and a refusal takes nothing")
+  @Test("enforces the domain's limit to the last byte, and a refusal takes nothing")
   func domainLimit() throws {
     _ = try admit(600, five)
     let expected = LimitError(
@@ -75,7 +75,7 @@ final class LedgerTests {
         + "more; release buffers, or raise max-bytes in the daemon's configuration")
   }
 
-  @Test("is at most the limit of all domains together")
+  @Test("enforces the limit of all domains together")
   func totalLimit() throws {
     _ = try admit(900, five)
     let expected = LimitError(
@@ -85,7 +85,7 @@ final class LedgerTests {
     _ = try admit(600, six)
   }
 
-  @Test("is at most so many buffers, and pages of directories")
+  @Test("enforces the limits of buffers and of directory pages")
   func countsOfThings() throws {
     for _ in 0..<10 { _ = try admit(1, five, pages: 0) }
     let buffers = LimitError(
@@ -94,10 +94,11 @@ final class LedgerTests {
     let pages = LimitError(
       resource: .directoryPages, domain: six, isTotal: false, limit: 20, used: 0, asked: 21)
     #expect(throws: pages) { try admit(1, six, pages: 21) }
-    #expect("\(pages)".contains("20 pages of grant directories and of gntalloc, of which 0 are in use"))
+    #expect(
+      "\(pages)".contains("20 pages of grant directories and of gntalloc, of which 0 are in use"))
   }
 
-  @Test("without a limit may be anything, and the numbers do not run over")
+  @Test("without a limit admits any size, and its sums do not overflow")
   func unlimited() throws {
     let most = Usage.buffer(bytes: .max, directoryPages: .max)
     for _ in 0..<3 {
@@ -110,7 +111,7 @@ final class LedgerTests {
     #expect(ledger.usage(of: six) == Usage(bytes: 0, buffers: 1, directoryPages: 0))
   }
 
-  @Test("stays when limits shrink below it, and then nothing more is admitted")
+  @Test("keeps buffers above a lowered limit, and then admits no more")
   func shrinks() throws {
     _ = try admit(600, five)
     var less = limits
@@ -124,7 +125,7 @@ final class LedgerTests {
     #expect(ledger.usage.bytes == 600)
   }
 
-  @Test("is warned of once when it comes above its share, and again after it was below")
+  @Test("warns once when usage exceeds the soft limit, and again after it was below")
   func warnings() throws {
     #expect(try admit(800, five).isEmpty)
     let warning = LimitWarning(resource: .bytes, domain: five, limit: 1000, used: 801)
@@ -138,7 +139,7 @@ final class LedgerTests {
     )
   }
 
-  @Test("that is taken over from before counts above all limits, and is warned of")
+  @Test("counts resources of a previous process even above the limits, with a warning")
   func takenOver() {
     let warnings = ledger.count(
       .buffer(bytes: 2000, directoryPages: 1), for: five, limits: limits, totals: limits)
@@ -147,7 +148,7 @@ final class LedgerTests {
   }
 
   @Test(
-    "of requests: so many at once, then one for each part of a second; others are not in the way")
+    "of requests: a burst, then one request per fraction of a second; other domains are unaffected")
   func requests() throws {
     let start = BootClock().now
     for _ in 0..<4 { #expect(request(five, start) == nil) }
@@ -158,13 +159,12 @@ final class LedgerTests {
     #expect(request(five, start + .milliseconds(249)) != nil)
     #expect(request(five, start + .milliseconds(250)) == nil)
     #expect(request(five, start + .milliseconds(260)) != nil)
-    // The clock may stand still, and a later second brings no more than one second's.
+    // The clock may stand still, and a later second allows no more than one second's requests.
     for _ in 0..<4 { #expect(request(five, start + .seconds(60)) == nil) }
     #expect(request(five, start + .seconds(60)) != nil)
   }
 
-  @Test(
-    "of requests: all domains together have a limit, and what it refuses costs a domain nothing")
+  @Test("of requests: all domains share a limit, and its refusals do not count for a domain")
   func allRequests() throws {
     let start = BootClock().now
     for _ in 0..<3 { #expect(request(five, start) == nil) }
@@ -174,10 +174,10 @@ final class LedgerTests {
     #expect(request(five, start + .milliseconds(170)) == nil)
   }
 
-  @Test("of requests: one user has half of a domain's, and others still get theirs")
+  @Test("of requests: one user may use half of a domain's rate, and others still get their share")
   func userOfDomain() throws {
     let start = BootClock.now
-    // Six a second for all together would come in the way.
+    // A limit of six a second for all domains would interfere.
     func request(_ user: UInt32, _ now: BootClock.Instant) -> LimitError? {
       do throws(LimitError) {
         try ledger.admitRequest(
@@ -188,7 +188,7 @@ final class LedgerTests {
       }
     }
     for _ in 0..<2 { #expect(request(1, start) == nil) }
-    // However often it tries.
+    // Repeated attempts do not change that.
     for _ in 0..<100 {
       let refused = try #require(request(1, start))
       #expect(refused.key == "max-requests-per-second")
@@ -201,13 +201,14 @@ final class LedgerTests {
     #expect(request(1, start + .milliseconds(500)) == nil)
     #expect(request(1, start + .milliseconds(501)) != nil)
     #expect(request(2, start + .milliseconds(501)) == nil)
-    // All of it, as long as nobody else asks.
+    // Without other requests, user 0 gets the whole rate.
     for _ in 0..<4 { #expect(request(0, start + .seconds(60)) == nil) }
     let refused = try #require(request(0, start + .seconds(60)))
     #expect(refused.user == nil)
   }
 
-  @Test("of requests: one user has a quarter of all, also of those that are for no domain")
+  @Test(
+    "of requests: one user may use a quarter of the total rate, including requests for no domain")
   func userOfAll() throws {
     let start = BootClock.now
     #expect(request(nil, start, of: 1) == nil)
@@ -221,7 +222,7 @@ final class LedgerTests {
     #expect(request(nil, start + .seconds(1), of: 1) == nil)
   }
 
-  @Test("of requests: users that are quiet are not remembered for ever")
+  @Test("of requests: idle users are forgotten")
   func manyUsers() {
     var rates = UserRates()
     let start = BootClock.now
@@ -229,13 +230,13 @@ final class LedgerTests {
       rates.count(user, 1000, now: start + .milliseconds(Int(user)))
     }
     #expect(rates.count <= UserRates.capacity)
-    // Who is not quiet is.
+    // An active user is remembered.
     for user in 0..<1000 as Range<UInt32> { rates.count(user, 1, now: start + .seconds(10)) }
     #expect(!rates.admits(0, 1, now: start + .seconds(10)))
     #expect(!rates.admits(999, 1, now: start + .seconds(10)))
   }
 
-  @Test("of requests: another rate counts at once")
+  @Test("of requests: a changed rate applies immediately")
   func anotherRate() {
     let start = BootClock().now
     for _ in 0..<4 { #expect(request(five, start) == nil) }
@@ -243,7 +244,7 @@ final class LedgerTests {
     #expect(request(five, start) == nil)
   }
 
-  @Test("is forgotten with its domain, unless something is in use")
+  @Test("is forgotten with its domain, unless resources are in use")
   func forgets() throws {
     let start = BootClock().now
     for _ in 0..<4 { #expect(request(five, start) == nil) }

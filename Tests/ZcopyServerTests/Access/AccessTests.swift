@@ -5,13 +5,13 @@ import Testing
 
 @testable import ZcopyServer
 
-@Suite("Who may use the daemon")
+@Suite("The users of the daemon")
 struct AccessTests {
   private func peer(_ user: UInt32, _ groups: Set<UInt32> = []) -> PeerCredentials {
     PeerCredentials(process: 1, user: user, groups: groups)
   }
 
-  @Test("is root, and who is in the group, and nobody else")
+  @Test("are root and the members of the group, and no other user")
   func defaults() {
     let rules = Configuration(accounts: someAccounts).defaults
     for operation in Operation.allCases {
@@ -22,7 +22,7 @@ struct AccessTests {
     }
   }
 
-  @Test("is said by user and by group")
+  @Test("are configured by user and by group")
   func configured() throws {
     let rules = try Configuration(
       parsing: "users = alice\ngroups =", path: "x", accounts: someAccounts
@@ -43,7 +43,7 @@ struct AccessTests {
     #expect(!none.defaults.allows(.stats, to: peer(0)))
   }
 
-  @Test("may connect if any domain's rules let it in")
+  @Test("may connect if the rules of any domain admit them")
   func connects() throws {
     let configuration = try Configuration(
       parsing: "groups =\n[domain 5]\nusers = display", path: "x", accounts: someAccounts)
@@ -54,7 +54,7 @@ struct AccessTests {
 
 @Suite("Accounts")
 struct AccountNamesTests {
-  @Test("are read from the files' lines, and other lines are left out")
+  @Test("are read from the files' lines, and other lines are skipped")
   func reads() {
     let names = AccountNames(
       passwd: """
@@ -99,14 +99,14 @@ struct PeerCredentialsTests {
     #expect(peer.groups == own)
   }
 
-  @Test("is not known of what is no socket")
+  @Test("is unknown for a file that is no socket")
   func isNoSocket() throws {
     let file = try FileDescriptor.open(FilePath("/dev/null"), .readOnly)
     defer { try? file.close() }
     #expect(throws: Errno.notSocket) { try PeerCredentials(of: file) }
   }
 
-  @Test("may be in more groups than there is room for at first")
+  @Test("may be in more groups than the first buffer holds")
   func manyGroups() throws {
     var room: [UInt32] = [7]
     var ends: [Int32] = [-1, -1]

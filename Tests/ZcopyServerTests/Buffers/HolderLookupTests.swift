@@ -7,7 +7,7 @@ import XenGrant
 
 @testable import ZcopyServer
 
-@Suite("Who holds dma-bufs")
+@Suite("The lookup of dma-buf holders")
 struct HolderLookupTests {
   private final class Time {
     var now = BootClock.now
@@ -24,7 +24,7 @@ struct HolderLookupTests {
     }
   }
 
-  @Test("is looked up once for all of them, and again after twenty times as long as that took")
+  @Test("walks /proc once for all buffers, and again after twenty times the duration of the walk")
   func walks() {
     let time = Time()
     let made = time.now - .seconds(1)
@@ -41,7 +41,7 @@ struct HolderLookupTests {
     #expect(time.walks == 2)
   }
 
-  @Test("is kept for half a second where looking is quick")
+  @Test("keeps its result for half a second if the walk is quick")
   func quick() {
     let time = Time()
     let made = time.now - .seconds(1)
@@ -53,7 +53,7 @@ struct HolderLookupTests {
     }
   }
 
-  @Test("is not told of one that was made after the last look, until it is time for the next")
+  @Test("has no result for a buffer that is newer than the last walk, until the next walk")
   func newer() {
     let time = Time()
     var lookup = Self.lookup(time, taking: 10)
@@ -64,7 +64,7 @@ struct HolderLookupTests {
     #expect(lookup.holders(of: 2, madeAt: made) == [])
   }
 
-  @Test("is looked up once for many buffers that are described, or late at once")
+  @Test("walks once for many buffers that are described or late at the same time")
   func service() throws {
     var configuration = Configuration.forTests
     configuration.defaults.releaseDeadline = .milliseconds(5)

@@ -11,10 +11,11 @@ import libxenzcopy
 
 @testable import ZcopyServer
 
-/// The library and the service were written from one header: here they meet.
+/// Tests the client library and the service, which are both written to one header, against each
+/// other.
 @Suite("libxenzcopy and the service")
 struct ClientLibraryTests {
-  /// Runs a client, over a connection of its own, until it is done.
+  /// Runs a client with a new connection to its end.
   private func run(_ stage: Stage, _ body: @escaping @Sendable (OpaquePointer) -> Void) throws {
     var ends: [Int32] = [-1, -1]
     // SAFETY: the call writes two numbers.
@@ -26,16 +27,16 @@ struct ClientLibraryTests {
     let worker = try Worker {
       // SAFETY: the handle is closed once, by the thread that uses it.
       guard let handle = unsafe xenzcopy_adopt(socket, nil, 0) else {
-        Issue.record("the service does not greet the client")
+        Issue.record("the service does not answer HELLO")
         return
       }
       unsafe body(handle)
       unsafe xenzcopy_close(handle)
     }
-    try stage.wait("the client is done") { worker.isDone }
+    try stage.wait("the client does not end") { worker.isDone }
   }
 
-  @Test("map, describe, list, read, unmap, wait: a buffer's whole life")
+  @Test("map, describe, list, read, unmap, wait: the whole life of a buffer")
   func life() throws {
     let stage = try Stage()
     let shared = try stage.share(pages: 5)
@@ -75,7 +76,7 @@ struct ClientLibraryTests {
       close(again)
 
       #expect(unsafe xenzcopy_unmap(handle, &buffer.id) == 0)
-      // Our own descriptor holds it.
+      // Our descriptor holds the buffer.
       #expect(unsafe xenzcopy_wait(handle, &buffer.id, 10) == -1 && errno == ETIMEDOUT)
       close(file)
       #expect(unsafe xenzcopy_wait(handle, &buffer.id, 20_000) == 0)
@@ -86,7 +87,7 @@ struct ClientLibraryTests {
     }
   }
 
-  @Test("what is read from the middle has the same place in the file")
+  @Test("a READ from the middle of a buffer returns data at the same place in the file")
   func readsTheMiddle() throws {
     let stage = try Stage()
     let shared = try stage.share(pages: 2)
@@ -115,7 +116,7 @@ struct ClientLibraryTests {
     }
   }
 
-  @Test("refusals have their errno and a line, and the connection goes on")
+  @Test("a refusal has its errno and a line, and the connection stays open")
   func refusals() throws {
     let stage = try Stage()
     let guest = UInt32(stage.guest.id.rawValue)
@@ -137,7 +138,7 @@ struct ClientLibraryTests {
     }
   }
 
-  @Test("a request that was begun is done by an event, while others go on")
+  @Test("an asynchronous request completes with an event, and other requests are served meanwhile")
   func begun() throws {
     let stage = try Stage()
     let shared = try stage.share(pages: 3)
@@ -181,7 +182,7 @@ struct ClientLibraryTests {
   }
 
   @Test(
-    "the example in Python gets a buffer, lists it and gives it back", .enabled(if: has("python3")))
+    "the example in Python gets a buffer, lists it and releases it", .enabled(if: has("python3")))
   func python() throws {
     let stage = try Stage()
     let shared = try stage.share(pages: 4)
@@ -195,7 +196,9 @@ struct ClientLibraryTests {
     #expect(lines[2] == "destroyed")
   }
 
-  @Test("the example in C lets go when it is told to, and then says so", .enabled(if: has("cc")))
+  @Test(
+    "the example in C releases its buffer on request, and reports the release",
+    .enabled(if: has("cc")))
   func backend() throws {
     let stage = try Stage()
     let shared = try stage.share(pages: 4)
@@ -213,7 +216,7 @@ struct ClientLibraryTests {
     #expect(lines[2] == "destroyed")
   }
 
-  /// Runs a command that succeeds as a client of the service: its lines.
+  /// Runs a command as a client of the service, requires that it succeeds, and returns its lines.
   private func output(of command: String, _ stage: Stage) throws -> [Substring] {
     let path = "@xen-zcopyd-\(UInt64.random(in: .min ... .max))"
     // SAFETY: the string lives for the call.
@@ -226,7 +229,7 @@ struct ClientLibraryTests {
     let output = FileDescriptor(rawValue: unsafe fileno(stream))
     _ = fcntl(output.rawValue, F_SETFL, O_NONBLOCK)
     var text: [UInt8] = []
-    try stage.wait("the command is done") {
+    try stage.wait("the command does not end") {
       var part = [UInt8](repeating: 0, count: 4096)
       // SAFETY: no more is read than there is room.
       let count = unsafe part.withUnsafeMutableBytes { part in

@@ -2,7 +2,7 @@ import Testing
 
 @testable import ZcopyServer
 
-@Suite("What is written about the configuration")
+@Suite("The documentation of the configuration")
 struct ConfigurationDocumentTests {
   private static let root = String(#filePath.split(separator: "/Tests/ZcopyServerTests/")[0])
   private let example: [Substring]
@@ -13,7 +13,7 @@ struct ConfigurationDocumentTests {
     page = try TextFile.read("\(Self.root)/man/xen-zcopyd.conf.5").split(separator: "\n")
   }
 
-  /// The lines `#key = value` of the example, without the mark, and what is behind its last section.
+  /// The lines `#key = value` of the example without the mark, and the text after its last section.
   private var commented: [Substring] {
     example.filter { $0.hasPrefix("#") && !$0.hasPrefix("# ") }.map { $0.dropFirst() }
   }
@@ -30,7 +30,7 @@ struct ConfigurationDocumentTests {
     return listed
   }
 
-  @Test("the example changes nothing as it is")
+  @Test("the example changes nothing if it is used as it is")
   func exampleAsItIs() throws {
     #expect(
       try Configuration(
@@ -38,7 +38,7 @@ struct ConfigurationDocumentTests {
         == Configuration(accounts: someAccounts))
   }
 
-  @Test("what the example has commented out, before its section, is the default")
+  @Test("the commented lines of the example, before its section, are the defaults")
   func exampleDefaults() throws {
     let end = try #require(commented.firstIndex { $0.hasPrefix("[") })
     let configuration = try Configuration(
@@ -46,14 +46,14 @@ struct ConfigurationDocumentTests {
     #expect(configuration == Configuration(accounts: someAccounts))
   }
 
-  @Test("the example's own section is in order")
+  @Test("the example's own section is valid")
   func exampleSection() throws {
     let configuration = try Configuration(
       parsing: commented.joined(separator: "\n"), path: "example", accounts: someAccounts)
     #expect(configuration.domains.count == 1)
   }
 
-  @Test("every key is in the example and in the manual page, and nothing else is")
+  @Test("every key is in the example and in the manual page, and no other key is")
   func keys() {
     let known = Set(ConfigurationKey.all.keys)
     let shown = commented.prefix { !$0.hasPrefix("[") }

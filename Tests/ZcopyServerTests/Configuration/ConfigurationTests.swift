@@ -8,7 +8,7 @@ import ZcopyBackend
 
 @testable import ZcopyServer
 
-/// The accounts of an imagined machine.
+/// The accounts of a fictitious machine.
 let someAccounts = AccountNames(
   users: ["root": 0, "alice": 1000, "display": 990], groups: ["xen-zcopy": 64, "video": 44])
 
@@ -27,7 +27,7 @@ private func refusal(_ text: String) -> String? {
 
 @Suite("A configuration")
 struct ConfigurationTests {
-  @Test("that says nothing is the default, which is within Xen's default maptrack")
+  @Test("that is empty is the default, which is within Xen's default maptrack")
   func defaults() throws {
     let configuration = try parse("")
     #expect(configuration == Configuration(accounts: someAccounts))
@@ -38,7 +38,7 @@ struct ConfigurationTests {
     #expect(configuration.socketGroup == 64)
   }
 
-  @Test("lets only root in where there is no group xen-zcopy")
+  @Test("admits only root if there is no group xen-zcopy")
   func noGroup() throws {
     let configuration = try Configuration(
       parsing: "", path: "/etc/x.conf", accounts: AccountNames())
@@ -46,7 +46,7 @@ struct ConfigurationTests {
     #expect(configuration.socketGroup == nil)
   }
 
-  @Test("sets everything that it can")
+  @Test("sets every key")
   func everything() throws {
     let configuration = try parse(
       """
@@ -109,7 +109,7 @@ struct ConfigurationTests {
     #expect(try parse("metrics-file = /var/a#b").metricsFile == "/var/a#b")
   }
 
-  @Test("has the rules of a domain's number before those of its name, and else the defaults")
+  @Test("applies the rules for a domain's number before those for its name, and else the defaults")
   func sections() throws {
     let configuration = try parse(
       """
@@ -133,7 +133,7 @@ struct ConfigurationTests {
   }
 
   @Test(
-    "is refused with the line, the key and what is accepted",
+    "is refused with the line, the key and the accepted values",
     arguments: [
       (
         "max-bytes = 12Q",
@@ -193,14 +193,14 @@ struct ConfigurationTests {
     #expect(!line.contains("\n"))
   }
 
-  @Test("tells the first bad line, and shows nothing that a terminal would obey")
+  @Test("is refused for its first bad line, with control characters escaped")
   func firstLine() throws {
     let line = try #require(refusal("log-level = \u{1b}[31mred\nmax-bytes = x"))
     #expect(line.hasPrefix("/etc/x.conf:1: "))
     #expect(line.contains("'?[31mred'"))
   }
 
-  @Test("has a refusal for any bytes, and never ends the process")
+  @Test("is read or refused for any bytes, and never crashes the process")
   func nonsense() throws {
     var numbers = RepeatableNumbers(seed: 1)
     var refused = 0
@@ -213,21 +213,21 @@ struct ConfigurationTests {
       let isOneLine = line.unicodeScalars.allSatisfy { $0.value >= 0x20 && $0 != "\u{2028}" }
       #expect(line.hasPrefix("/etc/x.conf:") && isOneLine, "\(String(text).debugDescription)")
     }
-    // Comments and empty files are no errors.
+    // Comments and empty files are valid.
     #expect((1000..<2000).contains(refused))
   }
 }
 
 @Suite("A configuration file")
 struct ConfigurationFileTests {
-  @Test("that was asked for and is not there is an error")
+  @Test("that was requested and does not exist is an error")
   func missing() {
     #expect(
       throws: ConfigurationError(path: "/nowhere/x.conf", unreadable: .noSuchFileOrDirectory)
     ) { try ConfigurationFile(reading: "/nowhere/x.conf", accounts: someAccounts) }
   }
 
-  @Test("that is no file is an error, as is one without an end")
+  @Test("that is no regular file is an error, as is one without an end")
   func notAFile() {
     #expect(throws: ConfigurationError(path: "/tmp", unreadable: .isDirectory)) {
       try ConfigurationFile(reading: "/tmp", accounts: someAccounts)
@@ -237,7 +237,7 @@ struct ConfigurationFileTests {
     }
   }
 
-  @Test("is read with its text, by which a successor goes on")
+  @Test("is read together with its text, with which a successor continues")
   func kept() throws {
     let directory = try TemporaryDirectory()
     let text = "max-clients = 7\n[domain *]\nusers = alice\n"
@@ -248,7 +248,7 @@ struct ConfigurationFileTests {
     #expect(ConfigurationFile(kept: file.text, accounts: someAccounts) == file)
   }
 
-  @Test("that names a user who is gone gives way to the defaults, and its text is kept")
+  @Test("that names a deleted user is replaced by the defaults, and its text is kept")
   func goneUser() {
     let file = ConfigurationFile(
       kept: "[domain *]\nusers = alice\n", accounts: AccountNames(users: [:], groups: [:]))

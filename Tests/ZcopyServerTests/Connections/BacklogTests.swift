@@ -5,7 +5,7 @@ import Testing
 
 @testable import ZcopyServer
 
-@Suite("What a client has not taken yet")
+@Suite("The queue of messages for a client")
 struct BacklogTests {
   private static func event(_ kind: UInt32, _ byte: UInt8) -> Backlog.Message {
     Backlog.Message(
@@ -17,7 +17,7 @@ struct BacklogTests {
     Backlog.Message(bytes: [byte], file: nil)
   }
 
-  @Test("is taken in the order in which it came")
+  @Test("keeps the order of the messages")
   func order() {
     var backlog = Backlog()
     for byte in 0..<200 { backlog.append(Self.message(UInt8(byte))) }
@@ -32,7 +32,7 @@ struct BacklogTests {
     #expect(backlog.isEmpty)
   }
 
-  @Test("has one event of a kind, the last, where that happened")
+  @Test("keeps only the last event of each kind, at its own place in the order")
   func replaces() {
     var backlog = Backlog()
     backlog.append(Self.event(1, 1))
@@ -43,12 +43,12 @@ struct BacklogTests {
     #expect(backlog.count == 3 && backlog.bytes == 3)
     backlog.removeFirst()
     #expect(!backlog.has(Backlog.EventKey(kind: 2, buffer: BufferID(high: 1, low: 2))))
-    // One that was sent has no place that another could take.
+    // A message that was sent has no place that another could take.
     backlog.append(Self.event(2, 5))
     #expect(backlog.messages.map(\.bytes) == [[3], [4], [5]])
   }
 
-  @Test("stays small, and right, when two kinds take each other's place without end")
+  @Test("stays small and correct when two kinds of events replace each other endlessly")
   func endless() {
     var backlog = Backlog()
     for byte in 0..<10 { backlog.append(Self.message(UInt8(byte))) }

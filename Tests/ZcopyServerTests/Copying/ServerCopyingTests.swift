@@ -16,7 +16,7 @@ import ZcopyBackend
 
 @Suite("Copying")
 struct ServerCopyingTests {
-  @Test("READ takes memory for the pages of its range only")
+  @Test("READ takes memory only for the pages of its range")
   func sparse() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -35,7 +35,7 @@ struct ServerCopyingTests {
     }
   }
 
-  @Test("READ in pieces lets others be heard in between")
+  @Test("READ is done in pieces, with other requests in between")
   func readInPieces() throws {
     let stage = try Stage()
     let (client, other) = (try stage.connect(), try stage.connect())
@@ -50,7 +50,7 @@ struct ServerCopyingTests {
     #expect(stage.service.engine.jobs.isEmpty)
   }
 
-  @Test("READ is refused to a user whose clients do not receive what was read before")
+  @Test("READ is refused to a user whose clients have not received the results of earlier READs")
   func unreceived() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1]
@@ -70,10 +70,10 @@ struct ServerCopyingTests {
     let error = try second.error(in: second.next { $0.request == refused })
     #expect(error.code == XEN_ZCOPYD_E_LIMIT)
     #expect(error.text.contains("receive these first"))
-    // Another user's are not theirs.
+    // Another user is not affected.
     let other = try read(root)
     #expect(try root.next { $0.request == other }.files.count == 1)
-    // What comes after it and is not received is no reason.
+    // An unread message that came after the READ does not count.
     #expect(try client.next { $0.request == first }.files.count == 1)
     let event = client.send(TestClient.list())
     try stage.settle()
@@ -82,7 +82,7 @@ struct ServerCopyingTests {
     #expect(client.hasReply(to: event))
   }
 
-  @Test("many READs of little may wait for their replies")
+  @Test("many small READs may be queued")
   func manyReads() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -94,7 +94,7 @@ struct ServerCopyingTests {
     }
   }
 
-  @Test("however many jobs there are, a turn copies one piece, and each connection has its turns")
+  @Test("a turn copies one piece however many jobs there are, and connections take turns")
   func fairness() throws {
     let stage = try Stage()
     let (one, two) = (try stage.connect(), try stage.connect())
@@ -116,14 +116,15 @@ struct ServerCopyingTests {
       #expect(now - copied <= UInt64(CopyJob.pieceByteCount))
       copied = now
       let replies = clients.map(\.replies)
-      // Who sent first is heard first.
+      // Replies to the two clients alternate.
       #expect(abs(replies[0] - replies[1]) <= 2, "\(replies)")
       isOver = replies == [12, 12]
     }
     #expect(isOver)
   }
 
-  @Test("jobs that wait for the same device share one fence, which goes with the last of them")
+  @Test(
+    "jobs that wait for the same device share one fence, which is closed after the last of them")
   func fences() throws {
     let stage = try Stage()
     let (client, other) = (try stage.connect(), try stage.connect())
@@ -141,7 +142,7 @@ struct ServerCopyingTests {
     other.close()
     try stage.settle()
     #expect(stage.service.engine.jobs.count == 10)
-    // Persistent, so that the buffer outlives its client.
+    // The buffer is persistent, so that it outlives its client.
     let engine = stage.service.engine
     engine.setHolder(of: try #require(engine[BufferID(id)]), to: nil)
     client.close()
@@ -151,7 +152,7 @@ struct ServerCopyingTests {
     fence.signal()
   }
 
-  @Test("a job that waits for a device is refused as soon as its buffer is over")
+  @Test("a job that waits for a device is refused as soon as its buffer is unmapped")
   func over() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -170,12 +171,12 @@ struct ServerCopyingTests {
   }
 
   @Test(
-    "a reply whose descriptor cannot be sent is refused, nothing stays of it, and the client does")
+    "a reply whose descriptor cannot be sent is refused, its buffer is released, the client stays")
   func tooManyOnTheirWay() async {
     await #expect(processExitsWith: .success) {
       let stage = try Stage()
       stage.service.configuration.defaults.users = [nobody]
-      // The kernel lets no user but root have more descriptors on their way than it may have open.
+      // The kernel limits the descriptors in flight of every user but root to RLIMIT_NOFILE.
       try #require(getuid() != 0 || setuid(nobody) == 0)
       var limit = rlimit(rlim_cur: 100, rlim_max: 100)
       // SAFETY: the limit is read for the call.
@@ -192,7 +193,7 @@ struct ServerCopyingTests {
         TestClient.map(stage.guest.id, shared.directory, size: 4096))
       #expect(refusal.code == XEN_ZCOPYD_E_RESOURCES)
       #expect(refusal.text.contains("on their way"))
-      try stage.wait("the buffer stays") { stage.service.engine.buffers.count == 1 }
+      try stage.wait("the buffer is not released") { stage.service.engine.buffers.count == 1 }
       #expect(try client.list().count == 1)
       #expect(client.hasNothing)
       lazy.close()
@@ -201,5 +202,5 @@ struct ServerCopyingTests {
   }
 }
 
-/// A user that is nobody.
+/// The user `nobody`.
 private let nobody: uid_t = 65534

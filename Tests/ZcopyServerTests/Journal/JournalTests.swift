@@ -10,7 +10,7 @@ import ZcopyTestKit
 
 @Suite("A message")
 struct JournalEntryTests {
-  @Test("is one line with what belongs to it")
+  @Test("is one line with its metadata")
   func line() {
     let entry = JournalEntry(
       level: .warning, message: "late", metadata: ["domain": "5", "buffer": "00ab"])
@@ -18,7 +18,7 @@ struct JournalEntryTests {
     #expect(JournalEntry(level: .info, message: "ready", metadata: [:]).line == "info: ready")
   }
 
-  @Test("is fields for the journal")
+  @Test("has fields for the journal")
   func datagram() {
     let entry = JournalEntry(
       level: .error, message: "a=b", metadata: ["domain": "5", "client-user": "7"])
@@ -29,7 +29,7 @@ struct JournalEntryTests {
   }
 
   @Test(
-    "has no line end, no field and no command for a terminal in it, whatever a guest says",
+    "contains no newline, no field and no control character, whatever a guest writes",
     arguments: [
       "a\nPRIORITY=0", "a\r\nPRIORITY=0", "a\0b", "\u{1b}[2J", "\u{9b}2J", "\u{202e}abc",
       "a\u{2028}b", "a\u{85}b", "\u{7f}",
@@ -49,7 +49,7 @@ struct JournalEntryTests {
     }
   }
 
-  @Test("is short")
+  @Test("is cut to a maximum length")
   func isShort() {
     let long = String(repeating: "é", count: 100_000)
     let metadata = (0..<100).map { ("\(long)\($0)", Logger.MetadataValue.string(long)) }
@@ -80,7 +80,7 @@ struct JournalTests {
     journal = Journal(to: .journal(socket: socket.path), level: .info) { [time] in time.now }
   }
 
-  @Test("gets each message as one datagram, with what the logger and the message say")
+  @Test("gets each message as one datagram, with the fields of the logger and the message")
   func sends() {
     var logger = journal.logger
     logger[metadataKey: "domain"] = "5"
@@ -91,7 +91,7 @@ struct JournalTests {
       ])
   }
 
-  @Test("gets what its level lets through, for loggers that were made before it changed too")
+  @Test("gets the messages of its level, also from loggers that were made before the level changed")
   func level() {
     let logger = journal.logger
     var own = journal.logger
@@ -103,7 +103,8 @@ struct JournalTests {
     #expect(socket.texts().map { $0.prefix { $0 != "\n" } } == ["MESSAGE=this"])
   }
 
-  /// So many messages about domain 5, each read at once since the socket's queue is short; how many came.
+  /// Logs a number of messages about domain 5, reads each immediately since the socket's queue is
+  /// short, and returns how many arrived.
   private func write(_ count: Int, _ logger: Logger) -> Int {
     (0..<count).reduce(0) { came, number in
       logger.warning("\(number)", metadata: ["domain": "5"])
@@ -111,7 +112,7 @@ struct JournalTests {
     }
   }
 
-  @Test("gets 20 messages about a domain in 10 seconds, then how many were left out")
+  @Test("gets 20 messages about a domain in 10 seconds, then the number of suppressed messages")
   func rate() {
     let logger = journal.logger
     #expect(write(50, logger) == 20)
@@ -131,7 +132,7 @@ struct JournalTests {
     #expect(texts.last?.hasPrefix("MESSAGE=again\n") == true)
   }
 
-  @Test("is told what was left out also when nothing more is said about the domain")
+  @Test("gets the number of suppressed messages even if no other message about the domain follows")
   func rateAtTheEnd() {
     let logger = journal.logger
     #expect(write(21, logger) == 20)
@@ -141,7 +142,7 @@ struct JournalTests {
     #expect(socket.texts().count == 1)
   }
 
-  @Test("that was started anew gets the next message")
+  @Test("that was restarted gets the next message")
   func isStartedAnew() throws {
     let path = "\(directory.path)/other"
     let journal = Journal(to: .journal(socket: path), level: .info)
@@ -157,7 +158,7 @@ struct JournalTests {
     #expect(second.texts().count == 1)
   }
 
-  @Test("is not there: messages are lines")
+  @Test("is missing: messages are written as lines")
   func lines() throws {
     let ends = try FileDescriptor.pipe()
     defer { try? ends.readEnd.close() }
@@ -170,7 +171,7 @@ struct JournalTests {
     #expect(String(decoding: bytes.prefix(count), as: UTF8.self) == "error: no?such (domain 5)\n")
   }
 
-  @Test("is where standard error goes only if that is what systemd says")
+  @Test("is used only if standard error is the socket that systemd names")
   func automatic() {
     var status = stat()
     // SAFETY: the call writes the structure.

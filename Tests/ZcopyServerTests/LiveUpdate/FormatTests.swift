@@ -9,7 +9,7 @@ import XenSimulator
 @testable import ZcopyEngine
 @testable import ZcopyServer
 
-/// What a state says, in lines that no layout of its types changes.
+/// The contents of a state as lines that do not depend on the layout of its types.
 func lines(of state: ServerState) -> [String] {
   var lines = [
     "configuration \(state.configuration)", "socket \(words(state.socketPath))",
@@ -71,11 +71,10 @@ extension Counters {
   }
 }
 
-/// States that the daemon of each released format has written, with all kinds of buffers, connections and messages. What each says
-/// stands beside it in words.
-///
-/// A format that is released stays as it is: its file is read by every later version. A new one is written by `make test` with
-/// `FORMAT_SAMPLE` set to a path.
+/// States that the daemon of each released format has written, with all kinds of buffers,
+/// connections and messages. The contents of each are next to it as text. A released format does
+/// not change: every later version reads its file. `make test` with `FORMAT_SAMPLE` set to a path
+/// writes a new one.
 struct FormatTests {
   private static let directory = FilePath(#filePath).removingLastComponent().appending("Formats")
 
@@ -92,14 +91,14 @@ struct FormatTests {
     }
   }
 
-  @Test("is read, and says what it said", arguments: ServerState.formats)
+  @Test("is read, and has the expected contents", arguments: ServerState.formats)
   func isRead(_ format: UInt16) throws {
     let state = try ServerState(reading: bytes(of: "format-\(format).bin"))
     let expected = String(decoding: try bytes(of: "format-\(format).txt"), as: UTF8.self)
     #expect(
       lines(of: state).joined(separator: "\n").split(separator: "\n")
         == expected.split(separator: "\n"))
-    // Each kind is in it.
+    // The sample contains each kind.
     let contents = state.engine.buffers.map(\.contents)
     #expect(
       contents.contains { if case .mapped(let it) = $0 { it.mechanism == .copy } else { false } })
@@ -111,8 +110,7 @@ struct FormatTests {
     #expect(try ServerState(decoding: state.encoded) == state)
   }
 
-  @Test(
-    "cut off anywhere, or with another byte anywhere, is refused", arguments: ServerState.formats)
+  @Test("truncated anywhere, or with any byte changed, is refused", arguments: ServerState.formats)
   func damage(_ format: UInt16) throws {
     let whole = try bytes(of: "format-\(format).bin")
     for count in stride(from: 0, to: whole.count, by: 7) {
@@ -124,7 +122,7 @@ struct FormatTests {
   }
 
   @Test(
-    "cut off, or with another byte, under a right check sum is read or refused",
+    "truncated, or with a byte changed, and with a correct checksum, is read or refused",
     arguments: ServerState.formats)
   func sealedDamage(_ format: UInt16) throws {
     let body = try Array(bytes(of: "format-\(format).bin").dropFirst(12).dropLast(8))
@@ -137,7 +135,7 @@ struct FormatTests {
         if "\(error)".contains("\n") { Issue.record("\(error)") }
       }
     }
-    // Each third byte, from another start for each way to damage it.
+    // Every third byte, with another start for each way to damage it.
     for (start, bits) in [UInt8(0xFF), 0x80, 1].enumerated() {
       for index in stride(from: start, to: body.count, by: 3) {
         var bytes = body
@@ -146,18 +144,18 @@ struct FormatTests {
       }
     }
     for end in stride(from: 0, to: body.count, by: 7) { read(Array(body[..<end])) }
-    // Of numbers and texts others are right, too.
+    // Some changes of numbers and texts are valid.
     #expect(count > 0)
   }
 
-  /// A body that is closed as a state of that format.
+  /// A body with the frame of that format and a correct checksum.
   private func sealed(_ body: [UInt8], _ format: UInt16 = StateEncoder.format) -> [UInt8] {
     var encoder = StateEncoder()
     encoder.append(body)
     return encoder.seal(ServerState.kind, format: format)
   }
 
-  /// The state of a small service, and a record more in the middle of it.
+  /// The state of a small service, with an additional record in the middle.
   private func state(with tag: StateTag) -> [UInt8] {
     var encoder = StateEncoder()
     encoder.write(ServerState.Field.configuration, "users = 1\n")
@@ -170,7 +168,7 @@ struct FormatTests {
     return encoder.seal(ServerState.kind)
   }
 
-  @Test("a record that this version does not know is skipped, and a missing one has its default")
+  @Test("an unknown optional record is skipped, and a missing record has its default")
   func unknown() throws {
     let state = try ServerState(reading: state(with: 100))
     #expect(state.configuration == "users = 1\n")
@@ -181,13 +179,13 @@ struct FormatTests {
     #expect(state.engine.buffers.isEmpty)
   }
 
-  @Test("a record that no reader may skip, and that this version does not know, is refused")
+  @Test("an unknown mandatory record is refused")
   func required() throws {
     let bytes = state(with: 0x8064)
     #expect(throws: LiveUpdateError.unknownRecord(100)) { try ServerState(reading: bytes) }
   }
 
-  @Test("a record that is missing, and has no default, is refused")
+  @Test("a missing record without a default is refused")
   func missing() throws {
     var encoder = StateEncoder()
     encoder.write(ServerState.Field.configuration, "")
@@ -197,7 +195,7 @@ struct FormatTests {
     }
   }
 
-  @Test("a record that comes twice, or after one of a higher number, is refused")
+  @Test("a record that appears twice, or after one of a higher number, is refused")
   func repeated() throws {
     for tags: [StateTag] in [[1, 1], [2, 1], [1, 0x8001], [0]] {
       var encoder = StateEncoder()
@@ -212,7 +210,7 @@ struct FormatTests {
     #expect(throws: LiveUpdateError.format(9)) { try ServerState(reading: sealed([], 9)) }
   }
 
-  @Test("a sample of the format is written where FORMAT_SAMPLE says")
+  @Test("writes a sample of the format to the path in FORMAT_SAMPLE")
   func write() throws {
     guard let path = Environment.value("FORMAT_SAMPLE") else { return }
     let stage = try Stage()
@@ -270,7 +268,7 @@ struct FormatTests {
     let connection = try #require(stage.service.connections[stage.service.lastConnection])
     while connection.backlog.isEmpty { connection.send([UInt8](repeating: 7, count: 1000)) }
     lazy.send(TestClient.map(stage.guest.id, shared.directory, size: shared.byteCount))
-    try stage.wait("it waits") { connection.backlog.contains { $0.file != nil } }
+    try stage.wait("no file is queued") { connection.backlog.contains { $0.file != nil } }
     var event = xen_zcopyd_event()
     event.header = header(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self, 0)
     event.event = XEN_ZCOPYD_EVENT_FRAME

@@ -16,7 +16,7 @@ struct KeptDescriptorsTests {
     return UInt64(status.st_ino)
   }
 
-  @Test("are kept once for each open file, and come back for each place")
+  @Test("are stored once for each open file, and are returned for each place")
   func once() throws {
     let pipe = try FileDescriptor.pipe()
     let other = try FileDescriptor.pipe()
@@ -35,20 +35,20 @@ struct KeptDescriptorsTests {
     #expect(flags == all.map { _ in FD_CLOEXEC })
   }
 
-  @Test("of a device are kept each: what was done by one is not known by another")
+  @Test("of a device are each stored, since one open device does not know what another one did")
   func devices() throws {
     let files = try (0..<2).map { _ in try FileDescriptor.open(FilePath("/dev/null"), .readWrite) }
     defer { for file in files { try? file.close() } }
     #expect(KeptDescriptors(files).files == files)
   }
 
-  @Test("that are lost are lost for each of their places, and those of no place are closed")
+  @Test("that are lost are missing at each of their places, and those without a place are closed")
   func lost() throws {
     let pipe = try FileDescriptor.pipe()
     let back = KeptDescriptors.descriptors(
       at: [0, 1, 0, 9], in: [nil, pipe.readEnd, pipe.writeEnd])
     #expect(back == [nil, pipe.readEnd, nil, nil])
-    // Its only writer is closed.
+    // Its only writer was closed.
     var room: [UInt8] = [0]
     // SAFETY: not more is read than there is room.
     #expect(unsafe read(pipe.readEnd.rawValue, &room, 1) == 0)

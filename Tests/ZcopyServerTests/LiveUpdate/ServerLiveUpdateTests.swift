@@ -17,7 +17,7 @@ import ZcopyBackend
 
 struct ServerLiveUpdateTests {
   @Test(
-    "a buffer whose last holder went while nobody served is over at once, and who waits is told")
+    "a buffer whose last holder closed it while no daemon ran is released, and WAIT is answered")
   func releasedMeanwhile() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -25,7 +25,7 @@ struct ServerLiveUpdateTests {
     let (id, message) = try stage.map(shared, for: client)
     _ = try client.ask(TestClient.about(id, XEN_ZCOPYD_UNMAP))
     client.send(TestClient.wait(id))
-    try stage.wait("nobody waits") {
+    try stage.wait("no WAIT is pending") {
       stage.service.engine.buffers.values.contains { !$0.waiters.isEmpty }
     }
     let next = try stage.successor() { try message.takeFile().close() }
@@ -35,7 +35,7 @@ struct ServerLiveUpdateTests {
     #expect(next.connections.values.map(\.pendingRequests) == [0])
   }
 
-  @Test("a buffer that is held goes on, and counts once")
+  @Test("a held buffer survives a live update and is counted once")
   func goesOn() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -51,7 +51,7 @@ struct ServerLiveUpdateTests {
   }
 
   @Test(
-    "a buffer that is over is told as late when its deadline is, however often the daemon restarts",
+    "a buffer being released is reported late at its deadline, however often the daemon restarts",
     arguments: [BufferActors.Kind.mapped, .sharedMapped])
   func deadlineGoesOn(_ kind: BufferActors.Kind) throws {
     let stage = try Stage()
@@ -63,14 +63,14 @@ struct ServerLiveUpdateTests {
       for index in state.engine.buffers.indices { state.engine.buffers[index].phaseAge += deadline }
       return try descriptors.map(duplicate)
     })
-    try stage.wait("it is not late") {
+    try stage.wait("the buffer is not reported late") {
       try next.loop.turn(waiting: 5)
       return actors.buffer(in: next)?.phase == .late
     }
     #expect(next.engine.domains[stage.guest.id]?.counters.late == 1)
   }
 
-  /// A client that does not read, until something is left to be sent to it.
+  /// A client that does not read, with messages queued for it.
   private func lazyClient(_ stage: Stage) throws -> (TestClient, Connection) {
     let client = try stage.connect()
     let connection = try #require(stage.service.connections[stage.service.lastConnection])
@@ -83,7 +83,7 @@ struct ServerLiveUpdateTests {
     return (client, connection)
   }
 
-  @Test("a message that waits holds no descriptor that another program would inherit")
+  @Test("a queued message holds no descriptor that an exec'd program would inherit")
   func closedOnExec() throws {
     let stage = try Stage()
     let (client, connection) = try lazyClient(stage)
@@ -92,7 +92,7 @@ struct ServerLiveUpdateTests {
     #expect(fcntl(file.rawValue, F_GETFD) == FD_CLOEXEC)
   }
 
-  @Test("an event that waits gives way to the next of its kind in the successor, too")
+  @Test("a queued event is replaced by the next event of its kind in the successor, too")
   func eventsGiveWay() throws {
     let stage = try Stage()
     let (client, connection) = try lazyClient(stage)
@@ -119,7 +119,7 @@ struct ServerLiveUpdateTests {
   }
 
   @Test(
-    "a dma-buf that two guests have, and a reply that waits, goes through a store that keeps it once"
+    "a dma-buf that two guests share, and two queued replies with it, pass through the store once"
   )
   func throughStore() throws {
     let stage = try Stage()
@@ -131,7 +131,7 @@ struct ServerLiveUpdateTests {
         TestClient.share(domain, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR),
         files: [memory.fileDescriptor])
     }
-    try stage.wait("both are shared") { stage.service.engine.buffers.count == 2 }
+    try stage.wait("not both requests were served") { stage.service.engine.buffers.count == 2 }
     try #require(connection.backlog.count { $0.file != nil } == 2)
     let next = try stage.successor(keep: { state, descriptors in
       let kept = KeptDescriptors(descriptors)
@@ -143,7 +143,8 @@ struct ServerLiveUpdateTests {
     #expect(next.connections.values.first?.backlog.count { $0.file != nil } == 2)
   }
 
-  @Test("a reply whose descriptor is lost is a refusal, and what it made goes")
+  @Test(
+    "a queued reply that loses its descriptor becomes a refusal, and the buffer it mapped is ended")
   func lostReply() throws {
     let stage = try Stage()
     let shared = try stage.share(pages: 1)
@@ -154,7 +155,7 @@ struct ServerLiveUpdateTests {
     let mapping = client.send(
       TestClient.map(stage.guest.id, shared.directory, size: shared.byteCount))
     let opening = client.send(TestClient.about(id, XEN_ZCOPYD_OPEN))
-    try stage.wait("both wait") { connection.backlog.count { $0.file != nil } == 2 }
+    try stage.wait("no replies are queued") { connection.backlog.count { $0.file != nil } == 2 }
     let next = try stage.successor(keep: { _, descriptors in
       try descriptors.dropLast(2).map(duplicate) + [nil, nil]
     })
@@ -173,7 +174,7 @@ struct ServerLiveUpdateTests {
   }
 
   @Test(
-    "a buffer of which a descriptor is lost is over: who waits is told, and nothing of it stays")
+    "a buffer that loses a descriptor is removed, and its pending WAIT is answered with an error")
   func lostDescriptor() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -182,7 +183,7 @@ struct ServerLiveUpdateTests {
     _ = message
     let path = try #require(stage.service.engine.buffers.values.first?.publication?.path)
     let waiting = client.send(TestClient.wait(reply.id))
-    try stage.wait("nobody waits") {
+    try stage.wait("no WAIT is pending") {
       stage.service.engine.buffers.values.contains { !$0.waiters.isEmpty }
     }
     let next = try stage.successor(keep: { _, descriptors in
@@ -198,7 +199,8 @@ struct ServerLiveUpdateTests {
     stage.service.relinquish()
   }
 
-  @Test("a buffer that cannot be handed over is over, who waits is told, and the others go on")
+  @Test(
+    "a buffer that cannot be saved is removed, its WAIT gets an error, and other buffers survive")
   func notSaved() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -207,7 +209,7 @@ struct ServerLiveUpdateTests {
     let (mapped, held) = try stage.map(shared, for: client)
     _ = held
     let waiting = client.send(TestClient.wait(copied))
-    try stage.wait("nobody waits") {
+    try stage.wait("no WAIT is pending") {
       stage.service.engine.buffers.values.contains { !$0.waiters.isEmpty }
     }
     stage.backend.inject(.errno(.ioError).first(1), into: .dmaBufs(.identify))
@@ -219,14 +221,15 @@ struct ServerLiveUpdateTests {
     #expect(try client.list().map { BufferID($0.id) } == [BufferID(mapped)])
     #expect(stage.service.engine.ledger.usage(of: stage.guest.id).buffers == 1)
     message.closeFiles()
-    // The successor knows it, too.
+    // The successor reports it, too.
     #expect(try client.refusal(TestClient.wait(copied)).code == XEN_ZCOPYD_E_FAILED)
     let described = try client.description(TestClient.about(copied, XEN_ZCOPYD_DESCRIBE)).0
     #expect(described.state == XEN_ZCOPYD_STATE_RELEASED)
     #expect(try text(described.text, "text").contains("it is unknown whether"))
   }
 
-  @Test("a buffer that a guest maps stays its while XenStore does not answer, and is watched again")
+  @Test(
+    "buffers survive while XenStore does not answer, and their domain is watched again afterwards")
   func storeFails() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -241,7 +244,7 @@ struct ServerLiveUpdateTests {
     #expect(next.engine.buffers.count == 2)
     #expect(next.engine.buffers.values.map(\.isLive) == [true, true])
     #expect(next.saveState().state.engine.domains.map(\.domain) == [stage.guest.id])
-    try stage.wait("it is watched") {
+    try stage.wait("the domain is not watched") {
       try next.loop.turn(waiting: 5)
       return next.engine.domains[stage.guest.id] != nil
     }
@@ -251,7 +254,7 @@ struct ServerLiveUpdateTests {
     #expect(next.engine.buffers[BufferID(own.id)]?.isLive == true)
   }
 
-  /// Publishes a buffer, and starts anew while XenStore does not answer.
+  /// Publishes a buffer, and restarts the service while XenStore does not answer.
   private func restartWithoutStore(
     _ stage: Stage, _ client: TestClient, before: (_ path: String) throws -> Void = { _ in }
   ) throws -> (path: String, next: Server, buffer: Buffer) {
@@ -268,7 +271,7 @@ struct ServerLiveUpdateTests {
   }
 
   @Test(
-    "a published buffer stays while XenStore does not answer, and its nodes are taken over then")
+    "a published buffer survives while XenStore does not answer; its nodes are taken over later")
   func storeFailsPublished() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -279,7 +282,7 @@ struct ServerLiveUpdateTests {
     #expect(buffer.isLive)
     #expect(buffer.publication == nil)
     #expect(next.saveState().state.engine.buffers.first?.publication?.path == path)
-    try stage.wait("it is taken over") {
+    try stage.wait("the publication is not taken over") {
       try next.loop.turn(waiting: 5)
       return buffer.publication != nil
     }
@@ -288,7 +291,7 @@ struct ServerLiveUpdateTests {
     #expect(try peer?.changes().contains(.closing) == false)
   }
 
-  @Test("a published buffer that ends while XenStore does not answer leaves no nodes once it does")
+  @Test("nodes of a buffer that ends while XenStore does not answer are removed once it answers")
   func storeFailsEnding() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -297,14 +300,14 @@ struct ServerLiveUpdateTests {
     #expect(next.engine.buffers.isEmpty)
     let store = try stage.backend.xen.openStore()
     #expect(try store.readIfPresent("\(path)/control-page") != nil)
-    try stage.wait("the nodes are gone") {
+    try stage.wait("the nodes are not removed") {
       try next.loop.turn(waiting: 5)
       return try store.readIfPresent("\(path)/control-page") == nil
     }
     #expect(next.engine.unresumed.isEmpty)
   }
 
-  @Test("a buffer whose domain ended while nobody served is over")
+  @Test("a buffer whose domain ended while no daemon ran is removed")
   func domainEnded() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -315,9 +318,7 @@ struct ServerLiveUpdateTests {
     #expect(next.engine.unwatched.isEmpty)
   }
 
-  @Test(
-    "a shared buffer whose publication is lost is asked back, and its grants stay while it is mapped"
-  )
+  @Test("a shared buffer that loses its publication is closed; its grants stay while it is mapped")
   func lostPublication() throws {
     let stage = try Stage()
     let client = try stage.connect()
@@ -332,20 +333,20 @@ struct ServerLiveUpdateTests {
     #expect(next.engine.buffers[BufferID(reply.id)]?.phase == .releasing)
     #expect(try peer.changes().contains(.closing))
     try peer.release()
-    try stage.wait("it is over") {
+    try stage.wait("the buffer is not released") {
       try next.loop.turn(waiting: 5)
       return next.engine.buffers.isEmpty
     }
   }
 
-  @Test("numbers that no service has are refused, whatever their check sum")
+  @Test("impossible numbers are refused, even with a correct checksum")
   func impossibleNumbers() {
     var state = ServerState()
     state.lastConnection = .max
     #expect(throws: LiveUpdateError.self) { try ServerState(decoding: state.encoded) }
   }
 
-  @Test("counters near the end of what numbers hold begin anew")
+  @Test("counters close to overflow restart at 0")
   func impossibleCounters() throws {
     var state = EngineState()
     state.counters.late = 8

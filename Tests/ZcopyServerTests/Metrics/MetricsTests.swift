@@ -19,7 +19,7 @@ struct MetricsTests {
     return statistics
   }
 
-  @Test("are those of all domains together, then of each, in order of their numbers")
+  @Test("are those of all domains together, then those of each domain, by number")
   func text() {
     let text = Metrics.text(of: [statistics(7), statistics(XEN_ZCOPYD_ANY_DOMAIN), statistics(5)])
     #expect(text.hasPrefix("# HELP zcopy_uptime_seconds Time since the daemon was started.\n"))
@@ -33,7 +33,8 @@ struct MetricsTests {
     #expect(text.contains("\nzcopy_limit_bytes 268435456\n"))
   }
 
-  @Test("are in the exposition format: each name has help and type once, just before its numbers")
+  @Test(
+    "are in the exposition format: each metric has help and type once, directly before its values")
   func format() throws {
     let text = Metrics.text(of: [statistics(5), statistics(XEN_ZCOPYD_ANY_DOMAIN)])
     var seen: Set<Substring> = []
@@ -58,13 +59,13 @@ struct MetricsTests {
     #expect(seen.count > 30)
   }
 
-  @Test("of nothing are no text")
+  @Test("of an empty service are no text")
   func nothing() { #expect(Metrics.text(of: []) == "") }
 }
 
 @Suite("The file of metrics")
 struct MetricsFileTests {
-  @Test("holds the last text whole, may be read by all, and has nothing beside it")
+  @Test("holds the complete last text, is readable by all, and leaves no other file")
   func writes() throws {
     let directory = try TemporaryDirectory()
     let path = "\(directory.path)/zcopy.prom"
@@ -81,7 +82,7 @@ struct MetricsFileTests {
     #expect(directory.names.isEmpty)
   }
 
-  @Test("replaces a link, and does not write where it points")
+  @Test("replaces a symbolic link, and does not write to its target")
   func link() throws {
     let directory = try TemporaryDirectory()
     let other = try directory.write("other", to: "other")
@@ -95,7 +96,7 @@ struct MetricsFileTests {
     #expect(try TextFile.read(path) == "text")
   }
 
-  @Test("that cannot be written says why, and leaves nothing behind")
+  @Test("that cannot be written reports why, and leaves nothing behind")
   func fails() throws {
     #expect(throws: Errno.noSuchFileOrDirectory) {
       try MetricsFile("/nowhere/zcopy.prom").write("")

@@ -19,7 +19,7 @@ struct ServiceManagerTests {
       ServiceManager(environment: { ["NOTIFY_SOCKET": socket.path][$0] }, process: 1))
   }
 
-  @Test("is told how the daemon is")
+  @Test("receives the daemon's state")
   func tells() {
     #expect(manager.ready("3 buffers"))
     #expect(manager.status("a\nREADY=1"))
@@ -46,7 +46,7 @@ struct ServiceManagerTests {
     #expect(socket.texts() == ["WATCHDOG=1"])
   }
 
-  @Test("keeps descriptors by name, many in several messages")
+  @Test("stores descriptors by name, many of them in several messages")
   func stores() throws {
     let ends = try FileDescriptor.pipe()
     defer {
@@ -64,7 +64,7 @@ struct ServiceManagerTests {
   }
 
   @Test(
-    "is not told names that are none",
+    "receives no invalid names",
     arguments: ["", "a:b", "a\nb", "é", String(repeating: "a", count: 256)])
   func names(_ name: String) {
     #expect(!manager.store([.standardInput], name: name))
@@ -72,14 +72,14 @@ struct ServiceManagerTests {
     #expect(socket.texts().isEmpty)
   }
 
-  @Test("is waited for until it has closed what came with the barrier")
+  @Test("closes the barrier's descriptor before the barrier returns")
   func barrier() {
-    // Nobody reads: the copy of the descriptor stays in the queue.
+    // The message is not read, so the copy of the descriptor stays in the queue.
     #expect(!manager.barrier(timeout: .milliseconds(1)))
     #expect(socket.receive()?.descriptors == 1)
   }
 
-  @Test("that is gone is no failure")
+  @Test("that is gone causes no failure")
   func gone() throws {
     let manager = try #require(
       ServiceManager(environment: { ["NOTIFY_SOCKET": "/nowhere/notify"][$0] }, process: 1))
@@ -87,7 +87,7 @@ struct ServiceManagerTests {
     #expect(!manager.barrier())
   }
 
-  @Test("is there only where the environment names a socket of this machine")
+  @Test("exists only if the environment names a socket of this machine")
   func isThere() {
     for value in [nil, "", "/", "@", "notify", "vsock:2:1"] {
       let manager = ServiceManager(
@@ -97,7 +97,7 @@ struct ServiceManagerTests {
   }
 
   @Test(
-    "watches this process if it says so",
+    "watches this process if the environment says so",
     arguments: [
       ("30000000", nil, Duration.seconds(15)), ("30000000", "7", .seconds(15)),
       ("30000000", "8", nil), (nil, "7", nil), ("0", nil, nil), ("x", nil, nil), ("-5", nil, nil),
@@ -111,7 +111,7 @@ struct ServiceManagerTests {
   }
 }
 
-@Suite("Descriptors of the service manager")
+@Suite("Descriptors from the service manager")
 struct InheritedDescriptorsTests {
   private func inherited(
     _ variables: [String: String], open: Set<Int32> = [3, 4, 5]
@@ -127,14 +127,14 @@ struct InheritedDescriptorsTests {
     #expect(inherited(["LISTEN_PID": "7", "LISTEN_FDS": "1"]) == ["unknown 3"])
   }
 
-  @Test("that are not open are left out, and keep the names of the others right")
+  @Test("that are not open are left out, and the others keep their names")
   func notOpen() {
     let variables = ["LISTEN_PID": "7", "LISTEN_FDS": "3", "LISTEN_FDNAMES": "a:b:c"]
     #expect(inherited(variables, open: [3, 5]) == ["a 3", "c 5"])
   }
 
   @Test(
-    "are none where the variables are not for this process, or are no numbers",
+    "are none if the variables are for another process or are no numbers",
     arguments: [
       [:], ["LISTEN_PID": "8", "LISTEN_FDS": "1"], ["LISTEN_FDS": "1"], ["LISTEN_PID": "7"],
       ["LISTEN_PID": "7", "LISTEN_FDS": "-1"], ["LISTEN_PID": "7", "LISTEN_FDS": "0"],
@@ -144,7 +144,7 @@ struct InheritedDescriptorsTests {
     #expect(inherited(variables).isEmpty)
   }
 
-  @Test("that share a name are found by it")
+  @Test("that share a name are found by that name")
   func byName() {
     let inherited = InheritedDescriptors(
       environment: { ["LISTEN_PID": "7", "LISTEN_FDS": "3", "LISTEN_FDNAMES": "a:b:a"][$0] },

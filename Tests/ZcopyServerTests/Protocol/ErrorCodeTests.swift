@@ -33,7 +33,7 @@ struct ErrorCodeTests {
         == code)
   }
 
-  @Test("what a client contradicts, a domain offers or a limit forbids has a code of its own")
+  @Test("a client's contradiction, a domain's bad offer and a limit each have their own code")
   func others() {
     #expect(
       RequestError(EngineError(MapError.rangeOutside(0..<9, size: 8), Self.domain)).code

@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 
-/// Whoever writes a client reads docs/protocol-daemon.md; whoever changes the protocol changes xen-zcopyd.h.
+/// Clients are written by docs/protocol-daemon.md, and the daemon by xen-zcopyd.h: both must agree.
 @Suite("docs/protocol-daemon.md and xen-zcopyd.h")
 struct ProtocolDocumentTests {
   private let header: Header
@@ -69,7 +69,7 @@ struct ProtocolDocumentTests {
     #expect(Set(documented.keys) == Set(header.structures.keys))
   }
 
-  @Test("each state, event and error of the diagram and the tables is said in words too")
+  @Test("each state, event and error of the diagram and the tables has a description")
   func words() {
     for cells in document.compactMap(cells) where cells.count >= 3 {
       guard let name = code(cells[0]), name.hasPrefix("XEN_ZCOPYD_") else { continue }
@@ -85,7 +85,7 @@ struct ProtocolDocumentTests {
     }
   }
 
-  /// What stands between back quotes, if that is all.
+  /// The text between back quotes, if the cell holds nothing else.
   private func code(_ text: Substring) -> String? {
     guard text.count > 2, text.first == "`", text.last == "`" else { return nil }
     return String(text.dropFirst().dropLast())
@@ -102,7 +102,7 @@ private struct Structure: Equatable {
   var fields: [Field]
 }
 
-/// What xen-zcopyd.h defines.
+/// The definitions of xen-zcopyd.h.
 private struct Header {
   var constants: [String: String] = [:]
   var structures: [String: Structure] = [:]

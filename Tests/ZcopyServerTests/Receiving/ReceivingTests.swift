@@ -15,16 +15,18 @@ import ZcopyTestKit
   import Glibc
 #endif
 
-@Suite("What clients send along, in a process of their user's", .enabled(if: canStartReceivers))
+@Suite(
+  "Descriptors that clients send, received in a process of the user's",
+  .enabled(if: canStartReceivers))
 struct ReceivingTests {
-  @Test("takes none for what has no descriptors, nor to end the connection")
+  @Test("need no process for messages without descriptors, nor to close the connection")
   func withoutDescriptors() throws {
     let scene = try Scene(users: [1001])
     let client = try scene.connect(1001)
     #expect(try client.list().isEmpty)
     client.send(TestClient.list())
     client.close()
-    try scene.stage.wait("it is still there") { scene.stage.service.connections.isEmpty }
+    try scene.stage.wait("the connection is open") { scene.stage.service.connections.isEmpty }
     #expect(scene.receivers.isEmpty)
     let empty = try scene.connect(1001)
     empty.send([])
@@ -35,7 +37,7 @@ struct ReceivingTests {
     #expect(scene.receivers.isEmpty)
   }
 
-  @Test("comes on to the service where it is a dma-buf, and in the order in which it was sent")
+  @Test("reach the service if they are dma-bufs, in the order in which they were sent")
   func dmaBuf() throws {
     let scene = try Scene(users: [1002])
     let client = try scene.connect(1002)
@@ -49,7 +51,7 @@ struct ReceivingTests {
     #expect(try order.map { try $0.header.request } == [first, share, last])
     let reply = try order[1].load(xen_zcopyd_description.self)
     #expect(reply.size == 3 * 4096)
-    // The second time the process is there already.
+    // The second request reuses the running process.
     let (again, _) = try client.description(
       TestClient.share(scene.stage.guest.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR),
       files: [file])
@@ -60,7 +62,7 @@ struct ReceivingTests {
     try scene.expectNoProcess(of: 1002)
   }
 
-  @Test("is refused where it is none, and counted as it was sent")
+  @Test("are refused if they are no dma-bufs, and counted as they were sent")
   func others() throws {
     let scene = try Scene(users: [1003])
     let client = try scene.connect(1003)
@@ -69,7 +71,7 @@ struct ReceivingTests {
       scene.stage.guest.id, size: 4096, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR)
     let refusal = try client.refusal(share, files: [writer])
     #expect(refusal.code == XEN_ZCOPYD_E_INVALID && refusal.text.contains("no dma-buf"))
-    // That connection goes on; these end.
+    // That connection stays open; these are closed.
     #expect(try client.list().isEmpty)
     client.send(share, files: [writer, writer])
     #expect(try client.ending()?.text.contains("it has 2 descriptors, and takes 1") == true)
@@ -85,7 +87,7 @@ struct ReceivingTests {
     try scene.expectNoProcess(of: 1003)
   }
 
-  @Test("holds up nobody while it is closed, and is cut short where that takes long")
+  @Test("block no other user while they are closed, and the process is killed if that takes long")
   func lingering() throws {
     let scene = try Scene(users: [1004, 1005])
     let (client, same, other) = (
@@ -98,21 +100,21 @@ struct ReceivingTests {
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
     let first = try #require(receiverProcesses(of: 1004).first)
     #expect(try same.list().isEmpty)
-    // Another user's goes on at once, and this one's as soon as that process was killed.
+    // Another user's request is served immediately, and this user's once that process is killed.
     let refusal = try other.refusal(scene.share, files: [sent])
     #expect(refusal.text.contains("no dma-buf"))
     #expect(receiverProcesses(of: 1004).first == first)
     #expect(try same.refusal(scene.share, files: [sent]).text.contains("no dma-buf"))
     #expect(!receiverProcesses(of: 1004).contains(first))
     // SAFETY: the string lives for the call.
-    try scene.stage.wait("it is a zombie") { unsafe access("/proc/\(first)", F_OK) != 0 }
+    try scene.stage.wait("the process is left") { unsafe access("/proc/\(first)", F_OK) != 0 }
     try sent.close()
     try scene.expectEnd(of: end)
     try scene.expectNoProcess(of: 1004, 1005)
     withExtendedLifetime(lingering) {}
   }
 
-  @Test("that was not received when the connection ended holds up nobody either")
+  @Test("that were not received when the connection ended block no client either")
   func unreceived() throws {
     let scene = try Scene(users: [1006])
     let client = try scene.connect(1006)
@@ -124,7 +126,7 @@ struct ReceivingTests {
     try sent.close()
     _ = try client.ending()
     try scene.expectEnd(of: end)
-    // Who may not connect at all leaves it to no process of his own.
+    // For a user who may not connect at all no process is started.
     let (refusedEnd, refusedSent) = try FileDescriptor.pipe()
     defer { try? refusedEnd.close() }
     var ends: [Int32] = [-1, -1]
@@ -142,9 +144,9 @@ struct ReceivingTests {
     withExtendedLifetime(lingering) {}
   }
 
-  @Test("is taken from no user of whom four processes do not end, and from others it is")
+  @Test("are refused to a user with four processes that do not end, and accepted from others")
   func bound() throws {
-    // A process that survives what ends it, as one does that waits for a server of FUSE.
+    // A process that survives its SIGKILL, as one does that waits for a FUSE server.
     let scene = try Scene(users: [1007, 1008]) {
       $0.killing = SIGURG; $0.most = .milliseconds(500)
     }
@@ -157,7 +159,7 @@ struct ReceivingTests {
       #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
       sockets.append(lingering)
       let count = sockets.count
-      try scene.stage.wait("it is not given up") { scene.receivers[.user(1007)]?.stuck == count }
+      try scene.stage.wait("it is not counted") { scene.receivers[.user(1007)]?.stuck == count }
     }
     let refused = try TestClient(
       scene.stage.service, scene.stage.loop,
@@ -165,7 +167,7 @@ struct ReceivingTests {
     let refusal = try #require(try refused.ending())
     #expect(refusal.code == XEN_ZCOPYD_E_LIMIT)
     #expect(refusal.text.contains("user 1007") && refusal.text.contains("FUSE"))
-    // Who is there already goes on, as long as it sends none.
+    // An existing connection continues, as long as it sends no descriptor.
     #expect(try waiting.list().isEmpty)
     let (end, sent) = try FileDescriptor.pipe()
     defer { try? end.close() }
@@ -173,7 +175,7 @@ struct ReceivingTests {
     #expect(try waiting.ending()?.code == XEN_ZCOPYD_E_LIMIT)
     #expect(try scene.connect(1008).refusal(scene.share, files: [sent]).text.contains("no dma-buf"))
     #expect(receiverProcesses(of: 1007).count == Receiver.mostStuck)
-    // Once they end, the user is served again, and what waited is closed.
+    // Once the processes end, the user is served again, and the queued descriptors are closed.
     sockets = []
     try scene.stage.wait("they do not end") { (scene.receivers[.user(1007)]?.stuck ?? 0) == 0 }
     try sent.close()
@@ -182,13 +184,13 @@ struct ReceivingTests {
     try scene.expectNoProcess(of: 1007, 1008)
   }
 
-  @Test("does not keep a service from handing over: what is not answered ends with a reason")
+  @Test("do not keep a service from saving its state: an unanswered request ends with a reason")
   func saveState() throws {
     try saveState(of: 1009)
-    // Nor do processes outlive the service, though they may stay idle for longer.
+    // Nor do the processes outlive the service, though their idle time is longer.
     let start = BootClock.now
     while !receiverProcesses(of: 1009).isEmpty {
-      try #require(start.duration(to: .now) < .seconds(20), "processes are left")
+      try #require(start.duration(to: .now) < .seconds(20), "processes are still running")
       usleep(5000)
     }
   }
@@ -198,21 +200,21 @@ struct ReceivingTests {
     let (client, other) = (try scene.connect(user), try scene.connect(user))
     let (end, sent) = try FileDescriptor.pipe()
     defer { try? end.close() }
-    // What is on its way is waited for.
+    // The save waits for a descriptor that is being received.
     let request = client.send(scene.share, files: [sent])
-    try scene.stage.wait("it is not on its way") {
+    try scene.stage.wait("the process is not receiving") {
       scene.receivers[.user(user)]?.isReceiving == true
     }
     #expect(scene.stage.service.saveState().state.connections.count == 2)
     #expect(client.hasReply(to: request))
-    // And not for ever.
+    // But it does not wait for ever.
     _ = try client.refusal(scene.share, files: [sent])
-    try scene.stage.wait("it is not idle") {
+    try scene.stage.wait("the process is not idle") {
       scene.receivers[.user(user)]?.isIdle == true && receiverProcesses(of: user).count == 1
     }
     kill(try #require(receiverProcesses(of: user).first), SIGSTOP)
     other.send(scene.share, files: [sent])
-    try scene.stage.wait("it is not on its way") {
+    try scene.stage.wait("the process is not receiving") {
       scene.receivers[.user(user)]?.isReceiving == true
     }
     try expectLoss(of: other, scene)
@@ -222,7 +224,7 @@ struct ReceivingTests {
   }
 
   private func expectLoss(of other: TestClient, _ scene: Scene) throws {
-    // To close a socket whose message was not read would keep the client from reading why.
+    // Closing a socket with an unread message would keep the client from reading the reason.
     let connections = Array(scene.stage.service.connections.values)
     #expect(scene.stage.service.saveState().state.connections.count == 1)
     #expect(try other.ending()?.text.contains("connect again") == true)
@@ -253,18 +255,18 @@ private final class Scene {
 
   var receivers: [Receivers.Key: Receiver] { stage.service.receivers?.receivers ?? [:] }
 
-  /// Waits until nobody has the other end of a pipe any more.
+  /// Waits until no process has the other end of a pipe open.
   func expectEnd(of reader: FileDescriptor) throws {
-    try stage.wait("somebody has it open") {
+    try stage.wait("a process has the pipe open") {
       var entry = pollfd(fd: reader.rawValue, events: Int16(POLLIN), revents: 0)
       // SAFETY: poll writes one entry.
       return unsafe poll(&entry, 1, 0) == 1 && entry.revents & Int16(POLLHUP) != 0
     }
   }
 
-  /// Waits until all processes have nothing to do any more, and so have ended.
+  /// Waits until all processes have finished their work and ended.
   func expectNoProcess(of users: UInt32...) throws {
-    try stage.wait("processes are left") {
+    try stage.wait("processes are still running") {
       receivers.isEmpty && users.allSatisfy { receiverProcesses(of: $0).isEmpty }
     }
   }

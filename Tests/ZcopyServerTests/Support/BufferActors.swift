@@ -8,16 +8,17 @@ import ZcopyBackend
 
 @testable import ZcopyServer
 
-/// A buffer, and those who have to do with it.
+/// A buffer, with its client and its owner or peer.
 struct BufferActors {
-  /// What kind of buffer it is.
+  /// The kind of the buffer.
   enum Kind: CaseIterable {
     case mapped, copied, published, shared, sharedPublished, sharedMapped
 
     /// Whether it is the guest's memory.
     var isMapped: Bool { [.mapped, .copied, .published].contains(self) }
 
-    /// Whether somebody has it when it is ended: a client its dma-buf, or a peer its pages.
+    /// Whether a process holds the buffer when it is ended: a client its dma-buf, or a peer its
+    /// pages.
     var isHeld: Bool { [.mapped, .published, .sharedMapped].contains(self) }
   }
 
@@ -28,7 +29,7 @@ struct BufferActors {
   private(set) var owner: GuestOwner?
   private(set) var peer: GuestPeer?
 
-  /// - Parameter pages: how many it has, if it is the guest's.
+  /// - - Parameter pages: the number of pages, if the buffer is the guest's memory.
   init(_ kind: Kind, _ stage: Stage, _ client: TestClient, pages: Int = 1) throws {
     self.kind = kind
     self.client = client
@@ -61,13 +62,13 @@ struct BufferActors {
 
   var file: FileDescriptor? { message.files.first }
 
-  /// What ends it.
+  /// The request that ends the buffer.
   var ending: UInt32 { kind.isMapped ? XEN_ZCOPYD_UNMAP : XEN_ZCOPYD_UNSHARE }
 
-  /// The buffer as a service has it, while it has it.
+  /// The buffer in a service, or nil if the service does not have it.
   func buffer(in service: Server) -> Buffer? { service.engine.buffers[BufferID(id)] }
 
-  /// As by `kill -9`: its descriptors go.
+  /// Ends the client as `kill -9` does: its descriptors are closed.
   func endClient() {
     client.close()
     message.closeFiles()
@@ -83,7 +84,8 @@ struct BufferActors {
     peer?.kill()
   }
 
-  /// Whether the guest has been told that the process on the other side has ended; nil where nobody tells it.
+  /// Whether the guest has seen that the process on the other side has ended; nil if there is no
+  /// notification.
   func hasSeenDaemonEnd() throws -> Bool? {
     if kind == .published { return try owner?.changes().contains(.died) }
     return try peer?.changes().contains(.died)

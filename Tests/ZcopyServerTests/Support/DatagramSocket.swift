@@ -2,7 +2,7 @@ import CZcopy
 import Glibc
 import SystemPackage
 
-/// A socket to which others send datagrams, as the journal's and the service manager's.
+/// A socket that receives datagrams, as those of the journal and the service manager do.
 final class DatagramSocket {
   let path: String
   private let file: Int32
@@ -33,7 +33,7 @@ final class DatagramSocket {
 
   deinit { close(file) }
 
-  /// The next datagram, and how many descriptors came with it, which are closed; nil if there is none.
+  /// The next datagram, and the number of its descriptors, which are closed; nil if there is none.
   func receive() -> (text: String, descriptors: Int)? {
     var bytes = [UInt8](repeating: 0, count: 65_536)
     var descriptors = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_RECEIVED_MAX))
@@ -45,7 +45,7 @@ final class DatagramSocket {
     return (String(decoding: bytes.prefix(Int(length)), as: UTF8.self), count)
   }
 
-  /// All datagrams that are there.
+  /// All datagrams that are queued.
   func texts() -> [String] {
     var texts: [String] = []
     while let next = receive() { texts.append(next.text) }

@@ -47,17 +47,17 @@ final class GuestOwner {
   func askBack() throws { try link.announceClosing() }
   func changes() throws -> [ExporterChannel.Change] { Array(try link.changes()) }
 
-  /// Fills each page with a byte.
+  /// Fills each page with one byte value.
   func fill(with bytes: [UInt8]) { buffer?.fill(with: bytes) }
 
-  /// Takes its pages back.
+  /// Takes the pages back.
   func withdraw() throws {
     publication.withdraw()
     guard let buffer = buffer.take() else { return }
     try buffer.withdraw()
   }
 
-  /// Writes into XenStore what no owner would.
+  /// Writes a value into XenStore that no correct owner would write.
   func publish(_ node: String, _ value: String) throws {
     try process.xen.openStore().write("\(path)/\(node)", value)
   }
@@ -70,7 +70,7 @@ final class GuestPeer {
   private var buffer: MappedBuffer?
   private var link: ImporterChannel?
 
-  /// Maps what is published there.
+  /// Maps the buffer that is published at a path.
   init(_ stage: Stage, _ path: String) throws {
     process = stage.guest.openProcess()
     publication = try Publication(reading: path, in: try process.xen.openStore())
@@ -82,7 +82,7 @@ final class GuestPeer {
   func changes() throws -> [ImporterChannel.Change] { Array(try link?.changes() ?? []) }
   func use(_ frame: UInt32) throws { try link?.announceUsed(frame: frame) }
 
-  /// Lets go, and says so.
+  /// Releases the buffer, and notifies the owner.
   func release() throws {
     guard let mapped = buffer.take() else { return }
     _ = mapped.close()
@@ -90,10 +90,10 @@ final class GuestPeer {
     link = nil
   }
 
-  /// Ends as by `kill -9`.
+  /// Ends as `kill -9` does.
   func kill() {
     process.kill()
-    // The dma-buf's descriptor is this process's, and goes with the simulated one.
+    // The dma-buf's descriptor belongs to this process, and is closed with the simulated one.
     if let mapped = buffer.take() { _ = mapped.close() }
     link = nil
   }

@@ -1,18 +1,18 @@
 import Logging
 import Synchronization
 
-/// What a logger was told, by level.
+/// The messages of a logger, by level.
 final class Recorder: Sendable {
   private let lines = Mutex<[(level: Logger.Level, text: String)]>([])
 
-  /// A logger that writes here.
+  /// A logger that writes to this recorder.
   var logger: Logger {
     var logger = Logger(label: "test") { _ in Handler(recorder: self) }
     logger.logLevel = .trace
     return logger
   }
 
-  /// What was told at that level.
+  /// The messages at a level.
   func lines(_ level: Logger.Level) -> [String] {
     lines.withLock { $0.filter { $0.level == level }.map(\.text) }
   }

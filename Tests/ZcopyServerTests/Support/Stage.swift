@@ -21,7 +21,7 @@ final class Stage {
   let machine = SimulatedMachine()
   let backend: SimulatedDomain
   let guest: SimulatedDomain
-  /// Of the service's process, as the service.
+  /// The event loop of the service's process.
   private(set) var loop: EventLoop
   private(set) var service: Server
   private var process: SimulatedProcess
@@ -44,14 +44,14 @@ final class Stage {
 
   /// A client that has said HELLO.
   ///
-  /// - Parameter credentials: who it is; whoever runs the tests unless it is said.
+  /// - - Parameter credentials: the client's; those of the user who runs the tests by default.
   func connect(as credentials: PeerCredentials? = nil, greets: Bool = true) throws -> TestClient {
     let client = try TestClient(service, loop, as: credentials, greets: greets)
     clients.append { [weak client] in client }
     return client
   }
 
-  /// A client of a buffer of the guest's that it has mapped.
+  /// Maps a buffer of the guest's for a client.
   func map(
     _ shared: borrowing SharedBuffer, for client: TestClient,
     by mechanism: UInt32 = XEN_ZCOPYD_MECHANISM_DMABUF, flags: UInt32 = 0
@@ -65,26 +65,27 @@ final class Stage {
     return (description.id, message)
   }
 
-  /// Lets everything happen that is to be done now.
+  /// Runs everything that is due now.
   func settle() throws { for _ in 0..<30 { try loop.turn(waiting: 1) } }
 
-  /// Turns the loop until neither domain has anything of a buffer, and the service has none.
-  /// What the guest itself shares is not looked at.
+  /// Turns the loop until neither domain holds anything of a buffer, and the service has no buffer.
+  /// Memory that the guest itself shares is not checked.
   func expectNothingLeft(_ sourceLocation: SourceLocation = #_sourceLocation) throws {
-    try wait("something is left: \(leftovers)") { leftovers.isEmpty }
+    try wait("resources are left: \(leftovers)") { leftovers.isEmpty }
     #expect(leftovers.isEmpty, sourceLocation: sourceLocation)
   }
 
-  /// What the service and domain 0 hold of buffers, in words.
+  /// What the service and domain 0 hold of buffers, as text.
   var leftovers: [String] {
     var census = Mirror(reflecting: backend.census).children.compactMap { child -> String? in
-      // Connections to XenStore and watches stay with the domains that are watched.
+      // Connections to XenStore and watches stay with the watched domains.
       guard let label = child.label, let count = child.value as? Int, count != 0,
         !["openHandles", "watches", "storeNodes", "ports"].contains(label)
       else { return nil }
       return "\(label): \(count)"
     }
-    // Each domain that is watched has a connection to XenStore and an event channel device, and the service one for questions.
+    // Each watched domain has a connection to XenStore and an event channel device, and the service
+    // has one connection for queries.
     let handles =
       backend.census.openHandles - 2 * service.engine.domains.count
       - (service.engine.store == nil ? 0 : 1)
@@ -104,12 +105,12 @@ final class Stage {
       byteCount: pages * GrantReference.pageSize, peer: backend.id, xen: guest.xen)
   }
 
-  /// The service of another process, which goes on with what this one has handed over.
+  /// The service of another process, which continues with the state that this one has saved.
   ///
   /// - Parameters:
-  ///   - meanwhile: what happens while nobody serves.
-  ///   - prepare: what happens to its process before it goes on.
-  ///   - keep: what becomes of the descriptors on the way.
+  ///   - - meanwhile: what happens while no daemon runs.
+  ///   - - prepare: what happens to the new process before it resumes.
+  ///   - - keep: what happens to the descriptors on the way.
   func successor(
     meanwhile: () throws -> Void = {}, prepare: (SimulatedProcess) -> Void = { _ in },
     keep: (inout ServerState, [FileDescriptor]) throws -> [FileDescriptor?] = {
@@ -129,12 +130,12 @@ final class Stage {
     return next
   }
 
-  /// Ends the service's process as by `kill -9`, and starts another, which knows nothing of what was.
+  /// Ends the service's process as `kill -9` does, and starts another one without its state.
   func killDaemon() throws {
     process.kill()
     process = backend.openProcess()
     let (configuration, logger) = (service.configuration, service.logger)
-    // With the values go the real descriptors: clients' sockets, dma-bufs, memory files.
+    // This closes the real descriptors: clients' sockets, dma-bufs, memory files.
     loop = try EventLoop()
     service = Server(
       configuration, xen: process.xen, dmaBufs: process.dmaBufs, loop: loop, logger: logger,
@@ -142,7 +143,7 @@ final class Stage {
     for client in clients { client()?.loop = loop }
   }
 
-  /// Puts another process, which goes on with all of it, in the place of the service's, as SIGUSR2 does.
+  /// Replaces the service's process by another one that continues with its state, as SIGUSR2 does.
   func restart() throws {
     let (state, descriptors) = service.saveState()
     let kept = try descriptors.map(duplicate)
@@ -150,7 +151,7 @@ final class Stage {
     service.resume(try ServerState(decoding: state.encoded), kept)
   }
 
-  /// Turns the loop until this holds.
+  /// Turns the loop until a condition holds.
   func wait(_ what: @autoclosure () -> Comment, until isSo: () throws -> Bool) throws {
     let start = BootClock.now
     while try !isSo() {
@@ -160,7 +161,7 @@ final class Stage {
   }
 }
 
-/// The same open file once more, the caller's.
+/// A duplicate of a descriptor, which the caller closes.
 func duplicate(_ file: FileDescriptor) throws -> FileDescriptor {
   let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
   try #require(number >= 0)
@@ -168,11 +169,11 @@ func duplicate(_ file: FileDescriptor) throws -> FileDescriptor {
 }
 
 extension Configuration {
-  /// Everybody who runs tests may do everything.
+  /// The user who runs the tests may do everything.
   static var forTests: Configuration {
     var configuration = Configuration(accounts: AccountNames())
     configuration.defaults.users = [getuid()]
-    // Of one user a quarter.
+    // One user gets a quarter of these.
     configuration.maximumClients = 1024
     configuration.defaults.releaseDeadline = .seconds(60)
     return configuration

@@ -12,18 +12,19 @@ import XenGrant
   import Glibc
 #endif
 
-/// A client that speaks the protocol word for word, on one end of a socket pair, beside a service on the other.
+/// A client that writes the protocol's messages itself, on one end of a socket pair, with a service
+/// on the other.
 final class TestClient {
   let socket: FileDescriptor
-  /// The service's, which is turned while something is waited for.
+  /// The service's loop, which is turned while the client waits.
   var loop: EventLoop
   private var lastRequest: UInt64 = 0
-  /// Messages that came and were not asked for yet.
+  /// Messages that were received and not yet taken.
   private var received: [Message] = []
-  /// Whether the service has ended the connection.
+  /// Whether the service has closed the connection.
   private(set) var isClosed = false
 
-  /// One message that came.
+  /// One received message.
   final class Message {
     let bytes: [UInt8]
     private(set) var files: [FileDescriptor]
@@ -49,13 +50,13 @@ final class TestClient {
       return try #require(structure)
     }
 
-    /// Closes its descriptors.
+    /// Closes the message's descriptors.
     func closeFiles() {
       for file in files { try? file.close() }
       files = []
     }
 
-    /// Takes its descriptor, which is the caller's then.
+    /// Takes the message's descriptor, which the caller closes then.
     func takeFile() throws -> FileDescriptor {
       try #require(!files.isEmpty)
       return files.removeFirst()
@@ -64,7 +65,7 @@ final class TestClient {
 
   /// Connects to a service.
   ///
-  /// - Parameter credentials: who it is; whoever runs the tests unless it is said.
+  /// - - Parameter credentials: the client's; those of the user who runs the tests by default.
   init(
     _ service: Server, _ loop: EventLoop, as credentials: PeerCredentials? = nil,
     greets: Bool = true
@@ -84,31 +85,32 @@ final class TestClient {
 
   deinit { try? socket.close() }
 
-  /// How many messages have come that were not asked for.
+  /// How many messages were received and not taken.
   var replies: Int {
     drain()
     return received.count
   }
 
-  /// Whether the reply to a request has come already.
+  /// Whether the reply to a request was received.
   func hasReply(to request: UInt64) -> Bool {
     drain()
     return received.contains { (try? $0.header.request) == request }
   }
 
-  /// Whether nothing has come that was not asked for.
+  /// Whether no message is left to be taken.
   var hasNothing: Bool {
     drain()
     return received.isEmpty
   }
 
-  /// Whether the service has ended the connection by now.
+  /// Whether the service has closed the connection by now.
   var hasEnded: Bool {
     drain()
     return isClosed
   }
 
-  /// Ends the connection, as a client does that ends or is killed: with it goes what it was sent and has not taken.
+  /// Closes the connection, as a client does that ends or is killed. Messages that were not
+  /// received are lost.
   func close() {
     _ = shutdown(socket.rawValue, Int32(SHUT_RDWR))
     drain()
@@ -119,7 +121,7 @@ final class TestClient {
 
   /// Sends bytes as they are.
   ///
-  /// - Parameter errors: with what that may fail, beside the end of the connection.
+  /// - - Parameter errors: errors that the call may fail with, beside the end of the connection.
   func send(
     _ bytes: [UInt8], _ files: [FileDescriptor] = [], expecting errors: [Int32] = []
   ) {
@@ -131,9 +133,9 @@ final class TestClient {
     #expect(([0, -EPIPE, -ECONNRESET] + errors).contains(status))
   }
 
-  /// Sends a structure, with a number of its own and the right length.
+  /// Sends a structure, with a new request number and the correct length.
   ///
-  /// - Returns: the number.
+  /// - - Returns: the request number.
   @discardableResult
   func send<Structure: BitwiseCopyable>(
     _ message: (UInt32, Structure), followedBy rest: [UInt8] = [], files: [FileDescriptor] = []
@@ -153,7 +155,7 @@ final class TestClient {
 
   // MARK: - Receiving
 
-  /// Takes what has come.
+  /// Receives all messages that are there.
   private func drain() {
     var room = [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX))
     while !isClosed {
@@ -175,7 +177,7 @@ final class TestClient {
     }
   }
 
-  /// Turns the loop until a message is there for which this holds.
+  /// Turns the loop until there is a message for which the condition holds.
   func next(where isWanted: (xen_zcopyd_header) -> Bool = { _ in true }) throws -> Message {
     try next { (message: Message) in isWanted(try message.header) }
   }
@@ -185,8 +187,8 @@ final class TestClient {
     while true {
       drain()
       if let index = try received.firstIndex(where: isWanted) { return received.remove(at: index) }
-      try #require(!isClosed, "the service has ended the connection")
-      try #require(start.duration(to: .now) < .seconds(20), "no such message comes")
+      try #require(!isClosed, "the service has closed the connection")
+      try #require(start.duration(to: .now) < .seconds(20), "no such message arrives")
       try loop.turn(waiting: 10)
     }
   }
@@ -199,14 +201,14 @@ final class TestClient {
     return try next { $0.request == number }
   }
 
-  /// Sends a request that is refused, and says how: the code and the text.
+  /// Sends a request that is refused, and returns the code and the text of the refusal.
   func refusal<Structure: BitwiseCopyable>(
     _ message: (UInt32, Structure), followedBy rest: [UInt8] = [], files: [FileDescriptor] = []
   ) throws -> (code: UInt32, text: String) {
     try error(in: ask(message, followedBy: rest, files: files))
   }
 
-  /// What an ERROR says.
+  /// The contents of an ERROR.
   func error(in message: Message) throws -> (code: UInt32, text: String) {
     try #require(message.header.type == XEN_ZCOPYD_ERROR)
     let error = try message.load(xen_zcopyd_error.self)
@@ -225,7 +227,7 @@ final class TestClient {
     return (try reply.load(xen_zcopyd_description.self), reply)
   }
 
-  /// The next event of those kinds; others stay.
+  /// The next event of those kinds; other messages stay.
   func event(_ kinds: UInt32 = XEN_ZCOPYD_EVENTS) throws -> xen_zcopyd_event {
     try next { (message: Message) in
       guard try message.header.type == XEN_ZCOPYD_EVENT else { return false }
@@ -233,7 +235,7 @@ final class TestClient {
     }.load(xen_zcopyd_event.self)
   }
 
-  /// The events that have come and were not asked for, in their order, which are taken.
+  /// Takes the events that were received, in their order.
   func takeEvents() throws -> [xen_zcopyd_event] {
     drain()
     let events = try received.filter { try $0.header.type == XEN_ZCOPYD_EVENT }
@@ -241,19 +243,20 @@ final class TestClient {
     return try events.map { try $0.load(xen_zcopyd_event.self) }
   }
 
-  /// Whether a message is there for which this holds, after what is to be done now is done.
+  /// Whether there is a message for which the condition holds, after everything that is due was
+  /// done.
   func has(where isWanted: (xen_zcopyd_header) -> Bool) throws -> Bool {
     for _ in 0..<20 { try loop.turn(waiting: 0) }
     drain()
     return try received.contains { isWanted(try $0.header) }
   }
 
-  /// Turns the loop until the service has ended the connection; what the last ERROR said.
+  /// Turns the loop until the service has closed the connection, and returns the last ERROR.
   func ending() throws -> (code: UInt32, text: String)? {
     let start = BootClock.now
     while !isClosed {
       drain()
-      try #require(start.duration(to: .now) < .seconds(20), "the connection goes on")
+      try #require(start.duration(to: .now) < .seconds(20), "the connection was not closed")
       try loop.turn(waiting: 10)
     }
     return try received.last { try $0.header.type == XEN_ZCOPYD_ERROR }.map(error)
@@ -384,7 +387,7 @@ extension TestClient {
 
   static let stats = (XEN_ZCOPYD_STATS, xen_zcopyd_header())
 
-  /// All that STATS tells: of all domains together, then of each.
+  /// All records of STATS: of all domains together, then of each.
   func statistics() throws -> [xen_zcopyd_stats] {
     let number = send(Self.stats)
     var all: [xen_zcopyd_stats] = []
@@ -395,7 +398,7 @@ extension TestClient {
     }
   }
 
-  /// Sends a request whose reply says nothing but that it is done.
+  /// Sends a request whose reply has no contents.
   func done<Structure: BitwiseCopyable>(
     _ message: (UInt32, Structure), followedBy rest: [UInt8] = []
   ) throws {
@@ -407,7 +410,7 @@ extension TestClient {
     #expect(reply.bytes.count == MemoryLayout<xen_zcopyd_header>.size)
   }
 
-  /// All entries that LIST gives.
+  /// All entries of LIST.
   func list(domain: UInt32 = XEN_ZCOPYD_ANY_DOMAIN) throws -> [xen_zcopyd_list_entry] {
     let number = send(Self.list(domain))
     var entries: [xen_zcopyd_list_entry] = []

@@ -4,13 +4,13 @@ import SystemPackage
 import Testing
 import libxenzcopy
 
-/// A handle of the library, opposite a daemon that is played.
+/// A handle of the library, with a scripted daemon on the other end.
 @safe
 final class Client {
   let daemon: ScriptedDaemon
   let handle: OpaquePointer
 
-  /// A connection over which HELLO has been said; the next request has the number 2.
+  /// A connection after HELLO; the next request has the number 2.
   init() throws {
     daemon = try ScriptedDaemon()
     daemon.sayHello()
@@ -25,13 +25,13 @@ final class Client {
 
   deinit { unsafe xenzcopy_close(handle) }
 
-  /// The line of the last failure.
+  /// The error line of the last failure.
   var error: String {
     // SAFETY: the text ends with a 0 byte and is copied at once.
     unsafe String(cString: xenzcopy_error(handle, nil))
   }
 
-  /// The daemon's code of it.
+  /// The daemon's code of the last failure.
   var code: UInt32 {
     var code: UInt32 = 99
     // SAFETY: the library writes one number.
@@ -39,7 +39,7 @@ final class Client {
     return code
   }
 
-  /// Calls the library; what it returns, and errno if it failed.
+  /// Calls the library, and returns the result, and errno if the call failed.
   func call(_ body: (OpaquePointer) -> Int32) -> (result: Int32, errno: Int32) {
     errno = 0
     let result = unsafe body(handle)
@@ -58,7 +58,7 @@ final class Client {
     return unsafe call { unsafe xenzcopy_map($0, &map, references, nil) }
   }
 
-  /// The next event, 0 or -1.
+  /// The next event, with the result 1, 0 or -1.
   func nextEvent(_ description: inout xen_zcopyd_description) -> (
     result: Int32, event: xenzcopy_event
   ) {
@@ -73,7 +73,7 @@ final class Client {
     return nextEvent(&description)
   }
 
-  /// Begins a request, whose header has its type.
+  /// Begins a request with the type of its header.
   func begin<Structure: BitwiseCopyable>(
     _ type: UInt32, _ structure: Structure, then rest: [UInt8] = [], file: Int32 = -1
   ) -> (result: Int32, errno: Int32, request: UInt64) {
@@ -86,7 +86,7 @@ final class Client {
     return (outcome.result, outcome.errno, request)
   }
 
-  /// Expects that the connection has ended.
+  /// Expects that the connection is closed.
   func expectEnded(_ sourceLocation: SourceLocation = #_sourceLocation) throws {
     #expect(unmap() == (-1, ENOTCONN), sourceLocation: sourceLocation)
     while let heard = try daemon.heard() { _ = heard }

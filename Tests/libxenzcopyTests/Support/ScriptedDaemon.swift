@@ -3,13 +3,14 @@ import Glibc
 import SystemPackage
 import Testing
 
-/// Plays the daemon on one end of a socket pair, with no thread: what it will say is written before the client asks.
+/// Plays the daemon on one end of a socket pair, without a thread: its messages are written before
+/// the client's request.
 ///
 /// The client numbers its requests from 1, and HELLO is the first.
 final class ScriptedDaemon {
-  /// This end.
+  /// The daemon's end.
   let socket: FileDescriptor
-  /// The client's end, until somebody takes it.
+  /// The client's end, until it is taken.
   let clientSocket: FileDescriptor
 
   init(type: __socket_type = SOCK_SEQPACKET) throws {
@@ -23,7 +24,7 @@ final class ScriptedDaemon {
 
   deinit { try? socket.close() }
 
-  /// Sends bytes as they are.
+  /// Sends raw bytes.
   func say(bytes: [UInt8], _ files: [FileDescriptor] = []) {
     let numbers = files.map(\.rawValue)
     // SAFETY: both arrays are read while they are there.
@@ -33,7 +34,7 @@ final class ScriptedDaemon {
     #expect(status == 0)
   }
 
-  /// Sends a structure, whose header gets this type, this request, and its length.
+  /// Sends a structure, and sets the type, the request and the length in its header.
   func say<Structure: BitwiseCopyable>(
     _ type: UInt32, request: UInt64, _ structure: Structure, then rest: [UInt8] = [],
     _ files: [FileDescriptor] = []
@@ -49,7 +50,7 @@ final class ScriptedDaemon {
     say(XEN_ZCOPYD_HELLO | XEN_ZCOPYD_REPLY, request: 1, hello)
   }
 
-  /// A reply of a header only.
+  /// A reply without contents.
   func acknowledge(_ type: UInt32, request: UInt64, _ files: [FileDescriptor] = []) {
     say(type | XEN_ZCOPYD_REPLY, request: request, xen_zcopyd_header(), files)
   }
@@ -67,7 +68,7 @@ final class ScriptedDaemon {
     say(XEN_ZCOPYD_EVENT, request: 0, message)
   }
 
-  /// What the client has sent, one message; nil once it has ended the connection.
+  /// The next message of the client; nil once it has closed the connection.
   func heard() throws -> Heard? {
     var bytes = [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX))
     var files = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_RECEIVED_MAX))
@@ -95,7 +96,7 @@ final class ScriptedDaemon {
 
     deinit { for file in files { try? file.close() } }
 
-    /// A structure in it.
+    /// A structure in the message.
     func load<Structure: BitwiseCopyable>(_ type: Structure.Type, at offset: Int = 0) throws
       -> Structure
     {
@@ -108,7 +109,7 @@ final class ScriptedDaemon {
   }
 }
 
-/// A message with the right length.
+/// A message with the correct length.
 func message<Structure: BitwiseCopyable>(
   _ type: UInt32, request: UInt64, _ structure: Structure, then rest: [UInt8] = []
 ) -> [UInt8] {
@@ -130,7 +131,7 @@ func refusal(_ code: UInt32, _ text: String) -> xen_zcopyd_error {
   return error
 }
 
-/// Fills a field of bytes with a text and zeros.
+/// Fills a field with a text and zeros.
 func setText<Field: BitwiseCopyable>(_ field: inout Field, _ text: String) {
   // SAFETY: as many bytes are written as the field has.
   unsafe withUnsafeMutableBytes(of: &field) { field in
@@ -144,7 +145,7 @@ func text<Field: BitwiseCopyable>(_ field: Field) -> String {
   String(decoding: bytes(of: field).prefix { $0 != 0 }, as: UTF8.self)
 }
 
-/// An identifier that begins with a byte.
+/// An identifier that begins with a given byte.
 func id(_ first: UInt8) -> xen_zcopyd_id {
   var id = xen_zcopyd_id()
   id.bytes.0 = first
@@ -154,7 +155,7 @@ func id(_ first: UInt8) -> xen_zcopyd_id {
 
 func == (left: xen_zcopyd_id, right: xen_zcopyd_id) -> Bool { bytes(of: left) == bytes(of: right) }
 
-/// A file in memory that is so long.
+/// A memory file of a given size.
 func memoryFile(byteCount: Int) throws -> FileDescriptor {
   // SAFETY: the name ends with a 0 byte.
   let file = unsafe czcopy_memfd("test", UInt64(byteCount))

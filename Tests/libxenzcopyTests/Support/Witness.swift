@@ -1,10 +1,11 @@
+import CZcopy
 import Glibc
 import SystemPackage
 import Testing
 
-/// A descriptor to pass around, by which one sees whether anybody still has it: the end of a pipe.
+/// A descriptor to pass around that shows whether any process still holds it: the end of a pipe.
 final class Witness {
-  /// Our own, which is closed when it is passed.
+  /// Our own copy, which is closed when it is passed.
   let file: FileDescriptor
   private let otherEnd: FileDescriptor
   private var isPassed = false
@@ -23,20 +24,21 @@ final class Witness {
     try? otherEnd.close()
   }
 
-  /// Closes ours, once it is on its way.
+  /// Closes our copy, after it was sent.
   func pass() {
     if !isPassed { try? file.close() }
     isPassed = true
   }
 
-  /// Whether nobody has it any more. Programs that other tests start have copies for a moment.
+  /// Whether no process holds the descriptor. Programs that other tests start hold copies for a
+  /// moment.
   func isClosed() -> Bool {
     var polled = pollfd(fd: otherEnd.rawValue, events: 0, revents: 0)
     // SAFETY: one structure, which the call fills in.
     return unsafe poll(&polled, 1, 20_000) == 1
   }
 
-  /// Whether somebody has it now.
+  /// Whether a process holds the descriptor now.
   func isOpen() -> Bool {
     var polled = pollfd(fd: otherEnd.rawValue, events: 0, revents: 0)
     // SAFETY: one structure, which the call fills in.

@@ -43,7 +43,7 @@ struct DaemonCommandTests {
       }
     }
 
-    /// Runs a command that is to be done, and reads its objects.
+    /// Runs a command that must succeed, and parses its objects.
     func objects(_ arguments: String) throws -> [[String: Found]] {
       let result = try daemon.run("\(arguments) --json")
       #expect(result.code == 0, "\(arguments): \(result.error)")
@@ -52,7 +52,7 @@ struct DaemonCommandTests {
       }
     }
 
-    /// Runs a command that is to be refused, in one line.
+    /// Runs a command that must be refused in one line.
     func refusal(_ arguments: String) throws -> (line: String, code: Int32) {
       let result = try daemon.run(arguments)
       #expect(result.output == "")
@@ -62,7 +62,7 @@ struct DaemonCommandTests {
     }
   }
 
-  @Test("lists all buffers, with who holds them")
+  @Test("lists all buffers, with their holders")
   func list() throws {
     let buffers = try Buffers(2)
     let text = try buffers.daemon.run("list")
@@ -104,7 +104,7 @@ struct DaemonCommandTests {
     #expect(object["picture"] == .null)
   }
 
-  @Test("knows no buffer by other digits, and asks for more where they are several's")
+  @Test("refuses unknown digits, and asks for more digits if several buffers match")
   func prefixes() throws {
     let buffers = try Buffers(1)
     let id = buffers.ids[0].description
@@ -189,7 +189,7 @@ struct DaemonCommandTests {
     #expect(stats.count == 2)
   }
 
-  @Test("without a daemon says so, how to start it, and exits with 69")
+  @Test("without a daemon reports that, with advice, and exits with 69")
   func noDaemon() throws {
     for line in [
       "list", "describe abcd", "unmap abcd", "unshare abcd", "wait abcd", "stats", "events", "top",
@@ -229,7 +229,7 @@ struct DaemonCommandTests {
       try buffers.refusal("map --domain 1 --offer-directory --size 4096").code == 69)
   }
 
-  @Test("is refused in one line by a daemon that does not take it, and not done around it")
+  @Test("is refused in one line by a daemon that refuses the connection, and does not bypass it")
   func notAdmitted() throws {
     let machine = SimulatedMachine()
     let daemon = try TestDaemon(in: try machine.addDomain()) { $0.maximumClients = 0 }
@@ -251,7 +251,7 @@ struct DaemonCommandTests {
       try session.run(domain: nil)
     }
     // A greeting and a subscription; what this connection asks for meanwhile is counted too.
-    try wait("nobody listens") {
+    try wait("no client listens") {
       try capture.objects.contains { $0["event"] == .string("subscribed") }
     }
     try buffers.connection.unmap(buffers.ids[0])

@@ -8,7 +8,7 @@ import Testing
 struct ProgramTests {
   private func run(_ arguments: String) throws -> Program.Result { try Program.run(arguments) }
 
-  @Test("says where it cannot map, and exits with 69")
+  @Test("doctor reports that this machine cannot map, and exits with 69")
   func doctor() throws {
     let result = try run("doctor")
     #expect(result.code == 69)
@@ -17,7 +17,7 @@ struct ProgramTests {
     #expect(result.output.hasSuffix("\n"))
   }
 
-  @Test("tells in JSON what works, each by its name, and what is chosen")
+  @Test("doctor reports in JSON each feature by name, and the chosen mechanism and memory")
   func doctorJSON() throws {
     let result = try run("doctor --json")
     #expect(result.code == 69)
@@ -59,7 +59,7 @@ struct ProgramTests {
     }
   }
 
-  @Test("refuses a request that contradicts itself before it asks for Xen, and exits with 1")
+  @Test("refuses a contradictory request before it opens Xen's devices, and exits with 1")
   func contradiction() throws {
     let result = try run("map --domain 1 --directory 8 --size 4096 --offset 4096")
     #expect(result.code == 1)
@@ -68,7 +68,7 @@ struct ProgramTests {
         == "xen-zcopy: an offset of 4096 bytes lies outside of a buffer of 4096 bytes\n")
   }
 
-  @Test("refuses a wrong line with 64, and helps with 0")
+  @Test("refuses an invalid command line with 64, and prints help with 0")
   func usage() throws {
     #expect(try run("map").code == 64)
     #expect(try run("share --domain 0 --size 1ß").code == 64)

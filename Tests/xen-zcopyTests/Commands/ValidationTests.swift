@@ -3,7 +3,7 @@ import Testing
 
 @testable import xen_zcopy
 
-/// What is wrong with a command line is said before anything is done, with exit code 64.
+/// An invalid command line is refused before any other action, with exit code 64.
 @Suite("A command line")
 struct ValidationTests {
   /// What the command says of a line, or nil if it takes it.
@@ -18,7 +18,7 @@ struct ValidationTests {
   }
 
   @Test(
-    "that is good is taken",
+    "that is valid is accepted",
     arguments: [
       "doctor", "doctor --json", "doctor --verbose",
       "list", "list --domain guest --json", "describe abcd", "unmap 0123456789abcdef", "wait ABCD",
@@ -58,7 +58,7 @@ struct ValidationTests {
   func good(line: String) { #expect(complaint(line) == nil) }
 
   @Test(
-    "that is not says what is wrong with it",
+    "that is invalid is refused with the reason",
     arguments: [
       (
         "map --from x --persistent --direct",

@@ -5,14 +5,14 @@ import Testing
 
 @Suite("Text in a field of the daemon's messages")
 struct FixedTextTests {
-  @Test("obeys nobody: characters that a terminal would obey or not show read as question marks")
+  @Test("shows control and invisible characters as question marks")
   func controls() {
     var map = xen_zcopyd_map()
     #expect(setFixedText(&map.name, "a\u{1b}[2Jb\nc\u{7f}\u{9b}\u{202e}é"))
     #expect(fixedText(map.name) == "a?[2Jb?c???é")
   }
 
-  @Test("ends at its zero, of which there is always one")
+  @Test("ends at its terminating zero, which is always present")
   func end() {
     var map = xen_zcopyd_map()
     let size = MemoryLayout.size(ofValue: map.name)

@@ -7,7 +7,7 @@ import Testing
 struct RatesTests {
   private let start = BootClock.now
 
-  @Test("are what was counted between two looks, over the time between them")
+  @Test("are the difference between two looks, over the time between them")
   func rate() {
     var rates = Rates<String, UInt32>()
     rates.look(["a": 10], at: start)
@@ -16,7 +16,7 @@ struct RatesTests {
     #expect(rates.perSecond == ["a": 15])
   }
 
-  @Test("stay as they were where the looks are close together")
+  @Test("stay unchanged if the looks are close together")
   func close() {
     var rates = Rates<String, UInt32>()
     rates.look(["a": 0], at: start)
@@ -27,7 +27,7 @@ struct RatesTests {
     #expect(rates.perSecond == ["a": 1000])
   }
 
-  @Test("go on where a count wraps, and begin anew where it does")
+  @Test("continue across a wrap of the counter, and restart after a reset of the counter")
   func wrap() {
     var rates = Rates<String, UInt32>()
     rates.look(["a": .max, "b": 1000], at: start)
@@ -37,7 +37,7 @@ struct RatesTests {
     #expect(rates.perSecond == ["a": 0, "b": 5])
   }
 
-  @Test("of what is not there any more are forgotten")
+  @Test("of removed entries are forgotten")
   func forget() {
     var rates = Rates<String, UInt64>()
     rates.look(["a": 0], at: start)

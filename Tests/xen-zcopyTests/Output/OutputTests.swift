@@ -54,7 +54,7 @@ struct OutputTests {
   }
 
   @Test(
-    "tells times in milliseconds, rounded to tenths",
+    "shows times in milliseconds, rounded to tenths",
     arguments: [
       (.zero, 0), (.milliseconds(1), 1), (.microseconds(1250), 1.3), (.microseconds(49), 0),
       (.microseconds(51), 0.1), (.seconds(3600), 3_600_000), (.nanoseconds(99_949_999), 99.9),

@@ -230,7 +230,7 @@ struct DaemonMapSessionTests {
     }
   }
 
-  @Test("says when the daemon ends in the middle, and leaves nothing open")
+  @Test("reports that the daemon has ended, and leaves nothing open")
   func daemonEnds() throws {
     let stage = try Stage()
     let daemon = try TestDaemon(in: stage.backend)

@@ -21,7 +21,7 @@ struct DaemonShareSessionTests {
     return plan
   }
 
-  @Test("goes on when its peer's process is killed, and serves the next")
+  @Test("continues when its peer's process is killed, and serves the next")
   func peerKilled() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
@@ -102,11 +102,12 @@ struct DaemonShareSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("takes what the peer has drawn")
-  func contents() throws {
+  @Test("takes what the peer has drawn", arguments: [MemorySource.udmabuf, .gntalloc])
+  func contents(memory: MemorySource) throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
     var plan = plan(stage, .empty, 8192)
+    plan.request.memory = memory
     plan.contents = ContentsWriter(path: nil, pattern: .counting)
     let session = try stage.share(plan, daemon: daemon)
     try stage.awaitPublication()
@@ -121,8 +122,7 @@ struct DaemonShareSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test(
-    "fills memory of the daemon's where nobody knows of it yet, and leaves it if it is persistent")
+  @Test("fills the daemon's memory before it is published, and leaves it if it is persistent")
   func persistent() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
@@ -158,7 +158,7 @@ struct DaemonShareSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("says when the daemon ends in the middle, and leaves nothing open")
+  @Test("reports that the daemon has ended, and leaves nothing open")
   func daemonEnds() throws {
     let stage = try Stage(isReversed: true)
     let daemon = try TestDaemon(in: stage.guest)
@@ -203,25 +203,6 @@ struct DaemonShareSessionTests {
     #expect(entry.mechanism == "gntalloc")
     try connection.unshare(entry.id)
     try connection.wait(entry.id, seconds: nil)
-    daemon.end()
-    try stage.expectNothingLeft()
-  }
-
-  @Test("takes what the peer has drawn into memory of gntalloc")
-  func gntallocContents() throws {
-    let stage = try Stage(isReversed: true)
-    let daemon = try TestDaemon(in: stage.guest)
-    var plan = plan(stage, .empty, 8192)
-    plan.request.memory = .gntalloc
-    plan.contents = ContentsWriter(path: nil, pattern: .counting)
-    let session = try stage.share(plan, daemon: daemon)
-    try stage.awaitPublication()
-    var drawing = stage.mapPlan()
-    drawing.drawing = .pattern(.counting, byteCount: .max)
-    #expect(try stage.map(drawing).join() == nil)
-    try stage.await("contents", stage.shareOutput)
-    session.signal(SIGTERM)
-    #expect(session.join() == nil)
     daemon.end()
     try stage.expectNothingLeft()
   }

@@ -11,7 +11,7 @@ import ZcopyBackend
 
 @testable import xen_zcopy
 
-/// What sessions do with mechanisms, drawings, pools, offered directories and fences.
+/// Sessions with mechanisms, drawings, pools, offered directories and fences.
 @Suite("A session of another kind")
 struct MechanismSessionTests {
   /// What a pattern makes of a frame.
@@ -51,7 +51,7 @@ struct MechanismSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("that cannot look at the contents gives the buffer back, and tells its owner")
+  @Test("that cannot map the contents releases the buffer, and notifies its owner")
   func contentsRefused() throws {
     let stage = try Stage()
     let share = try stage.share(stage.sharePlan(.pattern(.counting, byteCount: 8192), 8192))
@@ -79,7 +79,7 @@ struct MechanismSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("that offers a directory ends with the domain that was to fill it")
+  @Test("that offers a directory ends with the domain that should fill it")
   func offeredToTheDead() throws {
     let stage = try Stage(isReversed: true)
     let map = try stage.map(
@@ -93,7 +93,7 @@ struct MechanismSessionTests {
     #expect(failure.description.contains("has ended"))
   }
 
-  @Test("that draws a picture needs to know where, and maps nothing else")
+  @Test("that draws a picture needs its geometry, and maps nothing without it")
   func drawNowhere() throws {
     let stage = try Stage()
     let share = try stage.share(stage.sharePlan(.empty, 8192))
@@ -138,7 +138,7 @@ struct MechanismSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("that shares and compares says what differs of what was drawn, and exits with 1")
+  @Test("that shares and compares reports the difference to the expected drawing, and exits with 1")
   func wrongDrawing() throws {
     let stage = try Stage()
     var canvas = stage.sharePlan(.empty, 4096)
@@ -151,13 +151,13 @@ struct MechanismSessionTests {
       failure.description
         == "frame 1 of domain 0 is not the pattern counting: the word at byte 4 is 0x0, not 0x1")
     #expect(failure.code == .failure)
-    // The peer is asked for the pages, and gives them back.
+    // The peer is asked for the pages, and returns them.
     #expect(map.join() == nil)
     #expect(try stage.reason == "owner-closing")
     try stage.expectNothingLeft()
   }
 
-  @Test("that is to write what a peer draws says so if no peer was done with a frame")
+  @Test("that is to write a peer's drawing reports it if no frame was used")
   func nothingDrawn() throws {
     let stage = try Stage()
     var canvas = stage.sharePlan(.empty, 4096)
@@ -171,7 +171,7 @@ struct MechanismSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("that is to write what a peer draws does not say so of a frame that comes after its end")
+  @Test("that is to write a peer's drawing writes nothing for a frame that is used after the end")
   func drawnTooLate() throws {
     let stage = try Stage()
     var canvas = stage.sharePlan(.empty, 4096)
@@ -198,7 +198,7 @@ struct MechanismSessionTests {
 
   // MARK: - Mechanisms
 
-  @Test("that maps in a PV domain tells the mechanism and what it passed over")
+  @Test("that maps in a PV domain reports the mechanism and those it skipped")
   func passedOver() throws {
     let stage = try Stage(backendKind: .pv)
     let share = try stage.share(stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000))
@@ -209,7 +209,7 @@ struct MechanismSessionTests {
     guard case .list(let reasons)? = mapped["passed_over"],
       case .string(let reason)? = reasons.first
     else {
-      Issue.record("nothing was passed over")
+      Issue.record("no mechanism was skipped")
       return
     }
     #expect(reason.hasPrefix("not by dmabuf: this is a PV domain"))
@@ -218,7 +218,7 @@ struct MechanismSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("that is to map by what does not work there exits with 69, and the owner goes on")
+  @Test("that is to map by an unsupported mechanism exits with 69, and the owner continues")
   func forced() throws {
     let stage = try Stage(backendKind: .pv)
     let share = try stage.share(stage.sharePlan(.empty, 4096))
@@ -234,7 +234,7 @@ struct MechanismSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("that is to run a program with a buffer that is no dma-buf refuses")
+  @Test("that is to run a program with a buffer without a dma-buf refuses")
   func programWithoutDmaBuf() throws {
     let stage = try Stage()
     let share = try stage.share(stage.sharePlan(.empty, 4096))
@@ -341,7 +341,7 @@ struct MechanismSessionTests {
     let share = try stage.share(plan)
     #expect(map.join() == nil)
     #expect(try stage.events(stage.mapOutput) == ["offered", "mapped", "contents", "released"])
-    // The other side may be done before this one has told what it shares.
+    // The other side may end before this one has reported its buffer.
     try stage.await("shared", stage.shareOutput)
     #expect(
       try stage.shareOutput.objects.first?["directory"] == .number(Double(directory)))
@@ -351,7 +351,7 @@ struct MechanismSessionTests {
     #expect(stage.guest.census.grantsInUse == 0)
   }
 
-  @Test("that offers a directory which nobody fills ends by a signal, with nothing left")
+  @Test("that offers a directory which is not filled ends by a signal, with nothing left")
   func nothingOffered() throws {
     let stage = try Stage()
     let request = MapParameters(
@@ -363,7 +363,7 @@ struct MechanismSessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("that shares into a directory that is none is refused in one line")
+  @Test("that shares into an invalid directory is refused in one line")
   func badDirectory() throws {
     let stage = try Stage()
     var plan = stage.sharePlan(.empty, 4096, name: nil)
@@ -448,7 +448,7 @@ struct MechanismSessionTests {
   }
 
   @Test(
-    "says that a frame is used only when its devices are done, or have failed",
+    "reports a frame as used only when its devices have finished or failed",
     arguments: [nil, .ioError] as [Errno?])
   func fence(failure: Errno?) throws {
     let stage = try Stage()
@@ -477,7 +477,8 @@ struct MechanismSessionTests {
     #expect(stage.backend.census.syncFiles == 0)
   }
 
-  @Test("that copies does not refresh what a device still reads, and says used right after")
+  @Test(
+    "that copies does not refresh a frame that a device still reads, and then reports it as used")
   func fenceByCopy() throws {
     let stage = try Stage()
     let owner = try Owner(stage, byteCount: 4096)
@@ -500,12 +501,12 @@ struct MechanismSessionTests {
     try wait("the second frame is not used") { try owner.usedFrame() == 2 }
     #expect(try stage.machine.bytes(ofDmaBuf: file)[0] == 2)
     #expect(stage.machine.calls[.copy] == copies + 1)
-    // A device that begins to read only now keeps nobody waiting who has been told.
+    // A device that starts to read now delays no frame that was reported as used.
     try owner.link.announceClosing()
     #expect(map.join() == nil)
   }
 
-  @Test("that shares draws no frame over what a device still reads")
+  @Test("that shares draws no frame over one that a device still reads")
   func fenceOfOwner() throws {
     let stage = try Stage()
     let given = try stage.machine.makeForeignDmaBuf(pages: 1, in: stage.guest)
@@ -551,7 +552,7 @@ struct MechanismSessionTests {
     var plan = stage.mapPlan()
     plan.request.mechanisms = [.dmabuf]
     plan.releaseTimeout = .zero
-    // Something in the background keeps the dma-buf. What /proc has of it the test writes down.
+    // A background process keeps the dma-buf. The test writes its entries of /proc.
     plan.program = [
       "sh", "-c",
       "sleep 1000 & echo $! > \(pid); while [ ! -e \(go) ]; do sleep 0.01; done",
@@ -576,7 +577,7 @@ struct MechanismSessionTests {
     wait("the dma-buf is not released") { stage.machine.liveDmaBufs == 0 }
   }
 
-  @Test("whose peer does not release tells so in time, and what is kept")
+  @Test("whose peer does not release the buffer reports that after the time-out, with the holder")
   func peerKeeps() throws {
     let stage = try Stage()
     var plan = stage.sharePlan(.empty, 3 * 4096)

@@ -15,7 +15,7 @@ import ZcopyBackend
 /// The sessions of `share` and `map`, in two simulated domains of one machine, each on its own thread.
 @Suite("A session")
 struct SessionTests {
-  @Test("that dumps raw writes what the owner shares, and both ends end clean")
+  @Test("that dumps raw writes the owner's shared bytes, and both sides exit with 0")
   func dumpRaw() throws {
     let stage = try Stage()
     let contents = (0..<10_001).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
@@ -27,7 +27,7 @@ struct SessionTests {
     #expect(try stage.map(stage.mapPlan(dump: dump)).join() == nil)
     #expect(try bytes(of: dump) == contents)
     #expect(try stage.events(stage.mapOutput) == ["mapped", "contents", "released"])
-    // It may have been so quick that the owner has not seen it as mapped.
+    // The peer may have been so quick that the owner did not see it as mapped.
     try stage.await("peer-released", stage.shareOutput)
     share.signal(SIGTERM)
     #expect(share.join() == nil)
@@ -110,11 +110,11 @@ struct SessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("that comes late verifies the frame that it finds, not the first")
+  @Test("that connects later verifies the current frame, not the first")
   func lateVerify() throws {
     let stage = try Stage()
     var plan = stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000, frames: 1_000_000)
-    // The first peer takes some frames; none is drawn while nobody looks.
+    // The first peer takes some frames; no frame is drawn without a peer.
     plan.interval = .milliseconds(1)
     let share = try stage.share(plan)
     try stage.awaitPublication()
@@ -131,7 +131,7 @@ struct SessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("that comes late finds a frame that is not drawn over at once")
+  @Test("that connects later finds a frame that is not overwritten immediately")
   func patience() throws {
     let stage = try Stage()
     let share = try stage.share(
@@ -144,7 +144,8 @@ struct SessionTests {
     let clock = BootClock()
     let start = clock.now
     try link.announceMapped()
-    // A peer that never says that it has used the frame gets the next after five seconds, not before.
+    // A peer that never reports the frame as used gets the next frame after five seconds, not
+    // before.
     var last: UInt32 = 0
     while last < 2 {
       for change in try link.changes() { if case .frame(let frame) = change { last = frame } }
@@ -255,7 +256,7 @@ struct SessionTests {
     #expect(stage.backend.census.openHandles == 0)
   }
 
-  @Test("that shares goes on when its peer's process is killed, and serves the next")
+  @Test("that shares continues when its peer's process is killed, and serves the next")
   func peerKilled() throws {
     let stage = try Stage()
     let share = try stage.share(
@@ -282,7 +283,7 @@ struct SessionTests {
     let peer = try stage.machine.addDomain()
     var plan = stage.sharePlan(.empty, 4096)
     plan.request.peer = peer.id
-    // Domain 0 shares here: it is told of ends.
+    // Domain 0 shares here: it gets notifications of domain ends.
     let share = try stage.share(plan, stage.backend.xen)
     try stage.await("shared", stage.shareOutput)
     peer.destroy()
@@ -319,7 +320,7 @@ struct SessionTests {
   func nameTaken() throws {
     let stage = try Stage()
     let first = try stage.share(stage.sharePlan(.empty, 4096))
-    // This is told when all is open that the session needs.
+    // This is reported when everything that the session needs is open.
     try stage.await("shared", stage.shareOutput)
     let before = stage.guest.census
     let second = try stage.share(stage.sharePlan(.empty, 4096))
@@ -355,7 +356,7 @@ struct SessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("says so when there is no such program, and gives the buffer back")
+  @Test("reports a missing program, and releases the buffer")
   func noProgram() throws {
     let stage = try Stage()
     let share = try stage.share(stage.sharePlan(.empty, 4096))
@@ -409,7 +410,7 @@ struct SessionTests {
     try stage.expectNothingLeft()
   }
 
-  @Test("tells who holds the buffer when the kernel does not release it in time")
+  @Test("names the holder of a buffer that the kernel does not release in time")
   func heldByOther() throws {
     let stage = try Stage()
     let share = try stage.share(stage.sharePlan(.empty, 4096))
@@ -432,7 +433,7 @@ struct SessionTests {
     #expect(stage.backend.census.activeMaps == 0)
   }
 
-  @Test("ends with an error, not a trap, by an owner that writes nonsense")
+  @Test("ends with an error, not a trap, if its owner writes nonsense")
   func hostileOwner() throws {
     let stage = try Stage()
     let allocator = try stage.guest.xen.openGrantAllocator()
@@ -444,14 +445,14 @@ struct SessionTests {
     let own = try OwnPublication("screen", request: request, channel: link, xen: stage.guest.xen)
     let map = try stage.map(stage.mapPlan())
     try stage.await("mapped", stage.mapOutput)
-    // The peer's end can write there too: what is written is what a hostile owner could.
+    // The peer can write to the page too, so it plays a hostile owner.
     let page = try stage.backend.xen.openGrantDevice().map(
       link.controlPage, of: stage.guest.id, writable: true)
     page.memory.storeWord(99, at: 12)
     try link.announceFrame()
     let failure = try #require(map.join())
     #expect(Failure(failure).description.contains("state 99"))
-    // The owner, whatever it wrote, is told that its pages are free again.
+    // The owner gets the notification of the release, whatever it wrote.
     #expect(try link.changes().last == .released)
     own.withdraw()
     #expect(stage.machine.liveDmaBufs == 0)

@@ -34,7 +34,7 @@ enum Program {
     let (output, error) = (scratch.path("output"), scratch.path("error"))
     let line =
       "XEN_ZCOPYD_SOCKET='\(socket)' exec '\(path)' \(arguments) > '\(output)' 2> '\(error)' < /dev/null"
-    // SAFETY: the copies live until the call is over, which keeps none of them.
+    // SAFETY: the copies outlive the call, which keeps none of them.
     let words: [String] = ["sh", "-c", line]
     var pointers = unsafe words.map { unsafe strdup($0) } + [nil]
     defer { unsafe pointers.forEach { unsafe free($0) } }

@@ -11,7 +11,7 @@ import ZcopyBackend
 
 @testable import xen_zcopy
 
-/// A guest that shares and a domain that maps, of one machine, with what their sessions tell.
+/// A guest that shares and a domain that maps, on one machine, with the output of their sessions.
 struct Stage {
   let machine = SimulatedMachine()
   /// The domain that maps.
@@ -95,7 +95,7 @@ struct Stage {
   }
 
   func awaitPublication() throws {
-    // Its peer may not even ask before it is there.
+    // The peer may not look for the publication before it exists.
     let store = try guest.xen.openStore()
     try wait("the buffer is not published") {
       try store.readIfPresent("\(path)/version") != nil
@@ -124,7 +124,7 @@ struct Stage {
     return Int(number)
   }
 
-  /// The numbers of the frames that a session has told of.
+  /// The numbers of the frames that a session has reported.
   func frames(_ capture: Capture) throws -> [Int] {
     try capture.objects.compactMap { object in
       guard object["event"] == .string("frame"), case .number(let frame)? = object["frame"]
@@ -133,13 +133,13 @@ struct Stage {
     }
   }
 
-  /// The dma-buf of the session that maps, which is open as long as that has it.
+  /// The dma-buf of the mapping session, which is open as long as the session has it.
   func mappedFile() throws -> FileDescriptor {
     try self.await("mapped", mapOutput)
     return FileDescriptor(rawValue: Int32(try number("fd", of: "mapped", mapOutput)))
   }
 
-  /// Why the mapping session says that it ended.
+  /// The reported reason for the end of the mapping session.
   var reason: String? {
     get throws {
       let ended = try mapOutput.objects.first { $0["event"] == .string("ended") }
@@ -153,7 +153,7 @@ struct Stage {
       + census.openHandles + census.ports > 0
   }
 
-  /// What no session may leave behind.
+  /// Checks that no session has left resources.
   func expectNothingLeft() throws {
     // A program that another test starts has a copy of every descriptor, until it runs.
     wait("a file is left") { ![backend, guest].contains { holdsFiles($0.census) } }

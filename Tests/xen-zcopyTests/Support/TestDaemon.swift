@@ -23,7 +23,7 @@ final class TestDaemon {
     let value = Atomic(false)
   }
 
-  /// Whoever runs tests may do everything, unless a change says otherwise.
+  /// The user who runs the tests may do everything, unless a change says otherwise.
   init(in domain: SimulatedDomain, change: (inout Configuration) -> Void = { _ in }) throws {
     scratch = try Scratch()
     let socket = scratch.path("socket")
@@ -49,7 +49,7 @@ final class TestDaemon {
 
   deinit { end() }
 
-  /// Ends the daemon, as if it were killed: connections end with it.
+  /// Ends the daemon as `kill -9` does: its connections are closed.
   func end() {
     guard !hasEnded else { return }
     hasEnded = true

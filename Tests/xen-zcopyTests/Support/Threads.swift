@@ -31,14 +31,15 @@ final class Worker {
   /// Sends a signal to the thread, which must have blocked it.
   func signal(_ number: Int32) { pthread_kill(thread, number) }
 
-  /// Waits for the end; what the work threw, or nil. To be called once, whatever else the test does.
+  /// Waits for the end, and returns the error that the work threw, or nil. It must be called
+  /// exactly once.
   func join() -> (any Error)? {
     pthread_join(thread, nil)
     return job.failure
   }
 }
 
-/// Waits until something has happened; gives up, with an issue, only long after it should have.
+/// Waits for a condition, and records an issue after a generous time-out.
 func wait(_ what: Comment, until condition: () throws -> Bool) rethrows {
   for _ in 0..<20000 {
     if try condition() { return }

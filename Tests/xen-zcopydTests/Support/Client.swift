@@ -19,10 +19,10 @@ import libxenzcopy
     unsafe self.handle = handle
   }
 
-  // SAFETY: nobody uses it after this.
+  // SAFETY: the handle is not used after this.
   deinit { unsafe xenzcopy_close(handle) }
 
-  /// How many buffers the daemon has; nil if it does not answer.
+  /// The daemon's number of buffers; nil if it does not answer.
   var bufferCount: Int? {
     var entries: UnsafeMutablePointer<xen_zcopyd_list_entry>?
     var count = 0

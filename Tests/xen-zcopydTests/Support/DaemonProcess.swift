@@ -22,12 +22,14 @@ final class DaemonProcess {
   private let process: Int32
   private var isOver = false
 
-  /// Starts it with a configuration that lets whoever runs the tests in, and ``socket`` as its socket.
+  /// Starts the daemon with ``socket`` as its socket, and with a configuration that admits the user
+  /// who runs the tests.
   ///
   /// - Parameters:
   ///   - text: another configuration.
-  ///   - arguments: what it is told beside that.
-  ///   - isCopied: whether it is started as ``copy``, which a test can put another program in the place of.
+  ///   - - arguments: additional arguments.
+  ///   - - isCopied: whether it is started as ``copy``, which a test can replace by another
+  ///     program.
   init(_ text: String? = nil, arguments: String = "", isCopied: Bool = false) throws {
     let directory = try TemporaryDirectory()
     self.directory = directory
@@ -39,7 +41,7 @@ final class DaemonProcess {
       (isCopied ? "cp '\(daemonProgram)' '\(copy)' && " : "")
       + "exec '\(isCopied ? copy : daemonProgram)' --config '\(configuration)' \(arguments) > '\(directory.path)/log' 2>&1 < /dev/null"
     let words: [String] = ["sh", "-c", line]
-    // SAFETY: the copies live until the call is over, which keeps none of them.
+    // SAFETY: the copies outlive the call, which keeps none of them.
     var pointers = unsafe words.map { unsafe strdup($0) } + [nil]
     defer { unsafe pointers.forEach { unsafe free($0) } }
     process = unsafe czcopy_spawn(&pointers, 2, "JOURNAL_STREAM", "")
@@ -52,14 +54,14 @@ final class DaemonProcess {
     _ = czcopy_reap(process)
   }
 
-  /// A configuration for whoever runs the tests.
+  /// A configuration for the user who runs the tests.
   static func text(socket: String) -> String {
     "socket = \(socket)\n[domain *]\nusers = \(getuid())\n"
   }
 
   var socket: String { "\(directory.path)/socket" }
 
-  /// Puts a shell script in the place of the program that was started as a copy.
+  /// Replaces the program that was started as a copy by a shell script.
   func replace(by script: String) throws {
     let path = try directory.write("#!/bin/sh\n\(script)\n", to: "new")
     // SAFETY: the strings live for the calls.
@@ -67,16 +69,16 @@ final class DaemonProcess {
     try #require(unsafe rename(path, "\(directory.path)/xen-zcopyd") == 0)
   }
 
-  /// Takes that program away.
+  /// Removes that program.
   func removeProgram() throws {
     // SAFETY: the string lives for the call.
     try #require(unsafe unlink("\(directory.path)/xen-zcopyd") == 0)
   }
 
-  /// What it has said so far.
+  /// The log so far.
   var log: String { Files.text(of: "\(directory.path)/log") ?? "" }
 
-  /// Waits until it has said that so often.
+  /// Waits until the log contains a text a number of times.
   func says(_ what: String, times: Int = 1) throws {
     let start = BootClock.now
     while log.split(separator: what, omittingEmptySubsequences: false).count <= times {
@@ -87,7 +89,7 @@ final class DaemonProcess {
 
   func tell(_ signal: Int32) { kill(process, signal) }
 
-  /// Waits until it has ended. It is killed if it does not.
+  /// Waits until the daemon has ended, and kills it if it does not end.
   ///
   /// - Returns: its exit code.
   func end() -> Int32 {
