@@ -8,7 +8,7 @@ import XenGrant
 
 enum HandleChecks {
   static let all: [ContractCheck] = [
-    ContractCheck("every device opens, and leaves nothing when it is closed") { bench in
+    ContractCheck("every device opens, and leaves no resources when it is closed") { bench in
       _ = try bench.openOwner().openGrantAllocator()
       _ = try bench.openOwner().openGrantDevice()
       _ = try bench.mapper.openGrantDevice()

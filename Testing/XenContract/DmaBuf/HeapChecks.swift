@@ -31,7 +31,7 @@ enum HeapChecks {
       }
     },
 
-    DmaBufCheck("a heap that is not there is ENOENT, and the error names those that are") { bench in
+    DmaBufCheck("a missing heap is ENOENT, and the error lists the existing heaps") { bench in
       let dmaBufs = try openHeap(bench)
       do {
         _ = try dmaBufs.allocate(byteCount: 4096, fromHeap: "no-such-heap")
@@ -44,7 +44,7 @@ enum HeapChecks {
       throw Failure(reason: "there is memory from a heap that is not there")
     },
 
-    DmaBufCheck("all mappings of a heap's buffer are one memory, which outlives its descriptor") {
+    DmaBufCheck("all mappings of a heap's buffer share one memory, which outlives its descriptor") {
       bench in
       let first: LocalMapping
       let second: LocalMapping

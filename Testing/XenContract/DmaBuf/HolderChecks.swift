@@ -10,8 +10,7 @@ import SystemPackage
 /// The holders of a dma-buf, as the kernel reports them.
 enum HolderChecks {
   static let all: [DmaBufCheck] = [
-    DmaBufCheck("a dma-buf is held by its descriptors and mappings, and by no process without them")
-    {
+    DmaBufCheck("the holders of a dma-buf are the processes with a descriptor or a mapping of it") {
       bench in
       let buffer = try makeDmaBuf(bench)
       let inode = buffer.inode
@@ -31,7 +30,7 @@ enum HolderChecks {
       try expect("who holds it", find(inode), is: [])
     },
 
-    DmaBufCheck("a dma-buf of a heap and of a device is held as any other") { bench in
+    DmaBufCheck("the holders of a dma-buf of a heap or of a device are reported too") { bench in
       guard bench.isKernel else { throw Skip(reason: "only a kernel can be asked that") }
       if bench.dmaBufs.heaps.contains("system") {
         let buffer = try bench.dmaBufs.allocate(byteCount: pageSize, fromHeap: "system")
@@ -43,7 +42,7 @@ enum HolderChecks {
       try expect("who holds it", find(buffer.inode), is: [own(descriptors: 1, mappings: 0)])
     },
 
-    DmaBufCheck("a dma-buf that another process has is held by it, until that ends") { bench in
+    DmaBufCheck("another process with a dma-buf is a holder until it ends") { bench in
       let buffer = try makeDmaBuf(bench)
       let inode = buffer.inode
       let child = try startSleep(with: buffer.fileDescriptor)
@@ -60,7 +59,7 @@ enum HolderChecks {
       try expect("who holds it then", find(inode), is: [ours])
     },
 
-    DmaBufCheck("a dma-buf is held by a device that it was given to, until that is closed") {
+    DmaBufCheck("a device that imported a dma-buf is a holder until the device is closed") {
       bench in
       let buffer = try makeDmaBuf(bench)
       guard hasBufferInformation else { throw Skip(reason: "debugfs lists no dma-bufs") }
