@@ -144,7 +144,7 @@ enum CopyChecks {
       guard dmaBufs.udmabufSupport() == nil else { throw Skip(reason: "udmabuf cannot be used") }
       let file = try dmaBufs.makeMemoryFile(named: "xen-zcopy-contract", byteCount: 4096)
       let mapping = try dmaBufs.makeDmaBuf(of: file).map(writable: true)
-      try expectRefusal(.badAddress, of: "copying there") {
+      try expectRefusal(.badAddress, of: "copying into the mapping") {
         try device.copy(
           [GrantCopySegment(try first(pages), local: 0)], of: bench.ownerDomain,
           into: mapping.memory)
@@ -165,8 +165,8 @@ enum CopyChecks {
         ], of: bench.ownerDomain)
       try expect("the first page's end", try pages.loadWord(at: 4092), is: 0xAABB_CC44)
       try expect("the second page's beginning", try pages.loadWord(at: 4096), is: word(1))
-      try expect("what was written there", try pages.loadWord(at: 4100), is: 0xAABB_CCDD)
-      try expect("what follows", try pages.loadWord(at: 4104), is: 0)
+      try expect("the word that was written", try pages.loadWord(at: 4100), is: 0xAABB_CCDD)
+      try expect("the word after it", try pages.loadWord(at: 4104), is: 0)
     },
 
     ContractCheck("writing to a read-only grant is GNTST_general_error") { bench in

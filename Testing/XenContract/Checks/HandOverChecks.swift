@@ -140,7 +140,7 @@ enum LiveUpdateChecks {
         at: index, references: references, domain: bench.mapperDomain)
       try expect("the word here", page.loadWord(at: 0), is: word(3))
       mapping.storeWord(word(4), at: 0)
-      try expect("what the peer wrote", page.loadWord(at: 0), is: word(4))
+      try expect("the word that the peer wrote", page.loadWord(at: 0), is: word(4))
       try expect(
         "a signal", try Channel.next(channel.mapperEnd, within: moment), is: nil)
       try expect("the byte", mapping.loadByte(at: offset), is: 0xFF)
@@ -228,7 +228,7 @@ enum LiveUpdateChecks {
 
     ContractCheck("silencing a notification where nothing is mapped is ENOENT") { bench in
       let device = try bench.mapper.openGrantDevice()
-      try expectRefusal(.noSuchFileOrDirectory, of: "silencing nothing") {
+      try expectRefusal(.noSuchFileOrDirectory, of: "silencing a missing mapping") {
         try device.silenceNotification()
       }
     },

@@ -29,7 +29,7 @@ enum ImportChecks {
         sample.fileDescriptor, to: bench.mapperDomain, pages: 1)
       try device.releaseImport(dmaBufNumber: sample.fileDescriptor.rawValue)
       let mapper = try bench.mapper.openGrantDevice()
-      try expectRefusal(.invalidArgument, of: "mapping what was released") {
+      try expectRefusal(.invalidArgument, of: "mapping a page of a released dma-buf") {
         try mapper.map(references, of: bench.ownerDomain)
       }
       try expectRefusal(.noSuchFileOrDirectory, of: "releasing it again") {
@@ -46,7 +46,7 @@ enum ImportChecks {
           sample.fileDescriptor, to: bench.mapperDomain, pages: 1)
       }
       let mapper = try bench.mapper.openGrantDevice()
-      try expectRefusal(.invalidArgument, of: "mapping what a closed device granted") {
+      try expectRefusal(.invalidArgument, of: "mapping a page that a closed device granted") {
         try mapper.map(references, of: bench.ownerDomain)
       }
     },
@@ -89,7 +89,7 @@ enum ImportChecks {
       let references = try device.importDmaBuf(
         sample.fileDescriptor, to: bench.mapperDomain, pages: 1)
       let mapper = try bench.mapper.openGrantDevice()
-      try expectRefusal(.invalidArgument, of: "mapping what was granted") {
+      try expectRefusal(.invalidArgument, of: "mapping a granted page") {
         try mapper.map(references, of: bench.ownerDomain)
       }
       try device.releaseImport(dmaBufNumber: sample.fileDescriptor.rawValue)
@@ -118,8 +118,8 @@ enum ImportChecks {
       let file = sample.fileDescriptor
       let ours = try device.importDmaBuf(file, to: bench.mapperDomain, pages: 1)
       let others = try device.importDmaBuf(file, to: Nobody.domain, pages: 1)
-      try expect("the status of one's own", try status(ours, bench, mapper), is: .okay)
-      try expect("the status of another's", try status(others, bench, mapper), is: .generalError)
+      try expect("the own one's status", try status(ours, bench, mapper), is: .okay)
+      try expect("the other one's status", try status(others, bench, mapper), is: .generalError)
       try device.releaseImport(dmaBufNumber: file.rawValue)
       try device.releaseImport(dmaBufNumber: file.rawValue)
     },

@@ -118,7 +118,7 @@ enum StoreChecks {
       try allow(.readWrite)
       try visitor.write("\(path)/below", "4")
       try expect(
-        "the owner of what the visitor made",
+        "the owner of the visitor's node",
         try visitor.permissions("\(path)/below").owner, is: bench.mapperDomain)
       try expectRefusal(.permissionDenied, of: "setting permissions of another domain's node") {
         try visitor.setPermissions(path, StorePermissions(owner: bench.mapperDomain))

@@ -9,7 +9,7 @@ enum FenceChecks {
       for access in BufferAccess.allCases {
         try expect(try buffer.isIdle(for: access), "it is not idle for \(access)")
         try expect(
-          try buffer.waitUntilIdle(for: access, milliseconds: -1), "it is waited for in vain")
+          try buffer.waitUntilIdle(for: access, milliseconds: -1), "waiting for it fails")
       }
     },
 
@@ -19,7 +19,7 @@ enum FenceChecks {
         let fences = try buffer.exportFences(before: access)
         try expect(try fences.isSignalled(), "it is not signalled")
         try expect(isReadable(fences.fileDescriptor, within: 0), "it is not readable")
-        try expect(try fences.wait(milliseconds: -1), "it is waited for in vain")
+        try expect(try fences.wait(milliseconds: -1), "waiting for it fails")
         try expect("the status", try fences.information().status, is: .signalled)
         try expect(
           try fences.information().fences.allSatisfy { $0.status == .signalled },

@@ -37,11 +37,11 @@ enum HeapChecks {
         _ = try dmaBufs.allocate(byteCount: 4096, fromHeap: "no-such-heap")
       } catch let error as DmaBufError {
         try expect("the errno", error.errno, is: .noSuchFileOrDirectory)
-        try expect("\(error)".contains("the heaps here are"), "it says: \(error)")
-        try expect("\(error)".contains(heap), "it says: \(error)")
+        try expect("\(error)".contains("the heaps here are"), "the error is: \(error)")
+        try expect("\(error)".contains(heap), "the error is: \(error)")
         return
       }
-      throw Failure(reason: "there is memory from a heap that is not there")
+      throw Failure(reason: "an allocation from a missing heap succeeds")
     },
 
     DmaBufCheck("all mappings of a heap's buffer share one memory, which outlives its descriptor") {

@@ -14,20 +14,20 @@ enum HolderChecks {
       bench in
       let buffer = try makeDmaBuf(bench)
       let inode = buffer.inode
-      try expect("who holds it", find(inode), is: [own(descriptors: 1, mappings: 0)])
+      try expect("the holders", find(inode), is: [own(descriptors: 1, mappings: 0)])
       do {
         let copy = try bench.dmaBufs.adopt(try buffer.fileDescriptor.duplicate())
         let mapping = try buffer.map(writable: false)
-        try expect("who holds it", find(inode), is: [own(descriptors: 2, mappings: 1)])
+        try expect("the holders", find(inode), is: [own(descriptors: 2, mappings: 1)])
         _ = consume copy
-        try expect("who holds it", find(inode), is: [own(descriptors: 1, mappings: 1)])
+        try expect("the holders", find(inode), is: [own(descriptors: 1, mappings: 1)])
         _ = consume mapping
       }
       let mapping = try buffer.map(writable: false)
       _ = consume buffer
-      try expect("who holds it", find(inode), is: [own(descriptors: 0, mappings: 1)])
+      try expect("the holders", find(inode), is: [own(descriptors: 0, mappings: 1)])
       _ = consume mapping
-      try expect("who holds it", find(inode), is: [])
+      try expect("the holders", find(inode), is: [])
     },
 
     DmaBufCheck("the holders of a dma-buf of a heap or of a device are reported too") { bench in
@@ -35,11 +35,11 @@ enum HolderChecks {
       if bench.dmaBufs.heaps.contains("system") {
         let buffer = try bench.dmaBufs.allocate(byteCount: pageSize, fromHeap: "system")
         let mapping = try buffer.map(writable: false)
-        try expect("who holds it", find(buffer.inode), is: [own(descriptors: 1, mappings: 1)])
+        try expect("the holders", find(buffer.inode), is: [own(descriptors: 1, mappings: 1)])
         _ = consume mapping
       }
       let buffer = try bench.buffer(of: try bench.makeWorker())
-      try expect("who holds it", find(buffer.inode), is: [own(descriptors: 1, mappings: 0)])
+      try expect("the holders", find(buffer.inode), is: [own(descriptors: 1, mappings: 0)])
     },
 
     DmaBufCheck("another process with a dma-buf is a holder until it ends") { bench in
@@ -55,8 +55,8 @@ enum HolderChecks {
       let found = Set(find(inode))
       kill(child, SIGKILL)
       czcopy_reap(child)
-      try expect("who holds it", found, is: [ours, theirs])
-      try expect("who holds it then", find(inode), is: [ours])
+      try expect("the holders", found, is: [ours, theirs])
+      try expect("the holders after its end", find(inode), is: [ours])
     },
 
     DmaBufCheck("a device that imported a dma-buf is a holder until the device is closed") {
@@ -69,7 +69,7 @@ enum HolderChecks {
         let devices = find(buffer.inode).filter { if case .device = $0 { true } else { false } }
         try expect("the count of devices", devices.count, is: 1)
       }
-      try expect("who holds it", find(buffer.inode), is: [own(descriptors: 1, mappings: 0)])
+      try expect("the holders", find(buffer.inode), is: [own(descriptors: 1, mappings: 0)])
     },
   ]
 

@@ -43,11 +43,11 @@ enum WorkChecks {
         try expect(
           try !buffer.waitUntilIdle(for: .read, milliseconds: moment), "it is idle at once")
       }
-      try expect(inVain >= .milliseconds(moment), "it is waited for only \(inVain)")
+      try expect(inVain >= .milliseconds(moment), "the wait takes only \(inVain)")
       try worker.end(work, after: moment)
       let waited = try duration {
         try expect(
-          try buffer.waitUntilIdle(for: .read, milliseconds: patience), "it is never idle")
+          try buffer.waitUntilIdle(for: .read, milliseconds: patience), "it does not become idle")
       }
       try expect(waited < .milliseconds(patience), "it takes \(waited)")
     },
@@ -61,7 +61,7 @@ enum WorkChecks {
         try expect(try !buffer.isIdle(for: .read), "it is idle")
       }
       try expect(
-        try buffer.waitUntilIdle(for: .write, milliseconds: patience), "it is never idle")
+        try buffer.waitUntilIdle(for: .write, milliseconds: patience), "it does not become idle")
     },
   ]
 
@@ -95,11 +95,11 @@ enum WorkChecks {
       try expect(try !fences.isSignalled(), "it is signalled too early")
       try expect(!isReadable(fences.fileDescriptor, within: 0), "it is readable too early")
       let inVain = try duration {
-        try expect(try !fences.wait(milliseconds: moment), "it is waited for with success")
+        try expect(try !fences.wait(milliseconds: moment), "the wait succeeds too early")
       }
-      try expect(inVain >= .milliseconds(moment), "it is waited for only \(inVain)")
+      try expect(inVain >= .milliseconds(moment), "the wait takes only \(inVain)")
       try worker.end(work, after: moment)
-      try expect(try fences.wait(milliseconds: patience), "it is never signalled")
+      try expect(try fences.wait(milliseconds: patience), "it does not become signalled")
       try expect(isReadable(fences.fileDescriptor, within: 0), "it is not readable")
       let more = try worker.begin(writing: true)
       try expect(try fences.isSignalled(), "it is no longer signalled")
@@ -126,7 +126,7 @@ enum WorkChecks {
       try expect("the fences' status", over.fences.map(\.status), is: [.signalled])
       try expect(
         over.fences.allSatisfy { (before...after).contains($0.nanoseconds) },
-        "it ended at \(over.fences.map(\.nanoseconds)), and was told to from \(before) to \(after)")
+        "it ended at \(over.fences.map(\.nanoseconds)), and not between \(before) and \(after)")
     },
 
     DmaBufCheck("the first of several sync files that is signalled ends the wait for any") {
@@ -189,10 +189,10 @@ enum WorkChecks {
         try expect(try !buffer.isIdle(for: .read), "it is idle for reading")
         try expect(try !buffer.isIdle(for: .write), "it is idle for writing")
         let copy = try buffer.exportFences(before: .read)
-        try expect(try !copy.isSignalled(), "what it exports is signalled")
+        try expect(try !copy.isSignalled(), "the exported fence is signalled")
         try worker.end(work)
         try expect(try buffer.isIdle(for: .readWrite), "it is not idle")
-        try expect(try copy.isSignalled(), "what it exported is not signalled")
+        try expect(try copy.isSignalled(), "the exported fence is not signalled")
       }
     },
 
