@@ -182,7 +182,7 @@ machine_stop() {
 # machine_keep: keeps the machine running until the user presses Enter.
 machine_keep() {
   echo "# the machine still runs; a shell in dom0: socat -,raw,echo=0 unix-connect:$run/serial"
-  echo "# QEMU's monitor takes lines in $run/monitor; press Enter here to end"
+  echo "# QEMU's monitor reads commands from $run/monitor; press Enter here to end"
   read -r || true
 }
 

@@ -188,7 +188,7 @@ enum LiveUpdateChecks {
   // MARK: - Mappings with a notification
 
   private static let mappings: [ContractCheck] = [
-    ContractCheck("a successor maps anew and silences the old mapping: no end is notified") {
+    ContractCheck("a successor maps again and silences the old mapping: no end is notified") {
       bench in
       let channel = try Channel.open(bench)
       let pages = try bench.sharePages(1)

@@ -188,7 +188,7 @@ struct StoreTree: Sendable {
     guard let parent = StorePath.parent(path) else { throw .invalidArgument }
     if nodes[parent] == nil { try create(parent, [], as: domain) }
     guard var above = nodes[parent] else { throw .noSuchFileOrDirectory }
-    // An unprivileged domain owns what it makes.
+    // An unprivileged domain owns the nodes that it makes.
     let owner = domain == .dom0 ? above.permissions.owner : domain
     let permissions = StorePermissions(
       owner: owner, others: above.permissions.others, domains: above.permissions.domains)

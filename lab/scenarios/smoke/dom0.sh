@@ -106,7 +106,7 @@ kill -9 $peer
 noticed() {
   guest_says owner share-2025 10 "ended without releasing" || return
   # The time is noted, not tested: on a busy emulator the same program needs 300 ms or 2 s.
-  note "$1: noticed after $(($(now) - start))0 ms"
+  note "$1: reported after $(($(now) - start))0 ms"
 }
 check "share reports a peer that was killed" noticed "kill -9 of map"
 check "the next peer maps the same buffer" \
@@ -119,7 +119,7 @@ start=$(now)
 guest_kill owner share-2025 KILL
 owner_died() {
   wait_for 10 grep -q "owner's process" /results/orphan.log || { cat /results/orphan.log; return 1; }
-  note "kill -9 of share: noticed after $(($(now) - start))0 ms"
+  note "kill -9 of share: reported after $(($(now) - start))0 ms"
 }
 check "map reports an owner that was killed" owner_died
 wait $peer
@@ -136,7 +136,7 @@ guest_destroy owner
 start=$(now)
 destroyed() {
   wait_for 10 grep -q "has ended" /results/destroyed.log || { cat /results/destroyed.log; return 1; }
-  note "xl destroy: noticed $(($(now) - start))0 ms after it was done"
+  note "xl destroy: reported $(($(now) - start))0 ms after its end"
 }
 check "map reports a domain that is destroyed while its buffer is mapped" destroyed
 wait $peer
