@@ -100,7 +100,7 @@ static int handle_events(struct backend *backend) {
         if (status < 0) return -1;
     }
     /* A backend that continues would connect again here, and map the buffers that its frontends still have. */
-    return status < 0 ? failed(backend, "go on") : 0;
+    return status < 0 ? failed(backend, "continue") : 0;
 }
 
 static int run(struct backend *backend, int signals) {

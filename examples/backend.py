@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Maps a frontend's buffer, shows what is mapped, and gives it back: backend.py DOMAIN DIRECTORY SIZE"""
+"""Maps a frontend's buffer, lists the mapped buffers, and releases it: backend.py DOMAIN DIRECTORY SIZE"""
 
 import os
 import sys

@@ -6,13 +6,13 @@
 static atomic_bool counting;
 static _Atomic uint64_t count;
 static _Thread_local unsigned paused;
-// The frame of the function that began to count; none in other threads.
+// The frame of the function that called callocations_begin(); 0 in other threads.
 static _Thread_local uintptr_t top;
 static uintptr_t first[CALLOCATIONS_DEPTH];
 static _Atomic size_t first_depth;
 
 void callocations_begin(void) {
-    // Its caller's: this function's own is gone before anything is counted.
+    // Use the caller's frame: this function returns before any allocation is counted.
     top = *(uintptr_t *)__builtin_frame_address(0);
     atomic_store(&count, 0);
     atomic_store(&counting, true);
@@ -43,8 +43,9 @@ void callocations_forget(void) {
     atomic_store(&first_depth, 0);
 }
 
-// Follows frame pointers, which Swift's code and runtime have. Between this frame and that of who began to count, all is this thread's
-// stack: a register that a function without a frame pointer uses for something else ends the walk, and harms nothing.
+// Follows frame pointers, which Swift's code and runtime have. A function without a frame pointer may use the register for another
+// value. The walk reads only addresses between this frame and `top`, which are this thread's stack, so that such a value ends the walk
+// or adds a wrong address, but cannot cause a fault.
 static void keep(uintptr_t address, uintptr_t frame) {
     size_t depth = 0;
     first[depth++] = address;
@@ -64,7 +65,7 @@ static inline void note(void *address, void *frame) {
     if (atomic_load(&first_depth) == 0) keep((uintptr_t)address, *(uintptr_t *)frame);
 }
 
-// The return address and the caller's frame are the wrapping function's, so that this is no function.
+// A macro, so that the return address and the frame are those of the wrapping function.
 #define NOTE() note(__builtin_return_address(0), __builtin_frame_address(0))
 
 void *__real_malloc(size_t size);

@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-// drm.h, drm_mode.h and vgem_drm.h, as far as they are needed here: not every system has them where C finds them.
+// The necessary parts of drm.h, drm_mode.h and vgem_drm.h, which are not in the include path on every system.
 struct version {
     int major, minor, patch;
     size_t name_length;

@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// A system call that nobody else makes, by its number and argument: it marks where the body begins and ends.
+// A system call with a number and an argument that no other code uses. It marks the beginning and the end of the body.
 #define MARK SYS_personality
 #define MARK_ARGUMENT 0xffffffffu
 

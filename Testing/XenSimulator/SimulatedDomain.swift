@@ -54,7 +54,7 @@ public struct SimulatedDomain: Sendable {
 
   /// Ends the domain at once, as `xl destroy` does.
   ///
-  /// Its mappings end without their notifications, what it granted stays mapped where it is mapped,
+  /// Its mappings end without their notifications, its pages stay mapped in other domains,
   /// its event channels close, its home is removed from XenStore, and `@releaseDomain` fires.
   public func destroy() {
     let domain = id

@@ -10,8 +10,8 @@ import ZcopyBackend
 /// are any.
 @main
 enum Program {
-  /// Frames before the count begins: by then one-time allocations, such as the runtime's type
-  /// tables, are made.
+  /// Frames before the count begins. They make the one-time allocations, such as those of the
+  /// runtime's type tables.
   private static let warmUp: UInt32 = 100
 
   static func main() {
@@ -20,7 +20,7 @@ enum Program {
     guard arguments.count <= 1, let frames, frames > 0, frames < .max - warmUp else {
       fail("usage: xen-zcopyd-allocations [FRAMES]")
     }
-    if let failure = CounterCheck.failure() { fail("the counter does not count: \(failure)") }
+    if let failure = CounterCheck.failure() { fail("the counter does not work: \(failure)") }
     do {
       let counts = try count(frames)
       for (scene, count) in zip(Scene.allCases, counts) {
@@ -31,17 +31,17 @@ enum Program {
       fail("\(error)")
     }
     let addresses = Allocations.first.map { "0x" + String($0, radix: 16) }
-    // scripts/check-allocations has names in their place.
+    // scripts/check-allocations prints the names of the functions instead.
     print("through \(addresses.joined(separator: " "))")
     fail("the daemon allocates as frames come and go, the first time through these functions")
   }
 
-  /// Allocations of each scene, in the order of them all; they take turns.
+  /// The allocations of each scene, in the order of `allCases`. Each frame runs all scenes in turn.
   private static func count(_ frames: UInt32) throws -> [UInt64] {
     let stage = try Stage()
     // The server makes the list in memory: its allocations in the loop are visible.
     guard try stage.allocationsOfList() > 0 else {
-      throw Failure("the counter does not count what the daemon allocates")
+      throw Failure("the counter does not count the daemon's allocations")
     }
     Allocations.forgetFirst()
     var counts = [UInt64](repeating: 0, count: Scene.allCases.count)

@@ -40,7 +40,7 @@ enum Scene: String, CaseIterable {
     case .nothing: break
     }
     guard try stage.maker.hasNothing(), try stage.watcher.hasNothing() else {
-      throw Failure("more has come than was to come")
+      throw Failure("a client has an unexpected message")
     }
   }
 

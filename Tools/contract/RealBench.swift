@@ -38,7 +38,7 @@ struct RealBench: ContractBench {
   }
 
   func census() -> [String: Int] {
-    // As bytes: each check counts twice, and characters cost a second of an emulated processor.
+    // Bytes, because each check counts twice, and characters take a second on an emulated CPU.
     let lines = (Files.text(of: "/proc/self/maps") ?? "").utf8.split(separator: UInt8(ascii: "\n"))
     return [
       "open descriptors": Files.names(in: "/proc/self/fd").count,

@@ -33,7 +33,7 @@ func run(_ checks: [(name: String, run: () -> ContractOutcome)]) -> Int {
       print("# \(reason)")
       failures += 1
     }
-    // Each line at once: the reader may be a console that is cut off.
+    // Flush each line, because the output may be a console whose domain is destroyed.
     _ = fflush(nil)
   }
   return failures

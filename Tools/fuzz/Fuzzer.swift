@@ -177,7 +177,7 @@ final class Fuzzer {
     report.guests += 1
   }
 
-  /// Ends everything, and checks what is left.
+  /// Ends all clients, guests and buffers, and lists the leaked resources.
   func finish() throws {
     for fence in fences { fence.signal() }
     fences = []

@@ -32,7 +32,7 @@ enum Program {
     var leftovers: [String] = []
     do {
       let fuzzer = try Fuzzer(seed: seed)
-      // By then the run's basic memory, and the memory that ASan retains, are allocated.
+      // The run's basic memory, and the memory that ASan retains, are allocated at this point.
       try fuzzer.run(messages: messages / 5)
       early = Process.residentKiB
       try fuzzer.run(messages: messages - messages / 5)
@@ -51,12 +51,12 @@ enum Program {
         + "\(early) KiB resident after a fifth, \(late) at the end")
     if after != before {
       leftovers.append(
-        "\(after - before) descriptors are open still: "
+        "\(after - before) descriptors are still open: "
           + Process.descriptorNames.joined(separator: ", "))
     }
-    if late > early + Process.growthKiB { leftovers.append("it has grown by \(late - early) KiB") }
-    guard leftovers.isEmpty else { fail("left: " + leftovers.joined(separator: "; ")) }
-    print("nothing is left")
+    if late > early + Process.growthKiB { leftovers.append("memory grew by \(late - early) KiB") }
+    guard leftovers.isEmpty else { fail("leaked: " + leftovers.joined(separator: "; ")) }
+    print("no resource has leaked")
   }
 
   private static func sorted(_ counts: [UInt32: Int]) -> String {

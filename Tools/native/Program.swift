@@ -73,7 +73,7 @@ enum Program {
       try stage.loop.turn(waiting: 0)
       _ = try channel.changes()
     }
-    guard frames == times else { fail("\(frames) frames in place of \(times)") }
+    guard frames == times else { fail("\(frames) frames instead of \(times)") }
     stage.engine.close(buffer)
   }
 

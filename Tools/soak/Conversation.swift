@@ -21,7 +21,7 @@ class Conversation {
   private var heard: UInt8 = 0
 
   final func say(_ number: UInt32) throws {
-    guard number < Self.limit else { throw Stop("\(number) is too much to say") }
+    guard number < Self.limit else { throw Stop("\(number) exceeds the limit of the channel") }
     said = said % 255 + 1
     try send(UInt32(said) << 24 | number)
   }
@@ -34,14 +34,14 @@ class Conversation {
     while BootClock().now < end {
       if let word = try receive() {
         heard = heard % 255 + 1
-        guard word >> 24 == UInt32(heard) else { throw Stop("the other side is out of step") }
+        guard word >> 24 == UInt32(heard) else { throw Stop("the other side is out of sequence") }
         return word % Self.limit
       }
       var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
       // SAFETY: the shim writes one entry and keeps no pointer.
       _ = unsafe czcopy_poll(&entry, 1, 1000)
     }
-    throw Stop("the other side has said nothing for \(seconds) s")
+    throw Stop("no number from the other side for \(seconds) s")
   }
 
   fileprivate var descriptor: Int32 { -1 }
@@ -78,7 +78,7 @@ final class GuestConversation: Conversation {
       switch change {
       case .used(frame: let word): return word
       case .mapped: continue
-      case .released, .died: throw Stop("domain 0 has left")
+      case .released, .died: throw Stop("domain 0 has released the channel or ended")
       }
     }
     return nil
@@ -105,7 +105,7 @@ final class Dom0Conversation: Conversation {
     for change in try link.changes() {
       switch change {
       case .frame: return link.framePage
-      case .closing, .died: throw Stop("the guest has left")
+      case .closing, .died: throw Stop("the guest has closed the channel or ended")
       }
     }
     return nil

@@ -32,7 +32,7 @@ final class Victim: Worker {
     let process = unsafe czcopy_spawn(&pointers, far.rawValue, "ZCOPY_SOAK", "victim")
     guard process > 0 else { throw Stop("no process: \(Errno(rawValue: -process))") }
     self.process = process
-    guard try Message(from: near) != nil else { throw Stop("the process does not begin") }
+    guard try Message(from: near) != nil else { throw Stop("the process did not start") }
   }
 
   deinit {

@@ -2,14 +2,14 @@ import DmaBuf
 import XenGrant
 import ZcopyBackend
 
-/// Lists of numbers that the two sides send each other in turn: each side's in a page of its own,
+/// Lists of numbers that the two sides send in turn. Each side writes to a page of its own,
 /// which the other maps.
 final class Letters {
   private let conversation: Conversation
   private let mine: SharedBuffer
   private let theirs: any BufferContents
 
-  /// Makes the page and maps the other side's. Domain 0 speaks first, and next.
+  /// Makes the page and maps the other side's. Domain 0 sends first, and again after the guest.
   init(_ conversation: Conversation, xen: Xen, with other: DomainID) throws {
     let page = try SharedBuffer(byteCount: GrantReference.pageSize, peer: other, xen: xen)
     var reference: UInt32 = 0
@@ -33,7 +33,7 @@ final class Letters {
 
   func receive(within seconds: Int = Conversation.patience) throws -> [UInt32] {
     let count = Int(try conversation.hear(within: seconds))
-    guard count * 4 <= GrantReference.pageSize else { throw Stop("a letter of \(count) words") }
+    guard count * 4 <= GrantReference.pageSize else { throw Stop("\(count) words exceed a page") }
     return theirs.withMemory { memory in (0..<count).map { memory.loadWord(at: $0 * 4) } }
   }
 }

@@ -33,7 +33,7 @@ struct Means {
       case .cpu: true
       }
     }
-    guard !memories.isEmpty else { throw Stop("no memory can be shared here") }
+    guard !memories.isEmpty else { throw Stop("this domain can share no memory") }
   }
 
   func memory(_ cycle: Plan.Cycle) -> Memory { memories[cycle.choices.owner % memories.count] }

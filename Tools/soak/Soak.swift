@@ -69,7 +69,7 @@ final class Soak {
         "\(what): \(time.count) times, \(Int(time.duration / time.count / .microseconds(1))) us each"
       )
     }
-    let when = "after \(plan.cycles / 10) and \(plan.cycles) cycles, and in the end"
+    let when = "after \(plan.cycles / 10) and \(plan.cycles) cycles, and at the end"
     func series(_ figure: KeyPath<Census, Int>) -> String {
       "\(before[keyPath: figure]) before, \(early[keyPath: figure]), \(late[keyPath: figure]), "
         + "\(after[keyPath: figure]) \(when)"
@@ -79,7 +79,7 @@ final class Soak {
     judge(after.dmaBufs == before.dmaBufs, "dma-bufs: \(series(\.dmaBufs))")
     judge(
       drained.grants == grants,
-      "pages that the other side grants: \(grants) before, \(left) after the last cycle, "
+      "pages granted by the other side: \(grants) before, \(left) after the last cycle, "
         + "\(drained.grants) after \(drained.seconds) s more")
     judge(
       late.anonymous - early.anonymous <= Self.processGrowth,

@@ -116,7 +116,7 @@ final class Hands: Worker {
     if cycle.hasChannel {
       let path = "\(XenStore.home(of: other))/\(Publication.path(for: name) ?? "")"
       let publication = try Publication(reading: path, in: try xen.openStore())
-      guard publication.request == request else { throw Stop("\(path) is of another buffer") }
+      guard publication.request == request else { throw Stop("\(path) publishes another buffer") }
       request = publication.request
       importerChannel = try ImporterChannel(publication, xen: xen)
     }
@@ -144,7 +144,7 @@ final class Hands: Worker {
   private func release() throws {
     try check()
     guard let releasing = mapped.take()?.close() else { return }
-    try wait("the pages are released") { try releasing.isReleased() }
+    try wait("waiting for the release of the pages") { try releasing.isReleased() }
     try importerChannel?.announceReleased()
     importerChannel = nil
   }
@@ -153,7 +153,7 @@ final class Hands: Worker {
 
   /// The kernel notifies either side when the other was killed.
   private func mourn() throws {
-    try wait("the other side's death is noticed") {
+    try wait("waiting for the notification of the other side's death") {
       try exporterChannel?.changes().contains(.died) ?? importerChannel?.changes().contains(.died)
         ?? true
     }
@@ -163,7 +163,7 @@ final class Hands: Worker {
     let end = BootClock().now + .seconds(10)
     while try !isDone() {
       guard BootClock().now < end else {
-        throw Stop("cycle \(cycle.number), \(mechanism): not in 10 s: \(what)")
+        throw Stop("cycle \(cycle.number), \(mechanism): time limit of 10 s exceeded: \(what)")
       }
       usleep(200)
     }

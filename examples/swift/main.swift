@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A backend of one buffer, with ZcopyEngine as a library: it maps what a guest has published, follows the guest's frames,
-// and gives the buffer back.
+// and returns the buffer to the guest.
 //
 //     zcopy-example /local/domain/1/data/zcopy/video 10
 import EventLoop
@@ -30,7 +30,7 @@ do {
   var frames: UInt32 = 0
   var isReturned = false
 
-  // Installed before the buffer is mapped: what the guest has drawn so far is reported at once.
+  // Set the handler before the map: frames that the guest has already drawn are reported immediately.
   engine.onEvent = { buffer, event in
     switch event {
     case .frame(let number, let page):

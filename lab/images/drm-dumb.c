@@ -1,13 +1,13 @@
-// drm-dumb: gives a program a DRM dumb buffer as a dma-buf.
+// drm-dumb: runs a program with a DRM dumb buffer as a dma-buf.
 //
 //   drm-dumb [--device /dev/dri/card0] [--show] WIDTH HEIGHT COMMAND...
 //
 // The buffer has 32 bits a pixel (XRGB8888). COMMAND inherits the dma-buf; its
-// number is in ZCOPY_DUMB_FD, the bytes from row to row in ZCOPY_DUMB_STRIDE.
+// number is in ZCOPY_DUMB_FD, the number of bytes per row in ZCOPY_DUMB_STRIDE.
 //
-// --show puts it on the first connected screen while COMMAND runs. The driver may
-// copy what is shown, as virtio-gpu does, so it is told twenty times a second that
-// the contents changed.
+// --show displays the buffer on the first connected screen while COMMAND runs. The
+// driver may copy the displayed contents, as virtio-gpu does, so drm-dumb reports a
+// change of the contents to it twenty times a second.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -44,7 +44,7 @@ static void drm(unsigned long request, void *argument, const char *name)
 }
 #define DRM(request, argument) drm(DRM_IOCTL_##request, argument, #request)
 
-// What of a connector leads to a picture of that size.
+// A connector, its CRTC and its mode for a picture of the requested size.
 struct path {
     uint32_t connector, crtc;
     struct drm_mode_modeinfo mode;
@@ -71,7 +71,7 @@ static uint32_t crtc_for(const struct drm_mode_get_connector *connector, const u
 static struct path find_screen(uint32_t width, uint32_t height)
 {
     uint32_t crtcs[MAX], connectors[MAX];
-    // Counts that are too small are corrected, and nothing is written then.
+    // If a count is too small, the kernel corrects it and writes no array.
     struct drm_mode_card_res resources = {
         .crtc_id_ptr = (uintptr_t)crtcs, .count_crtcs = MAX,
         .connector_id_ptr = (uintptr_t)connectors, .count_connectors = MAX,
@@ -79,7 +79,7 @@ static struct path find_screen(uint32_t width, uint32_t height)
 
     DRM(MODE_GETRESOURCES, &resources);
     for (uint32_t i = 0; i < resources.count_connectors && i < MAX; i++) {
-        // With no room for modes the driver looks for them anew.
+        // With count_modes 0, the kernel probes the connector again.
         struct drm_mode_get_connector connector = { .connector_id = connectors[i] };
         struct drm_mode_modeinfo *modes;
         uint32_t encoders[MAX];
@@ -130,14 +130,14 @@ static uint32_t show(const struct drm_mode_create_dumb *dumb)
     return frame.fb_id;
 }
 
-// The screen lasts as long as the descriptor of the card: stay until the command ends.
+// The screen shows the buffer until the descriptor of the card is closed: wait for the end of the command.
 static int refresh_until_end(pid_t child, uint32_t frame)
 {
     struct drm_mode_fb_dirty_cmd dirty = { .fb_id = frame };
     int status;
 
     while (waitpid(child, &status, WNOHANG) == 0) {
-        // Drivers that scan out the buffer itself have nothing to do here (ENOSYS).
+        // Drivers that scan out the buffer itself do not need this call (ENOSYS).
         if (ioctl(card, DRM_IOCTL_MODE_DIRTYFB, &dirty) < 0 && errno != ENOSYS && errno != EINTR)
             fail("MODE_DIRTYFB");
         usleep(50000);
@@ -199,7 +199,7 @@ int main(int argc, char **argv)
         fail("fork");
     if (child == 0)
         run(argv + 2);
-    // The child's alone now: the buffer may not outlast it because of us.
+    // Only the child keeps the descriptor now, so that this process does not extend the buffer's lifetime.
     close(prime.fd);
     return refresh_until_end(child, frame);
 }

@@ -1,10 +1,11 @@
-// fd-store: as much of a service manager as a store of file descriptors takes. As systemd's, it keeps each open file once: a second
-// descriptor of it is dropped without a word.
+// fd-store: the part of a service manager that a file descriptor store requires. Like systemd, it keeps each open file once: a second
+// descriptor of the same file is silently closed.
 //
 //   fd-store SOCKET COMMAND...
 //
-// Runs the command with NOTIFY_SOCKET, keeps what it stores (FDSTORE=1), and starts it once more with that when it has ended
-// after SIGTERM, which is passed on, with something in the store. SIGINT is passed on too; the store is closed after that.
+// Runs the command with NOTIFY_SOCKET and keeps the descriptors that it stores (FDSTORE=1). Forwards SIGTERM; if the store is not
+// empty when the command has ended, starts the command once more with the stored descriptors. Forwards SIGINT too, and then exits
+// with the command, which closes the store.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -31,7 +32,7 @@ static void fail(const char *what) {
     exit(1);
 }
 
-// The value of a line NAME=..., up to its end; NULL if there is none.
+// The value of the line NAME=...; NULL if there is none.
 static char *field(const char *text, const char *name, char *value, size_t room) {
     size_t length = strlen(name);
     for (const char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
@@ -42,7 +43,7 @@ static char *field(const char *text, const char *name, char *value, size_t room)
     return NULL;
 }
 
-// As systemd's same_fd, which compares what the kernel says of both where it has no kcmp.
+// Like systemd's same_fd, which compares the results of fstat if the kernel has no kcmp.
 static int is_same(int one, int other) {
     long order = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, one, other);
     if (order >= 0) return order == 0;
@@ -81,7 +82,7 @@ static void take_message(int notify) {
         for (size_t index = 0; index < files; index++) {
             int file;
             memcpy(&file, CMSG_DATA(header) + index * sizeof(int), sizeof file);
-            // What is not stored is closed: that is how a BARRIER is answered.
+            // Descriptors that are not stored are closed. This is also the reply to a BARRIER.
             if (!keeps || count == CAPACITY || is_stored(file)) {
                 close(file);
                 continue;
@@ -98,7 +99,7 @@ static pid_t start(char **command, const sigset_t *none) {
     if (child > 0) return child;
     char number[16];
     static char names[CAPACITY * 65];
-    // Out of the way of where they belong, first.
+    // First move all descriptors above the numbers that they will get.
     for (int index = 0; index < count; index++) {
         int file = fcntl(store[index].file, F_DUPFD, 3 + count);
         if (file < 0) fail("dup");

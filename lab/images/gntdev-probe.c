@@ -1,6 +1,6 @@
-// gntdev-probe: says whether this kernel's gntdev can do dma-buf, without side
-// effects. It calls with arguments that no working ioctl accepts and reads the
-// errno: unknown ioctls are ENOTTY, and a PV domain is refused (EINVAL) before
+// gntdev-probe: reports whether this kernel's gntdev supports dma-bufs, without side
+// effects. It calls the ioctls with arguments that none accepts and reads the
+// errno: an unknown ioctl fails with ENOTTY. A PV domain is refused (EINVAL) before
 // the argument is read (EFAULT). Prints "export WORD" and "import WORD".
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,10 @@
 // guest-agent: runs commands in a guest for dom0's guest-exec.
 //
-// The two talk through XenStore, in the guest's own data/lab directory: it
-// needs no grants and no event channels beyond the guest's own, so it leaves no
-// trace in what the scenarios measure. dom0 writes below control/, the guest
-// below job/, and each watches only the other's, so nobody wakes himself.
+// Both programs communicate through XenStore, in the guest's own data/lab directory.
+// This needs no grants and event channels besides the guest's connection to XenStore,
+// so it does not affect the results of scenarios. dom0 writes below control/, the guest
+// below job/. Each side watches only the other's directory, so its own writes do not
+// wake it.
 //
 //   ready                 the guest accepts jobs
 //   control/JOB/command   dom0: start this with /bin/sh
@@ -29,10 +30,10 @@
 struct job {
     char name[64];
     pid_t pid;
-    int output;         // read end of the job's stdout and stderr; -1: at its end
+    int output;         // read end of the job's stdout and stderr; -1: end of file
     int status;         // -1: still running
     unsigned written;   // pieces of output
-    unsigned taken;     // of which dom0 has read
+    unsigned taken;     // pieces that dom0 has read
 };
 
 static struct job jobs[MAX_JOBS];
@@ -107,12 +108,12 @@ static void on_control(const char *path)
         return;
     value = store_read(path, &length);
     if (!value)
-        return;         // dom0 tidies up after a job
+        return;         // dom0 removes the nodes of a job
     job = find(name);
     if (!job && !strcmp(what, "command"))
         start(name, value);
     else if (job && !strcmp(what, "signal"))
-        kill(-job->pid, atoi(value));   // all of it, as a terminal would
+        kill(-job->pid, atoi(value));   // the whole process group, as a terminal would
     else if (job && !strcmp(what, "taken"))
         job->taken = atoi(value);
     free(value);

@@ -1,11 +1,11 @@
 // guest-exec: runs a command in a guest, from dom0, through its guest-agent.
 //
-//   guest-exec DOMID wait SECONDS                  wait until the guest takes jobs
-//   guest-exec DOMID run JOB SECONDS COMMAND       run, copy its output, exit as it did
+//   guest-exec DOMID wait SECONDS                  wait until the guest accepts jobs
+//   guest-exec DOMID run JOB SECONDS COMMAND       run, copy its output, exit with its status
 //   guest-exec DOMID signal JOB NUMBER             send a signal to a running job
 //
 // SECONDS 0 means no limit. Exit status: the command's own, 128 + N if signal N
-// killed it, 124 when the time was up, 125 when the guest is gone or XenStore fails.
+// killed it, 124 after the time limit, 125 if the guest has ended or XenStore fails.
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -52,7 +52,7 @@ static double now(void)
     return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-// The next event's path, or NULL when the deadline has passed.
+// The path of the next event, or NULL after the deadline.
 static char *next_event(double deadline)
 {
     for (;;) {
@@ -119,7 +119,7 @@ static int run(const char *job, double deadline, const char *command)
         char *value;
 
         if (strstr(changed, "/output/")) {
-            // Pieces come in order, and a slot is not written again before we say so.
+            // Pieces arrive in order. The guest reuses a slot only after `taken` counts its piece.
             if ((unsigned)atoi(node) == taken % SLOTS &&
                 (value = store_read(changed, &length))) {
                 fwrite(value, 1, length, stdout);
@@ -136,14 +136,14 @@ static int run(const char *job, double deadline, const char *command)
             forget(job);
             return status;
         } else if (!(value = get("%s/control/%s/command", job, &length))) {
-            fail("the guest went away while a job ran in it");
+            fail("the guest ended while a job ran in it");
         } else {
             free(value);
         }
         free(event);
     }
     put(job, "signal", "9");
-    fprintf(stderr, "guest-exec: domain %s: time is up, killed: %s\n", domid, command);
+    fprintf(stderr, "guest-exec: domain %s: time limit exceeded, killed: %s\n", domid, command);
     return 124;
 }
 

@@ -1,16 +1,16 @@
-// lab-import: shows what a device finds in a dma-buf, through /dev/lab-importer.
+// lab-import: reports the data that a device finds in a dma-buf, with /dev/lab-importer.
 //
 //   lab-import [OPTION...] [FD]             the dma-buf FD (default: $ZCOPY_FD)
-//   lab-import [OPTION...] --heap FILE      one of the system heap, filled with FILE
+//   lab-import [OPTION...] --heap FILE      a dma-buf of the system heap, filled with FILE
 //   lab-import [OPTION...] --udmabuf FILE   a memfd, filled with FILE, as a dma-buf
-//   lab-import --file FILE [BYTES]          what it would say of FILE, with zeroes up to BYTES
+//   lab-import --file FILE [BYTES]          the expected result for FILE, with zeroes up to BYTES
 //
 //   --direction both|to|from    of the DMA (default both)
-//   --fill BYTE                 the device writes that everywhere, then reads
-//   --hold MS                   a child keeps the buffer attached for so long, but no descriptor of it
+//   --fill BYTE                 the device writes BYTE everywhere, then reads
+//   --hold MS                   a child keeps the buffer attached for MS milliseconds, without a descriptor of it
 //
 // Prints one line: segments=17 bytes=8294400 shortest=4096 longest=1048576 crc32c=0x12345678,
-// and foreign=N after bytes if the kernel knows N pages to be another domain's.
+// and foreign=N after bytes if the kernel knows that N pages belong to another domain.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -52,7 +52,7 @@ static uint64_t number(const char *text)
     return value;
 }
 
-// CRC32C (Castagnoli), as of iSCSI and ext4.
+// CRC32C (Castagnoli), as in iSCSI and ext4.
 static uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t length)
 {
     static uint32_t table[256];
@@ -70,7 +70,7 @@ static uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t length)
     return crc;
 }
 
-// The bytes of a file, a page at least, rounded up to whole pages.
+// The contents of a file. The size is rounded up to whole pages, at least one.
 static const uint8_t *contents(const char *path, size_t *file, size_t *rounded)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -169,8 +169,8 @@ static int open_importer(void)
     return fd;
 }
 
-// A child keeps `importer` open; nothing else of ours may stay open in it, or nobody
-// could tell the attachment from a descriptor.
+// A child keeps `importer` open. It closes all other descriptors, so that only the
+// attachment holds the buffer.
 static void hold(int importer, unsigned milliseconds)
 {
     if (fork() != 0)

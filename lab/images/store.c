@@ -25,7 +25,7 @@ int store_open(void)
 {
     struct sockaddr_un daemon = { .sun_family = AF_UNIX, .sun_path = "/run/xenstored/socket" };
 
-    // The daemon's own socket where it runs, the kernel's device elsewhere.
+    // The socket of xenstored in the domain where it runs, the kernel's device in other domains.
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (connect(fd, (struct sockaddr *)&daemon, sizeof daemon) < 0) {
         close(fd);
@@ -78,7 +78,7 @@ static char *message(struct xsd_sockmsg *header)
     return body;
 }
 
-// The answer to a request, or NULL with errno set.
+// The reply to a request, or NULL with errno set.
 static char *request(uint32_t type, const char *path, const void *data, unsigned length, unsigned *got)
 {
     struct xsd_sockmsg header = { .type = type, .len = strlen(path) + 1 + length };
@@ -87,8 +87,8 @@ static char *request(uint32_t type, const char *path, const void *data, unsigned
     };
     char *body;
 
-    // The kernel's device takes a message in pieces, so that short writes need no care
-    // here: neither it nor the socket makes any at this size.
+    // A message may be written in two pieces, because the kernel's device assembles them.
+    // Neither the device nor the socket makes short writes at this size.
     if (writev(fd, parts, 3) < 0)
         return NULL;
     for (;;) {

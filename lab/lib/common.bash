@@ -10,12 +10,12 @@ die() {
   exit 1
 }
 
-# need PROGRAM PACKAGE: stop early, and say what to install.
+# need PROGRAM PACKAGE: exits with the package to install if the program is missing.
 need() {
   command -v "$1" >/dev/null || die "$1 is not installed; try: apt install $2"
 }
 
-# fingerprint PATH...: one hash over names, modes and contents.
+# fingerprint PATH...: prints one hash over names, modes and contents.
 fingerprint() {
   find "$@" -type f -printf '%p %m\n' | LC_ALL=C sort | while read -r path mode; do
     printf '%s %s ' "${path#"$checkout"/}" "$mode"
@@ -23,14 +23,14 @@ fingerprint() {
   done | sha256sum | cut -d' ' -f1
 }
 
-# lock: one program at a time changes what is in the cache.
+# lock: takes the lock of the cache, so that one program at a time changes it.
 lock() {
   mkdir -p "$cache"
   exec 9>"$cache/lock"
   flock 9
 }
 
-# stage NAME FINGERPRINT COMMAND...: do it if that, what it is made from, changed.
+# stage NAME FINGERPRINT COMMAND...: runs the command if the fingerprint of its inputs has changed.
 stage() {
   local name=$1 inputs=$2 started=$SECONDS
   shift 2
@@ -41,16 +41,16 @@ stage() {
   echo "$name: done in $((SECONDS - started)) s"
 }
 
-# in_sysroot COMMAND...: run a program of the unpacked system $sysroot, which has its
-# own compiler. The host's may be older than the one that built the kernel.
+# in_sysroot COMMAND...: runs a program of the unpacked system $sysroot, which has its
+# own compiler. The host's compiler may be older than the one that built the kernel.
 in_sysroot() {
   local enter=(chroot)
   [ "$(id -u)" = 0 ] || enter=(unshare --user --map-root-user chroot)
   env -i PATH=/usr/sbin:/usr/bin LC_ALL=C HOME=/ "${enter[@]}" "$sysroot" "$@"
 }
 
-# dkms_build KERNEL FILE [PATCH...]: ../kernel, with those patches besides its own, built by
-# the sysroot's dkms for one of its kernels. The module comes to FILE, not compressed.
+# dkms_build KERNEL FILE [PATCH...]: builds ../kernel, with these patches in addition to its own, with
+# the sysroot's dkms for one of its kernels. Writes the module to FILE, not compressed.
 dkms_build() {
   local package=xen-gntdev-dmabuf version work=$sysroot/tmp/dkms module
   version=$(sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' "$checkout/kernel/dkms.conf")

@@ -1,12 +1,12 @@
 # Sourced by the scenarios' dom0.sh (busybox sh): TAP, guests, waiting.
 #
-# The helpers write TAP to descriptor 3, which lab/run shows as it comes; what
-# else is printed goes to dom0.log. Files belong in /results.
+# The helpers write TAP to descriptor 3, which lab/run shows as it arrives. All
+# other output goes to dom0.log. Files belong in /results.
 
 # --- TAP --------------------------------------------------------------------
 
 tests=0
-# Limits find what hangs. They are written for a calm host; a slow one may take several times as long.
+# Time limits detect hangs. They are stated for an idle host; a slow host may take several times as long.
 patience=4
 
 plan() { echo "1..$1" >&3; }
@@ -31,13 +31,13 @@ skip() {
 
 note() { echo "# $*" >&3; }
 
-# bail_out REASON: nothing after this makes sense.
+# bail_out REASON: ends the scenario, because no later test can run.
 bail_out() {
   echo "Bail out! $*" >&3
   exit 1
 }
 
-# check DESCRIPTION COMMAND...: ok if COMMAND succeeds, else its output says why.
+# check DESCRIPTION COMMAND...: ok if COMMAND succeeds, else not ok with its output.
 check() {
   local description=$1 output status=0
   shift
@@ -51,7 +51,7 @@ $output"
   return $status
 }
 
-# wait_for SECONDS COMMAND...: until COMMAND succeeds; false when the time is up.
+# wait_for SECONDS COMMAND...: repeats COMMAND until it succeeds; false after the time limit.
 wait_for() {
   local end=$(($(cut -d. -f1 /proc/uptime) + patience * $1))
   shift
@@ -68,7 +68,7 @@ mkdir -p /run/guests
 
 # guest_create NAME [memory=256] [vcpus=1] [type=pvh|pv] [gntdev=dmabuf|stock|pv]
 #              [modules=A,B] [XL.CFG-LINE...]
-# Returns when the guest takes commands; $domid is its domain.
+# Returns when the guest accepts commands; $domid is its domain.
 guest_create() {
   local name=$1 memory=256 vcpus=1 type=pvh gntdev=dmabuf modules= line config
   config=/run/guests/$1.cfg
@@ -94,8 +94,8 @@ ramdisk = "/host/guest/ramdisk"
 cmdline = "$guest_cmdline lab.gntdev=$gntdev lab.modules=$modules"
 on_crash = "preserve"
 EOF
-  # QEMU's emulated processor sometimes fails a guest as it starts, which is no result of the scenario: one more
-  # guest is created then, and the results say so.
+  # QEMU's emulated processor sometimes fails while a guest starts. This is not a failure of the scenario: the guest is
+  # created once more, and a note reports it.
   guest_boot "$name" "$config" && return
   note "the guest $name was created once more: $(cat "/run/guests/$name.failure")"
   guest_destroy_failed "$name"
@@ -105,10 +105,10 @@ EOF
   return 1
 }
 
-# guest_boot NAME CONFIG: creates it and waits until it takes commands; /run/guests/NAME.failure says why it does not.
+# guest_boot NAME CONFIG: creates the guest and waits until it accepts commands; /run/guests/NAME.failure has the error.
 guest_boot() {
   local state end=$(($(cut -d. -f1 /proc/uptime) + patience * 90))
-  # -e: no xl stays behind to watch over a guest that guest_destroy ends anyway.
+  # -e: no xl process stays to monitor the guest, which guest_destroy ends anyway.
   xl create -q -e "$2" >"/run/guests/$1.failure" 2>&1 || return
   domid=$(guest_domid "$1")
   echo "$domid" >"/run/guests/$1.domid"
@@ -124,7 +124,7 @@ guest_boot() {
   done
 }
 
-# guest_destroy_failed NAME: what is left of a guest that did not come up. The console's log is kept.
+# guest_destroy_failed NAME: removes a guest that did not come up. The console's log is kept.
 guest_destroy_failed() {
   xl destroy "$(guest_domid "$1")" >/dev/null 2>&1
   rm -f "/run/guests/$1.domid" "/run/guests/$1.failure"
@@ -138,8 +138,8 @@ guest_destroy() {
   rm -f "/run/guests/$1".*
 }
 
-# guest_run NAME [SECONDS] COMMAND...: run to the end; its output is ours, and is kept
-# in NAME.log; its exit status is ours too (124: time was up, default 60 s).
+# guest_run NAME [SECONDS] COMMAND...: runs the command to its end, prints its output, which is also kept
+# in NAME.log, and returns its exit status (124: time limit exceeded; default 60 s).
 guest_run() {
   local name=$1 seconds=60 status=0
   shift
@@ -155,8 +155,8 @@ guest_run() {
   return $status
 }
 
-# guest_start NAME JOB COMMAND...: run in the background; output goes to
-# /results/NAME.JOB.log as it comes.
+# guest_start NAME JOB COMMAND...: runs the command in the background; its output goes to
+# /results/NAME.JOB.log as it arrives.
 guest_start() {
   local name=$1 job=$2
   shift 2
@@ -180,47 +180,47 @@ signal_number() {
   esac
 }
 
-# guest_wait NAME JOB SECONDS: its exit status; 124 if it still runs then.
+# guest_wait NAME JOB SECONDS: waits for the job and returns its exit status; 124 if it still runs after that time.
 guest_wait() {
   wait_for "$3" [ -e "/run/guests/$1.$2.status" ] || return 124
   return "$(cat "/run/guests/$1.$2.status")"
 }
 
-# guest_output NAME JOB: what it has printed so far.
+# guest_output NAME JOB: prints the job's output so far.
 guest_output() { cat "/results/$1.$2.log"; }
 
-# guest_says NAME JOB SECONDS PATTERN: wait until it has printed that.
+# guest_says NAME JOB SECONDS PATTERN: waits until the job has printed PATTERN.
 guest_says() {
   wait_for "$3" grep -q -e "$4" "/results/$1.$2.log"
 }
 
 # --- Xen --------------------------------------------------------------------
 
-# xen_grants: Xen's own list of who has which grant of whom in use.
+# xen_grants: prints Xen's list of the grants in use, with the granting and the mapping domain of each.
 xen_grants() {
   xl dmesg -c >>/results/xen.log
   xl debug-keys g
-  # The hypervisor prints at once, but not before the call returns.
+  # The hypervisor prints soon, but possibly after the call has returned.
   wait_for 10 eval 'xl dmesg | grep -q "gnttab_usage_print_all . done"'
   xl dmesg | sed -n '/gnttab_usage_print_all \[/,/gnttab_usage_print_all \]/p'
 }
 
-# keep_grants: remembers which grants are in use now. grants_as_kept: whether the same are; prints those that are if not.
+# keep_grants: saves the list of grants in use. grants_as_kept: succeeds if the list is unchanged, else prints it.
 keep_grants() { xen_grants >/results/grants.before; }
 grants_as_kept() {
   local when
   xen_grants >/results/grants.after
-  # What is in use has a line of its own, which begins with the reference in brackets.
+  # Each grant in use has a line that begins with the reference in brackets.
   for when in before after; do
     grep -E '\[0x|^ *\[ *[0-9]' /results/grants.$when >/tmp/grants.$when
   done
   cmp /tmp/grants.before /tmp/grants.after || { cat /results/grants.after; return 1; }
 }
 
-# screenshot NAME.png: what the machine's screen shows, as /results/NAME.png.
+# screenshot NAME.png: saves the machine's screen as /results/NAME.png.
 screenshot() {
   rm -f "/results/$1"
-  # At once with its contents: the host looks all the time, and takes what it finds.
+  # Rename a complete file: the host polls for this name and reads the file as soon as it exists.
   echo "$1" >/results/.screenshot.new
   mv /results/.screenshot.new /results/.screenshot
   wait_for 20 [ -s "/results/$1" ]

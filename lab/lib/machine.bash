@@ -1,8 +1,8 @@
-# Sourced by lab/run: one QEMU, from its files to its end.
+# Sourced by lab/run: creates the files of one QEMU, starts it and stops it.
 #
-# A run has a directory of its own beside the images, so that those can be
-# hard-linked, and QEMU runs in it, so that no path on its command line can hold a
-# comma or a space, which QEMU would split at.
+# Each run has a directory of its own beside the images, so that the images can be
+# hard-linked. QEMU runs in this directory, so that no path on its command line
+# contains a comma or a space, at which QEMU would split it.
 
 runs=$cache/runs
 run=$runs/$$
@@ -16,10 +16,10 @@ trap machine_end EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# machine_files: what dom0 sees as /host, and the guests' ramdisk.
+# machine_files: creates dom0's /host and the guests' ramdisk.
 machine_files() {
   local other program
-  # Of a run that was killed the hard way.
+  # Remove the directories of runs that were killed with SIGKILL.
   for other in "$runs"/*; do
     [ ! -d "$other" ] || kill -0 "${other##*/}" 2>/dev/null || rm -rf "$other"
   done
@@ -39,7 +39,7 @@ machine_files() {
       ln "$run/host/bin/$program" "$run/overlay/host/bin/"
     done
   fi
-  # The kernel unpacks one archive after the other.
+  # The kernel unpacks all archives of a ramdisk, in order.
   (cd "$run/overlay" && find host | cpio --quiet -o -H newc -R 0:0) >"$run/overlay.cpio"
   cat "$cache/images/guest.cpio" "$run/overlay.cpio" >"$run/host/guest/ramdisk"
 
@@ -51,18 +51,18 @@ machine_files() {
   fi
 }
 
-# machine_linux: words for both kernels.
+# machine_linux: prints the parameters of both kernels.
 #
-# Most are for speed, and were found with initcall_debug. Linux looks for a timer
-# chip that a PVH domain does not have, one trapped port access at a time, which
-# takes 3 s of an emulated processor: clearcpuid=tsc leaves that out (the time
-# comes from Xen anyway), and lpj= spares it measuring delay loops instead.
-# pci=noearly does the same for AGP bridges, 0.6 s.
+# Most parameters save time, and were found with initcall_debug. Linux searches for a
+# timer chip that a PVH domain does not have. Each port access traps, which takes 3 s
+# on an emulated processor. clearcpuid=tsc skips the search (the time comes from Xen
+# anyway), and lpj= skips the measurement of delay loops that would replace it.
+# pci=noearly skips the search for AGP bridges, 0.6 s.
 #
-# Where instructions are counted the TSC stays, and dom0 reads its clock from it without a system call.
+# If instructions are counted, the TSC stays enabled, and dom0 reads its clock from it without a system call.
 #
-# free_per_iteration=0: grants that a peer gives back late are freed in one go, not ten
-# a second, so that a scenario can see that none is left.
+# free_per_iteration=0: the kernel frees all grants that a peer releases late in one
+# iteration, not ten a second, so that a scenario can check that no grant is left.
 machine_linux() {
   local words="console=hvc0 rdinit=/init quiet panic=-1 nokaslr mitigations=off audit=0"
   words+=" cryptomgr.notests initcall_blacklist=jent_mod_init,init_acpi_pm_clocksource"
@@ -72,24 +72,24 @@ machine_linux() {
   echo "$words"
 }
 
-# machine_settings: what dom0 is told of the run.
+# machine_settings: writes the settings of the run, which dom0 reads.
 machine_settings() {
   printf '%s=%q\n' scenario "$scenario" variant "$variant" dom0 "$dom0" gntdev "$gntdev" dom0_modules "$dom0_modules" \
     system "$system" keep "$keep" \
     guest_cmdline "$(machine_linux) $guest_options" >"$run/host/settings"
 }
 
-# machine_start: power on.
+# machine_start: starts QEMU.
 machine_start() {
   local xen linux
   linux=$(machine_linux)
   machine_settings
   linux+=" $dom0_options"
-  # Nested virtualization either way: PVH domains need SVM or VMX.
+  # Both accelerators need nested virtualization, because PVH domains need SVM or VMX.
   local processor=(-accel kvm -cpu host)
   [ "$accelerator" = kvm ] ||
     processor=(-accel tcg,thread=multi -cpu qemu64,+svm,+npt,+rdrand,+rdseed)
-  # One instruction takes two nanoseconds, and a time in which nothing runs takes none of the host's.
+  # One instruction takes two nanoseconds of virtual time. Idle virtual time passes without waiting on the host.
   [ "$counted" = no ] ||
     processor=(-accel tcg,thread=single -icount shift=1,sleep=off -cpu qemu64,+svm,+npt,+rdrand,+rdseed,+invtsc)
   xen="com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all noreboot=1 conring_size=1m"
@@ -112,11 +112,11 @@ machine_start() {
       -device "virtio-9p-pci,fsdev=$tag,mount_tag=$tag,iommu_platform=on,disable-legacy=on")
   done
 
-  # With --keep there is a shell on the serial line, for whoever connects.
+  # With --keep the serial line is a socket, which gives access to a shell in dom0.
   local serial=file,path=results/serial.log
   [ -z "$keep" ] || serial=socket,path=serial,server=on,wait=off,logfile=results/serial.log
   mkfifo "$run/monitor"
-  # setpriv: QEMU must not outlive this program, not even if that is killed -9.
+  # setpriv: QEMU must not outlive this program, even if the program is killed with SIGKILL.
   (cd "$run" && exec setpriv --pdeathsig TERM qemu-system-x86_64 \
     -machine q35,kernel-irqchip=split "${processor[@]}" -m "$memory" -smp "$processors" \
     -nodefaults -display none -vga none -no-reboot \
@@ -129,7 +129,7 @@ machine_start() {
   machine=$!
 }
 
-# stage: how far it came, from the serial line.
+# machine_stage: prints the last stage that the machine reached, according to the serial line.
 machine_stage() {
   local log=$results/serial.log
   if grep -q 'lab: scenario' "$log" 2>/dev/null; then echo "in the scenario"
@@ -140,8 +140,8 @@ machine_stage() {
   else echo "before Xen's first word"; fi
 }
 
-# machine_wait SECONDS: until dom0 says that the scenario is over. 1: time was up, 2:
-# a panic, 3: QEMU ended.
+# machine_wait SECONDS: waits until dom0 reports the end of the scenario. Returns 1 after
+# the time limit, 2 after a kernel panic, and 3 if QEMU has ended.
 machine_wait() {
   local end=$((SECONDS + $1)) tick=0
   until [ -e "$results/.dom0-status" ]; do
@@ -164,7 +164,7 @@ machine_screenshot() {
   [[ $name =~ ^[A-Za-z0-9._-]+\.png$ ]] || return 0
   printf 'screendump screen.png -f png\n' >"$run/monitor"
   for _ in {1..200}; do
-    # A PNG file is complete when its last chunk is there.
+    # A PNG file is complete when it contains its last chunk.
     ! tail -c 12 "$run/screen.png" 2>/dev/null | grep -aq IEND || break
     sleep 0.05
   done
@@ -174,21 +174,21 @@ machine_screenshot() {
 machine_stop() {
   machine_error=$(tail -n1 "$run/qemu.err")
   kill "$machine" 2>/dev/null || true
-  # The braces also silence bash's own word about a process that was killed.
+  # The braces also suppress bash's message about a killed process.
   { wait "$machine"; } 2>/dev/null || true
   machine=
 }
 
-# machine_keep: until someone has seen enough.
+# machine_keep: keeps the machine running until the user presses Enter.
 machine_keep() {
   echo "# the machine still runs; a shell in dom0: socat -,raw,echo=0 unix-connect:$run/serial"
-  echo "# QEMU's monitor takes lines in $run/monitor; press Enter here to end"
+  echo "# QEMU's monitor reads commands from $run/monitor; press Enter here to end"
   read -r || true
 }
 
-# machine_accelerator: kvm where the boot scenario passes with it, else tcg. Nested
-# KVM is often there and does not work, so this is tried once after each of the
-# host's boots.
+# machine_accelerator: prints kvm if the boot scenario passes with it, else tcg. Nested
+# KVM is often present but does not work, so it is tried once after each boot of the
+# host.
 machine_accelerator() {
   local key answer=tcg
   key="$(cat /proc/sys/kernel/random/boot_id) $(qemu-system-x86_64 --version | head -n1)"

@@ -1,23 +1,23 @@
-// Counts allocations, where the program is linked with --wrap for the functions that allocate.
+// Counts allocations. The program must be linked with --wrap for each allocating function.
 #ifndef CALLOCATIONS_H
 #define CALLOCATIONS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-// The most return addresses that are kept of one allocation.
+// The maximum number of return addresses that are kept for one allocation.
 #define CALLOCATIONS_DEPTH 24
 
-// Counts from now on, whichever thread allocates; the calling thread is the one whose callers are kept.
+// Starts to count the allocations of all threads. Return addresses are kept only for the calling thread.
 void callocations_begin(void);
-// Counts no more. How many there were since the call above.
+// Stops counting. Returns the number of allocations since callocations_begin().
 uint64_t callocations_end(void);
-// Does not count what the calling thread allocates until it resumes. Pairs may be nested.
+// Excludes the calling thread's allocations until callocations_resume(). Pairs may be nested.
 void callocations_pause(void);
 void callocations_resume(void);
-// The return addresses of the first allocation that was counted, the innermost first: how many, at most the room.
+// Writes the return addresses of the first counted allocation, the innermost first. Returns their number, at most `room`.
 size_t callocations_first(uintptr_t *addresses, size_t room);
-// Forgets the first allocation; the next one is the first then.
+// Discards the first allocation; the next one becomes the first.
 void callocations_forget(void);
 
 #endif

@@ -2,8 +2,8 @@
 #ifndef CSYSTEMCALLS_H
 #define CSYSTEMCALLS_H
 
-// Runs `body` in a copy of this process and counts the system calls that it makes; -errno if that cannot be traced.
-// The copy has one thread: the body waits for no other.
+// Runs `body` in a forked child and returns the number of system calls that it makes; -errno if the child cannot be traced.
+// The child has one thread: the body must not wait for another thread.
 int csystemcalls_count(void (*body)(void *context), void *context);
 
 #endif

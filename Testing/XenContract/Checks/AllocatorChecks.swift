@@ -3,7 +3,7 @@ import XenGrant
 
 enum AllocatorChecks {
   static let all: [ContractCheck] = [
-    ContractCheck("new shared pages are zero and have references of their own") { bench in
+    ContractCheck("new shared pages are zero and have different references") { bench in
       let pages = try bench.openOwner().openGrantAllocator().share(
         pages: 4, with: bench.mapperDomain, writable: true)
       try expect("the count of references", pages.references.count, is: 4)
@@ -26,14 +26,15 @@ enum AllocatorChecks {
       try expect("the count of references", pages.references.count, is: 1)
     },
 
-    ContractCheck("no page is EINVAL") { bench in
+    ContractCheck("sharing no page is EINVAL") { bench in
       let allocator = try bench.openOwner().openGrantAllocator()
       try expectRefusal(.invalidArgument, of: "sharing 0 pages") {
         try allocator.share(pages: 0, with: bench.mapperDomain, writable: true)
       }
     },
 
-    ContractCheck("more pages than gntalloc's limit are ENOSPC, and none is kept") { bench in
+    ContractCheck("sharing more pages than gntalloc's limit is ENOSPC, and no page is kept") {
+      bench in
       guard let limit = bench.allocatorLimit else { throw Skip(reason: "the limit is not known") }
       // The kernel first allocates an array of that many numbers, which must not fail because of
       // its size.
@@ -46,7 +47,7 @@ enum AllocatorChecks {
       try expect("the count of references", pages.references.count, is: 1)
     },
 
-    ContractCheck("pages that are withdrawn can no longer be mapped") { bench in
+    ContractCheck("withdrawn pages can no longer be mapped") { bench in
       let pages = try bench.sharePages(1)
       let reference = try first(pages)
       try pages.unshare()

@@ -4,7 +4,7 @@ import XenGrant
 
 enum CopyChecks {
   static let all: [ContractCheck] = [
-    ContractCheck("copied pieces are what the pages hold, also more of them than a batch") {
+    ContractCheck("copied pieces have the contents of their pages, with more pieces than a batch") {
       bench in
       // gntdev passes 16 pieces to Xen at a time.
       let pages = try bench.sharePages(40, writable: false)
@@ -20,7 +20,7 @@ enum CopyChecks {
       }
     },
 
-    ContractCheck("a piece is copied from and to any offset, and nothing beside it") { bench in
+    ContractCheck("a piece is copied from and to any offset, and no other byte") { bench in
       let pages = try bench.sharePages(1)
       try pages.storeWord(0xAABB_CCDD, at: 4092)
       let device = try bench.mapper.openGrantDevice()
@@ -52,7 +52,7 @@ enum CopyChecks {
       try expect("the last piece", copy.word(at: 192), is: word(1))
     },
 
-    ContractCheck("a domain that does not exist is GNTST_bad_domain") { bench in
+    ContractCheck("copying from a domain that does not exist is GNTST_bad_domain") { bench in
       let device = try bench.mapper.openGrantDevice()
       var copy = PrivateMemory(byteCount: 64)
       let segment = GrantCopySegment(GrantReference(rawValue: 8), local: 0, byteCount: 64)
@@ -72,7 +72,7 @@ enum CopyChecks {
       throw Failure(reason: "a page that is not granted can be copied")
     },
 
-    ContractCheck("a piece that leaves its page or its destination is EINVAL") { bench in
+    ContractCheck("copying a piece that exceeds its page or its destination is EINVAL") { bench in
       let pages = try bench.sharePages(2)
       let reference = try first(pages)
       let device = try bench.mapper.openGrantDevice()
@@ -92,8 +92,7 @@ enum CopyChecks {
       }
     },
 
-    ContractCheck("a call may have more pieces than the library takes at once, each with its place")
-    {
+    ContractCheck("a call may exceed libxengnttab's batch, and each piece has its own status") {
       bench in
       let pages = try bench.sharePages(3)
       let device = try bench.mapper.openGrantDevice()
@@ -145,14 +144,14 @@ enum CopyChecks {
       guard dmaBufs.udmabufSupport() == nil else { throw Skip(reason: "udmabuf cannot be used") }
       let file = try dmaBufs.makeMemoryFile(named: "xen-zcopy-contract", byteCount: 4096)
       let mapping = try dmaBufs.makeDmaBuf(of: file).map(writable: true)
-      try expectRefusal(.badAddress, of: "copying there") {
+      try expectRefusal(.badAddress, of: "copying into the mapping") {
         try device.copy(
           [GrantCopySegment(try first(pages), local: 0)], of: bench.ownerDomain,
           into: mapping.memory)
       }
     },
 
-    ContractCheck("a piece is written to any offset of a page, and nothing beside it") { bench in
+    ContractCheck("a piece is written to any offset of a page, and no other byte") { bench in
       let pages = try bench.sharePages(2)
       try pages.storeWord(0x1122_3344, at: 4092)
       let device = try bench.mapper.openGrantDevice()
@@ -166,11 +165,11 @@ enum CopyChecks {
         ], of: bench.ownerDomain)
       try expect("the first page's end", try pages.loadWord(at: 4092), is: 0xAABB_CC44)
       try expect("the second page's beginning", try pages.loadWord(at: 4096), is: word(1))
-      try expect("what was written there", try pages.loadWord(at: 4100), is: 0xAABB_CCDD)
-      try expect("what follows", try pages.loadWord(at: 4104), is: 0)
+      try expect("the word that was written", try pages.loadWord(at: 4100), is: 0xAABB_CCDD)
+      try expect("the word after it", try pages.loadWord(at: 4104), is: 0)
     },
 
-    ContractCheck("writing to what is granted for reading is GNTST_general_error") { bench in
+    ContractCheck("writing to a read-only grant is GNTST_general_error") { bench in
       let pages = try bench.sharePages(1, writable: false)
       let device = try bench.mapper.openGrantDevice()
       try expectStatus(.generalError, of: "writing") {
@@ -205,7 +204,7 @@ enum CopyChecks {
       try expect("the last page's word", try pages.loadWord(at: 4096), is: 0x0BAD_F00D)
     },
 
-    ContractCheck("a piece that leaves its page or its source is EINVAL") { bench in
+    ContractCheck("writing a piece that exceeds its page or its source is EINVAL") { bench in
       let pages = try bench.sharePages(1)
       let reference = try first(pages)
       let device = try bench.mapper.openGrantDevice()

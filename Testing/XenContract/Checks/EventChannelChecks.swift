@@ -53,13 +53,13 @@ enum EventChannelChecks {
       try channel.expectMapperSignal()
     },
 
-    ContractCheck("nothing is pending before the other end has signalled") { bench in
+    ContractCheck("no event is pending before the other end has signalled") { bench in
       let channel = try Channel.open(bench)
       try expect("the next signal", try channel.mapperEnd.nextPending(), is: nil)
       try channel.expectNoOwnerSignal()
     },
 
-    ContractCheck("a channel is masked from its signal on until it is unmasked") { bench in
+    ContractCheck("a channel is masked from its signal until it is unmasked") { bench in
       let channel = try Channel.open(bench)
       for _ in 0..<3 { try channel.mapperEnd.notify(channel.mapperPort) }
       try channel.expectOwnerSignal()
@@ -97,7 +97,7 @@ enum EventChannelChecks {
   ]
 
   private static let refusals: [ContractCheck] = [
-    ContractCheck("a channel has one other end: connecting again is EINVAL") { bench in
+    ContractCheck("connecting to a port that is already connected is EINVAL") { bench in
       let channel = try Channel.open(bench)
       try expectRefusal(.invalidArgument, of: "connecting to a connected port") {
         try channel.mapperEnd.bindInterdomain(bench.ownerDomain, channel.ownerPort)

@@ -28,7 +28,7 @@ enum ExportChecks {
   }
 
   private static let support: [ContractCheck] = [
-    ContractCheck("what the kernel says of dma-bufs without being asked for one is so") { bench in
+    ContractCheck("the kernel's support for dma-bufs is reported without making one") { bench in
       let device = try bench.mapper.openGrantDevice()
       let pages = try bench.sharePages(1)
       switch device.exportSupport() {
@@ -93,7 +93,7 @@ enum ExportChecks {
         try device.isReleased(dmaBufNumber: number), "it is not released when asked again")
     },
 
-    ContractCheck("a number that never was a dma-buf counts as released") { bench in
+    ContractCheck("a descriptor number that never was a dma-buf is reported as released") { bench in
       let device = try openDevice(bench)
       try expect(
         try device.isReleased(dmaBufNumber: Nobody.descriptor), "it counts as not released")
@@ -112,7 +112,7 @@ enum ExportChecks {
       try expect("the size", size, is: 4096)
     },
 
-    ContractCheck("pages can be mapped and be a dma-buf at the same time, and be one again") {
+    ContractCheck("pages can be mapped and exported at the same time, and exported again") {
       bench in
       let device = try openDevice(bench)
       let pages = try bench.sharePages(2)
@@ -130,7 +130,7 @@ enum ExportChecks {
   ]
 
   private static let refusals: [ContractCheck] = [
-    ContractCheck("a dma-buf of a read-only grant is EINVAL") { bench in
+    ContractCheck("exporting a read-only grant is EINVAL") { bench in
       let device = try openDevice(bench)
       let pages = try bench.sharePages(2, writable: false)
       try expectRefusal(.invalidArgument, of: "a dma-buf of read-only pages") {
@@ -138,7 +138,8 @@ enum ExportChecks {
       }
     },
 
-    ContractCheck("a dma-buf of what is not granted is EINVAL, and nothing is kept") { bench in
+    ContractCheck("exporting pages that are not granted is EINVAL, and no page stays mapped") {
+      bench in
       let device = try openDevice(bench)
       let pages = try bench.sharePages(2)
       try expectRefusal(.invalidArgument, of: "a dma-buf with a bad reference") {
@@ -151,14 +152,14 @@ enum ExportChecks {
       try pages.unshare()
     },
 
-    ContractCheck("a dma-buf of no page is EINVAL") { bench in
+    ContractCheck("exporting no page is EINVAL") { bench in
       let device = try openDevice(bench)
       try expectRefusal(.invalidArgument, of: "an empty dma-buf") {
         try device.exportDmaBuf([], of: bench.ownerDomain)
       }
     },
 
-    ContractCheck("a dma-buf of more pages than gntdev's limit is EINVAL") { bench in
+    ContractCheck("exporting more pages than gntdev's limit is EINVAL") { bench in
       let device = try openDevice(bench)
       guard let limit = bench.deviceLimit else { throw Skip(reason: "the limit is not known") }
       guard limit <= 1 << 20 else { throw Skip(reason: "the limit is \(limit) references") }

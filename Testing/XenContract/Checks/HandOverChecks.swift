@@ -30,7 +30,7 @@ enum LiveUpdateChecks {
   // MARK: - State of devices
 
   private static let devices: [ContractCheck] = [
-    ContractCheck("a successor's grant device knows a dma-buf by the number that it had") { bench in
+    ContractCheck("a successor's grant device knows a dma-buf by its old number") { bench in
       let pages = try bench.sharePages(2)
       let file: FileDescriptor
       let left: FileDescriptor
@@ -55,8 +55,7 @@ enum LiveUpdateChecks {
       try expect(isOpen, "it is released while its duplicate is open")
     },
 
-    ContractCheck("what a grant device granted of a dma-buf lasts until its last duplicate closes")
-    {
+    ContractCheck("a dma-buf stays granted until the last duplicate of its grant device closes") {
       bench in
       let owner = try bench.openOwner()
       let sample = try SampleDmaBuf.ofMemoryFile(bench, pages: 1)
@@ -141,7 +140,7 @@ enum LiveUpdateChecks {
         at: index, references: references, domain: bench.mapperDomain)
       try expect("the word here", page.loadWord(at: 0), is: word(3))
       mapping.storeWord(word(4), at: 0)
-      try expect("what the peer wrote", page.loadWord(at: 0), is: word(4))
+      try expect("the word that the peer wrote", page.loadWord(at: 0), is: word(4))
       try expect(
         "a signal", try Channel.next(channel.mapperEnd, within: moment), is: nil)
       try expect("the byte", mapping.loadByte(at: offset), is: 0xFF)
@@ -171,7 +170,7 @@ enum LiveUpdateChecks {
         "the status", try memory.fill(device, segments, of: bench.ownerDomain), is: [.generalError])
     },
 
-    ContractCheck("each of a device's pages is found where it was") { bench in
+    ContractCheck("each page of a device is found at its old position") { bench in
       let owner = try bench.openOwner()
       let allocator = try owner.openGrantAllocator()
       let one = try allocator.share(pages: 2, with: bench.mapperDomain, writable: true)
@@ -189,7 +188,7 @@ enum LiveUpdateChecks {
   // MARK: - Mappings with a notification
 
   private static let mappings: [ContractCheck] = [
-    ContractCheck("a successor maps anew and silences the old mapping: no end is notified") {
+    ContractCheck("a successor maps again and silences the old mapping: no end is notified") {
       bench in
       let channel = try Channel.open(bench)
       let pages = try bench.sharePages(1)
@@ -227,9 +226,9 @@ enum LiveUpdateChecks {
       try expect("the byte", try pages.loadByte(at: offset), is: 0)
     },
 
-    ContractCheck("silencing where nothing is mapped is ENOENT") { bench in
+    ContractCheck("silencing a notification where nothing is mapped is ENOENT") { bench in
       let device = try bench.mapper.openGrantDevice()
-      try expectRefusal(.noSuchFileOrDirectory, of: "silencing nothing") {
+      try expectRefusal(.noSuchFileOrDirectory, of: "silencing a missing mapping") {
         try device.silenceNotification()
       }
     },
@@ -247,7 +246,8 @@ enum LiveUpdateChecks {
   }
 
   private static let refusals: [ContractCheck] = [
-    ContractCheck("another file in the place of a device is EINVAL, and none is EBADF") { bench in
+    ContractCheck("adopting a file of another device is EINVAL, and a closed descriptor is EBADF") {
+      bench in
       let channels = try bench.mapper.openEventChannels()
       let device = try bench.mapper.openGrantDevice()
       try expectRefusal(.invalidArgument, of: "event channels as a grant device") {
@@ -264,7 +264,7 @@ enum LiveUpdateChecks {
       }
     },
 
-    ContractCheck("pages that a device has not made are ENOENT") { bench in
+    ContractCheck("resuming pages that a device has not made is ENOENT") { bench in
       let allocator = try bench.openOwner().openGrantAllocator()
       try expectRefusal(.noSuchFileOrDirectory, of: "mapping pages that were not made") {
         try allocator.resume(

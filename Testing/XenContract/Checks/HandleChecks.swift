@@ -8,7 +8,7 @@ import XenGrant
 
 enum HandleChecks {
   static let all: [ContractCheck] = [
-    ContractCheck("every device opens, and leaves nothing when it is closed") { bench in
+    ContractCheck("every device opens, and leaves no resources when it is closed") { bench in
       _ = try bench.openOwner().openGrantAllocator()
       _ = try bench.openOwner().openGrantDevice()
       _ = try bench.mapper.openGrantDevice()
@@ -36,10 +36,10 @@ enum HandleChecks {
     ContractCheck("the domain knows its own number; XenStore reports the others to domain 0") {
       bench in
       let store = try bench.openOwner().openStore()
-      try expect("the own domain", try store.ownDomain(), is: bench.ownerDomain)
+      try expect("the domain's own number", try store.ownDomain(), is: bench.ownerDomain)
       guard bench.ownerDomain == .dom0 else {
         // Seen on Xen 4.20.
-        try expectRefusal(.permissionDenied, of: "asking XenStore for domains in a guest") {
+        try expectRefusal(.permissionDenied, of: "a query for domains in a guest") {
           try store.isIntroduced(bench.ownerDomain)
         }
         return

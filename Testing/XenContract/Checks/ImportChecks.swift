@@ -4,8 +4,7 @@ import XenGrant
 
 enum ImportChecks {
   static let all: [ContractCheck] = [
-    ContractCheck("the pages of a dma-buf that is granted are its memory, in both directions") {
-      bench in
+    ContractCheck("the granted pages of a dma-buf are its memory, in both directions") { bench in
       let device = try openDevice(bench)
       let sample = try SampleDmaBuf.ofMemoryFile(bench, pages: 3)
       try sample.setByte(0x5A, at: 8192)
@@ -30,7 +29,7 @@ enum ImportChecks {
         sample.fileDescriptor, to: bench.mapperDomain, pages: 1)
       try device.releaseImport(dmaBufNumber: sample.fileDescriptor.rawValue)
       let mapper = try bench.mapper.openGrantDevice()
-      try expectRefusal(.invalidArgument, of: "mapping what was released") {
+      try expectRefusal(.invalidArgument, of: "mapping a page of a released dma-buf") {
         try mapper.map(references, of: bench.ownerDomain)
       }
       try expectRefusal(.noSuchFileOrDirectory, of: "releasing it again") {
@@ -47,12 +46,12 @@ enum ImportChecks {
           sample.fileDescriptor, to: bench.mapperDomain, pages: 1)
       }
       let mapper = try bench.mapper.openGrantDevice()
-      try expectRefusal(.invalidArgument, of: "mapping what a closed device granted") {
+      try expectRefusal(.invalidArgument, of: "mapping a page that a closed device granted") {
         try mapper.map(references, of: bench.ownerDomain)
       }
     },
 
-    ContractCheck("what is still mapped when a dma-buf is released stays its memory") { bench in
+    ContractCheck("a page that is mapped when its dma-buf is released stays its memory") { bench in
       let device = try openDevice(bench)
       let sample = try SampleDmaBuf.ofMemoryFile(bench, pages: 1)
       let references = try device.importDmaBuf(
@@ -81,8 +80,7 @@ enum ImportChecks {
       }
     },
 
-    ContractCheck("in a PV guest a dma-buf is granted, and what is granted cannot be mapped") {
-      bench in
+    ContractCheck("in a PV guest a dma-buf is granted, but the grants cannot be mapped") { bench in
       let device = try bench.openOwner().openGrantDevice()
       guard device.importSupport() == .usable, isPV(device), bench.ownerDomain != .dom0 else {
         throw Skip(reason: "only in a PV domain")
@@ -91,7 +89,7 @@ enum ImportChecks {
       let references = try device.importDmaBuf(
         sample.fileDescriptor, to: bench.mapperDomain, pages: 1)
       let mapper = try bench.mapper.openGrantDevice()
-      try expectRefusal(.invalidArgument, of: "mapping what was granted") {
+      try expectRefusal(.invalidArgument, of: "mapping a granted page") {
         try mapper.map(references, of: bench.ownerDomain)
       }
       try device.releaseImport(dmaBufNumber: sample.fileDescriptor.rawValue)
@@ -113,21 +111,21 @@ enum ImportChecks {
       try expect("the older's status", try status(older, bench, mapper), is: .generalError)
     },
 
-    ContractCheck("a dma-buf is granted to two domains, to each by references of its own") {
-      bench in
+    ContractCheck("a dma-buf granted to two domains has separate references for each") { bench in
       let device = try openDevice(bench)
       let mapper = try bench.mapper.openGrantDevice()
       let sample = try SampleDmaBuf.ofMemoryFile(bench, pages: 1)
       let file = sample.fileDescriptor
       let ours = try device.importDmaBuf(file, to: bench.mapperDomain, pages: 1)
       let others = try device.importDmaBuf(file, to: Nobody.domain, pages: 1)
-      try expect("the status of one's own", try status(ours, bench, mapper), is: .okay)
-      try expect("the status of another's", try status(others, bench, mapper), is: .generalError)
+      try expect("the own one's status", try status(ours, bench, mapper), is: .okay)
+      try expect("the other one's status", try status(others, bench, mapper), is: .generalError)
       try device.releaseImport(dmaBufNumber: file.rawValue)
       try device.releaseImport(dmaBufNumber: file.rawValue)
     },
 
-    ContractCheck("what is still mapped when the device closes stays a dma-buf's memory") { bench in
+    ContractCheck("a page that is mapped when the device closes stays a dma-buf's memory") {
+      bench in
       let sample = try SampleDmaBuf.ofMemoryFile(bench, pages: 1)
       let mapper = try bench.mapper.openGrantDevice()
       let mapping: GrantMapping
@@ -142,7 +140,7 @@ enum ImportChecks {
       try mapping.unmap()
     },
 
-    ContractCheck("a granted dma-buf lives on after its last descriptor is closed") { bench in
+    ContractCheck("a granted dma-buf stays alive after its last descriptor is closed") { bench in
       let device = try openDevice(bench)
       let mapper = try bench.mapper.openGrantDevice()
       let references: [GrantReference]
@@ -159,7 +157,7 @@ enum ImportChecks {
       try device.releaseImport(dmaBufNumber: number)
     },
 
-    ContractCheck("a file that is no dma-buf is EINVAL") { bench in
+    ContractCheck("granting a file that is not a dma-buf is EINVAL") { bench in
       let device = try openDevice(bench)
       let file = try bench.openDmaBufs().makeMemoryFile(named: "no dma-buf", byteCount: 4096)
       try expectRefusal(.invalidArgument, of: "granting a memory file") {
@@ -167,7 +165,7 @@ enum ImportChecks {
       }
     },
 
-    ContractCheck("a page count that is not the dma-buf's is EINVAL") { bench in
+    ContractCheck("granting a dma-buf with a wrong page count is EINVAL") { bench in
       let device = try openDevice(bench)
       let sample = try SampleDmaBuf.ofMemoryFile(bench, pages: 2)
       for count in [0, 1, 3] {
@@ -177,7 +175,7 @@ enum ImportChecks {
       }
     },
 
-    ContractCheck("a descriptor that is not open is EBADF") { bench in
+    ContractCheck("granting a descriptor that is not open is EBADF") { bench in
       let device = try openDevice(bench)
       try expectRefusal(.badFileDescriptor, of: "granting descriptor \(Nobody.descriptor)") {
         try device.importDmaBuf(
@@ -185,7 +183,7 @@ enum ImportChecks {
       }
     },
 
-    ContractCheck("releasing what was never granted is ENOENT") { bench in
+    ContractCheck("releasing a dma-buf that was never granted is ENOENT") { bench in
       let device = try openDevice(bench)
       try expectRefusal(.noSuchFileOrDirectory, of: "releasing descriptor \(Nobody.descriptor)") {
         try device.releaseImport(dmaBufNumber: Nobody.descriptor)

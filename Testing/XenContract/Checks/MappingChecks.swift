@@ -17,7 +17,7 @@ enum MappingChecks {
       }
     },
 
-    ContractCheck("what either side writes while a page is mapped, the other sees") { bench in
+    ContractCheck("each side of a mapped page sees what the other side writes") { bench in
       let pages = try bench.sharePages(2)
       let device = try bench.mapper.openGrantDevice()
       let mapping = try device.map(pages.references, of: bench.ownerDomain, writable: true)
@@ -52,7 +52,7 @@ enum MappingChecks {
       try again.unmap()
     },
 
-    ContractCheck("a mapped page stays what it is when its owner withdraws it") { bench in
+    ContractCheck("a mapped page keeps its contents when its owner withdraws it") { bench in
       let pages = try bench.sharePages(1)
       let mapping = try bench.mapper.openGrantDevice().map(try first(pages), of: bench.ownerDomain)
       try pages.unshare()
@@ -66,7 +66,7 @@ enum MappingChecks {
   ]
 
   private static let refusals: [ContractCheck] = [
-    ContractCheck("a read-only grant mapped writable is EINVAL") { bench in
+    ContractCheck("mapping a read-only grant writable is EINVAL") { bench in
       let pages = try bench.sharePages(1, writable: false)
       let device = try bench.mapper.openGrantDevice()
       try expectRefusal(.invalidArgument, of: "a writable mapping") {
@@ -74,14 +74,14 @@ enum MappingChecks {
       }
     },
 
-    ContractCheck("a reference beyond the grant table is EINVAL") { bench in
+    ContractCheck("mapping a reference beyond the grant table is EINVAL") { bench in
       let device = try bench.mapper.openGrantDevice()
       try expectRefusal(.invalidArgument, of: "mapping reference \(Nobody.reference)") {
         try device.map(Nobody.reference, of: bench.ownerDomain)
       }
     },
 
-    ContractCheck("a page that is granted to another domain is EINVAL") { bench in
+    ContractCheck("mapping a page that is granted to another domain is EINVAL") { bench in
       let pages = try bench.sharePageWithNobody()
       let device = try bench.mapper.openGrantDevice()
       try expectRefusal(.invalidArgument, of: "mapping a page that is granted to another domain") {
@@ -89,21 +89,21 @@ enum MappingChecks {
       }
     },
 
-    ContractCheck("a domain that does not exist is EINVAL") { bench in
+    ContractCheck("mapping a page of a domain that does not exist is EINVAL") { bench in
       let device = try bench.mapper.openGrantDevice()
       try expectRefusal(.invalidArgument, of: "mapping a page of domain \(Nobody.domain)") {
         try device.map(GrantReference(rawValue: 8), of: Nobody.domain)
       }
     },
 
-    ContractCheck("no reference is EINVAL") { bench in
+    ContractCheck("mapping no reference is EINVAL") { bench in
       let device = try bench.mapper.openGrantDevice()
       try expectRefusal(.invalidArgument, of: "an empty mapping") {
         try device.map([], of: bench.ownerDomain)
       }
     },
 
-    ContractCheck("one bad reference fails all, and the good ones are not kept") { bench in
+    ContractCheck("one bad reference fails the call, and no page stays mapped") { bench in
       let pages = try bench.sharePages(3)
       let device = try bench.mapper.openGrantDevice()
       try expectRefusal(.invalidArgument, of: "mapping a bad reference among good ones") {
@@ -115,7 +115,7 @@ enum MappingChecks {
       try pages.unshare()
     },
 
-    ContractCheck("more references than gntdev's limit are EINVAL") { bench in
+    ContractCheck("mapping more references than gntdev's limit is EINVAL") { bench in
       guard let limit = bench.deviceLimit else { throw Skip(reason: "the limit is not known") }
       guard limit <= 1 << 20 else { throw Skip(reason: "the limit is \(limit) references") }
       let pages = try bench.sharePages(1)

@@ -41,7 +41,7 @@ enum NotificationChecks {
       try expectCleared(pages)
     },
 
-    ContractCheck("dropping a mapping does the same") { bench in
+    ContractCheck("dropping a mapping clears the byte and sends the event to the owner") { bench in
       let channel = try Channel.open(bench)
       let pages = try bench.sharePages(1)
       try fill(pages)
@@ -55,7 +55,7 @@ enum NotificationChecks {
       try expectCleared(pages)
     },
 
-    ContractCheck("a read-only mapping can send the event alone") { bench in
+    ContractCheck("a read-only mapping can send the event without clearing a byte") { bench in
       let channel = try Channel.open(bench)
       let pages = try bench.sharePages(1, writable: false)
       let mapping = try bench.mapper.openGrantDevice().map(
@@ -92,7 +92,8 @@ enum NotificationChecks {
       try expectCleared(mapping)
     },
 
-    ContractCheck("dropping a shared page does the same") { bench in
+    ContractCheck("dropping a shared page clears the byte and sends the event to the mapper") {
+      bench in
       let channel = try Channel.open(bench)
       let device = try bench.mapper.openGrantDevice()
       let mapping: GrantMapping
@@ -117,7 +118,7 @@ enum NotificationChecks {
       }
     },
 
-    ContractCheck("a notification by a port that is not open is EINVAL") { bench in
+    ContractCheck("a notification through a port that is not open is EINVAL") { bench in
       let pages = try bench.sharePages(1)
       let device = try bench.mapper.openGrantDevice()
       // Linux knows only the ports that it has opened itself, and never that many.

@@ -23,7 +23,7 @@ enum StoreChecks {
   static let all: [ContractCheck] = values + permissions + refusals
 
   private static let values: [ContractCheck] = [
-    ContractCheck("what is written to a node is read from it, with any bytes and none") { bench in
+    ContractCheck("a node returns the value that was written, with any bytes or none") { bench in
       let corner = try StoreCorner(bench)
       for value in ["1", "", String(repeating: "x", count: 1500), "zwölf\n"] {
         try corner.store.write(corner.path, value)
@@ -31,7 +31,8 @@ enum StoreChecks {
       }
     },
 
-    ContractCheck("writing makes the nodes above, and removing takes all below") { bench in
+    ContractCheck("writing creates missing parents, and removing a node removes all nodes below") {
+      bench in
       let corner = try StoreCorner(bench)
       try corner.store.write("\(corner.path)/one/two", "2")
       try corner.store.makeDirectory("\(corner.path)/three")
@@ -44,7 +45,7 @@ enum StoreChecks {
         "the removed value", try corner.store.readIfPresent("\(corner.path)/one/two"), is: nil)
     },
 
-    ContractCheck("a path without a slash before it is below the domain's home") { bench in
+    ContractCheck("a path without a leading slash is relative to the domain's home") { bench in
       let corner = try StoreCorner(bench)
       try corner.store.write("\(corner.path)/a", "relative")
       try expect(
@@ -52,7 +53,7 @@ enum StoreChecks {
         is: "relative")
     },
 
-    ContractCheck("removing what is gone is fine where the node above is there") { bench in
+    ContractCheck("removing a missing node succeeds if its parent exists") { bench in
       let corner = try StoreCorner(bench)
       try corner.store.makeDirectory(corner.path)
       try corner.store.remove("\(corner.path)/never")
@@ -60,8 +61,7 @@ enum StoreChecks {
   ]
 
   private static let permissions: [ContractCheck] = [
-    ContractCheck("permissions are read as they were set, and taken over by nodes made below") {
-      bench in
+    ContractCheck("permissions are read as set, and inherited by new nodes below") { bench in
       let corner = try StoreCorner(bench)
       let other = bench.isLoopback ? Nobody.domain : bench.mapperDomain
       let set = StorePermissions(owner: bench.ownerDomain, domains: [other: .readWrite])
@@ -79,7 +79,7 @@ enum StoreChecks {
         "the permissions below", try corner.store.permissions("\(corner.path)/below"), is: set)
     },
 
-    ContractCheck("another domain reads and writes exactly what it was given") { bench in
+    ContractCheck("another domain reads and writes only what its permissions allow") { bench in
       guard !bench.isLoopback else { throw Skip(reason: "needs two domains") }
       guard bench.mapperDomain != .dom0 else { throw Skip(reason: "domain 0 may do all") }
       let corner = try StoreCorner(bench)
@@ -118,7 +118,7 @@ enum StoreChecks {
       try allow(.readWrite)
       try visitor.write("\(path)/below", "4")
       try expect(
-        "the owner of what the visitor made",
+        "the owner of the visitor's node",
         try visitor.permissions("\(path)/below").owner, is: bench.mapperDomain)
       try expectRefusal(.permissionDenied, of: "setting permissions of another domain's node") {
         try visitor.setPermissions(path, StorePermissions(owner: bench.mapperDomain))
@@ -128,7 +128,7 @@ enum StoreChecks {
   ]
 
   private static let refusals: [ContractCheck] = [
-    ContractCheck("a node that is not there is ENOENT") { bench in
+    ContractCheck("a missing node is ENOENT") { bench in
       let corner = try StoreCorner(bench)
       try corner.store.makeDirectory(corner.path)
       let missing = "\(corner.path)/missing"
@@ -144,7 +144,7 @@ enum StoreChecks {
       try expect("a missing value", try corner.store.readIfPresent(missing), is: nil)
     },
 
-    ContractCheck("a path that is none is EINVAL") { bench in
+    ContractCheck("an invalid path is EINVAL") { bench in
       let corner = try StoreCorner(bench)
       var wrong = [
         "", "\(corner.path)/", "\(corner.path)//a", "\(corner.path)/a b", "\(corner.path)/ä",

@@ -3,7 +3,8 @@ import XenGrant
 
 enum StoreTransactionChecks {
   static let all: [ContractCheck] = [
-    ContractCheck("others see a transaction's changes when it is committed, all at once") { bench in
+    ContractCheck("all changes of a transaction become visible together when it is committed") {
+      bench in
       let corner = try StoreCorner(bench)
       let other = try bench.openOwner().openStore()
       let path = corner.path
@@ -20,7 +21,7 @@ enum StoreTransactionChecks {
       try expect("the names after", try other.list(path).sorted(), is: ["a", "b"])
     },
 
-    ContractCheck("a transaction that is given up changes nothing") { bench in
+    ContractCheck("an aborted transaction changes no node") { bench in
       let corner = try StoreCorner(bench)
       let path = corner.path
       try expectRefusal(.canceled, of: "a transaction whose body throws") {
@@ -32,7 +33,8 @@ enum StoreTransactionChecks {
       try expect("the value", try corner.store.readIfPresent(path), is: nil)
     },
 
-    ContractCheck("a transaction is repeated if another changed what it read") { bench in
+    ContractCheck("a transaction is repeated if a node that it read has changed meanwhile") {
+      bench in
       let corner = try StoreCorner(bench)
       let other = try bench.openOwner().openStore()
       let path = corner.path

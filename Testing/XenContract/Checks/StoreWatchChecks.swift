@@ -4,7 +4,7 @@ import XenGrant
 
 enum StoreWatchChecks {
   static let all: [ContractCheck] = [
-    ContractCheck("a watch fires once at once, whether there is a node or not") { bench in
+    ContractCheck("a new watch fires once immediately, even if the node does not exist") { bench in
       let corner = try StoreCorner(bench)
       let watcher = try bench.openOwner().openStore()
       try watcher.watch(corner.absolutePath, token: "the token")
@@ -55,7 +55,7 @@ enum StoreWatchChecks {
         is: StoreWatchEvent(path: "\(corner.path)/a", token: "t"))
     },
 
-    ContractCheck("the same watch twice is EEXIST, ending none is ENOENT") { bench in
+    ContractCheck("setting a watch twice is EEXIST, removing a missing watch is ENOENT") { bench in
       let corner = try StoreCorner(bench)
       let watcher = try bench.openOwner().openStore()
       try watcher.watch(corner.path, token: "t")
@@ -75,7 +75,7 @@ enum StoreWatchChecks {
       try expect("the tokens of events after that", tokens, is: ["another"])
     },
 
-    ContractCheck("a domain is notified of what it may read, and of nothing else") { bench in
+    ContractCheck("a domain is notified only of nodes that it may read") { bench in
       guard !bench.isLoopback else { throw Skip(reason: "needs two domains") }
       guard bench.mapperDomain != .dom0 else { throw Skip(reason: "domain 0 may read all") }
       let corner = try StoreCorner(bench)

@@ -4,7 +4,7 @@ import SystemPackage
 
 enum AccessChecks {
   static let all: [DmaBufCheck] = [
-    DmaBufCheck("the processor may begin any access of a dma-buf, and one within another") {
+    DmaBufCheck("the processor may begin any access to a dma-buf, also within another access") {
       bench in
       let buffer = try bench.makeDmaBuf(pages: 1)
       for outer in BufferAccess.allCases {
@@ -17,7 +17,7 @@ enum AccessChecks {
       }
     },
 
-    DmaBufCheck("an access that fails has ended") { bench in
+    DmaBufCheck("an access ends when its closure throws an error") { bench in
       let buffer = try bench.makeDmaBuf(pages: 1)
       do {
         try buffer.withProcessorAccess(.write) { throw Errno.noSpace }
@@ -26,7 +26,7 @@ enum AccessChecks {
       try buffer.withProcessorAccess(.readWrite) {}
     },
 
-    DmaBufCheck("what is no dma-buf has no access: ENOTTY") { bench in
+    DmaBufCheck("access to a file that is not a dma-buf is ENOTTY") { bench in
       let file = try bench.makeFile(pages: 1)
       let none = try bench.dmaBufs.adopt(try file.fileDescriptor.duplicate())
       for access in BufferAccess.allCases {
@@ -36,7 +36,7 @@ enum AccessChecks {
       }
     },
 
-    DmaBufCheck("access to read nothing and write nothing is EINVAL") { bench in
+    DmaBufCheck("access for neither reading nor writing is EINVAL") { bench in
       let buffer = try bench.makeDmaBuf(pages: 1)
       guard bench.isKernel else { throw Skip(reason: "only a kernel can be asked that") }
       for ends in [0, 1] as [Int32] {
@@ -46,9 +46,7 @@ enum AccessChecks {
       }
     },
 
-    DmaBufCheck(
-      "the first end that nothing began is EINVAL for a memory file, and nothing for a heap"
-    ) {
+    DmaBufCheck("the first end without a begin is EINVAL for a memory file, no error for a heap") {
       bench in
       // Seen on Linux 6.12: udmabuf maps its pages at the first start of an access. An end without
       // that mapping fails.

@@ -4,22 +4,22 @@ import SystemPackage
 /// Fences of buffers that no device accesses.
 enum FenceChecks {
   static let all: [DmaBufCheck] = [
-    DmaBufCheck("a new dma-buf is idle for everybody") { bench in
+    DmaBufCheck("a new dma-buf is idle for every access") { bench in
       let buffer = try bench.makeDmaBuf(pages: 1)
       for access in BufferAccess.allCases {
         try expect(try buffer.isIdle(for: access), "it is not idle for \(access)")
         try expect(
-          try buffer.waitUntilIdle(for: access, milliseconds: -1), "it is waited for in vain")
+          try buffer.waitUntilIdle(for: access, milliseconds: -1), "waiting for it fails")
       }
     },
 
-    DmaBufCheck("what an idle dma-buf exports is signalled, and has been") { bench in
+    DmaBufCheck("a fence exported from an idle dma-buf is already signalled") { bench in
       let buffer = try bench.makeDmaBuf(pages: 1)
       for access in BufferAccess.allCases {
         let fences = try buffer.exportFences(before: access)
         try expect(try fences.isSignalled(), "it is not signalled")
         try expect(isReadable(fences.fileDescriptor, within: 0), "it is not readable")
-        try expect(try fences.wait(milliseconds: -1), "it is waited for in vain")
+        try expect(try fences.wait(milliseconds: -1), "waiting for it fails")
         try expect("the status", try fences.information().status, is: .signalled)
         try expect(
           try fences.information().fences.allSatisfy { $0.status == .signalled },
@@ -52,7 +52,7 @@ enum FenceChecks {
       }
     },
 
-    DmaBufCheck("what is no sync file is EINVAL to import, ENOENT to merge with, ENOTTY to ask") {
+    DmaBufCheck("a file that is not a sync file: import is EINVAL, merge ENOENT, query ENOTTY") {
       bench in
       let buffer = try bench.makeDmaBuf(pages: 1)
       let fences = try buffer.exportFences(before: .write)
@@ -72,7 +72,7 @@ enum FenceChecks {
       }
     },
 
-    DmaBufCheck("what is no dma-buf has no fences: ENOTTY") { bench in
+    DmaBufCheck("the fences of a file that is not a dma-buf are ENOTTY") { bench in
       let file = try bench.makeFile(pages: 1)
       let none = try bench.dmaBufs.adopt(try file.fileDescriptor.duplicate())
       let fences = try bench.makeDmaBuf(pages: 1).exportFences(before: .write)

@@ -31,20 +31,20 @@ enum HeapChecks {
       }
     },
 
-    DmaBufCheck("a heap that is not there is ENOENT, and the error names those that are") { bench in
+    DmaBufCheck("a missing heap is ENOENT, and the error lists the existing heaps") { bench in
       let dmaBufs = try openHeap(bench)
       do {
         _ = try dmaBufs.allocate(byteCount: 4096, fromHeap: "no-such-heap")
       } catch let error as DmaBufError {
         try expect("the errno", error.errno, is: .noSuchFileOrDirectory)
-        try expect("\(error)".contains("the heaps here are"), "it says: \(error)")
-        try expect("\(error)".contains(heap), "it says: \(error)")
+        try expect("\(error)".contains("the heaps here are"), "the error is: \(error)")
+        try expect("\(error)".contains(heap), "the error is: \(error)")
         return
       }
-      throw Failure(reason: "there is memory from a heap that is not there")
+      throw Failure(reason: "an allocation from a missing heap succeeds")
     },
 
-    DmaBufCheck("all mappings of a heap's buffer are one memory, which outlives its descriptor") {
+    DmaBufCheck("all mappings of a heap's buffer share one memory, which outlives its descriptor") {
       bench in
       let first: LocalMapping
       let second: LocalMapping

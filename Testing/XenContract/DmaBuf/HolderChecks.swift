@@ -10,40 +10,39 @@ import SystemPackage
 /// The holders of a dma-buf, as the kernel reports them.
 enum HolderChecks {
   static let all: [DmaBufCheck] = [
-    DmaBufCheck("a dma-buf is held by its descriptors and mappings, and by no process without them")
-    {
+    DmaBufCheck("the holders of a dma-buf are the processes with a descriptor or a mapping of it") {
       bench in
       let buffer = try makeDmaBuf(bench)
       let inode = buffer.inode
-      try expect("who holds it", find(inode), is: [own(descriptors: 1, mappings: 0)])
+      try expect("the holders", find(inode), is: [own(descriptors: 1, mappings: 0)])
       do {
         let copy = try bench.dmaBufs.adopt(try buffer.fileDescriptor.duplicate())
         let mapping = try buffer.map(writable: false)
-        try expect("who holds it", find(inode), is: [own(descriptors: 2, mappings: 1)])
+        try expect("the holders", find(inode), is: [own(descriptors: 2, mappings: 1)])
         _ = consume copy
-        try expect("who holds it", find(inode), is: [own(descriptors: 1, mappings: 1)])
+        try expect("the holders", find(inode), is: [own(descriptors: 1, mappings: 1)])
         _ = consume mapping
       }
       let mapping = try buffer.map(writable: false)
       _ = consume buffer
-      try expect("who holds it", find(inode), is: [own(descriptors: 0, mappings: 1)])
+      try expect("the holders", find(inode), is: [own(descriptors: 0, mappings: 1)])
       _ = consume mapping
-      try expect("who holds it", find(inode), is: [])
+      try expect("the holders", find(inode), is: [])
     },
 
-    DmaBufCheck("a dma-buf of a heap and of a device is held as any other") { bench in
+    DmaBufCheck("the holders of a dma-buf of a heap or of a device are reported too") { bench in
       guard bench.isKernel else { throw Skip(reason: "only a kernel can be asked that") }
       if bench.dmaBufs.heaps.contains("system") {
         let buffer = try bench.dmaBufs.allocate(byteCount: pageSize, fromHeap: "system")
         let mapping = try buffer.map(writable: false)
-        try expect("who holds it", find(buffer.inode), is: [own(descriptors: 1, mappings: 1)])
+        try expect("the holders", find(buffer.inode), is: [own(descriptors: 1, mappings: 1)])
         _ = consume mapping
       }
       let buffer = try bench.buffer(of: try bench.makeWorker())
-      try expect("who holds it", find(buffer.inode), is: [own(descriptors: 1, mappings: 0)])
+      try expect("the holders", find(buffer.inode), is: [own(descriptors: 1, mappings: 0)])
     },
 
-    DmaBufCheck("a dma-buf that another process has is held by it, until that ends") { bench in
+    DmaBufCheck("another process with a dma-buf is a holder until it ends") { bench in
       let buffer = try makeDmaBuf(bench)
       let inode = buffer.inode
       let child = try startSleep(with: buffer.fileDescriptor)
@@ -56,11 +55,11 @@ enum HolderChecks {
       let found = Set(find(inode))
       kill(child, SIGKILL)
       czcopy_reap(child)
-      try expect("who holds it", found, is: [ours, theirs])
-      try expect("who holds it then", find(inode), is: [ours])
+      try expect("the holders", found, is: [ours, theirs])
+      try expect("the holders after its end", find(inode), is: [ours])
     },
 
-    DmaBufCheck("a dma-buf is held by a device that it was given to, until that is closed") {
+    DmaBufCheck("a device that imported a dma-buf is a holder until the device is closed") {
       bench in
       let buffer = try makeDmaBuf(bench)
       guard hasBufferInformation else { throw Skip(reason: "debugfs lists no dma-bufs") }
@@ -70,7 +69,7 @@ enum HolderChecks {
         let devices = find(buffer.inode).filter { if case .device = $0 { true } else { false } }
         try expect("the count of devices", devices.count, is: 1)
       }
-      try expect("who holds it", find(buffer.inode), is: [own(descriptors: 1, mappings: 0)])
+      try expect("the holders", find(buffer.inode), is: [own(descriptors: 1, mappings: 0)])
     },
   ]
 

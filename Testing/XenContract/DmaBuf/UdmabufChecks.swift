@@ -29,8 +29,7 @@ enum UdmabufChecks {
       }
     },
 
-    DmaBufCheck("a dma-buf of pieces has them in their order, whatever files they are of") {
-      bench in
+    DmaBufCheck("a dma-buf has its pieces in the given order, also from several files") { bench in
       let first = try bench.makeFile(pages: 4)
       let second = try bench.makeFile(pages: 2, firstWord: 10)
       let buffer = try bench.dmaBufs.makeDmaBuf(of: [
@@ -76,7 +75,7 @@ enum UdmabufChecks {
       try expect("page 1", mapping.memory.loadWord(at: pageSize), is: word(1))
     },
 
-    DmaBufCheck("a dma-buf may have as many bytes as udmabuf's limit, and no page more") { bench in
+    DmaBufCheck("a dma-buf may be as large as udmabuf's limit, and no page larger") { bench in
       guard let limit = bench.dmaBufs.udmabufLimit else { throw Skip(reason: "no limit is known") }
       guard limit <= 64 << 20 else { throw Skip(reason: "the limit is \(limit) bytes") }
       let file = try bench.makeFile(pages: limit / pageSize + 1)
@@ -94,7 +93,7 @@ enum UdmabufChecks {
   ]
 
   private static let identities: [DmaBufCheck] = [
-    DmaBufCheck("each dma-buf has an inode of its own, which its copies share") { bench in
+    DmaBufCheck("each dma-buf has an inode of its own, which its duplicates share") { bench in
       let file = try bench.makeFile(pages: 1)
       let one = try bench.dmaBufs.makeDmaBuf(of: file)
       let other = try bench.dmaBufs.makeDmaBuf(of: file)
@@ -123,8 +122,7 @@ enum UdmabufChecks {
       }
     },
 
-    DmaBufCheck("a dma-buf has the name that it was given last, as much as the kernel keeps") {
-      bench in
+    DmaBufCheck("a dma-buf has the name that was set last, cut to the kernel's limit") { bench in
       let buffer = try bench.makeDmaBuf(pages: 1)
       guard bench.isKernel else { return try buffer.setName("screen") }
       let descriptor = buffer.fileDescriptor.rawValue
@@ -138,7 +136,7 @@ enum UdmabufChecks {
       }
     },
 
-    DmaBufCheck("what is no dma-buf cannot be named: ENOTTY") { bench in
+    DmaBufCheck("naming a file that is not a dma-buf is ENOTTY") { bench in
       let file = try bench.makeFile(pages: 1)
       let none = try bench.dmaBufs.adopt(try file.fileDescriptor.duplicate())
       try expectErrno(.inappropriateIOCTLForDevice, of: "a name") { try none.setName("x") }
@@ -166,7 +164,7 @@ enum UdmabufChecks {
       }
     },
 
-    DmaBufCheck("no piece, and more than 1024, are EINVAL") { bench in
+    DmaBufCheck("no pieces, or more than 1024, are EINVAL") { bench in
       let file = try bench.makeFile(pages: 1)
       try expectErrno(.invalidArgument, of: "no piece") { try bench.dmaBufs.makeDmaBuf(of: []) }
       let pieces = Array(repeating: file.piece(0, pages: 1), count: 1025)
@@ -192,7 +190,7 @@ enum UdmabufChecks {
       }
     },
 
-    DmaBufCheck("what is no memory file is EBADFD") { bench in
+    DmaBufCheck("a file that is not a memory file is EBADFD") { bench in
       let file = try bench.makeFile(pages: 1)
       let buffer = try bench.dmaBufs.makeDmaBuf(of: file)
       for descriptor in [buffer.fileDescriptor.rawValue, Nobody.descriptor, -1] {

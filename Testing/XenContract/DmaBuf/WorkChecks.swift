@@ -10,7 +10,8 @@ enum WorkChecks {
   static let all: [DmaBufCheck] = idleness + syncFiles + imports + access
 
   private static let idleness: [DmaBufCheck] = [
-    DmaBufCheck("a dma-buf that is written is idle for no access until that ends") { bench in
+    DmaBufCheck("a dma-buf that a device writes is idle for no access until the work ends") {
+      bench in
       let worker = try bench.makeWorker()
       let buffer = try bench.buffer(of: worker)
       let work = try worker.begin(writing: true)
@@ -23,8 +24,7 @@ enum WorkChecks {
       }
     },
 
-    DmaBufCheck("a dma-buf that is read is idle for readers, and not for writers until that ends") {
-      bench in
+    DmaBufCheck("a dma-buf that a device reads is idle for readers, not for writers") { bench in
       let worker = try bench.makeWorker()
       let buffer = try bench.buffer(of: worker)
       let work = try worker.begin(writing: false)
@@ -35,8 +35,7 @@ enum WorkChecks {
       try expect(try buffer.isIdle(for: .write), "it is not idle for writing")
     },
 
-    DmaBufCheck("an idle dma-buf is waited for as long as was said, and no longer than it works") {
-      bench in
+    DmaBufCheck("waiting for an idle dma-buf ends at the time limit, or with the work") { bench in
       let worker = try bench.makeWorker()
       let buffer = try bench.buffer(of: worker)
       let work = try worker.begin(writing: true)
@@ -44,16 +43,16 @@ enum WorkChecks {
         try expect(
           try !buffer.waitUntilIdle(for: .read, milliseconds: moment), "it is idle at once")
       }
-      try expect(inVain >= .milliseconds(moment), "it is waited for only \(inVain)")
+      try expect(inVain >= .milliseconds(moment), "the wait takes only \(inVain)")
       try worker.end(work, after: moment)
       let waited = try duration {
         try expect(
-          try buffer.waitUntilIdle(for: .read, milliseconds: patience), "it is never idle")
+          try buffer.waitUntilIdle(for: .read, milliseconds: patience), "it does not become idle")
       }
       try expect(waited < .milliseconds(patience), "it takes \(waited)")
     },
 
-    DmaBufCheck("what a device works on ends with the device") { bench in
+    DmaBufCheck("the work of a device ends when the device is closed") { bench in
       let buffer: DmaBuf
       do {
         let worker = try bench.makeWorker()
@@ -62,12 +61,12 @@ enum WorkChecks {
         try expect(try !buffer.isIdle(for: .read), "it is idle")
       }
       try expect(
-        try buffer.waitUntilIdle(for: .write, milliseconds: patience), "it is never idle")
+        try buffer.waitUntilIdle(for: .write, milliseconds: patience), "it does not become idle")
     },
   ]
 
   private static let syncFiles: [DmaBufCheck] = [
-    DmaBufCheck("what is exported before reading waits for writers, before writing for all") {
+    DmaBufCheck("fences exported for reading wait for writers, those for writing for all work") {
       bench in
       let worker = try bench.makeWorker()
       let buffer = try bench.buffer(of: worker)
@@ -87,7 +86,7 @@ enum WorkChecks {
       try worker.end(writing)
     },
 
-    DmaBufCheck("a sync file is signalled once the work has ended, and stays so when more begins") {
+    DmaBufCheck("a sync file is signalled when its work ends, and stays so when more work begins") {
       bench in
       let worker = try bench.makeWorker()
       let buffer = try bench.buffer(of: worker)
@@ -96,11 +95,11 @@ enum WorkChecks {
       try expect(try !fences.isSignalled(), "it is signalled too early")
       try expect(!isReadable(fences.fileDescriptor, within: 0), "it is readable too early")
       let inVain = try duration {
-        try expect(try !fences.wait(milliseconds: moment), "it is waited for with success")
+        try expect(try !fences.wait(milliseconds: moment), "the wait succeeds too early")
       }
-      try expect(inVain >= .milliseconds(moment), "it is waited for only \(inVain)")
+      try expect(inVain >= .milliseconds(moment), "the wait takes only \(inVain)")
       try worker.end(work, after: moment)
-      try expect(try fences.wait(milliseconds: patience), "it is never signalled")
+      try expect(try fences.wait(milliseconds: patience), "it does not become signalled")
       try expect(isReadable(fences.fileDescriptor, within: 0), "it is not readable")
       let more = try worker.begin(writing: true)
       try expect(try fences.isSignalled(), "it is no longer signalled")
@@ -127,7 +126,7 @@ enum WorkChecks {
       try expect("the fences' status", over.fences.map(\.status), is: [.signalled])
       try expect(
         over.fences.allSatisfy { (before...after).contains($0.nanoseconds) },
-        "it ended at \(over.fences.map(\.nanoseconds)), and was told to from \(before) to \(after)")
+        "it ended at \(over.fences.map(\.nanoseconds)), and not between \(before) and \(after)")
     },
 
     DmaBufCheck("the first of several sync files that is signalled ends the wait for any") {
@@ -154,7 +153,7 @@ enum WorkChecks {
         is: 0)
     },
 
-    DmaBufCheck("a merged sync file is signalled when both are, and has the fences of both") {
+    DmaBufCheck("a merged sync file has the fences of both, and is signalled when both are") {
       bench in
       let one = try bench.makeWorker()
       let other = try bench.makeWorker()
@@ -178,8 +177,7 @@ enum WorkChecks {
   ]
 
   private static let imports: [DmaBufCheck] = [
-    DmaBufCheck("a dma-buf is busy with what was imported into it: everybody waits for writing") {
-      bench in
+    DmaBufCheck("a fence imported for writing makes a dma-buf busy for every access") { bench in
       let worker = try bench.makeWorker()
       let buffer = try bench.makeDmaBuf(pages: 1)
       for access in [BufferAccess.write, .readWrite] {
@@ -191,15 +189,14 @@ enum WorkChecks {
         try expect(try !buffer.isIdle(for: .read), "it is idle for reading")
         try expect(try !buffer.isIdle(for: .write), "it is idle for writing")
         let copy = try buffer.exportFences(before: .read)
-        try expect(try !copy.isSignalled(), "what it exports is signalled")
+        try expect(try !copy.isSignalled(), "the exported fence is signalled")
         try worker.end(work)
         try expect(try buffer.isIdle(for: .readWrite), "it is not idle")
-        try expect(try copy.isSignalled(), "what it exported is not signalled")
+        try expect(try copy.isSignalled(), "the exported fence is not signalled")
       }
     },
 
-    DmaBufCheck("a dma-buf is busy with what was imported into it: writers wait for reading") {
-      bench in
+    DmaBufCheck("a fence imported for reading makes a dma-buf busy for writers only") { bench in
       let worker = try bench.makeWorker()
       let buffer = try bench.makeDmaBuf(pages: 1)
       let work = try worker.begin(writing: true)
@@ -213,7 +210,7 @@ enum WorkChecks {
   ]
 
   private static let access: [DmaBufCheck] = [
-    DmaBufCheck("the processor waits for what is written, until that ends") { bench in
+    DmaBufCheck("the processor waits until a device has finished writing") { bench in
       let worker = try bench.makeWorker()
       let written = try bench.buffer(of: worker)
       for access in BufferAccess.allCases {
@@ -225,7 +222,7 @@ enum WorkChecks {
       }
     },
 
-    DmaBufCheck("the processor waits for what is imported into a dma-buf of a memory file") {
+    DmaBufCheck("the processor waits for a fence imported into a dma-buf of a memory file") {
       bench in
       let worker = try bench.makeWorker()
       let buffer = try bench.makeDmaBuf(pages: 1)
@@ -237,7 +234,7 @@ enum WorkChecks {
       try expect(try buffer.isIdle(for: .write), "it does not wait")
     },
 
-    DmaBufCheck("the processor reads what is read, and waits for that only to write") { bench in
+    DmaBufCheck("the processor waits for a device that reads only before it writes") { bench in
       let worker = try bench.makeWorker()
       let read = try bench.buffer(of: worker)
       let work = try worker.begin(writing: false)

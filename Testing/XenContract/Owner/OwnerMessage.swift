@@ -4,7 +4,7 @@ import XenGrant
 /// The requests of a check to an owner in another domain: two XenStore nodes below the owner's
 /// `data`.
 ///
-/// The owner makes both and lets domain 0 write, as it may anyway. The request is a number that
+/// The owner makes both. Domain 0 may write them without a permission. The request is a number that
 /// counts up, a word and its numbers; the reply is that number and `ok` with numbers, or `error`
 /// with the call that failed and its errno.
 enum OwnerMessage {
@@ -39,8 +39,8 @@ enum OwnerMessage {
       if rest.count == 2, let call = XenError.Call(rawValue: rest[0]), let number = Int32(rest[1]) {
         throw XenError(call, Errno(rawValue: number))
       }
-      throw Failure(reason: "the owner says: \(words.joined(separator: " "))")
-    default: throw Failure(reason: "the owner says what cannot be understood")
+      throw Failure(reason: "the owner failed: \(words.joined(separator: " "))")
+    default: throw Failure(reason: "the owner sent a malformed reply")
     }
   }
 }

@@ -40,7 +40,7 @@ public struct OwnerService: ~Copyable {
       let request = try store.read("\(directory)/\(OwnerMessage.request)")
       var words = OwnerMessage.words(request)
       guard words.count >= 2, words[0] != answered else {
-        guard clock.now < deadline else { throw Failure(reason: "no request comes") }
+        guard clock.now < deadline else { throw Failure(reason: "no request arrived in time") }
         try signal.wait()
         continue
       }

@@ -59,7 +59,7 @@ public final class RemoteOwner: ContractOwner {
     let numbers = try ask(
       .share, pages, Int(domain.rawValue), writable ? 1 : 0,
       notification?.byteOffset ?? OwnerMessage.none, port ?? OwnerMessage.none)
-    guard let handle = numbers.first else { throw Failure(reason: "the owner shared nothing") }
+    guard let handle = numbers.first else { throw Failure(reason: "the owner sent no pages") }
     let references = numbers.dropFirst().compactMap(UInt32.init(exactly:))
       .map(GrantReference.init(rawValue:))
     return RemotePages(self, handle, references)
@@ -67,7 +67,7 @@ public final class RemoteOwner: ContractOwner {
 
   public func openEventChannels() throws -> any OwnerChannelsDriver {
     guard let handle = try ask(.open).first else {
-      throw Failure(reason: "the owner opened nothing")
+      throw Failure(reason: "the owner sent no device")
     }
     return RemoteChannels(self, handle)
   }
@@ -100,7 +100,7 @@ public final class RemoteOwner: ContractOwner {
       }
       try state.signal.wait()
     }
-    throw Failure(reason: "no answer from the owner at \(path)")
+    throw Failure(reason: "the owner at \(path) does not reply")
   }
 }
 
@@ -117,7 +117,7 @@ private final class RemotePages: OwnerPagesDriver {
 
   func load(bytes: Int, at offset: Int) throws -> UInt32 {
     guard let value = try owner.ask(.load, handle, bytes, offset).first else {
-      throw Failure(reason: "the owner read nothing")
+      throw Failure(reason: "the owner sent no value")
     }
     return UInt32(truncatingIfNeeded: value)
   }
@@ -142,7 +142,7 @@ private final class RemoteChannels: OwnerChannelsDriver {
 
   func bindUnbound(for domain: DomainID) throws -> EventChannelPort {
     guard let port = try port(owner.ask(.bind, handle, Int(domain.rawValue))) else {
-      throw Failure(reason: "the owner opened no port")
+      throw Failure(reason: "the owner sent no port")
     }
     return port
   }

@@ -7,7 +7,7 @@ typealias DomainNumber = Int
 /// The machine's number of an open object of a process.
 typealias HandleID = Int
 
-/// A simulated domain: its memory, grant table and event channels, and what its kernel allows.
+/// A simulated domain: its memory, grant table, event channels, and the limits of its kernel.
 struct DomainState: Sendable {
   let id: DomainID
   let kind: DomainKind

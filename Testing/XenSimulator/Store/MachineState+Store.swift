@@ -85,7 +85,7 @@ extension MachineState {
 
   mutating func closeConnection(_ handle: HandleID) { connections[handle] = nil }
 
-  /// What the toolstack writes for a new domain.
+  /// Writes the nodes that the toolstack writes for a new domain.
   mutating func makeHome(of domain: DomainID, name: String) {
     let home = XenStore.home(of: domain)
     let readable = StorePermissions(owner: .dom0, domains: [domain: .read])
@@ -96,7 +96,7 @@ extension MachineState {
       ("\(home)/device", "", readable), ("\(home)/data", "", own),
     ]
     for (path, value, permissions) in nodes {
-      // As dom0 only a path can be wrong, and these are not.
+      // A write by dom0 fails only for an invalid path, and these paths are valid.
       try? store.write(path, Array(value.utf8), as: .dom0)
       try? store.setPermissions(path, permissions, as: .dom0)
     }

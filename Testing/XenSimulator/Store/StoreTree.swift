@@ -36,14 +36,14 @@ struct StoreTree: Sendable {
   private(set) var nodes: [String: StoreNode] = [
     "/": StoreNode(permissions: StorePermissions(owner: .dom0))
   ]
-  /// Every node that was looked at or changed; a transaction fails when one of them changed
+  /// Every node that was read or changed; a transaction fails if another change affected one
   /// meanwhile.
   private(set) var touched: Set<String> = []
   private(set) var changed: Set<String> = []
   private(set) var changes: [StoreChange] = []
   private var generation: UInt64 = 0
 
-  /// A view for a transaction, which starts with nothing looked at.
+  /// A view for a transaction, which has read and changed no node yet.
   func snapshot() -> StoreTree {
     var view = self
     view.touched = []
@@ -110,7 +110,7 @@ struct StoreTree: Sendable {
     do throws(Errno) {
       node = try self.node(path, as: domain, writing: true)
     } catch .noSuchFileOrDirectory {
-      // C xenstored: fine if it is gone already, as long as the node above is there.
+      // C xenstored: removing a missing node succeeds if its parent exists.
       guard let parent = StorePath.parent(path), nodes[parent] != nil else {
         throw .noSuchFileOrDirectory
       }
@@ -188,7 +188,7 @@ struct StoreTree: Sendable {
     guard let parent = StorePath.parent(path) else { throw .invalidArgument }
     if nodes[parent] == nil { try create(parent, [], as: domain) }
     guard var above = nodes[parent] else { throw .noSuchFileOrDirectory }
-    // An unprivileged domain owns what it makes.
+    // An unprivileged domain owns the nodes that it makes.
     let owner = domain == .dom0 ? above.permissions.owner : domain
     let permissions = StorePermissions(
       owner: owner, others: above.permissions.others, domains: above.permissions.domains)

@@ -12,12 +12,12 @@ enum CounterCheck {
     kept.reserveCapacity(2)
     var memory: UnsafeMutableRawPointer?
     var text: UnsafeMutablePointer<CChar>?
-    // SAFETY: both are freed once, where they were made or not at all.
+    // SAFETY: each is nil, or is freed once by the allocator that made it.
     defer {
       unsafe memory?.deallocate()
       unsafe free(text)
     }
-    // Each by another allocator: Swift's runtime, the runtime with an alignment, and inside libc.
+    // Each uses another allocator: Swift's runtime, the runtime with an alignment, and libc.
     let seen = [
       ("an object of Swift's", Allocations.counted { kept.append(Something()) }),
       (
@@ -31,9 +31,9 @@ enum CounterCheck {
     if let (what, count) = seen.first(where: { $0.1 != 1 }) {
       return "\(what) is counted \(count) times: build it static, by `make allocations`"
     }
-    guard Allocations.first.count > 1 else { return "it is unknown who allocates" }
+    guard Allocations.first.count > 1 else { return "no return addresses are recorded" }
     let hidden = Allocations.counted { Allocations.uncounted { kept.append(Something()) } }
-    guard hidden == 0, kept.count == 2 else { return "what is not to be counted counts" }
+    guard hidden == 0, kept.count == 2 else { return "an excluded allocation is counted" }
     Allocations.forgetFirst()
     return nil
   }

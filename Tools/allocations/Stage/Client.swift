@@ -51,13 +51,13 @@ final class Client {
     _ type: UInt32, _ structure: Structure.Type
   ) throws -> Structure {
     let count = try receive()
-    guard count > 0 else { throw Failure("no message of type \(type) has come") }
+    guard count > 0 else { throw Failure("no message of type \(type) has arrived") }
     let bytes = room[..<count]
     // SAFETY: the protocol's structures are integers and bytes, which are valid for any bits, and
     // the length is checked.
     let header = unsafe bytes.span.bytes.load(xen_zcopyd_header.self)
     guard let header, header.type == type, let message = unsafe bytes.span.bytes.load(structure)
-    else { throw Failure("a message of type \(header?.type ?? 0) has come in place of \(type)") }
+    else { throw Failure("a message of type \(header?.type ?? 0) instead of \(type)") }
     return message
   }
 

@@ -49,7 +49,7 @@ final class Stage {
     try loop.turn(waiting: 0)
     for client in [maker, watcher] {
       let event = try client.receive(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self)
-      guard event.event == XEN_ZCOPYD_EVENT_PEER_MAPPED else { throw Failure("no peer maps") }
+      guard event.event == XEN_ZCOPYD_EVENT_PEER_MAPPED else { throw Failure("no peer maps it") }
     }
     // A timer that is due in a week, like a client's timeout, which the daemon has in every turn.
     var wait = xen_zcopyd_wait()
@@ -57,7 +57,7 @@ final class Stage {
     wait.timeout_ms = 7 * 24 * 3600 * 1000
     try maker.send(XEN_ZCOPYD_WAIT, wait)
     try loop.turn(waiting: 0)
-    guard loop.delayedCalls == 1 else { throw Failure("no request waits") }
+    guard loop.delayedCalls == 1 else { throw Failure("no request is waiting") }
   }
 
   /// A configuration that permits these clients any rate of requests.

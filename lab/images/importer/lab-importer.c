@@ -2,14 +2,14 @@
 /*
  * A device without hardware that imports dma-bufs. Only the lab has it.
  *
- * A buffer is attached and mapped as by any driver, and then read and written
- * through the DMA addresses that came out, as a device would: never through the
- * exporter's struct pages. So a list of segments that is wrong, addresses of
- * another domain's pages or a bounce buffer that nobody filled show as a wrong
- * checksum.
+ * The module attaches and maps a buffer like any driver. It reads and writes at
+ * the resulting DMA addresses, as a device would, and never through the
+ * exporter's struct pages. A wrong list of segments, addresses of another
+ * domain's pages, and a bounce buffer that was not filled therefore result in a
+ * wrong checksum.
  *
- * What it does not go through is an IOMMU: it finds what a device would that
- * sees memory as Xen's page tables for the domain (PVH, HVM) or the machine (PV) do.
+ * Accesses do not pass an IOMMU. The result is that of a device that sees memory
+ * as Xen's page tables of the domain (PVH, HVM) or the machine (PV) map it.
  */
 #include <linux/crc32.h>
 #include <linux/dma-buf.h>
@@ -28,7 +28,7 @@
 
 static struct miscdevice importer;
 
-/* One buffer, for as long as the device has it. */
+/* One buffer, while the device has it attached. */
 struct import {
 	struct list_head held;
 	struct dma_buf *dmabuf;
@@ -43,11 +43,11 @@ struct client {
 };
 
 /*
- * Where a frame that a device sees is in this kernel's memory. In a translated
- * domain they are the same. In a PV domain DMA addresses are machine addresses, and
- * Xen's table leads back from there for pages of our own, bounce buffers too. For
- * a page of another domain it says where that domain has it; those are found
- * the other way, by what our own table says about all our pages.
+ * Translates a frame number that a device sees to one of this kernel. In a translated
+ * domain both are equal. In a PV domain DMA addresses are machine addresses, and Xen's
+ * table translates them back for this domain's own pages, including bounce buffers.
+ * For a page of another domain the table returns the frame number of that domain. Such
+ * a page is found by a search of this domain's own table of all its pages.
  */
 struct frames {
 	struct xarray foreign;	/* machine frame -> page frame number */
@@ -182,7 +182,7 @@ static long importer_ioctl(struct file *file, unsigned int command, unsigned lon
 		return -EFAULT;
 	if (args.flags & ~(LAB_IMPORT_HOLD | LAB_IMPORT_FILL) || args.direction > DMA_FROM_DEVICE)
 		return -EINVAL;
-	/* A PV guest without devices of its own has no machine addresses to give to one. */
+	/* A PV guest without devices of its own has no machine addresses for a device. */
 	if (xen_pv_domain() && !get_dma_ops(importer.this_device))
 		return -ENODEV;
 

@@ -9,7 +9,7 @@ guest_create owner || bail_out "no guest"
 buffers=
 for pages in 1 256 2025 8100; do
   guest_start owner "share-$pages" xen-zcopy share --domain 0 --size $((pages * 4096))
-  guest_says owner "share-$pages" 30 directory || bail_out "the guest shares nothing"
+  guest_says owner "share-$pages" 30 directory || bail_out "the guest shares no buffer"
   buffers="$buffers $(guest_output owner "share-$pages" | sed -n 's/.*directory \([0-9]*\);.*/\1/p'):$pages"
 done
 xen-zcopy-bench 15 "$domid" $buffers >&3

@@ -1,4 +1,4 @@
-# Runs the contract about Xen, to which the simulator must also conform: in dom0 alone, in a PV guest, in a PVH guest, and
+# Runs the contract about Xen, which the simulator must also satisfy: in dom0 alone, in a PV guest, in a PVH guest, and
 # between a guest and dom0.
 . /host/lib/dom0.sh
 plan 4
@@ -8,14 +8,14 @@ contract() {
   grep -E '^(not ok|#)' "/results/contract.$name.tap"
   return 1
 }
-name=dom0 check "the contract suite holds in dom0 by itself" contract xen-zcopy-contract
-# A PV domain may map its own pages, which all of the suite needs.
+name=dom0 check "the contract suite passes in dom0 alone" contract xen-zcopy-contract
+# A PV domain may map its own pages, so that the complete suite runs in one domain.
 guest_create pv type=pv || bail_out "no PV guest"
-name=pv check "the contract suite holds in a PV guest, mapping included" contract guest_run pv 300 xen-zcopy-contract
+name=pv check "the contract suite passes in a PV guest, including mapping" contract guest_run pv 300 xen-zcopy-contract
 guest_destroy pv
 
 guest_create owner || bail_out "no guest"
-name=guest check "the contract suite holds in a PVH guest by itself" contract guest_run owner 300 xen-zcopy-contract
+name=guest check "the contract suite passes in a PVH guest alone" contract guest_run owner 300 xen-zcopy-contract
 guest_start owner contract xen-zcopy-contract --serve
-name=both check "the contract suite holds between a guest and dom0" contract timeout 1200 xen-zcopy-contract --owner "$domid"
+name=both check "the contract suite passes between a guest and dom0" contract timeout 1200 xen-zcopy-contract --owner "$domid"
 guest_kill owner contract TERM

@@ -17,16 +17,16 @@ said() { wait_for 30 grep -q -e "$2" "$1" || { cat "$1"; return 1; }; }
 
 guest_run front 30 "head -c $size /dev/urandom >/tmp/random"
 guest_start front file "xen-zcopy share --domain 0 --file /tmp/random --publish file"
-guest_says front file 30 "published at" || bail_out "the guest shares nothing"
+guest_says front file 30 "published at" || bail_out "the guest shares no buffer"
 sees_theirs() {
   xen-zcopy map --from "$home/file" --mechanism "$1" --exec lab-import >"/results/theirs.$1.log" 2>&1
   note "$1: $(grep segments "/results/theirs.$1.log")"
   [ "$(crc "/results/theirs.$1.log")" = "$(guest_crc /tmp/random $size)" ] || { cat "/results/theirs.$1.log"; return 1; }
 }
 check "a device reads the guest's pages through the dma-buf" sees_theirs dmabuf
-check "and what was copied of them through the udmabuf" sees_theirs copy
+check "a device reads a copy of the guest's pages through the udmabuf" sees_theirs copy
 
-# The guest draws a file into dom0's buffer; the device looks once the guest is done.
+# The guest draws into dom0's buffer; the device reads the buffer after the guest has finished.
 sees_ours() {
   rm -f /tmp/drawn
   xen-zcopy share --domain front --memory "$1" --width 1920 --height 1080 --publish ours --dump "/results/ours.png" \
@@ -39,12 +39,12 @@ sees_ours() {
   note "$1: $(grep segments "/results/ours.$1.log")"
   [ "$(crc "/results/ours.$1.log")" = "$(guest_crc /tmp/drawn.raw $size)" ] || { cat "/results/ours.$1.log"; return 1; }
 }
-check "a device reads from the system heap what the guest drew there" sees_ours heap:system
-check "and from udmabuf" sees_ours udmabuf
+check "a device reads the guest's drawing from the system heap" sees_ours heap:system
+check "a device reads the guest's drawing from udmabuf" sees_ours udmabuf
 
-# --- A screen, drawn into by the guest ------------------------------------------
+# --- The guest draws into a screen's buffer --------------------------------------
 
-# Backend-allocated, as displif has it: the guest makes the directory, dom0 lists a screen's buffer there.
+# Backend-allocated mode, as in displif: the guest creates the directory, dom0 lists a screen's buffer in it.
 screen_bytes=$((1024 * 768 * 4))
 guest_start front offer "xen-zcopy map --domain 0 --offer-directory --size $screen_bytes --width 1024 --height 768 --draw smpte"
 guest_says front offer 30 "waits for" || bail_out "the guest offers no directory"
@@ -54,10 +54,10 @@ drm-dumb --show 1024 768 sh -c "echo \$\$ >/run/screen.pid
   >/results/screen.log 2>&1 &
 screen=$!
 check "dom0 lists a screen's buffer in the guest's directory" said /results/screen.log "^shared"
-check "the guest maps it by that and draws" guest_wait front offer 60
-# virtio-gpu shows what changed in the buffer twenty times a second.
+check "the guest maps the screen's buffer through the directory and draws" guest_wait front offer 60
+# drm-dumb makes virtio-gpu copy the buffer to the screen twenty times a second.
 sleep 0.5
-check "what it drew is on the screen" screenshot screen.png
+check "a screenshot of the screen is saved" screenshot screen.png
 kill "$(cat /run/screen.pid)"
 wait $screen
 
@@ -75,7 +75,7 @@ check "a directory with too few pages is refused in one line" too_few
 
 # --- Fences -----------------------------------------------------------------------
 
-# A pool: the owner draws on into free parts while a frame is in use.
+# A pool: the owner continues to draw into free parts while a frame is in use.
 guest_start front frames "xen-zcopy share --domain 0 --size 1M --pattern counting --publish frames --frames 1000 --fps 5 --pool 8M --json"
 guest_says front frames 30 "published\|\"path\"" || bail_out "the guest shares no frames"
 used() { guest_output front frames | sed -n 's/.*"frame-used","frame":\([0-9]*\).*/\1/p' | tail -n1; }
@@ -83,24 +83,24 @@ xen-zcopy map --from "$home/frames" --follow --exec xen-zcopy-contract --read-un
   >/results/fences.log 2>&1 &
 map=$!
 frames() { grep -c '^frame ' /results/fences.log; }
-check "a device reads the guest's buffer, with a fence that is pending" said /results/fences.log "^reading"
+check "a device reads the guest's buffer with a pending fence" said /results/fences.log "^reading"
 usleep 500000
 before=$(used) drawn=$(frames)
 sleep 2
 no_use() {
-  echo "the guest was told of frame $before before, and of $(used) now; frames seen: $drawn, then $(frames)"
+  echo "last frame reported to the guest as used: $before, then $(used); frames seen: $drawn, then $(frames)"
   [ "$(used)" = "$before" ] && [ "$(frames)" -gt "$drawn" ]
 }
-check "meanwhile no frame is told to be used" no_use
+check "while the fence is pending, frames arrive and none is reported as used" no_use
 touch /tmp/read
-wait $map && ok "the program ends, and the buffer is released" ||
-  not_ok "the program ends, and the buffer is released" "$(cat /results/fences.log)"
+wait $map && ok "the device's work ends, and map releases the buffer and ends" ||
+  not_ok "the device's work ends, and map releases the buffer and ends" "$(cat /results/fences.log)"
 told() { [ "$(used)" -gt "$before" ]; }
-check "and the guest is told of the frames once the device is done" wait_for 10 told
+check "the guest is notified of used frames after the device has finished" wait_for 10 told
 guest_kill front frames TERM
 guest_wait front frames 30
 
-# --- A device that keeps what it has --------------------------------------------
+# --- A device that keeps a buffer ------------------------------------------------
 
 late() {
   local status=0
@@ -108,8 +108,8 @@ late() {
   cat /results/late.log
   [ $status = 75 ] && grep -q "not released in time: it is held by .*importer" /results/late.log
 }
-check "a buffer that a device keeps is late, and the device is named" late
+check "map reports that a buffer is not released in time and names the device that holds it" late
 note "$(tail -n1 /results/late.log)"
 guest_kill front file TERM
 guest_wait front file 30
-check "nothing stays granted once the device lets go" wait_for 20 grants_as_kept
+check "the grants in use are the same as before after the device has released the buffer" wait_for 20 grants_as_kept

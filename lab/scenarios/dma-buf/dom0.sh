@@ -1,4 +1,4 @@
-# Tests how Linux handles dma-bufs, memory files and fences: the same under Xen as without it, in each kind of domain.
+# Tests how Linux handles dma-bufs, memory files and fences: in each kind of domain the same as without Xen.
 . /host/lib/dom0.sh
 plan 3
 
@@ -11,9 +11,9 @@ contract() {
   grep -E '^(not ok|#|Bail)' "/results/contract.$name.tap"
   return 1
 }
-name=dom0 check "the contract about dma-bufs holds in dom0" contract xen-zcopy-contract --dma-buf
+name=dom0 check "the contract about dma-bufs passes in dom0" contract xen-zcopy-contract --dma-buf
 guest_create pvh modules=vgem || bail_out "no PVH guest"
-name=pvh check "and in a PVH guest" contract guest_run pvh 60 xen-zcopy-contract --dma-buf
+name=pvh check "the contract about dma-bufs passes in a PVH guest" contract guest_run pvh 60 xen-zcopy-contract --dma-buf
 guest_destroy pvh
 guest_create pv type=pv modules=vgem || bail_out "no PV guest"
-name=pv check "and in a PV guest" contract guest_run pv 60 xen-zcopy-contract --dma-buf
+name=pv check "the contract about dma-bufs passes in a PV guest" contract guest_run pv 60 xen-zcopy-contract --dma-buf

@@ -1,17 +1,17 @@
-# Tests the basic functions on real Xen: buffers of every interesting size, frames, and the death of each side. Nothing may
-# be left behind.
+# Tests the basic functions on real Xen: buffers of several sizes, frames, and the death of each side. No grant, mapping or
+# domain may be left.
 . /host/lib/dom0.sh
 plan 25
 
 published() { echo "/local/domain/$domid/data/zcopy/$1"; }
-# Hundredths of a second since the boot.
+# now: prints the hundredths of a second since the boot.
 now() { cut -d' ' -f1 /proc/uptime | tr -d .; }
-# A number out of a line of JSON.
+# field FILE NAME: prints the number NAME of the first JSON object that has it.
 field() { sed -n "s/.*\"$2\":\([0-9.]*\).*/\1/p" "$1" | head -n1; }
 open_files() { ls /proc/*/fd 2>/dev/null | wc -l; }
 
-check "xen-zcopy doctor says that mapping works here" sh -c 'xen-zcopy doctor >/results/doctor.log' ||
-  bail_out "no mapping here"
+check "xen-zcopy doctor reports that mapping works in dom0" sh -c 'xen-zcopy doctor >/results/doctor.log' ||
+  bail_out "dom0 cannot map"
 keep_grants
 
 guest_create owner || bail_out "no guest"
@@ -20,7 +20,7 @@ mapped_own() {
   xen-zcopy map --domain 0 --directory 8 --size 4096 --exec true 2>/results/own.log || status=$?
   [ $status = 1 ] && [ "$(wc -l </results/own.log)" = 1 ]
 }
-check "dom0 does not map its own pages" mapped_own
+check "dom0 is refused in one line when it maps its own pages" mapped_own
 
 # --- Sizes ------------------------------------------------------------------
 
@@ -28,7 +28,7 @@ for pages in 1 1023 1024 2025 8100; do
   guest_start owner "share-$pages" xen-zcopy share --domain 0 --size $((pages * 4096)) --pattern counting \
     --publish "pages-$pages"
   guest_says owner "share-$pages" 30 "published at" || guest_output owner "share-$pages"
-  check "$pages pages: each word that dom0 reads is the guest's" \
+  check "$pages pages: dom0 reads every word that the guest wrote" \
     sh -c "xen-zcopy map --from $(published "pages-$pages") --verify counting --json >/results/map-$pages.log"
 done
 
@@ -40,8 +40,8 @@ refused() {
   cat /results/refused.log
   return 1
 }
-check "a directory that is too short is refused in one line" refused "$(directory)" $((2026 * 4096)) "lists 2025 references"
-check "a directory that is too long is refused in one line" refused "$(directory)" $((2024 * 4096)) "the directory continues"
+check "a directory with too few references is refused in one line" refused "$(directory)" $((2026 * 4096)) "lists 2025 references"
+check "a directory with too many references is refused in one line" refused "$(directory)" $((2024 * 4096)) "the directory continues"
 check "a reference that was never granted is refused in one line" refused 31000 4096 "GNTST_bad_gntref"
 
 ioctls() {
@@ -55,19 +55,19 @@ ioctls() {
   echo "$copies copies, $exports exports, $waits waits, $all grant ioctls in all"
   [ "$copies" = 2 ] && [ "$exports" = 1 ] && [ $((copies + exports + waits)) = "$all" ]
 }
-check "mapping 2025 pages takes two grant copies and one export, and nothing else" ioctls
+check "mapping 2025 pages makes two grant copies, one export and the waits for its release, and no other grant ioctl" ioctls
 
 memory() {
   xen-zcopy map --from "$(published pages-8100)" --width 3840 --height 2160 --dump /tmp/4k.png \
     --exec sh -c 'cat /proc/$PPID/status >/results/status.log' >/results/memory.log 2>&1 || return
   rm -f /tmp/4k.png
-  # The pages of the buffer count as file or shared memory, what is the program's own as anonymous.
+  # The pages of the buffer count as file or shared memory, the program's own pages as anonymous memory.
   local anonymous
   anonymous=$(sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' /results/status.log)
   note "a 4K picture: $anonymous KiB of the program's own memory"
   [ "$anonymous" -lt 20480 ]
 }
-check "a 4K picture is written within 20 MiB of memory" memory
+check "map writes a 4K picture with less than 20 MiB of memory" memory
 
 for pages in 1 1023 1024 8100; do guest_kill owner "share-$pages" TERM; done
 
@@ -75,7 +75,7 @@ for pages in 1 1023 1024 8100; do guest_kill owner "share-$pages" TERM; done
 
 guest_start owner picture xen-zcopy share --domain 0 --pattern smpte --publish picture
 guest_says owner picture 30 "published at"
-check "the pixels of a 1920x1080 picture are the guest's" \
+check "dom0 reads the pixels of a 1920x1080 picture that the guest drew" \
   sh -c "xen-zcopy map --from $(published picture) --verify smpte --dump /results/picture.png >/results/picture.log"
 guest_kill owner picture TERM
 
@@ -88,12 +88,12 @@ follow() {
   [ "$(grep -c '^frame ' /results/follow.log)" = 20 ] && grep -q '^frame 20:' /results/follow.log &&
     grep -q 'notified its owner' /results/follow.log
 }
-check "20 frames are followed, each whole, the last one too" follow
-check "the owner ends after its last frame" guest_wait owner frames 20
+check "map --follow reads all 20 frames, each complete" follow
+check "share ends after its last frame" guest_wait owner frames 20
 
 # --- Death ------------------------------------------------------------------
 
-# How often a peer has come so far.
+# peers: prints how many times a peer has mapped the buffer so far.
 peers() { guest_output owner share-2025 | grep -c "has mapped the buffer"; }
 came() { [ "$(peers)" -gt "$before" ]; }
 
@@ -105,11 +105,11 @@ start=$(now)
 kill -9 $peer
 noticed() {
   guest_says owner share-2025 10 "ended without releasing" || return
-  # Noted, not judged: on a busy emulator the same program needs 300 ms or 2 s.
-  note "$1: noticed after $(($(now) - start))0 ms"
+  # The time is noted, not tested: on a busy emulator the same program needs 300 ms or 2 s.
+  note "$1: reported after $(($(now) - start))0 ms"
 }
-check "a peer that is killed is noticed" noticed "kill -9 of map"
-check "the owner serves the next peer" \
+check "share reports a peer that was killed" noticed "kill -9 of map"
+check "the next peer maps the same buffer" \
   sh -c "xen-zcopy map --from $(published pages-2025) --verify counting >/results/again.log 2>&1"
 
 xen-zcopy map --from "$(published pages-2025)" >/results/orphan.log 2>&1 &
@@ -119,15 +119,15 @@ start=$(now)
 guest_kill owner share-2025 KILL
 owner_died() {
   wait_for 10 grep -q "owner's process" /results/orphan.log || { cat /results/orphan.log; return 1; }
-  note "kill -9 of share: noticed after $(($(now) - start))0 ms"
+  note "kill -9 of share: reported after $(($(now) - start))0 ms"
 }
-check "an owner that is killed is noticed" owner_died
+check "map reports an owner that was killed" owner_died
 wait $peer
 status=$?
-check "its peer releases the buffer and ends" [ $status = 0 ]
-check "its name can be published again" guest_start owner share-again xen-zcopy share --domain 0 --size 8100K \
+check "map then releases the buffer and ends" [ $status = 0 ]
+check "a new share starts with the name of the killed one" guest_start owner share-again xen-zcopy share --domain 0 --size 8100K \
   --pattern counting --publish pages-2025
-check "what the killed owner published is replaced" guest_says owner share-again 20 "published at"
+check "it replaces the publication of the killed owner" guest_says owner share-again 20 "published at"
 
 xen-zcopy map --from "$(published pages-2025)" >/results/destroyed.log 2>&1 &
 peer=$!
@@ -136,15 +136,15 @@ guest_destroy owner
 start=$(now)
 destroyed() {
   wait_for 10 grep -q "has ended" /results/destroyed.log || { cat /results/destroyed.log; return 1; }
-  note "xl destroy: noticed $(($(now) - start))0 ms after it was done"
+  note "xl destroy: reported $(($(now) - start))0 ms after its end"
 }
-check "a domain that is destroyed while its buffer is mapped is noticed" destroyed
+check "map reports a domain that is destroyed while its buffer is mapped" destroyed
 wait $peer
 status=$?
-check "its peer releases the buffer and ends too" [ $status = 0 ]
+check "map then releases the buffer and ends, as after the owner's death" [ $status = 0 ]
 
-# --- Nothing left -----------------------------------------------------------
+# --- Nothing is left --------------------------------------------------------
 
 gone() { ! xl list | grep -qE "^(owner|\(null\)) "; }
-check "the destroyed domain is gone for good: nobody holds a page of it" wait_for 10 gone
-check "Xen's grant tables are as they were before the guest" grants_as_kept
+check "the destroyed domain is freed: no mapping holds a page of it" wait_for 10 gone
+check "the grants in use are the same as before the guest" grants_as_kept

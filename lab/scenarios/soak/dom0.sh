@@ -7,7 +7,7 @@ argument() { sed -n "s/.*soak\.$1=\([0-9]*\).*/\1/p" /proc/cmdline; }
 cycles=$(argument cycles)
 seed=$(argument seed)
 
-# soak SEED CYCLES: on both sides; each writes its verdict.
+# soak SEED CYCLES: runs the soak test on both sides; each side prints its test results.
 soak() {
   guest_start owner soak xen-zcopy-soak --guest "$1" "$2"
   guest_says owner soak 30 ready || { guest_output owner soak; return 1; }
@@ -16,7 +16,7 @@ soak() {
   guest_wait owner soak 60 || status=$?
   return $status
 }
-# What both sides said becomes this scenario's own.
+# verdicts: reports the test results of both sides as results of this scenario.
 verdicts() {
   cat /results/soak.log "/results/owner.soak.log" | while read -r line; do
     case $line in
@@ -39,25 +39,25 @@ look() {
 same() { diff "/results/$1.before" "/results/$1.after"; }
 
 guest_create owner memory=384 || bail_out "no guest"
-# The lab's kernels end in one go what a peer gives back late; here it is ten a second, as everywhere else.
+# The lab's kernels free all grants that a peer releases late at once. Set Linux's default, ten a second.
 slowly="echo 10 >/sys/module/grant_table/parameters/free_per_iteration"
 eval "$slowly"
 guest_run owner "$slowly"
-# The first time, some things are made that stay: a directory in XenStore, the kernel's caches.
-check "a short soak goes through" soak "$((seed + 1))" 100 ||
-  { cat /results/soak.log; guest_output owner soak; bail_out "no soak"; }
+# The first run creates objects that stay: a directory in XenStore, the kernel's caches.
+check "a short soak passes" soak "$((seed + 1))" 100 ||
+  { cat /results/soak.log; guest_output owner soak; bail_out "the short soak failed"; }
 look before
-check "$cycles cycles go through" soak "$seed" "$cycles"
+check "a soak of $cycles cycles passes" soak "$seed" "$cycles"
 verdicts
 look after
-check "Xen has as many mappings as before: of each grant that is in use" same mapped
-check "XenStore has the nodes that it had" same nodes
+check "Xen lists the same grants in use, with the same mappings, as before" same mapped
+check "XenStore has the same nodes as before" same nodes
 check "dom0 has as many dma-bufs as before" same dma-bufs
 grep -h 'maptrack' /results/xen.log | tail -n 2 | while read -r line; do note "$line"; done
-# The kernel says so of a grant that could not be ended for a minute.
+# The kernel logs this for a grant that it could not end for a minute.
 pending="dmesg | grep -c 'still pending'"
 note "grants that could not be ended for a minute: dom0's $(eval "$pending"), the guest's $(guest_run owner 20 "$pending")"
 
 guest_destroy owner
 gone() { ! xl list | grep -qE "^(owner|\(null\)) "; }
-check "the destroyed guest is gone for good: nobody holds a page of it" wait_for 10 gone
+check "the destroyed guest is freed: no mapping holds a page of it" wait_for 10 gone
