@@ -6,7 +6,9 @@ FUZZ_MESSAGES ?= 1000000
 # Fully static executables: they run in any dom0 and in any guest, with nothing else installed there.
 # Small: nothing in them that is not used, or is there twice, or finds the way of exceptions, which nothing throws.
 STATIC = XEN_ZCOPY_SMALL=1 $(SWIFT) build -c release -Xswiftc -static-executable --scratch-path .build-static $(SMALL)
-SMALL = -Xswiftc -Osize -Xswiftc -use-ld=lld $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr -T $(CURDIR)/scripts/small.ld)
+SMALL = -Xswiftc -Osize -Xswiftc -use-ld=lld $(addprefix -Xlinker ,--gc-sections --icf=all -O2 -s --no-eh-frame-hdr $(NO_NAMES) -T $(CURDIR)/scripts/small.ld)
+# See Sources/CZcopy/unicode-names.c.
+NO_NAMES = --wrap=_swift_stdlib_getScalarName
 BIN = .build/lab/bin
 # The commit of the daemon from which the scenario `upgrade` upgrades. Each release sets it to the release before.
 PREVIOUS ?= 6dcc2fb
@@ -137,7 +139,7 @@ $(BIN)/xen-zcopyd-previous: $(PREVIOUS_TREE)/.build-static/release/xen-zcopyd
 $(PREVIOUS_TREE)/.build-static/release/xen-zcopyd:
 	mkdir -p $(PREVIOUS_TREE)
 	git archive $(PREVIOUS) | tar -x -C $(PREVIOUS_TREE)
-	cd $(PREVIOUS_TREE) && $(subst $(CURDIR),$(CURDIR)/$(PREVIOUS_TREE),$(STATIC)) --product xen-zcopyd
+	cd $(PREVIOUS_TREE) && $(subst -Xlinker $(NO_NAMES),,$(subst $(CURDIR),$(CURDIR)/$(PREVIOUS_TREE),$(STATIC))) --product xen-zcopyd
 
 check-daemon: static ## Check that the daemon keeps its budget of bytes and needs no library
 	scripts/check-daemon $(BIN)/xen-zcopyd
