@@ -87,13 +87,14 @@ check "a device reads the guest's buffer with a pending fence" said /results/fen
 # No frame after the last one before the fence may be reported as used. The guest's output arrives late on a slow host, so
 # that the reports of earlier frames are still allowed. New frames arrive until the pool is full. vgem ends a fence after 10 s.
 before=$(sed '/^reading/q' /results/fences.log | sed -n 's/^frame \([0-9]*\).*/\1/p' | tail -n 1) drawn=$(frames)
-sleep 2
+usleep 1500000
+reported=$(used) seen=$(frames)
+touch /tmp/read
 no_use() {
-  echo "last frame before the fence: $before; last frame reported as used: $(used); frames seen: $drawn, then $(frames)"
-  [ "$(used)" -le "$before" ] && [ "$(frames)" -gt "$drawn" ]
+  echo "last frame before the fence: $before; last frame reported as used: $reported; frames seen: $drawn, then $seen"
+  [ "$reported" -le "$before" ] && [ "$seen" -gt "$drawn" ]
 }
 check "while the fence is pending, frames arrive and none is reported as used" no_use
-touch /tmp/read
 wait $map && ok "the device's work ends, and map releases the buffer and ends" ||
   not_ok "the device's work ends, and map releases the buffer and ends" "$(cat /results/fences.log)"
 told() { [ "$(used)" -gt "$before" ]; }
