@@ -26,6 +26,9 @@ final class ShareSession: Session {
     var program: [String] = []
     /// Whether the buffer stays when the session ends.
     var isPersistent = false
+    /// How long a peer may read a frame before the next one is drawn over it. Long enough for a slow
+    /// emulated machine to compare a frame; a peer that never reports use still gets frames.
+    var timeToUse = Duration.seconds(5)
     /// How long to wait for the peer at the end.
     var releaseTimeout: Duration
   }
@@ -50,10 +53,6 @@ final class ShareSession: Session {
   private var isEnding = false
   private var isPeerGone = false
   var failure: (any Error)?
-
-  /// How long a peer may read a frame before the next one is drawn over it. Long enough for a slow
-  /// emulated machine to compare a frame; a peer that never reports use still gets frames.
-  private static let timeToUse = Duration.seconds(5)
 
   private var peer: DomainID { plan.request.peer }
 
@@ -209,12 +208,12 @@ final class ShareSession: Session {
   /// Draws the next frame when a peer has mapped the buffer and a piece is free.
   ///
   /// If the peer does not report frames as used, the next frame is drawn over the oldest one after
-  /// ``timeToUse``.
+  /// ``Plan/timeToUse``.
   private func drawNext() throws {
     guard let frames = plan.frames, !isEnding, isMapped, let last = announced.last?.frame else {
       return
     }
-    let isLate = lastDrawn.duration(to: .now) > Self.timeToUse
+    let isLate = lastDrawn.duration(to: .now) > plan.timeToUse
     guard drawn < frames else {
       if usedFrame == last || isLate { isEnding = true }
       return

@@ -134,8 +134,9 @@ struct SessionTests {
   @Test("that connects later finds a frame that is not overwritten immediately")
   func patience() throws {
     let stage = try Stage()
-    let share = try stage.share(
-      stage.sharePlan(.pattern(.counting, byteCount: 4096), 4096, frames: 2))
+    var plan = stage.sharePlan(.pattern(.counting, byteCount: 4096), 4096, frames: 2)
+    plan.timeToUse = .seconds(5)
+    let share = try stage.share(plan)
     try stage.awaitPublication()
     usleep(1_100_000)
     var link = try ImporterChannel(

@@ -46,7 +46,8 @@ struct Stage {
     ShareSession.Plan(
       request: ShareRequest(
         peer: backend.id, byteCount: byteCount, memory: .gntalloc, geometry: geometry, name: name),
-      source: source, frames: frames, interval: .milliseconds(1), releaseTimeout: .seconds(60))
+      source: source, frames: frames, interval: .milliseconds(1), timeToUse: .seconds(600),
+      releaseTimeout: .seconds(60))
   }
 
   func mapPlan(
