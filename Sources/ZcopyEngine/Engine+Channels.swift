@@ -141,9 +141,8 @@ extension Engine {
     guard Publication.path(for: name) != nil else {
       throw .invalid("a buffer is published as 1 to 31 letters, digits, - and _, not as '\(name)'")
     }
-    let description = buffer.description
     do throws(EngineError) {
-      try publish(buffer, name, description.parameters)
+      try makePublication(name, buffer)
     } catch {
       // It may be published again.
       if let registration = buffer.channelRegistration.take() { loop.remove(registration) }
@@ -153,11 +152,7 @@ extension Engine {
   }
 
   /// Makes a control page for a shared buffer, and publishes both.
-  func publish(
-    _ buffer: Buffer, _ name: String, _ parameters: MapParameters
-  ) throws(EngineError) {
-    var parameters = parameters
-    parameters.directory = buffer.description.directory
+  private func makePublication(_ name: String, _ buffer: Buffer) throws(EngineError) {
     do throws(XenError) {
       buffer.exporterChannel = try ExporterChannel(
         peer: buffer.domain, xen: xen, allocator: try xen.openGrantAllocator())
@@ -166,18 +161,19 @@ extension Engine {
     }
     try listen(to: buffer.exporterChannel?.fileDescriptor, buffer) { $0.readPeer($1) }
     do throws(XenError) {
-      buffer.publication = try publication(name, parameters, buffer)
+      buffer.publication = try publication(name, buffer)
     } catch {
       throw EngineError(error, buffer.domain)
     }
   }
 
   private func publication(
-    _ name: String, _ parameters: MapParameters, _ buffer: Buffer
+    _ name: String, _ buffer: Buffer
   ) throws(XenError) -> OwnPublication? {
     switch buffer.exporterChannel {
     case .some(let channel):
-      try OwnPublication(name, request: parameters, channel: channel, xen: xen)
+      try OwnPublication(
+        name, request: buffer.description.parameters, channel: channel, xen: xen)
     case .none: nil
     }
   }

@@ -102,7 +102,7 @@ extension Engine {
       }
     }
     do throws(EngineError) {
-      if let name = choices.publish { try publish(buffer, name, parameters) }
+      if let name = choices.publish { try publish(buffer, as: name) }
     } catch {
       withdraw(buffer)
       throw error

@@ -257,7 +257,7 @@ extension Server {
     do throws(EngineError) {
       try engine.write(bytes, at: offset, to: buffer)
     } catch {
-      throw error.kind == .gone && error.domain == nil ? .unknown(id) : RequestError(error)
+      throw .whileCopying(id, error)
     }
     acknowledge(XEN_ZCOPYD_WRITE, number, connection)
   }
@@ -318,11 +318,7 @@ extension Server {
       guard let self else { return }
       finish(request) { number, connection in
         do throws(RequestError) {
-          if let error {
-            // Report a buffer that was closed in the meantime like an unknown one.
-            throw error.kind == .gone && error.domain == nil
-              ? .unknown(job.buffer) : RequestError(error)
-          }
+          if let error { throw .whileCopying(job.buffer, error) }
           try answer(job, number, connection)
         } catch {
           connection.unreserve(reserved)
@@ -337,6 +333,13 @@ extension Server {
   func forgetWaits(of connection: Connection) {
     for id in connection.waits.keys { engine.cancelWaits(of: connection.holder, for: id) }
     engine.cancelCopies(of: connection.holder)
+  }
+}
+
+extension RequestError {
+  /// An error of a copy. A buffer that was closed in the meantime is reported like an unknown one.
+  fileprivate static func whileCopying(_ id: BufferID, _ error: EngineError) -> RequestError {
+    error.kind == .gone && error.domain == nil ? .unknown(id) : RequestError(error)
   }
 }
 

@@ -37,7 +37,7 @@ extension Server {
   /// The buffer that a request concerns, if there is one.
   private func buffer(of request: Request) -> Buffer? {
     switch request {
-    case .refresh(let id, _, _), .read(let id, _, _), .write(let id, _, _), .publish(let id, _),
+    case .refresh(let id, _, _), .read(let id, _, _), .write(let id, _), .publish(let id, _),
       .describe(let id), .open(let id), .frame(let id, _, _):
       engine[id]
     default: nil

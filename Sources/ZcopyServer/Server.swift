@@ -372,7 +372,7 @@ public final class Server {
       try refresh(id, ranges, isWriteBack: isWriteBack, number, connection)
     case .read(let id, let offset, let length):
       try read(id, offset, length, number, connection)
-    case .write(let id, let offset, _):
+    case .write(let id, let offset):
       let bytes = message.bytes(after: MemoryLayout<xen_zcopyd_write>.size)
       try write(id, at: offset, bytes, number, connection)
     case .publish(let id, let name): try publish(id, as: name, number, connection)

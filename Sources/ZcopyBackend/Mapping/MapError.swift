@@ -72,3 +72,12 @@ extension DmaBufSupport {
     }
   }
 }
+
+extension MapError {
+  /// Checks that bytes at an offset lie inside of a buffer.
+  static func check(_ count: Int, at offset: Int, size: Int) throws(MapError) {
+    guard offset >= 0, offset <= size, count <= size - offset else {
+      throw .rangeOutside(max(0, offset)..<max(0, offset), size: size)
+    }
+  }
+}

@@ -283,9 +283,7 @@ public struct MappedBuffer: ~Copyable {
   /// One `GRANT_COPY` for at most 1024 pages.
   public borrowing func write(_ bytes: RawSpan, at offset: Int) throws(MapError) {
     let size = references.count * GrantReference.pageSize
-    guard offset >= 0, offset <= size, bytes.byteCount <= size - offset else {
-      throw .rangeOutside(max(0, offset)..<max(0, offset), size: size)
-    }
+    try MapError.check(bytes.byteCount, at: offset, size: size)
     var segments: [GrantCopySegment] = []
     segments.append(offset..<offset + bytes.byteCount, of: references, base: offset)
     try lift(MapError.xen, try device.write(bytes, to: segments, of: request.domain))

@@ -168,9 +168,7 @@ public struct SharedBuffer: ~Copyable {
   public borrowing func write(_ bytes: RawSpan, at offset: Int) throws {
     let count = bytes.byteCount
     try withMemory(.write) { memory in
-      guard offset >= 0, offset <= memory.byteCount, count <= memory.byteCount - offset else {
-        throw MapError.rangeOutside(max(0, offset)..<max(0, offset), size: memory.byteCount)
-      }
+      try MapError.check(count, at: offset, size: memory.byteCount)
       memory.write(bytes, to: offset)
     }
   }

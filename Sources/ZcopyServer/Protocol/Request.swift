@@ -17,7 +17,8 @@ enum Request {
   case wait(BufferID, milliseconds: UInt32)
   case refresh(BufferID, ranges: [Range<Int>]?, isWriteBack: Bool)
   case read(BufferID, offset: UInt64, length: UInt64)
-  case write(BufferID, offset: Int, byteCount: Int)
+  /// The bytes follow the structure: ``MessageReader/bytes(after:)``.
+  case write(BufferID, offset: Int)
   case publish(BufferID, name: String)
   case describe(BufferID)
   case open(BufferID)
@@ -138,15 +139,13 @@ extension Request {
     BufferID(try message.whole(xen_zcopyd_buffer_request.self).id)
   }
 
-  /// The bytes follow the structure: ``MessageReader/bytes(after:)``.
   private static func write(_ message: borrowing MessageReader) throws(RequestError) -> Request {
     let length = try message.peek(xen_zcopyd_write.self).range.length
     guard (1...UInt64(XEN_ZCOPYD_WRITE_MAX)).contains(length) else {
       throw .message("WRITE has \(length) bytes; 1 to \(XEN_ZCOPYD_WRITE_MAX) are allowed")
     }
     let wish = try message.beginning(xen_zcopyd_write.self, followedBy: Int(length))
-    return .write(
-      BufferID(wish.id), offset: try Int(size: wish.range.offset), byteCount: Int(length))
+    return .write(BufferID(wish.id), offset: try Int(size: wish.range.offset))
   }
 
   private static func refresh(_ message: borrowing MessageReader) throws(RequestError) -> Request {

@@ -97,8 +97,8 @@ no_use() {
 check "while the fence is pending, frames arrive and none is reported as used" no_use
 wait $map && ok "the device's work ends, and map releases the buffer and ends" ||
   not_ok "the device's work ends, and map releases the buffer and ends" "$(cat /results/fences.log)"
-told() { [ "$(used)" -gt "$before" ]; }
-check "the guest is notified of used frames after the device has finished" wait_for 10 told
+reports_later_frame() { [ "$(used)" -gt "$before" ]; }
+check "the guest is notified of used frames after the device has finished" wait_for 10 reports_later_frame
 guest_kill front frames TERM
 guest_wait front frames 30
 
