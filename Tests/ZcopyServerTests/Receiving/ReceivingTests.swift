@@ -87,6 +87,30 @@ struct ReceivingTests {
     try scene.expectNoProcess(of: 1003)
   }
 
+  @Test("are received although the server is busy for longer than the process may take")
+  func busyServer() throws {
+    let scene = try Scene(users: [1009]) {
+      $0.most = .milliseconds(300)
+      $0.idle = .seconds(60)
+    }
+    let client = try scene.connect(1009)
+    let (reader, writer) = try FileDescriptor.pipe()
+    defer { try? reader.close() }
+    for _ in 0..<3 {
+      let request = client.send(scene.share, files: [writer])
+      try scene.stage.wait("the request is received") {
+        scene.receivers[.user(1009)]?.isReceiving == true
+      }
+      // Meanwhile the process answers, and its time limit passes.
+      usleep(600_000)
+      let message = try client.next()
+      #expect(try message.header.request == request)
+      #expect(scene.receivers[.user(1009)]?.stuck == 0)
+    }
+    #expect(receiverProcesses(of: 1009).count == 1)
+    try writer.close()
+  }
+
   @Test("block no other user while they are closed, and the process is killed if that takes long")
   func lingering() throws {
     let scene = try Scene(users: [1004, 1005])
