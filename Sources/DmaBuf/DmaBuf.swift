@@ -59,6 +59,12 @@ public struct DmaBuf: ~Copyable {
 
   /// As much of a name as the kernel keeps, cut at a character.
   package static func shortened(_ name: String) -> String {
+    let start = name.utf8.prefix(longestName + 1)
+    guard start.count > longestName else { return name }
+    // Most names are ASCII, in which only CR and LF are one character together.
+    if start.allSatisfy({ $0 < 0x80 && $0 != 0x0d }) {
+      return String(decoding: start.dropLast(), as: UTF8.self)
+    }
     var short = name.prefix(longestName)
     while short.utf8.count > longestName { short.removeLast() }
     return String(short)

@@ -23,6 +23,10 @@ struct BootClockTests {
       #expect(now.duration(to: now + duration) == duration)
       #expect(now - (now - duration) == duration)
     }
+    for count: Int64 in [0, 1, 20_000_000, -5_000_000_000, -1] {
+      #expect(now.advanced(byNanoseconds: count) == now + .nanoseconds(count))
+      #expect(now.nanoseconds(to: now.advanced(byNanoseconds: count)) == count)
+    }
     #expect(now < now + .nanoseconds(1))
     #expect(now > now - .nanoseconds(1))
   }
@@ -40,5 +44,7 @@ struct BootClockTests {
     #expect(first - longest - longest == first - longest)
     #expect(first.duration(to: last) > .zero)
     #expect(now + .milliseconds(Int64.max) == last)
+    #expect(now.advanced(byNanoseconds: .max) == last)
+    #expect(now.advanced(byNanoseconds: .min) == first - longest)
   }
 }

@@ -1,3 +1,4 @@
+import Floor
 import XenGrant
 import ZcopyBackend
 import libxenzcopy
@@ -43,6 +44,20 @@ extension Bench {
         "\(step) \(buffer.pages) pages through xen-zcopyd", figures[0][index],
         to: figures[1][index], of: "directly", limit: most[index])
     }
+  }
+
+  /// What 256 bytes to another process and back cost: the least that a request to a daemon can cost.
+  mutating func sendMessages() throws {
+    var message = floor_message()
+    try floor("message", floor_message_open(&message))
+    defer { floor_message_close(&message) }
+    var trips: [Double] = []
+    for _ in 0..<rounds {
+      trips.append(try instructions { try floor("message", floor_message_send(&message)) })
+    }
+    let clock = (0..<rounds).map { _ in instructions {} }
+    report.note("\(Int(median(trips))) instructions of plain C for a message to a process and back")
+    report.note("\(Int(median(clock))) instructions for a measurement of nothing")
   }
 }
 

@@ -15,10 +15,16 @@ extension Bench {
     ]
     for (name, source, plain) in sources {
       let share = try figures(sharing: source, plain, given.fileDescriptor.rawValue, pages: pages)
+      // libxengnttab takes pages off gntalloc's list when it shares them. A live update needs the list, so that the same
+      // work is part of our withdrawal: there, only the sum says who does more.
+      let judged = source == .gntalloc ? nil : Limits.large
       report.compare(
         "share \(pages) pages of \(name)", share[0][0], to: share[1][0], limit: Limits.large)
       report.compare(
-        "withdraw \(pages) pages of \(name)", share[0][1], to: share[1][1], limit: Limits.large)
+        "withdraw \(pages) pages of \(name)", share[0][1], to: share[1][1], limit: judged)
+      report.compare(
+        "share and withdraw \(pages) pages of \(name)", share[0].reduce(0, +),
+        to: share[1].reduce(0, +), limit: Limits.large)
     }
   }
 

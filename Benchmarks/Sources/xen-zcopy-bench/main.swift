@@ -23,6 +23,7 @@ func run() throws {
   let xen = Xen(SystemPlatform(logger: Logger(label: "bench") { _ in SwiftLogNoOpLogHandler() }))
   var bench = Bench(xen, guest: guest, rounds: rounds)
   for buffer in buffers { try bench.map(buffer) }
+  try bench.sendMessages()
   for buffer in buffers { try bench.mapThroughDaemon(buffer) }
   for pages in pictures { try bench.share(pages: pages) }
   try bench.pool(pages: pictures[0])

@@ -1,7 +1,7 @@
 /// The number of an entry in a domain's grant table: one page that it lets another domain use.
 ///
 /// The number means something only together with the domain that granted it. The C type is `grant_ref_t`.
-public struct GrantReference: RawRepresentable, Hashable, Sendable {
+public struct GrantReference: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   /// The index into the granting domain's table. Entries 0 to 7 are reserved, so 0 ends lists.
   public let rawValue: UInt32
 

@@ -150,42 +150,24 @@ public enum GrantDirectory {
       ? .zeroReference(index: taken) : .repeatedReference(reference, index: taken)
   }
 
-  /// The words of each directory page that lists the references.
+  /// Lists references in directory pages of this domain's own.
   ///
   /// - Parameters:
-  ///   - references: the buffer's pages.
-  ///   - pages: the references of the directory's own pages; the list decides how many are filled, and the rest is not
-  ///     linked.
-  /// - Returns: the words of as many pages as are needed, each 4096 bytes, or nil if `pages` are too few.
-  public static func encode(
-    _ references: [GrantReference], in pages: [GrantReference]
-  ) -> [[UInt32]]? {
+  ///   - references: the buffer's pages, each 4 bytes in the directory.
+  ///   - pages: fresh pages of gntalloc, which are zeroed, at least as many as the references need. Pages that are not needed
+  ///     are not linked.
+  static func list(_ references: [GrantReference], in pages: borrowing SharedPages) {
     let count = Self.pages(for: references.count)
-    guard count <= pages.count else { return nil }
-    return (0..<count).map { index in
+    // SAFETY: a reference is its number and nothing else.
+    let bytes = unsafe references.span.bytes
+    for (index, next) in pages.references.prefix(count).dropFirst().enumerated() {
+      pages.memory.storeWord(next.rawValue, at: index * GrantReference.pageSize)
+    }
+    for index in 0..<count {
       let start = index * referencesPerPage
       let end = min(start + referencesPerPage, references.count)
-      var words = emptyPage()
-      if index + 1 < count { words[0] = pages[index + 1].rawValue }
-      // All references of a page at once, not one by one. SAFETY: at most `referencesPerPage` are
-      // copied after the first word; a reference is its number and nothing else.
-      unsafe references.withUnsafeBytes { bytes in
-        unsafe words.withUnsafeMutableBytes { page in
-          unsafe UnsafeMutableRawBufferPointer(rebasing: page[4...]).copyMemory(
-            from: UnsafeRawBufferPointer(rebasing: bytes[(start * 4)..<(end * 4)]))
-        }
-      }
-      return words
-    }
-  }
-
-  /// The words of a page, all of them 0.
-  private static func emptyPage() -> [UInt32] {
-    // Word by word, as `init(repeating:count:)` fills it, is as dear as the checks of a page.
-    unsafe [UInt32](unsafeUninitializedCapacity: wordsPerPage) { words, count in
-      // SAFETY: there is room for that many words, and 0 bytes are words of 0.
-      if let base = words.baseAddress { unsafe memset(base, 0, wordsPerPage * 4) }
-      count = wordsPerPage
+      pages.memory.write(
+        bytes.extracting((start * 4)..<(end * 4)), to: index * GrantReference.pageSize + 4)
     }
   }
 }

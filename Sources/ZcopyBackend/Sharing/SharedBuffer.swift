@@ -97,10 +97,7 @@ public struct SharedBuffer: ~Copyable {
       ShareError.xen,
       try xen.openGrantAllocator().share(
         pages: GrantDirectory.pages(for: references.count), with: peer, writable: false))
-    guard let words = GrantDirectory.encode(references, in: pages.references) else {
-      throw .impossibleSize(references.count * GrantReference.pageSize)
-    }
-    write(words, to: pages)
+    GrantDirectory.list(references, in: pages)
     return pages
   }
 
@@ -112,14 +109,6 @@ public struct SharedBuffer: ~Copyable {
       try GrantDirectory.fill(first, of: peer, with: references, device: device)
     } catch {
       throw .directory(error, peer)
-    }
-  }
-
-  /// Puts each page's words into its page.
-  private static func write(_ words: [[UInt32]], to pages: borrowing SharedPages) {
-    for (index, page) in words.enumerated() {
-      // SAFETY: words are plain bytes, and the array outlives the copy.
-      unsafe pages.memory.write(page.span.bytes, to: index * GrantReference.pageSize)
     }
   }
 

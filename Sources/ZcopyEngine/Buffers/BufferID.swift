@@ -21,11 +21,15 @@ public struct BufferID: Hashable, Sendable {
 extension BufferID: CustomStringConvertible {
   /// 32 hexadecimal digits.
   public var description: String {
-    hexadecimal(high) + hexadecimal(low)
-  }
-
-  private func hexadecimal(_ word: UInt64) -> String {
-    let digits = String(word, radix: 16)
-    return String(repeating: "0", count: 16 - digits.count) + digits
+    // SAFETY: both words have 16 digits, for which there is room, and all are ASCII.
+    unsafe String(unsafeUninitializedCapacity: 32) { digits in
+      for (place, word) in [high, low].enumerated() {
+        for digit in 0..<16 {
+          let value = UInt8(truncatingIfNeeded: word >> (60 - 4 * digit)) & 15
+          unsafe digits[16 * place + digit] = value + (value < 10 ? 48 : 87)
+        }
+      }
+      return 32
+    }
   }
 }

@@ -6,13 +6,16 @@ import Support
 /// It keeps a time, not a number of tokens, so that a changed rate takes effect at once and no
 /// timer is needed.
 struct RequestRate: Sendable {
+  /// A second in nanoseconds.
+  private static let second: Int64 = 1_000_000_000
+
   /// When all admitted requests are paid for.
   private var due: BootClock.Instant?
 
   /// Whether one more may happen now. Nothing changes.
   func admits(_ perSecond: UInt32, now: BootClock.Instant) -> Bool {
     guard perSecond > 0, let due else { return true }
-    return now.duration(to: due) <= .seconds(1) - .seconds(1) / Int(perSecond)
+    return now.nanoseconds(to: due) <= Self.second - Self.second / Int64(perSecond)
   }
 
   /// Whether a full burst may happen now.
@@ -24,6 +27,6 @@ struct RequestRate: Sendable {
       due = nil
       return
     }
-    due = max(due ?? now, now) + .seconds(1) / Int(perSecond)
+    due = max(due ?? now, now).advanced(byNanoseconds: Self.second / Int64(perSecond))
   }
 }

@@ -88,11 +88,12 @@ func text<Field: BitwiseCopyable>(
   _ field: Field, _ name: StaticString
 ) throws(RequestError) -> String {
   // SAFETY: the bytes are copied while the field exists.
-  let bytes = unsafe withUnsafeBytes(of: field) { unsafe Array($0) }
-  guard let end = bytes.firstIndex(of: 0) else { throw .message("its \(name) does not end") }
-  guard let text = String(validating: bytes[..<end], as: UTF8.self) else {
-    throw .message("its \(name) is not UTF-8")
+  let (end, text) = unsafe withUnsafeBytes(of: field) { bytes -> (Int?, String?) in
+    guard let end = unsafe bytes.firstIndex(of: 0) else { return (nil, nil) }
+    return unsafe (end, end == 0 ? "" : String(validating: bytes[..<end], as: UTF8.self))
   }
+  guard end != nil else { throw .message("its \(name) does not end") }
+  guard let text else { throw .message("its \(name) is not UTF-8") }
   return text
 }
 
@@ -106,7 +107,11 @@ func append<Structure: BitwiseCopyable>(_ structure: Structure, to message: inou
 func setText<Field: BitwiseCopyable>(_ field: inout Field, _ text: String) {
   // SAFETY: at most the field's size minus one is written, and the 0 byte at its end stays.
   unsafe withUnsafeMutableBytes(of: &field) { bytes in
-    for index in bytes.indices { unsafe bytes[index] = 0 }
+    unsafe bytes.initializeMemory(as: UInt8.self, repeating: 0)
+    guard text.utf8.count >= bytes.count else {
+      unsafe bytes.copyBytes(from: text.utf8)
+      return
+    }
     var end = 0
     for character in text {
       guard end + character.utf8.count < bytes.count else { break }

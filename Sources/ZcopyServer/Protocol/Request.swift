@@ -322,7 +322,7 @@ extension Range<Int> {
 /// line for it.
 private func buffersName<Field: BitwiseCopyable>(_ field: Field) throws(RequestError) -> String {
   let name = try text(field, "name")
-  guard printable(name, limit: .max) == name else {
+  guard name.isEmpty || printable(name, limit: .max) == name else {
     throw .invalid("a buffer's name has characters that cannot be shown")
   }
   return name

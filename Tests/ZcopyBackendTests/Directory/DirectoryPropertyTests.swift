@@ -121,7 +121,7 @@ struct DirectoryPropertyTests {
       let count = isLong ? 1 + numbers.below(3000) : 1 + numbers.below(60)
       let references = (0..<count).map { GrantReference(rawValue: 5000 + UInt32($0)) }
       var pages: [UInt32: [UInt32]] = [:]
-      for (page, words) in zip(own, GrantDirectory.encode(references, in: own) ?? []) {
+      for (page, words) in zip(own, directoryPages(of: references, in: own)) {
         pages[page.rawValue] = words
       }
       if round % 3 != 0 { mutate(&pages, &numbers) }

@@ -42,7 +42,7 @@ struct InMemoryDirectory {
     let own = (0..<max(1, GrantDirectory.pages(for: count))).map {
       GrantReference(rawValue: 1001 + UInt32($0))
     }
-    for (page, words) in zip(own, GrantDirectory.encode(references, in: own) ?? []) {
+    for (page, words) in zip(own, directoryPages(of: references, in: own)) {
       pages[page.rawValue] = words
     }
   }
@@ -62,5 +62,19 @@ struct InMemoryDirectory {
   /// Why it is refused for that many pages, or for its own.
   func refusal(as count: Int? = nil) -> DirectoryError? {
     error { () throws(DirectoryError) in _ = try decoded(as: count) }
+  }
+}
+
+/// The words of linked directory pages that list the references, as displif defines them.
+func directoryPages(
+  of references: [GrantReference], in pages: [GrantReference]
+) -> [[UInt32]] {
+  let count = GrantDirectory.pages(for: references.count)
+  return (0..<count).map { index in
+    let listed = references.dropFirst(index * GrantDirectory.referencesPerPage)
+      .prefix(GrantDirectory.referencesPerPage).map(\.rawValue)
+    let next = index + 1 < count ? pages[index + 1].rawValue : 0
+    let rest = GrantDirectory.referencesPerPage - listed.count
+    return [next] + listed + [UInt32](repeating: 0, count: rest)
   }
 }

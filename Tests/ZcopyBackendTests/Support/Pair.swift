@@ -3,7 +3,8 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
-import ZcopyBackend
+
+@testable import ZcopyBackend
 
 /// A simulated machine with domain 0, which maps, and a guest whose memory it is.
 struct Pair {
@@ -37,6 +38,17 @@ struct Pair {
   /// A buffer of the guest's of whole pages.
   func share(pages: Int, from memory: MemorySource = .gntalloc) throws(ShareError) -> SharedBuffer {
     try share(byteCount: pages * GrantReference.pageSize, from: memory)
+  }
+
+  /// The words of one of the guest's pages that domain 0 may read.
+  func words(of page: GrantReference) throws -> [UInt32] {
+    var words = [UInt32](repeating: 0, count: GrantDirectory.wordsPerPage)
+    let device = try backend.xen.openGrantDevice()
+    var span = words.mutableSpan
+    // SAFETY: any bytes are words.
+    var bytes = unsafe span.mutableBytes
+    try device.copyPage(page, of: guest.id, into: &bytes)
+    return words
   }
 
   /// What domain 0 asks for to map it.

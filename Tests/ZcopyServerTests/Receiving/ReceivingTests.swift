@@ -89,25 +89,25 @@ struct ReceivingTests {
 
   @Test("are received although the server is busy for longer than the process may take")
   func busyServer() throws {
-    let scene = try Scene(users: [1009]) {
-      $0.most = .milliseconds(300)
+    let scene = try Scene(users: [1011]) {
+      $0.most = .seconds(2)
       $0.idle = .seconds(60)
     }
-    let client = try scene.connect(1009)
+    let client = try scene.connect(1011)
     let (reader, writer) = try FileDescriptor.pipe()
     defer { try? reader.close() }
-    for _ in 0..<3 {
+    for _ in 0..<2 {
       let request = client.send(scene.share, files: [writer])
       try scene.stage.wait("the request is received") {
-        scene.receivers[.user(1009)]?.isReceiving == true
+        scene.receivers[.user(1011)]?.isReceiving == true
       }
       // Meanwhile the process answers, and its time limit passes.
-      usleep(600_000)
+      usleep(2_500_000)
       let message = try client.next()
       #expect(try message.header.request == request)
-      #expect(scene.receivers[.user(1009)]?.stuck == 0)
+      #expect(scene.receivers[.user(1011)]?.stuck == 0)
     }
-    #expect(receiverProcesses(of: 1009).count == 1)
+    #expect(receiverProcesses(of: 1011).count == 1)
     try writer.close()
   }
 

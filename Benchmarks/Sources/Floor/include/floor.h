@@ -66,6 +66,19 @@ int floor_share_open(struct floor_share *share, enum floor_source source, int fd
 // Takes the grants away, and the memory.
 int floor_share_close(struct floor_share *share);
 
+// --- Asking another process --------------------------------------------------
+
+// A process that sends each message of at most 256 bytes back.
+struct floor_message {
+    int socket, server;
+};
+
+int floor_message_open(struct floor_message *message);
+// Sends a message of 256 bytes, and receives it.
+int floor_message_send(struct floor_message *message);
+// Ends the process.
+void floor_message_close(struct floor_message *message);
+
 // --- Copying another domain's buffer ----------------------------------------
 
 // A memory file of as many pages as the buffer has, mapped; a dma-buf of it; and what copies into it.
