@@ -585,7 +585,21 @@ int xenzcopy_unshare(xenzcopy_handle *handle, const struct xen_zcopyd_id *id) {
     return call(handle, XEN_ZCOPYD_UNSHARE, &request, NULL, 0, -1);
 }
 
+static struct kept_event *kept_at(const xenzcopy_handle *handle, size_t index) {
+    return &handle->kept[(handle->kept_first + index) % handle->kept_room];
+}
+
+/* Whether the buffer's last event, its release, arrived while a call waited. */
+static int is_released(const xenzcopy_handle *handle, const struct xen_zcopyd_id *id) {
+    for (size_t index = handle->kept_count; index-- > 0;) {
+        const struct xenzcopy_event *event = &kept_at(handle, index)->event;
+        if (event->event == XEN_ZCOPYD_EVENT_RELEASED && !memcmp(&event->id, id, sizeof *id)) return event->code == 0;
+    }
+    return 0;
+}
+
 int xenzcopy_wait(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, uint32_t timeout_ms) {
+    if (is_released(handle, id)) return 0;
     struct xen_zcopyd_wait wait = {.id = *id, .timeout_ms = timeout_ms};
     uint32_t limit = handle->timeout_ms;
     if (timeout_ms == XENZCOPY_FOREVER || limit >= XENZCOPY_FOREVER - timeout_ms) limit = XENZCOPY_FOREVER;
@@ -764,10 +778,6 @@ static struct xenzcopy_event take_event(xenzcopy_handle *handle) {
         *request = handle->begun[--handle->begun_count];
     }
     return event;
-}
-
-static struct kept_event *kept_at(const xenzcopy_handle *handle, size_t index) {
-    return &handle->kept[(handle->kept_first + index) % handle->kept_room];
 }
 
 /* Removes all but the last FRAME and the last USED of each buffer. */

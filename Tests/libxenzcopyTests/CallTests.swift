@@ -145,6 +145,25 @@ struct CallTests {
     #expect(try timeout().tv_sec == 30)
   }
 
+  @Test("wait sends nothing for a buffer whose release was reported while another call waited")
+  func waitAfterRelease() throws {
+    daemon.say(event: XEN_ZCOPYD_EVENT_RELEASED, of: id(4), frame: XEN_ZCOPYD_E_FAILED)
+    daemon.say(event: XEN_ZCOPYD_EVENT_RELEASED, of: id(5))
+    daemon.acknowledge(XEN_ZCOPYD_UNMAP, request: 2)
+    var (unknown, released) = (id(4), id(5))
+    #expect(unsafe client.call { unsafe xenzcopy_unmap($0, &released) } == (0, 0))
+    #expect(unsafe client.call { unsafe xenzcopy_wait($0, &released, 0) } == (0, 0))
+    _ = try heard(XEN_ZCOPYD_UNMAP)
+    // Of another buffer it was reported that its holders are unknown: the daemon is asked, and says why.
+    daemon.acknowledge(XEN_ZCOPYD_WAIT, request: 3)
+    #expect(unsafe client.call { unsafe xenzcopy_wait($0, &unknown, 0) } == (0, 0))
+    let sent = try #require(try daemon.heard()).load(xen_zcopyd_wait.self)
+    #expect(sent.header.type == XEN_ZCOPYD_WAIT && sent.id == unknown)
+    // The events stay.
+    #expect(client.nextEvent().event.id == unknown)
+    #expect(client.nextEvent().event.id == released)
+  }
+
   @Test("refresh sends flags and ranges, or no ranges for the whole buffer")
   func refresh() throws {
     var buffer = id(5)

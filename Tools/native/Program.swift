@@ -11,18 +11,21 @@ import ZcopyEngine
 #endif
 
 /// Repeats an operation on the simulator, for scripts/bench-native, which counts the instructions:
-/// `xen-zcopy-native decode|frame TIMES`.
+/// `xen-zcopy-native decode|frame TIMES` or
+/// `xen-zcopy-native close BUFFERS TIMES`.
 @main
 enum Program {
-  private static let usage = "usage: xen-zcopy-native decode|frame TIMES"
+  private static let usage = "usage: xen-zcopy-native decode|frame TIMES, or close BUFFERS TIMES"
 
   static func main() {
     let words = CommandLine.arguments.dropFirst().map { $0 }
-    guard words.count == 2, let times = Int(words[1]), times >= 0 else { fail(usage) }
+    let numbers = words.dropFirst().compactMap { Int($0) }
+    guard numbers.allSatisfy({ $0 >= 0 }) else { fail(usage) }
     do {
-      switch words[0] {
-      case "decode": try decode(times: times)
-      case "frame": try frame(times: times)
+      switch (words.first, words.count, numbers.count) {
+      case ("decode", 2, 1): try decode(times: numbers[0])
+      case ("frame", 2, 1): try frame(times: numbers[0])
+      case ("close", 3, 2): try Closing.run(numbers[1], of: numbers[0])
       default: fail(usage)
       }
     } catch {

@@ -1,11 +1,11 @@
 #!/bin/bash
 # qemu-zcopy-x86_64.sh XEN KERNEL INITRD
 #
-# Boots Xen with a PVH dom0 in QEMU, without KVM, and has dom0 run what must always work of xen-zcopy: a guest's buffer
-# becomes a dma-buf, frames, the death of either side, and Xen's grant tables as they were before. INITRD is dom0's and
-# has all of it, guests too (lab/xen-ci of xen-zcopy makes it); nothing is needed from a network or a disk.
+# Boots Xen with a PVH dom0 in QEMU, without KVM. dom0 runs the smoke test of xen-zcopy: a guest's buffer becomes a dma-buf,
+# frames, the death of either side, and unchanged grant tables at the end. INITRD is dom0's ramdisk. It contains the guests too
+# (lab/xen-ci of xen-zcopy makes it), so that neither a network nor a disk is needed.
 #
-# Exit status: 0, or 1 and one line that says why not. The serial log is smoke.serial in the current directory.
+# Exit status: 0, or 1 and one line with the reason. The serial log is smoke.serial in the current directory.
 # TEST_TIMEOUT is in seconds, 900 by default.
 set -eu -o pipefail
 
@@ -25,12 +25,12 @@ log=$PWD/smoke.serial
 
 xen_options="console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot=1 conring_size=1m"
 xen_options+=" dom0=pvh dom0_mem=1536M,max:1536M dom0_max_vcpus=1 dom0_vcpus_pin"
-# An emulated processor has nothing to hide from, and its IOMMU shares no page tables.
+# Mitigations make no sense on an emulated processor, and its IOMMU shares no page tables.
 xen_options+=" iommu=no-sharept spec-ctrl=no bootscrub=0 watchdog=0 cpufreq=none"
 dom0_options="console=hvc0 rdinit=/init quiet panic=-1 nokaslr mitigations=off audit=0"
-# Looking for timers that a PVH domain does not have takes an emulated processor seconds.
+# The search for timers that a PVH domain does not have takes seconds on an emulated processor.
 dom0_options+=" clearcpuid=tsc lpj=4000000 pci=noearly initcall_blacklist=jent_mod_init,,init_acpi_pm_clocksource"
-# Pages that a peer gives back late are freed in one go, so that it can be seen that none is left.
+# The kernel frees all pages that a peer releases late in one iteration, so that the test can check that none is left.
 dom0_options+=" cryptomgr.notests ipv6.disable=1 grant_table.free_per_iteration=0"
 
 qemu=
@@ -43,7 +43,7 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# run: until dom0 says how it went. 1: time was up, 2: a panic, 3: QEMU ended.
+# run: waits for dom0's verdict. Returns 1 after the time limit, 2 after a panic, 3 if QEMU ended.
 run() {
     local shown=0 end=$((SECONDS + limit)) lines
     : >"$log"
@@ -53,7 +53,7 @@ run() {
         -kernel "$xen" -append "$xen_options" -initrd "$kernel $dom0_options,$initrd" </dev/null 2>"$log.qemu" &
     qemu=$!
     while true; do
-        # What dom0 says of the test, as it comes; a line of Xen's may be in the middle of it.
+        # dom0's output as it arrives. A line of Xen's may interrupt one of its lines.
         lines=$(tr -d '\r' <"$log" | grep -a '^zcopy: ' || true)
         [ -z "$lines" ] || tail -n "+$((shown + 1))" <<<"$lines"
         [ -z "$lines" ] || shown=$(wc -l <<<"$lines")
@@ -69,7 +69,7 @@ for try in {1..10}; do
     status=0
     run || status=$?
     stop
-    # QEMU 7.2 gives dom0 a fault of the emulated processor now and then, at an address of Xen's own code: no result.
+    # With QEMU 7.2, dom0 sometimes ends with a fault of the emulated processor at an address of Xen's code: no verdict then.
     if [ $status != 3 ] || ! grep -aq 'd0v0 Triple fault' "$log"; then break; fi
     echo "the emulated processor failed; once more, from the start (try $((try + 1)))"
 done

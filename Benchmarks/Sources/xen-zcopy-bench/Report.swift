@@ -2,7 +2,7 @@
   import Glibc
 #endif
 
-/// Medians, their ratios and whether those are within their limits, as TAP.
+/// Figures, their ratios and whether those are within their limits, as TAP.
 struct Report {
   private var count = 0
 

@@ -161,7 +161,8 @@ int xenzcopy_unshare(xenzcopy_handle *handle, const struct xen_zcopyd_id *id);
 
 /*
  * Waits until a buffer is released, then returns 0. ETIMEDOUT if the buffer is still held after `timeout_ms` milliseconds
- * (XENZCOPY_FOREVER for no limit); the text names the holders. xenzcopy_begin() can wait without blocking.
+ * (XENZCOPY_FOREVER for no limit); the text names the holders. xenzcopy_begin() can wait without blocking. If the release was
+ * reported while another call waited, this call sends nothing. The event stays for xenzcopy_next_event().
  */
 int xenzcopy_wait(xenzcopy_handle *handle, const struct xen_zcopyd_id *id, uint32_t timeout_ms);
 

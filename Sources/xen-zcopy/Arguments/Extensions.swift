@@ -111,6 +111,6 @@ struct CommonOptions: ParsableArguments {
   @Flag(help: "Write JSON, one object a line.")
   var json = false
 
-  @Flag(help: "Tell more on standard error, the Xen libraries' own messages too.")
+  @Flag(help: "Print more on standard error, the Xen libraries' messages included.")
   var verbose = false
 }

@@ -7,7 +7,7 @@ import ZcopyBackend
 struct DescribeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "describe",
-    abstract: "Tell all about a buffer of xen-zcopyd, and who holds it.")
+    abstract: "Show the details of a buffer of xen-zcopyd, and its holders.")
 
   @Argument(help: "The buffer: its identifier, or the first digits of it, at least 4.")
   var id: BufferName

@@ -6,8 +6,8 @@ struct ListCommand: ParsableCommand {
     commandName: "list",
     abstract: "List the buffers of xen-zcopyd.",
     discussion: """
-      Shows the buffers that this user may see, the oldest first. Identifiers are cut to what tells them from each other; \
-      --json has them whole. HOLDER is the process whose connection a buffer belongs to: with its end the buffer is released.
+      Shows the buffers that this user may see, the oldest first. Identifiers are shortened as far as they stay unique; \
+      --json has them whole. HOLDER is the process whose connection holds a buffer: the buffer is released when it ends.
       """)
 
   @Option(help: "Only buffers of this domain: its number or name.")
