@@ -27,10 +27,12 @@ SOURCES = $(shell find Sources Testing Tools Benchmarks examples -name '*.swift'
 SCENARIOS = matrix systemd contract daemon upgrade dma-buf devices
 # More targets, which `make test` makes before the scenarios, one after the other. CI has some.
 ALSO ?=
+# More scenarios, beside these. CI has `bench`, whose figures do not depend on the load.
+BESIDE ?=
 # What boots Xen, beside what builds: programs, and Debian's packages of them.
 LAB = qemu-system-x86_64:qemu-system-x86 cpio:cpio xz:xz-utils dpkg-deb:dpkg setpriv:util-linux
 
-.PHONY: all demo test unit allocations test-sanitize fuzz lint smoke contract dma-buf devices daemon previous upgrade systemd matrix soak bench bench-native xen-ci kernel-check \
+.PHONY: all demo test unit allocations test-sanitize fuzz lint smoke contract dma-buf devices daemon previous upgrade systemd matrix soak bench bench-program bench-native xen-ci kernel-check \
   static client check-client check-daemon install install-client deb clean require require-lab help
 
 all: require ## Build the command and the libraries
@@ -44,7 +46,7 @@ demo: require-lab static ## Both directions on real Xen: demo/guest.png is a gue
 
 test: require-lab lint unit allocations check-client check-daemon smoke ## Everything: lint, unit tests, allocations, the C client, and the scenarios on real Xen
 	@$(MAKE) --no-print-directory $(ALSO) previous
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(SCENARIOS)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(SCENARIOS) $(BESIDE)
 
 unit: require ## Build, with warnings as errors, and run the unit tests
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest
@@ -108,10 +110,10 @@ xen-ci: require-lab static ## The smoke scenario as Xen's own CI would run it, b
 kernel-check: require-lab ## Build xen-gntdev for the kernels of Debian 12 and 13, as dkms does there
 	kernel/check
 
-bench: require-lab static ## Compare with plain C on real Xen: instructions and ratios of two boots, and which limits are not met
-	cd Benchmarks && $(STATIC) --scratch-path ../.build-bench
-	install -D .build-bench/release/xen-zcopy-bench $(BIN)/xen-zcopy-bench
+bench: require-lab static bench-program ## Compare with plain C on real Xen: instructions and ratios of two boots, and which limits are not met
 	lab/run bench
+
+bench-program: require $(BIN)/xen-zcopy-bench ## Build what `bench` runs in dom0
 
 bench-native: require ## Count instructions on the simulator, without Xen, and compare them with Benchmarks/native.txt
 	@scripts/require valgrind:valgrind
@@ -131,6 +133,10 @@ $(BIN)/.stamp: $(SOURCES)
 	$(CC) $(CLIENT_CFLAGS) $(CLIENT_INCLUDES) -static -s -o $(BIN)/backend examples/backend.c examples/import.c \
 	  Sources/libxenzcopy/xenzcopy.c
 	@touch $@
+
+$(BIN)/xen-zcopy-bench: $(SOURCES)
+	cd Benchmarks && $(STATIC) --scratch-path ../.build-bench
+	install -D .build-bench/release/xen-zcopy-bench $@
 
 $(BIN)/xen-zcopyd-previous: $(PREVIOUS_TREE)/.build-static/release/xen-zcopyd
 	install -D $< $@

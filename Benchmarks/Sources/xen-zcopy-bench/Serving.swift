@@ -51,11 +51,11 @@ extension Bench {
     var message = floor_message()
     try floor("message", floor_message_open(&message))
     defer { floor_message_close(&message) }
-    let least = try race(
+    let figures = try race(
       rounds: rounds, { [try instructions { try floor("message", floor_message_send(&message)) }] },
       { [instructions {}] })
-    report.note("\(Int(least[0][0])) instructions of plain C for a message to a process and back")
-    report.note("\(Int(least[1][0])) instructions for a measurement of nothing")
+    report.note("\(Int(figures[0][0])) instructions of plain C for a message to a process and back")
+    report.note("\(Int(figures[1][0])) instructions for a measurement of nothing")
   }
 }
 

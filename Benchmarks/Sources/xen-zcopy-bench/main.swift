@@ -1,5 +1,5 @@
 // Maps, shares and copies buffers in turn with this project's library and with bare C, and maps them through xen-zcopyd,
-// which must run; prints the least of each and the ratios as TAP. Arguments: rounds, the guest's domain, then DIRECTORY:PAGES for each
+// which must run; prints lower quartiles and their ratios as TAP. Arguments: rounds, the guest's domain, then DIRECTORY:PAGES for each
 // buffer that the guest shares.
 
 import Floor

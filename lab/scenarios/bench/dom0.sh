@@ -1,5 +1,5 @@
 # Maps, shares and copies buffers, alternating between the library and Benchmarks/Sources/Floor, and maps them through the
-# daemon. Compares the least of each.
+# daemon. Compares the lower quartiles.
 . /host/lib/dom0.sh
 
 note "dom0's clock: $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
