@@ -103,11 +103,15 @@ let package = Package(
       ],
       swiftSettings: small),
     .target(
+      name: "ZcopyWire",
+      dependencies: ["CZcopy", "Pixels", "Support", "XenGrant", "ZcopyBackend"],
+      swiftSettings: small),
+    .target(
       name: "ZcopyServer",
       dependencies: [
         "ZcopyEngine",
-        "CZcopy", "DmaBuf", "EventLoop", "Pixels", "Support", "XenGrant", "ZcopyBackend", logging,
-        system,
+        "CZcopy", "DmaBuf", "EventLoop", "Pixels", "Support", "XenGrant", "ZcopyBackend",
+        "ZcopyWire", logging, system,
       ],
       swiftSettings: small),
     .target(
@@ -117,14 +121,14 @@ let package = Package(
       name: "xen-zcopy",
       dependencies: [
         "CZcopy", "DmaBuf", "EventLoop", "Picture", "Pixels", "Support", "XenGrant", "ZcopyBackend",
-        "ZcopyEngine", "ZcopyServer", "libxenzcopy", argumentParser, logging, system,
+        "ZcopyEngine", "ZcopyServer", "ZcopyWire", "libxenzcopy", argumentParser, logging, system,
       ],
       swiftSettings: strict),
     .executableTarget(
       name: "xen-zcopyd",
       dependencies: [
         "CReceiver", "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "ZcopyBackend", "ZcopyEngine",
-        "ZcopyServer",
+        "ZcopyServer", "ZcopyWire",
         logging, system, "Support",
       ],
       swiftSettings: strict),
@@ -163,7 +167,7 @@ let package = Package(
       name: "xen-zcopyd-fuzz",
       dependencies: [
         "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyEngine",
-        "ZcopyServer",
+        "ZcopyServer", "ZcopyWire",
         logging, system, "ZcopyTestKit",
       ],
       path: "Tools/fuzz",
@@ -233,10 +237,14 @@ let package = Package(
       name: "ZcopyServerTests",
       dependencies: [
         "CZcopy", "DmaBuf", "EventLoop", "Pixels", "XenGrant", "XenSimulator", "ZcopyBackend",
-        "ZcopyEngine", "ZcopyServer", "ZcopyTestKit", "libxenzcopy", logging, system,
+        "ZcopyEngine", "ZcopyServer", "ZcopyTestKit", "ZcopyWire", "libxenzcopy", logging, system,
       ],
       // Read by FormatTests beside its source.
       exclude: ["LiveUpdate/Formats"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ZcopyWireTests",
+      dependencies: ["CZcopy", "Pixels", "XenGrant", "ZcopyBackend", "ZcopyWire"],
       swiftSettings: strict),
     .testTarget(
       name: "xen-zcopydTests",
@@ -251,8 +259,8 @@ let package = Package(
       name: "xen-zcopyTests",
       dependencies: [
         "CZcopy", "DmaBuf", "EventLoop", "Picture", "Pixels", "XenGrant", "XenSimulator",
-        "ZcopyBackend", "ZcopyEngine", "ZcopyServer", "xen-zcopy", argumentParser, logging, system,
-        "ZcopyTestKit",
+        "ZcopyBackend", "ZcopyEngine", "ZcopyServer", "ZcopyWire", "xen-zcopy", argumentParser,
+        logging, system, "ZcopyTestKit",
       ],
       swiftSettings: strict),
     .testTarget(

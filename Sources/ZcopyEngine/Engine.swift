@@ -3,7 +3,7 @@ public import EventLoop
 public import Logging
 import Support
 public import XenGrant
-import ZcopyBackend
+public import ZcopyBackend
 
 /// Buffers that are shared with other domains, and what happens to them: maps, shares, copies,
 /// reports events, releases.

@@ -1,4 +1,3 @@
-import CZcopy
 import DmaBuf
 import EventLoop
 import Logging
@@ -7,12 +6,13 @@ import SystemPackage
 import XenGrant
 import ZcopyBackend
 import ZcopyEngine
+import ZcopyWire
 
 /// The requests that make, end and await buffers.
 extension Server {
   /// MAP.
   func map(
-    _ message: Request.MapMessage, _ number: UInt64, _ connection: Connection
+    _ message: MapMessage, _ number: UInt64, _ connection: Connection
   ) throws(RequestError) {
     try authorize(.map, message.request.domain, connection)
     let buffer = try lift(
@@ -20,12 +20,12 @@ extension Server {
       try engine.makeMapped(
         message.request, message.references, message.options.choices, connection.holder,
         connection.credentials.maker))
-    try announce(XEN_ZCOPYD_MAP, buffer, number, connection, text: buffer.description.passedOver)
+    try announce(.map, buffer, number, connection, text: buffer.description.passedOver)
   }
 
   /// MAP_PUBLISHED.
   func mapPublished(
-    _ path: String, _ options: Request.MapOptions, _ number: UInt64, _ connection: Connection
+    _ path: String, _ options: MapOptions, _ number: UInt64, _ connection: Connection
   ) throws(RequestError) {
     guard let domain = Publication.domain(of: path) else {
       throw .invalid("give a publication as /local/domain/N/data/zcopy/NAME")
@@ -36,14 +36,14 @@ extension Server {
       try engine.makeMapped(
         publishedAt: path, options.choices, connection.holder, connection.credentials.maker))
     try announce(
-      XEN_ZCOPYD_MAP_PUBLISHED, buffer, number, connection, text: buffer.description.passedOver)
+      .mapPublished, buffer, number, connection, text: buffer.description.passedOver)
   }
 
   /// SHARE.
   ///
   /// - Parameter files: the dma-buf that came with it, if there is one.
   func share(
-    _ message: Request.ShareMessage, _ files: inout Descriptors, _ number: UInt64,
+    _ message: ShareMessage, _ files: inout Descriptors, _ number: UInt64,
     _ connection: Connection
   ) throws(RequestError) {
     let file = files.take()
@@ -53,22 +53,22 @@ extension Server {
     // Even fstat() on a file that is no dma-buf may block (FUSE), so the type is checked first.
     if files.count > 0, file.map(engine.dmaBufs.mayBeDmaBuf) != true {
       throw RequestError(
-        XEN_ZCOPYD_E_INVALID, domain, "the descriptor that came with SHARE is no dma-buf's")
+        .invalid, domain, "the descriptor that came with SHARE is no dma-buf's")
     }
     let choices = try message.choices(file)
     let buffer = try lift(
       RequestError.init,
       try engine.makeShared(domain, choices, connection.holder, connection.credentials.maker))
-    try announce(XEN_ZCOPYD_SHARE, buffer, number, connection, text: buffer.publication?.path ?? "")
+    try announce(.share, buffer, number, connection, text: buffer.publication?.path ?? "")
   }
 
   /// Replies to a client that a buffer was made. From then on it counts, and its events are
   /// reported.
   ///
-  /// - Throws: `RequestError` with E_RESOURCES if the descriptor cannot be sent: the buffer does
+  /// - Throws: `RequestError` with `.resources` if the descriptor cannot be sent: the buffer does
   ///   not stay.
   private func announce(
-    _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String
+    _ type: MessageType, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String
   ) throws(RequestError) {
     do throws(RequestError) {
       try reply(type, buffer, number, connection, text: text)
@@ -82,9 +82,9 @@ extension Server {
   /// Sends a client the description of a buffer, with the dma-buf's descriptor.
   ///
   /// - Parameter now: the time, or nil for a buffer that was just made: then the clock is not read.
-  /// - Throws: `RequestError` with E_RESOURCES if no descriptor can be sent.
+  /// - Throws: `RequestError` with `.resources` if no descriptor can be sent.
   private func reply(
-    _ type: UInt32, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String,
+    _ type: MessageType, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String,
     now: BootClock.Instant? = nil
   ) throws(RequestError) {
     try connection.send(
@@ -97,11 +97,11 @@ extension Server {
     let buffer = try live(id, connection)
     guard buffer.fileDescriptor != nil else {
       throw RequestError(
-        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
+        .unsupported, buffer.domain,
         "buffer \(id) has no dma-buf: READ and WRITE access its contents")
     }
     try reply(
-      XEN_ZCOPYD_OPEN, buffer, number, connection, text: buffer.description.passedOver,
+      .open, buffer, number, connection, text: buffer.description.passedOver,
       now: clock.now)
   }
 
@@ -113,7 +113,7 @@ extension Server {
     guard buffer.description.isMapped else {
       throw .invalid("buffer \(id) is shared, not mapped: end it with unshare")
     }
-    acknowledge(XEN_ZCOPYD_UNMAP, number, connection)
+    acknowledge(.unmap, number, connection)
     engine.close(buffer)
   }
 
@@ -125,7 +125,7 @@ extension Server {
     guard !buffer.description.isMapped else {
       throw .invalid("buffer \(id) is mapped, not shared: end it with unmap")
     }
-    acknowledge(XEN_ZCOPYD_UNSHARE, number, connection)
+    acknowledge(.unshare, number, connection)
     engine.close(buffer)
   }
 
@@ -134,21 +134,17 @@ extension Server {
     _ id: BufferID, _ frame: UInt32, _ page: UInt32, _ number: UInt64, _ connection: Connection
   ) throws(RequestError) {
     let buffer = try live(id, connection)
-    var reply = xen_zcopyd_frame()
-    reply.header = header(XEN_ZCOPYD_FRAME | XEN_ZCOPYD_REPLY, xen_zcopyd_frame.self, number)
-    reply.id = id.wire
-    reply.page = page
+    var announced = frame
     do throws(EngineError) {
       if buffer.description.isMapped {
         try engine.frameUsed(buffer, frame)
-        reply.frame = frame
       } else {
-        reply.frame = try engine.announceFrame(buffer, at: page)
+        announced = try engine.announceFrame(buffer, at: page)
       }
     } catch {
       throw RequestError(error)
     }
-    connection.send(reply)
+    connection.send(FrameReply(id, frame: announced, page: page, number))
   }
 
   // MARK: - Waiting
@@ -188,7 +184,7 @@ extension Server {
     for buffer: Buffer, _ outcome: ReleaseOutcome, _ number: UInt64, _ connection: Connection
   ) {
     switch outcome {
-    case .released: acknowledge(XEN_ZCOPYD_WAIT, number, connection)
+    case .released: acknowledge(.wait, number, connection)
     case .failed(let error), .timedOut(let error):
       refuse(RequestError(error), number, connection, of: buffer.domain)
     }
@@ -204,7 +200,7 @@ extension Server {
     let buffer = try live(id, connection)
     guard buffer.description.isMapped else {
       throw RequestError(
-        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
+        .unsupported, buffer.domain,
         "buffer \(id) is this domain's own memory: there is nothing to refresh")
     }
     let size = buffer.description.chargedBytes
@@ -213,12 +209,12 @@ extension Server {
       throw RequestError(EngineError(MapError.rangeOutside(outside, size: size), buffer.domain))
     }
     guard buffer.description.origin == .mapped(by: .copy) else {
-      return acknowledge(XEN_ZCOPYD_REFRESH, number, connection)
+      return acknowledge(.refresh, number, connection)
     }
     try begin(connection)
     copy(isWriteBack ? .writeBack : .refresh, buffer, wanted, number, connection) {
       [unowned self] _, number, connection in
-      acknowledge(XEN_ZCOPYD_REFRESH, number, connection)
+      acknowledge(.refresh, number, connection)
     }
   }
 
@@ -244,7 +240,7 @@ extension Server {
     copy(.read, buffer, [range], number, connection, reserved: bytes) {
       (job, number, connection) throws(RequestError) in
       try connection.send(
-        header(XEN_ZCOPYD_READ | XEN_ZCOPYD_REPLY, xen_zcopyd_header.self, number),
+        Acknowledgement(.read, number),
         file: job.target?.file.fileDescriptor, reserved: bytes)
     }
   }
@@ -259,7 +255,7 @@ extension Server {
     } catch {
       throw .whileCopying(id, error)
     }
-    acknowledge(XEN_ZCOPYD_WRITE, number, connection)
+    acknowledge(.write, number, connection)
   }
 
   /// A live buffer whose contents the daemon reads and writes for clients: one of another domain, or
@@ -270,7 +266,7 @@ extension Server {
     let buffer = try live(id, connection)
     guard buffer.description.isMapped || buffer.fileDescriptor == nil else {
       throw RequestError(
-        XEN_ZCOPYD_E_UNSUPPORTED, buffer.domain,
+        .unsupported, buffer.domain,
         "buffer \(id) is this domain's own memory: map its dma-buf")
     }
     return buffer
@@ -287,7 +283,7 @@ extension Server {
     try lift(RequestError.init, try engine.publish(buffer, as: name))
     connection.send(
       buffer.message(
-        XEN_ZCOPYD_PUBLISH, number, text: buffer.publication?.path ?? "", now: clock.now))
+        .publish, number, text: buffer.publication?.path ?? "", now: clock.now))
   }
 
   /// Data that was read and not received yet is memory of this process, which only its receiver can
@@ -297,11 +293,11 @@ extension Server {
     let unread = connections.values.reduce(0) { sum, other in
       other.credentials.user == user ? sum + other.unreceivedBytes() : sum
     }
-    guard unread == 0 || unread + bytes <= Int(XEN_ZCOPYD_READ_MAX) else {
+    guard unread == 0 || unread + bytes <= Wire.readByteCount else {
       throw RequestError(
-        XEN_ZCOPYD_E_LIMIT, nil,
+        .limit, nil,
         "clients of user \(user) have \(ByteSize(bytes: unread)) in replies to READ that they have not received, of at "
-          + "most \(ByteSize(bytes: Int(XEN_ZCOPYD_READ_MAX))): receive these first")
+          + "most \(ByteSize(bytes: Wire.readByteCount)): receive these first")
     }
   }
 
@@ -343,7 +339,17 @@ extension RequestError {
   }
 }
 
-extension Request.MapOptions {
+extension Request {
+  /// Checks the numbers of MAP against each other.
+  func check() throws(RequestError) {
+    guard case .map(let message) = self else { return }
+    do throws(MapError) { try message.request.check() } catch {
+      throw RequestError(EngineError(error, message.request.domain))
+    }
+  }
+}
+
+extension MapOptions {
   fileprivate var choices: MapChoices {
     var choices = MapChoices(mechanism: mechanism, isPersistent: isPersistent, name: name)
     // A client that names no mechanism expects a dma-buf's descriptor.
@@ -352,7 +358,7 @@ extension Request.MapOptions {
   }
 }
 
-extension Request.ShareMessage {
+extension ShareMessage {
   fileprivate func choices(_ file: FileDescriptor?) throws(RequestError) -> ShareChoices {
     let source: MemorySource? =
       switch memory {

@@ -1,23 +1,17 @@
-import CZcopy
 import EventLoop
 import XenGrant
 import ZcopyEngine
+import ZcopyWire
 
 /// Events that clients receive without a request.
 extension Server {
   /// Sends an event of a buffer to each client that subscribed to it.
   func send(_ event: BufferEvent, of buffer: Buffer) {
-    let (code, frame, page) = event.wire
-    var message = xen_zcopyd_event()
-    message.header = header(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self, 0)
-    message.id = buffer.id.wire
-    message.event = code
-    message.domain = UInt32(buffer.domain.rawValue)
-    message.frame = frame
-    message.page = page
+    let (kind, frame, page) = event.wire
+    let message = EventMessage(kind, buffer.id, buffer.domain, frame: frame, page: page)
     for connection in connections.values
     where connection.subscription.wants(
-      code, of: buffer.domain, isOwn: buffer.holder == connection.holder)
+      kind, of: buffer.domain, isOwn: buffer.holder == connection.holder)
       && maySee(connection, buffer)
     {
       connection.send(event: message)
@@ -28,14 +22,10 @@ extension Server {
   /// Sends the end of a domain to clients that have buffers of the domain, or may see other users'
   /// buffers of it.
   func sendDomainEnd(_ domain: DomainID, _ rules: DomainRules) {
-    let event = XEN_ZCOPYD_EVENT_DOMAIN_GONE
-    var message = xen_zcopyd_event()
-    message.header = header(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self, 0)
-    message.event = event
-    message.domain = UInt32(domain.rawValue)
+    let message = EventMessage(endOf: domain)
     for connection in connections.values {
       let isConcerned = engine.hasBuffers(of: connection.holder, in: domain)
-      guard connection.subscription.wants(event, of: domain, isOwn: isConcerned),
+      guard connection.subscription.wants(message.kind, of: domain, isOwn: isConcerned),
         isConcerned || rules.allows(.list, to: connection.credentials)
       else { continue }
       connection.send(message)
@@ -52,18 +42,17 @@ extension Server {
 }
 
 extension BufferEvent {
-  /// `XEN_ZCOPYD_EVENT_*`, with its frame and page; for RELEASED, the code of the error.
-  fileprivate var wire: (UInt32, frame: UInt32, page: UInt32) {
+  /// The kind, with its frame and page; for a release, the code of the error.
+  fileprivate var wire: (EventKind, frame: UInt32, page: UInt32) {
     switch self {
-    case .frame(let number, let page): (XEN_ZCOPYD_EVENT_FRAME, number, page)
-    case .used(let number): (XEN_ZCOPYD_EVENT_USED, number, 0)
-    case .peerMapped: (XEN_ZCOPYD_EVENT_PEER_MAPPED, 0, 0)
-    case .peerReleased: (XEN_ZCOPYD_EVENT_PEER_RELEASED, 0, 0)
-    case .peerGone: (XEN_ZCOPYD_EVENT_PEER_GONE, 0, 0)
-    case .closing: (XEN_ZCOPYD_EVENT_CLOSING, 0, 0)
-    case .late: (XEN_ZCOPYD_EVENT_LATE, 0, 0)
-    case .released(let error):
-      (XEN_ZCOPYD_EVENT_RELEASED, error.map { RequestError($0).code } ?? 0, 0)
+    case .frame(let number, let page): (.frame, number, page)
+    case .used(let number): (.used, number, 0)
+    case .peerMapped: (.peerMapped, 0, 0)
+    case .peerReleased: (.peerReleased, 0, 0)
+    case .peerGone: (.peerGone, 0, 0)
+    case .closing: (.closing, 0, 0)
+    case .late: (.late, 0, 0)
+    case .released(let error): (.released, error.map { RequestError($0).code.rawValue } ?? 0, 0)
     }
   }
 }

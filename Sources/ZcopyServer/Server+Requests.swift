@@ -1,10 +1,10 @@
-import CZcopy
 import DmaBuf
 import EventLoop
 import Logging
 import XenGrant
 import ZcopyBackend
 import ZcopyEngine
+import ZcopyWire
 
 extension Server {
   /// Checks that a client may perform that operation on a domain, and that the domain exists.
@@ -63,7 +63,7 @@ extension Server {
     do throws(LimitError) {
       try engine.ledger.admitRequest(of: user, totals: configuration.totals, now: now)
     } catch {
-      throw RequestError(XEN_ZCOPYD_E_LIMIT, domain, "\(error)")
+      throw RequestError(.limit, domain, "\(error)")
     }
     guard let domain else { return }
     let rules = buffer(of: request).map { self.rules(for: $0) } ?? self.rules(for: domain)
@@ -74,17 +74,17 @@ extension Server {
       try engine.ledger.admitRequest(
         of: user, for: domain, limits: rules.limits, totals: configuration.totals, now: now)
     } catch {
-      throw RequestError(XEN_ZCOPYD_E_LIMIT, domain, "\(error)")
+      throw RequestError(.limit, domain, "\(error)")
     }
   }
 
   /// Counts a request that is answered later.
   ///
-  /// - Throws: `RequestError` with E_LIMIT if the client has too many of them.
+  /// - Throws: `RequestError` with `.limit` if the client has too many of them.
   func begin(_ connection: Connection) throws(RequestError) {
-    guard connection.pendingRequests < XEN_ZCOPYD_REQUESTS_MAX else {
+    guard connection.pendingRequests < Wire.requestCount else {
       throw RequestError(
-        XEN_ZCOPYD_E_LIMIT, nil,
+        .limit, nil,
         "the client has \(connection.pendingRequests) requests whose replies are still to come, the most that are allowed"
       )
     }
@@ -111,11 +111,11 @@ extension Server {
     if let buffer = engine[id], maySee(connection, buffer) {
       let text = "held by \(engine.holders(of: buffer))"
       connection.send(
-        buffer.message(XEN_ZCOPYD_DESCRIBE, number, text: text, now: clock.now))
+        buffer.message(.describe, number, text: text, now: clock.now))
     } else if let buffer = engine.released[id], maySee(connection, buffer) {
       connection.send(
         buffer.message(
-          XEN_ZCOPYD_DESCRIBE, number, text: buffer.failure?.text ?? "", now: clock.now))
+          .describe, number, text: buffer.failure?.text ?? "", now: clock.now))
     } else {
       throw .unknown(id)
     }
@@ -129,27 +129,12 @@ extension Server {
       .sorted { $0.description.created < $1.description.created }
     var rest = seen[...]
     repeat {
-      let page = rest.prefix(Self.entriesPerMessage)
+      let page = rest.prefix(ListReply.entryCount)
       rest = rest.dropFirst(page.count)
-      let size =
-        MemoryLayout<xen_zcopyd_list_reply>.size
-        + page.count * MemoryLayout<xen_zcopyd_list_entry>.stride
-      var reply = xen_zcopyd_list_reply()
-      reply.header = xen_zcopyd_header(
-        type: XEN_ZCOPYD_LIST | XEN_ZCOPYD_REPLY, length: UInt32(size), request: number)
-      reply.count = UInt32(page.count)
-      reply.more = rest.isEmpty ? 0 : 1
-      var bytes: [UInt8] = []
-      bytes.reserveCapacity(size)
-      append(reply, to: &bytes)
-      for buffer in page { append(buffer.entry(now: now), to: &bytes) }
-      connection.send(bytes)
+      let entries = page.lazy.map { $0.entry(now: now) }
+      connection.send(ListReply.bytes(entries, hasMore: !rest.isEmpty, number))
     } while !rest.isEmpty
   }
-
-  private static let entriesPerMessage =
-    (Int(XEN_ZCOPYD_MESSAGE_MAX) - MemoryLayout<xen_zcopyd_list_reply>.size)
-    / MemoryLayout<xen_zcopyd_list_entry>.stride
 }
 
 /// A request whose reply is still to come.

@@ -1,12 +1,12 @@
-import CZcopy
 import ZcopyEngine
+import ZcopyWire
 
 extension Server {
   /// Ends all clients and buffers, and accepts no new ones.
   ///
   /// Buffers that others still hold are released from the loop; see ``isOver``.
   public func stop() {
-    let error = RequestError(XEN_ZCOPYD_E_STOPPING, nil, "xen-zcopyd ends")
+    let error = RequestError(.stopping, nil, "xen-zcopyd ends")
     stopListening()
     engine.interruptCopies(EngineError(.stopping, nil, error.text))
     for connection in connections.values {

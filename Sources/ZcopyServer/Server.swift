@@ -7,6 +7,7 @@ public import SystemPackage
 public import XenGrant
 import ZcopyBackend
 import ZcopyEngine
+import ZcopyWire
 
 #if canImport(Glibc)
   import Glibc
@@ -37,7 +38,7 @@ public final class Server {
   private var listener: FileDescriptor?
   private var listening: EventLoop.Registration?
   /// The buffer for received messages.
-  private var room = [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX))
+  private var room = [UInt8](repeating: 0, count: Wire.messageByteCount)
 
   /// A server without clients.
   ///
@@ -156,13 +157,13 @@ public final class Server {
   private func admit(_ credentials: PeerCredentials) throws(RequestError) {
     guard configuration.admits(credentials) else {
       throw RequestError(
-        XEN_ZCOPYD_E_PERMISSION, nil,
+        .permission, nil,
         "user \(credentials.user) may not use xen-zcopyd; see `users` and `groups` in its configuration"
       )
     }
     guard connections.count < configuration.maximumClients else {
       throw RequestError(
-        XEN_ZCOPYD_E_LIMIT, nil, "there are \(connections.count) clients already; raise max-clients"
+        .limit, nil, "there are \(connections.count) clients already; raise max-clients"
       )
     }
     guard receivers?.isStuck(.user(credentials.user)) != true else {
@@ -172,7 +173,7 @@ public final class Server {
     let own = connections.values.count { $0.credentials.user == credentials.user }
     guard own < configuration.maximumClientsOfUser else {
       throw RequestError(
-        XEN_ZCOPYD_E_LIMIT, nil,
+        .limit, nil,
         "user \(credentials.user) has \(own) clients already, as many as each user but root may have: a quarter of "
           + "max-clients")
     }
@@ -283,13 +284,14 @@ public final class Server {
     var domain: DomainID?
     do throws(RequestError) {
       let message = try MessageReader(bytes)
-      number = message.header.request
+      number = message.request
       guard number != 0 else { throw .message("its request has the number 0") }
       let request = try Request(message)
+      try request.check()
       domain = self.domain(of: request)
       guard !files.isShort || request.descriptorCount == 0 else {
         throw RequestError(
-          XEN_ZCOPYD_E_RESOURCES, domain,
+          .resources, domain,
           "xen-zcopyd has no file descriptor left for what came with the request")
       }
       guard files.count == request.descriptorCount, !files.isShort else {
@@ -312,7 +314,7 @@ public final class Server {
   ) {
     engine.count(domain) {
       $0.refused += 1
-      $0.limited += error.code == XEN_ZCOPYD_E_LIMIT ? 1 : 0
+      $0.limited += error.code == .limit ? 1 : 0
     }
     logger.debug(
       "refused a request of \(connection.credentials): \(error.text)", metadata: error.metadata)
@@ -373,43 +375,30 @@ public final class Server {
     case .read(let id, let offset, let length):
       try read(id, offset, length, number, connection)
     case .write(let id, let offset):
-      let bytes = message.bytes(after: MemoryLayout<xen_zcopyd_write>.size)
-      try write(id, at: offset, bytes, number, connection)
+      try write(id, at: offset, message.written, number, connection)
     case .publish(let id, let name): try publish(id, as: name, number, connection)
     case .describe(let id): try describe(id, number, connection)
     case .open(let id): try open(id, number, connection)
     case .list(let domain): list(domain, number, connection)
     case .subscribe(let subscription):
       connection.subscription = subscription
-      acknowledge(XEN_ZCOPYD_SUBSCRIBE, number, connection)
+      acknowledge(.subscribe, number, connection)
     case .frame(let id, let frame, let page): try self.frame(id, frame, page, number, connection)
     case .stats: stats(number, connection)
     }
   }
 
   private func greet(
-    _ hello: xen_zcopyd_hello, _ number: UInt64, _ connection: Connection
+    _ hello: HelloMessage, _ number: UInt64, _ connection: Connection
   ) throws(RequestError) {
-    guard hello.magic == XEN_ZCOPYD_MAGIC else {
-      throw .message("HELLO begins with 0x\(String(hello.magic, radix: 16))")
-    }
-    guard hello.version == XEN_ZCOPYD_VERSION else {
-      throw RequestError(
-        XEN_ZCOPYD_E_VERSION, nil,
-        "the client speaks version \(hello.version), and this daemon \(XEN_ZCOPYD_VERSION)")
-    }
+    try hello.check()
     connection.isGreeted = true
-    var reply = xen_zcopyd_hello()
-    reply.header = header(XEN_ZCOPYD_HELLO | XEN_ZCOPYD_REPLY, xen_zcopyd_hello.self, number)
-    reply.magic = XEN_ZCOPYD_MAGIC
-    reply.version = XEN_ZCOPYD_VERSION
-    reply.process = UInt32(bitPattern: getpid())
-    connection.send(reply)
+    connection.send(HelloMessage(replyTo: number, process: getpid()))
   }
 
   /// A reply that only reports success.
-  func acknowledge(_ type: UInt32, _ number: UInt64, _ connection: Connection) {
-    connection.send(header(type | XEN_ZCOPYD_REPLY, xen_zcopyd_header.self, number))
+  func acknowledge(_ type: MessageType, _ number: UInt64, _ connection: Connection) {
+    connection.send(Acknowledgement(type, number))
   }
 
   /// A live or ending buffer that the client may change.
@@ -426,7 +415,7 @@ public final class Server {
   func live(_ id: BufferID, _ connection: Connection) throws(RequestError) -> Buffer {
     let buffer = try owned(id, connection)
     guard buffer.isLive else {
-      throw RequestError(XEN_ZCOPYD_E_GONE, buffer.domain, "buffer \(id) is closed")
+      throw RequestError(.gone, buffer.domain, "buffer \(id) is closed")
     }
     let operation: Operation = buffer.description.isMapped ? .map : .share
     guard rules(for: buffer).allows(operation, to: connection.credentials) else {
@@ -469,7 +458,7 @@ extension RequestError {
   /// Reports an unknown buffer, and equally one that the client may not see.
   static func unknown(_ id: BufferID) -> RequestError {
     RequestError(
-      XEN_ZCOPYD_E_UNKNOWN, nil,
+      .unknown, nil,
       "there is no buffer \(id), or it is another user's; see `xen-zcopy list`")
   }
 
@@ -478,7 +467,7 @@ extension RequestError {
     _ operation: Operation, _ domain: DomainID, _ credentials: PeerCredentials
   ) -> RequestError {
     RequestError(
-      XEN_ZCOPYD_E_PERMISSION, domain,
+      .permission, domain,
       "user \(credentials.user) may not \(operation.rawValue) buffers of domain \(domain); see `allow` in the configuration"
     )
   }

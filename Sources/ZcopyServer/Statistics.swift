@@ -1,11 +1,11 @@
-public import CZcopy
 import XenGrant
 import Support
 import ZcopyEngine
+package import ZcopyWire
 
-extension xen_zcopyd_counters {
+extension StatisticsMessage.Counters {
   /// The counters, and the current use.
-  init(_ counters: Counters, _ buffers: some Sequence<Buffer>) {
+  fileprivate init(_ counters: ZcopyEngine.Counters, _ buffers: some Sequence<Buffer>) {
     self.init()
     requests = counters.requests
     refused = counters.refused
@@ -13,7 +13,7 @@ extension xen_zcopyd_counters {
     maps = counters.maps
     shares = counters.shares
     frames = counters.frames
-    refreshed_bytes = counters.refreshedBytes
+    copiedBytes = counters.refreshedBytes
     late = counters.late
     for buffer in buffers { add(buffer) }
   }
@@ -21,35 +21,45 @@ extension xen_zcopyd_counters {
   private mutating func add(_ buffer: Buffer) {
     let bytes = UInt64(buffer.description.chargedBytes)
     if buffer.description.isMapped {
-      mapped_bytes += bytes
-      mapped_buffers += 1
+      mappedBytes += bytes
+      mappedBuffers += 1
     } else {
-      shared_bytes += bytes
-      shared_buffers += 1
+      sharedBytes += bytes
+      sharedBuffers += 1
     }
-    if !buffer.isLive { releasing_bytes += bytes }
-    directory_pages += UInt32(clamping: buffer.description.directoryPages)
+    if !buffer.isLive { releasingBytes += bytes }
+    directoryPages += UInt32(clamping: buffer.description.directoryPages)
+  }
+}
+
+extension StatisticsMessage.Limits {
+  fileprivate init(_ limits: ResourceLimits) {
+    self.init()
+    bytes = limits.bytes
+    buffers = limits.buffers
+    directoryPages = limits.directoryPages
+    requestsPerSecond = limits.requestsPerSecond
+    softPercent = limits.softPercent
   }
 }
 
 extension Server {
   /// The statistics of all domains together, then of each domain.
-  public var statistics: [xen_zcopyd_stats] {
-    var all = xen_zcopyd_stats()
-    all.domain = XEN_ZCOPYD_ANY_DOMAIN
-    all.counters = xen_zcopyd_counters(engine.counters, engine.buffers.values)
-    all.limits = configuration.totals.message
-    all.uptime_ms = started.duration(to: clock.now).wholeMilliseconds
+  package var statistics: [StatisticsMessage] {
+    var all = StatisticsMessage()
+    all.counters = StatisticsMessage.Counters(engine.counters, engine.buffers.values)
+    all.limits = StatisticsMessage.Limits(configuration.totals)
+    all.uptimeMilliseconds = started.duration(to: clock.now).wholeMilliseconds
     all.clients = UInt32(clamping: connections.count)
-    all.dropped_clients = droppedClients
-    all.grant_frames_max = UInt32(clamping: grantLimits?.grantFrames ?? 0)
-    all.maptrack_frames_max = UInt32(clamping: grantLimits?.maptrackFrames ?? 0)
+    all.droppedClients = droppedClients
+    all.grantFrames = UInt32(clamping: grantLimits?.grantFrames ?? 0)
+    all.maptrackFrames = UInt32(clamping: grantLimits?.maptrackFrames ?? 0)
     let each = engine.domains.sorted { $0.key < $1.key }.map { domain, watched in
-      var statistics = xen_zcopyd_stats()
+      var statistics = StatisticsMessage()
       statistics.domain = UInt32(domain.rawValue)
-      statistics.counters = xen_zcopyd_counters(
+      statistics.counters = StatisticsMessage.Counters(
         watched.counters, engine.buffers(of: domain))
-      statistics.limits = watched.record.policy.limits.message
+      statistics.limits = StatisticsMessage.Limits(watched.record.policy.limits)
       return statistics
     }
     return [all] + each
@@ -64,10 +74,7 @@ extension Server {
       return rules(for: domain).allows(.stats, to: connection.credentials)
     }
     for (index, entry) in seen.enumerated() {
-      var message = entry
-      message.header = header(XEN_ZCOPYD_STATS | XEN_ZCOPYD_REPLY, xen_zcopyd_stats.self, number)
-      message.more = index + 1 < seen.count ? 1 : 0
-      connection.send(message)
+      connection.send(entry.reply(hasMore: index + 1 < seen.count, number))
     }
   }
 }

@@ -4,6 +4,7 @@ import Logging
 import SystemPackage
 import ZcopyBackend
 import ZcopyServer
+import ZcopyWire
 
 #if canImport(Glibc)
   import Glibc
@@ -18,7 +19,7 @@ struct LiveUpdate: ~Copyable {
   /// The variable that lists the inherited descriptors after `exec`: the memory file, the listening
   /// socket or -1, and the others, separated by commas. The variable and the names below never
   /// change, because different versions use them to hand over to each other.
-  static let variable = "XEN_ZCOPYD_HANDOVER"
+  static let variable = Wire.handoverVariable
   /// The prefix of their names in the service manager's store; a number follows.
   static let namePrefix = "handover-"
 

@@ -58,8 +58,13 @@ struct PackageRulesTests {
       "EventLoop": ["CXen", "XenGrant", "ZcopyBackend", "ZcopyServer", "Picture"],
       "XenGrant": ["DmaBuf", "EventLoop", "ZcopyBackend", "Picture"],
       "Picture": ["CXen", "XenGrant", "ZcopyBackend", "ZcopyServer"],
-      "ZcopyBackend": ["CXen", "Picture", "ArgumentParser", "ZcopyEngine", "ZcopyServer"],
-      "ZcopyEngine": ["CXen", "Picture", "ArgumentParser", "ZcopyServer"],
+      "ZcopyBackend": [
+        "CXen", "Picture", "ArgumentParser", "ZcopyEngine", "ZcopyServer", "ZcopyWire",
+      ],
+      "ZcopyEngine": ["CXen", "Picture", "ArgumentParser", "ZcopyServer", "ZcopyWire"],
+      "ZcopyWire": [
+        "CXen", "DmaBuf", "EventLoop", "Picture", "ArgumentParser", "ZcopyEngine", "ZcopyServer",
+      ],
       "ZcopyServer": ["CXen", "Picture", "ArgumentParser"],
       "xen-zcopy": ["CXen"],
     ]
@@ -68,6 +73,13 @@ struct PackageRulesTests {
       let module = String(path.prefix { $0 != "/" })
       let wrong = forbidden[module, default: []].union(testing).intersection(imports(text))
       #expect(wrong.isEmpty, "\(path)")
+    }
+  }
+
+  @Test("name the constants and structures of the daemon's protocol only in ZcopyWire")
+  func wire() throws {
+    for (path, text) in try sources() where !path.hasPrefix("ZcopyWire/") {
+      #expect(!text.contains("XEN_ZCOPYD_") && !text.contains("xen_zcopyd_"), "\(path)")
     }
   }
 

@@ -8,6 +8,7 @@ import XenSimulator
 import ZcopyBackend
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 /// Ends each party in each state of a buffer, and checks that nothing is left and that the right
 /// events are sent.

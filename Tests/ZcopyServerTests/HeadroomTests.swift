@@ -2,6 +2,7 @@ import CZcopy
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyWire
 
 @testable import ZcopyServer
 
@@ -10,7 +11,7 @@ struct HeadroomTests {
   func statistics() throws {
     let stage = try Stage()
     let all = try #require(stage.service.statistics.first)
-    #expect(all.grant_frames_max == 64)
-    #expect(all.maptrack_frames_max == 1024)
+    #expect(all.grantFrames == 64)
+    #expect(all.maptrackFrames == 1024)
   }
 }

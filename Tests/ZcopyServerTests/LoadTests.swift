@@ -10,6 +10,7 @@ import XenSimulator
 import ZcopyBackend
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 #if canImport(Glibc)
   import Glibc

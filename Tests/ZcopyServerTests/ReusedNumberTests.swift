@@ -8,6 +8,7 @@ import XenSimulator
 import ZcopyBackend
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 @Suite("A domain number that is reused")
 struct ReusedNumberTests {

@@ -7,6 +7,7 @@ import XenSimulator
 import ZcopyBackend
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 /// The effect of the configuration's rules on existing buffers.
 @Suite("Rules of buffers")

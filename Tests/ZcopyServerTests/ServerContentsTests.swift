@@ -9,6 +9,7 @@ import ZcopyBackend
 
 @testable import ZcopyEngine
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 #if canImport(Glibc)
   import Glibc

@@ -7,6 +7,7 @@ import XenSimulator
 import ZcopyBackend
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 /// Lets each call that a request makes fail in turn.
 @Suite("A call that fails")

@@ -10,6 +10,7 @@ import ZcopyBackend
 import ZcopyEngine
 import ZcopyServer
 import ZcopyTestKit
+import ZcopyWire
 
 #if canImport(Glibc)
   import Glibc
@@ -237,8 +238,8 @@ final class Fuzzer {
     let census = backend.census
     return [
       ("clients", Int(statistics.clients)),
-      ("mapped buffers", Int(statistics.counters.mapped_buffers)),
-      ("shared buffers", Int(statistics.counters.shared_buffers)),
+      ("mapped buffers", Int(statistics.counters.mappedBuffers)),
+      ("shared buffers", Int(statistics.counters.sharedBuffers)),
       ("grants", census.grantsInUse), ("mappings of foreign pages", census.activeMaps),
       ("dma-bufs of foreign pages", census.dmaBufs), ("granted dma-bufs", census.importedDmaBufs),
       // The descriptor that is sent with messages.

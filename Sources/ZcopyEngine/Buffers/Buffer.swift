@@ -4,7 +4,7 @@ package import Logging
 import Support
 public import SystemPackage
 public import XenGrant
-package import ZcopyBackend
+public import ZcopyBackend
 
 /// The phase of a buffer's life.
 public enum BufferPhase: Equatable, Sendable {

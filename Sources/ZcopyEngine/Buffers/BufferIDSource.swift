@@ -1,4 +1,5 @@
 import CZcopy
+import ZcopyBackend
 
 /// New, unpredictable identifiers. One request to the kernel supplies the random bytes for many.
 struct BufferIDSource {

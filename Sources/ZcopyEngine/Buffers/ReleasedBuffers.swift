@@ -1,3 +1,5 @@
+package import ZcopyBackend
+
 /// The last buffers that were released, for later queries.
 package struct ReleasedBuffers {
   /// How many are kept.

@@ -1,5 +1,6 @@
 package import DmaBuf
 import XenGrant
+package import ZcopyBackend
 
 /// A copy between a buffer's pages and memory of this process, done piece by piece.
 package final class CopyJob {

@@ -1,3 +1,5 @@
+package import ZcopyBackend
+
 /// The pending copies: one piece at a time, the holders in turn, the oldest job of each holder
 /// first.
 package struct CopyQueue {

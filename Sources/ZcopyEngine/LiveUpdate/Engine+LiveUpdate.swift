@@ -3,7 +3,7 @@ import Logging
 import Support
 package import SystemPackage
 import XenGrant
-import ZcopyBackend
+package import ZcopyBackend
 
 extension Engine {
   // MARK: - The predecessor

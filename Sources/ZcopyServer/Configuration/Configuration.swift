@@ -1,7 +1,7 @@
-import CZcopy
 public import Logging
 public import XenGrant
 public import ZcopyEngine
+import ZcopyWire
 
 /// The daemon's configuration. The default, without a file, is safe for an unmodified dom0.
 public struct Configuration: Equatable, Sendable {
@@ -9,7 +9,7 @@ public struct Configuration: Equatable, Sendable {
   public static let defaultPath = "/etc/xen-zcopyd.conf"
 
   /// The path of the socket. It is read only when the daemon starts.
-  public var socket = XEN_ZCOPYD_SOCKET
+  public var socket = Wire.socketPath
   /// The mode of the socket. It is read only when the daemon starts.
   public var socketMode: UInt32 = 0o660
   /// The group of the socket, if the daemon makes it as root; nil to leave it unchanged. It is read

@@ -1,5 +1,7 @@
 import SystemPackage
 import ZcopyEngine
+import ZcopyWire
+import ZcopyBackend
 
 /// Messages that a client has not received yet, the oldest first.
 ///
@@ -16,7 +18,7 @@ struct Backlog {
 
   /// A kind of event of one buffer. Another domain can cause any number of them.
   struct EventKey: Hashable, Sendable {
-    let kind: UInt32
+    let kind: EventKind
     let buffer: BufferID
   }
 

@@ -4,6 +4,8 @@ import SystemPackage
 import XenGrant
 import ZcopyEngine
 import Support
+import ZcopyWire
+import ZcopyBackend
 
 #if canImport(Glibc)
   import Glibc
@@ -108,11 +110,8 @@ final class Connection {
   /// reason.
   func drop() {
     guard end == nil else { return }
-    var message = xen_zcopyd_error()
-    message.header = header(XEN_ZCOPYD_ERROR, xen_zcopyd_error.self, 0)
-    message.code = XEN_ZCOPYD_E_SLOW
-    message.domain = XEN_ZCOPYD_ANY_DOMAIN
-    setText(&message.text, "the client does not read what it is sent: the connection ends")
+    let message = ErrorMessage(
+      RequestError(.slow, nil, "the client does not read what it is sent: the connection ends"), 0)
     // SAFETY: the bytes are read while the structure exists.
     unsafe withUnsafeBytes(of: message) { bytes in _ = unsafe transmit(bytes, nil) }
     finish(.slow)
@@ -185,7 +184,7 @@ final class Connection {
     case 1...: return .message(byteCount: Int(status), descriptors)
     case -EAGAIN: break
     case -EMSGSIZE:
-      refuse(.message("it has more than \(XEN_ZCOPYD_MESSAGE_MAX) bytes"))
+      refuse(.message("it has more than \(Wire.messageByteCount) bytes"))
     default: finish(.lost(Errno(rawValue: -status)))
     }
     return .nothing
@@ -202,7 +201,7 @@ final class Connection {
   /// Sends a reply with a descriptor, now or when the client reads.
   ///
   /// - Parameter file: the descriptor, which stays the caller's.
-  /// - Throws: `RequestError` with E_RESOURCES if the descriptor cannot be sent; nothing is sent
+  /// - Throws: `RequestError` with `.resources` if the descriptor cannot be sent; nothing is sent
   ///   then.
   func send<Structure: BitwiseCopyable>(
     _ structure: Structure, file: FileDescriptor?
@@ -211,7 +210,7 @@ final class Connection {
     let error = unsafe withUnsafeBytes(of: structure) { bytes in unsafe send(bytes, file) }
     guard let error else { return }
     throw RequestError(
-      XEN_ZCOPYD_E_RESOURCES, nil,
+      .resources, nil,
       error == .tooManyReferences
         ? "too many descriptors are on their way to clients that do not take them: try again later"
         : "xen-zcopyd has no file descriptor left for the reply: try again later")
@@ -221,12 +220,9 @@ final class Connection {
   ///
   /// Another domain can cause some kinds of events without end. An unsent event of such a kind is
   /// replaced by the next, so that a guest cannot get a slow client dropped.
-  func send(event: xen_zcopyd_event) {
-    let isEndless =
-      event.event
-      & (XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED | XEN_ZCOPYD_EVENT_PEER_MAPPED
-        | XEN_ZCOPYD_EVENT_PEER_GONE | XEN_ZCOPYD_EVENT_PEER_RELEASED) != 0
-    let key = Backlog.EventKey(kind: event.event, buffer: BufferID(event.id))
+  func send(event: EventMessage) {
+    let isEndless = !event.kind.isDisjoint(with: .endless)
+    let key = Backlog.EventKey(kind: event.kind, buffer: event.id)
     // SAFETY: the bytes are read while the structure exists.
     unsafe withUnsafeBytes(of: event) { bytes in
       _ = unsafe send(bytes, nil, isEndless ? key : nil)
@@ -348,7 +344,7 @@ final class Connection {
   ///
   /// - Throws: `RequestError` as ``send(_:file:)``.
   func send(
-    _ reply: xen_zcopyd_header, file: FileDescriptor?, reserved bytes: Int
+    _ reply: Acknowledgement, file: FileDescriptor?, reserved bytes: Int
   ) throws(RequestError) {
     let (weight, sent) = (czcopy_unreceived(socket.rawValue), sentMessages)
     try send(reply, file: file)
@@ -379,34 +375,21 @@ final class Connection {
 
   private static func refusal(inPlaceOf message: ConnectionState.Message) -> [UInt8] {
     let error = RequestError(
-      XEN_ZCOPYD_E_RESOURCES, nil,
+      .resources, nil,
       "the file descriptor of the reply was lost as xen-zcopyd was started anew: ask once more")
-    var bytes: [UInt8] = []
-    ZcopyServer.append(refusal(error, message.request), to: &bytes)
-    return bytes
+    return ErrorMessage(error, UnsentMessage(message.bytes).request).bytes
   }
 
   /// Reports why a request failed. A malformed message ends the connection.
   func refuse(_ error: RequestError, request: UInt64 = 0) {
-    send(Self.refusal(error, request))
+    send(ErrorMessage(error, request))
     if error.endsConnection { finish(.refused(error.text)) }
-  }
-
-  private static func refusal(_ error: RequestError, _ request: UInt64) -> xen_zcopyd_error {
-    var message = xen_zcopyd_error()
-    message.header = header(
-      XEN_ZCOPYD_ERROR, xen_zcopyd_error.self, error.endsConnection ? 0 : request)
-    message.code = error.code
-    message.domain = error.domain.map { UInt32($0.rawValue) } ?? XEN_ZCOPYD_ANY_DOMAIN
-    setText(&message.text, error.text)
-    return message
   }
 }
 
-/// The header of a message that is one structure.
-func header<Structure>(_ type: UInt32, _ structure: Structure.Type, _ request: UInt64)
-  -> xen_zcopyd_header
-{
-  xen_zcopyd_header(
-    type: type, length: UInt32(MemoryLayout<Structure>.size), request: request)
+extension EventKind {
+  /// Kinds of events that another domain can cause any number of times.
+  fileprivate static let endless: EventKind = [
+    .frame, .used, .peerMapped, .peerGone, .peerReleased,
+  ]
 }

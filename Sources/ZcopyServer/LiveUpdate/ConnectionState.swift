@@ -1,8 +1,8 @@
-import CZcopy
 import ZcopyEngine
 import SystemPackage
 import XenGrant
 import ZcopyBackend
+import ZcopyWire
 
 /// The plain values of a client's connection.
 ///
@@ -24,7 +24,7 @@ struct ConnectionState: Equatable, Sendable {
 
   /// For each waiting descriptor, in order: the buffer, if the message is the reply that announces
   /// it first.
-  var made: [BufferID?] { messages.filter(\.hasFile).map(\.made) }
+  var made: [BufferID?] { messages.filter(\.hasFile).map { UnsentMessage($0.bytes).made } }
 
   /// The number of unsent descriptors.
   var waitingDescriptorCount: Int { messages.count(where: \.hasFile) }
@@ -52,7 +52,7 @@ extension ConnectionState: LiveUpdateRecord {
   func encode(to encoder: inout StateEncoder) {
     encoder.write(Field.number, number)
     encoder.write(Field.isGreeted, isGreeted)
-    encoder.write(Field.events, subscription.events)
+    encoder.write(Field.events, subscription.events.rawValue)
     encoder.write(Field.domain, subscription.domain?.rawValue)
     encoder.write(Field.isOwn, subscription.isOwn)
     encoder.write(Field.messages, messages)
@@ -63,7 +63,7 @@ extension ConnectionState: LiveUpdateRecord {
     isGreeted = try decoder.flag(Field.isGreeted)
     let domain: UInt16? = try decoder.number(ifPresent: Field.domain)
     subscription = Subscription(
-      events: try decoder.number(ifPresent: Field.events) ?? 0,
+      events: EventKind(rawValue: try decoder.number(ifPresent: Field.events) ?? 0),
       domain: domain == nil ? nil : try decoder.domain(Field.domain),
       isOwn: try decoder.flag(Field.isOwn))
     messages = try decoder.records(Field.messages)
@@ -97,30 +97,13 @@ extension Backlog.EventKey: LiveUpdateRecord {
   }
 
   func encode(to encoder: inout StateEncoder) {
-    encoder.write(Field.kind, kind)
+    encoder.write(Field.kind, kind.rawValue)
     encoder.write(Field.buffer, buffer)
   }
 
   init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
     self.init(
-      kind: try decoder.number(Field.kind), buffer: try decoder.record(Field.buffer))
-  }
-}
-
-extension ConnectionState.Message {
-  /// The number of the request that it answers; 0 if it is not a reply.
-  var request: UInt64 {
-    // SAFETY: bytes have no padding that could be read.
-    unsafe bytes.span.bytes.load(xen_zcopyd_header.self)?.request ?? 0
-  }
-
-  /// The buffer that the answered request made.
-  var made: BufferID? {
-    // SAFETY: as above.
-    guard let description = unsafe bytes.span.bytes.load(xen_zcopyd_description.self),
-      [XEN_ZCOPYD_MAP, XEN_ZCOPYD_MAP_PUBLISHED, XEN_ZCOPYD_SHARE]
-        .contains(where: { description.header.type == $0 | XEN_ZCOPYD_REPLY })
-    else { return nil }
-    return BufferID(description.id)
+      kind: EventKind(rawValue: try decoder.number(Field.kind)),
+      buffer: try decoder.record(Field.buffer))
   }
 }

@@ -1,9 +1,9 @@
-import CZcopy
 import EventLoop
 import Logging
 public import SystemPackage
 import Support
 import ZcopyEngine
+import ZcopyBackend
 
 extension Server {
   // MARK: - The predecessor

@@ -1,18 +1,17 @@
-public import CZcopy
+package import ZcopyWire
 
 /// Counters as text that Prometheus reads.
-public enum Metrics {
+package enum Metrics {
   /// The daemon's replies to STATS in the text exposition format.
   ///
   /// Metrics of one domain have names that begin with `zcopy_domain_`, and the domain's number as a
   /// label. Metrics of all domains together begin with `zcopy_`, so that no sum counts a value
   /// twice.
   ///
-  /// - Parameter statistics: one for all domains together, with `XEN_ZCOPYD_ANY_DOMAIN`, and one
-  ///   for each domain, in any order.
-  public static func text(of statistics: [xen_zcopyd_stats]) -> String {
-    let all = statistics.filter { $0.domain == XEN_ZCOPYD_ANY_DOMAIN }
-    let domains = statistics.filter { $0.domain != XEN_ZCOPYD_ANY_DOMAIN }
+  /// - Parameter statistics: one for all domains together and one for each domain, in any order.
+  package static func text(of statistics: [StatisticsMessage]) -> String {
+    let all = statistics.filter(\.isOfAll)
+    let domains = statistics.filter { !$0.isOfAll }
       .sorted { $0.domain < $1.domain }
     var text = ""
     for metric in Metric.ofDaemon { metric.write(all, prefix: "zcopy_", into: &text) }
@@ -29,32 +28,33 @@ private struct Metric: Sendable {
   let name: String
   let help: String
   let isCounter: Bool
-  let value: @Sendable (xen_zcopyd_stats) -> Number
+  let value: @Sendable (StatisticsMessage) -> Number
 
   enum Number {
     case whole(UInt64)
     case seconds(milliseconds: UInt64)
   }
 
-  func write(_ statistics: [xen_zcopyd_stats], prefix: String, into text: inout String) {
+  func write(_ statistics: [StatisticsMessage], prefix: String, into text: inout String) {
     guard !statistics.isEmpty else { return }
     text += "# HELP \(prefix)\(name) \(help)\n"
     text += "# TYPE \(prefix)\(name) \(isCounter ? "counter" : "gauge")\n"
     for entry in statistics {
-      let label = entry.domain == XEN_ZCOPYD_ANY_DOMAIN ? "" : "{domain=\"\(entry.domain)\"}"
+      let label = entry.isOfAll ? "" : "{domain=\"\(entry.domain)\"}"
       text += "\(prefix)\(name)\(label) \(value(entry))\n"
     }
   }
 
   private static func counter(
-    _ name: String, _ help: String, _ value: @escaping @Sendable (xen_zcopyd_counters) -> UInt64
+    _ name: String, _ help: String,
+    _ value: @escaping @Sendable (StatisticsMessage.Counters) -> UInt64
   ) -> Metric {
     Metric(name: name, help: help, isCounter: true) { .whole(value($0.counters)) }
   }
 
   private static func gauge(
     _ name: String, _ help: String,
-    _ value: @escaping @Sendable (xen_zcopyd_stats) -> UInt64
+    _ value: @escaping @Sendable (StatisticsMessage) -> UInt64
   ) -> Metric {
     Metric(name: name, help: help, isCounter: false) { .whole(value($0)) }
   }
@@ -67,50 +67,50 @@ private struct Metric: Sendable {
     counter("shares_total", "Buffers that were shared.", \.shares),
     counter("frames_total", "Frames that were announced or reported as used.", \.frames),
     counter(
-      "copied_bytes_total", "Bytes that were copied out of or into buffers.", \.refreshed_bytes),
+      "copied_bytes_total", "Bytes that were copied out of or into buffers.", \.copiedBytes),
     counter("late_releases_total", "Buffers that were held longer than release-deadline.", \.late),
     gauge("mapped_bytes", "Bytes of other domains' buffers that are mapped.") {
-      $0.counters.mapped_bytes
+      $0.counters.mappedBytes
     },
     gauge("shared_bytes", "Bytes of buffers that are shared with other domains.") {
-      $0.counters.shared_bytes
+      $0.counters.sharedBytes
     },
     gauge("releasing_bytes", "Bytes of buffers that are over and still held.") {
-      $0.counters.releasing_bytes
+      $0.counters.releasingBytes
     },
     gauge("mapped_buffers", "Other domains' buffers that are mapped.") {
-      UInt64($0.counters.mapped_buffers)
+      UInt64($0.counters.mappedBuffers)
     },
     gauge("shared_buffers", "Buffers that are shared with other domains.") {
-      UInt64($0.counters.shared_buffers)
+      UInt64($0.counters.sharedBuffers)
     },
     gauge("directory_pages", "Pages of grant directories in use.") {
-      UInt64($0.counters.directory_pages)
+      UInt64($0.counters.directoryPages)
     },
     gauge("limit_bytes", "The limit of bytes of buffers; 0 for none.") { $0.limits.bytes },
     gauge("limit_buffers", "The limit of buffers; 0 for none.") { UInt64($0.limits.buffers) },
     gauge("limit_directory_pages", "The limit of pages of grant directories; 0 for none.") {
-      UInt64($0.limits.directory_pages)
+      UInt64($0.limits.directoryPages)
     },
     gauge("limit_requests_per_second", "The limit of requests a second; 0 for none.") {
-      UInt64($0.limits.requests_per_second)
+      UInt64($0.limits.requestsPerSecond)
     },
   ]
 
   static let ofDaemon: [Metric] = [
     Metric(
       name: "uptime_seconds", help: "Time since the daemon was started.", isCounter: false,
-      value: { .seconds(milliseconds: $0.uptime_ms) }),
+      value: { .seconds(milliseconds: $0.uptimeMilliseconds) }),
     gauge("clients", "Clients that are connected.") { UInt64($0.clients) },
     Metric(
       name: "clients_dropped_total",
       help: "Clients that were dropped for what they sent or did not read.", isCounter: true,
-      value: { .whole(UInt64($0.dropped_clients)) }),
+      value: { .whole(UInt64($0.droppedClients)) }),
     gauge("grant_frames_max", "The most frames of this domain's grant table; 0 if unknown.") {
-      UInt64($0.grant_frames_max)
+      UInt64($0.grantFrames)
     },
     gauge("maptrack_frames_max", "The most maptrack frames of this domain; 0 if unknown.") {
-      UInt64($0.maptrack_frames_max)
+      UInt64($0.maptrackFrames)
     },
   ]
 }

@@ -3,6 +3,7 @@ import EventLoop
 import Support
 import SystemPackage
 import ZcopyBackend
+import ZcopyWire
 
 #if canImport(Glibc)
   import Glibc

@@ -3,6 +3,7 @@ import EventLoop
 import Support
 import SystemPackage
 import ZcopyBackend
+import ZcopyWire
 
 #if canImport(Glibc)
   import Glibc
@@ -95,7 +96,7 @@ final class Receivers {
   /// The next answer of a process.
   func read(_ socket: FileDescriptor) -> Answer {
     let start = MemoryLayout<czcopy_receiver_reply>.size
-    if room.isEmpty { room = [UInt8](repeating: 0, count: start + Int(XEN_ZCOPYD_MESSAGE_MAX)) }
+    if room.isEmpty { room = [UInt8](repeating: 0, count: start + Wire.messageByteCount) }
     var numbers = [Int32](repeating: -1, count: Receiver.mostSockets)
     var count = 0
     // SAFETY: the shim writes at most as many bytes as `room` has, and at most
@@ -124,19 +125,19 @@ extension RequestError {
   /// The limit of a user's processes that cannot be killed is reached.
   static func stuck(of user: String) -> RequestError {
     RequestError(
-      XEN_ZCOPYD_E_LIMIT, nil,
+      .limit, nil,
       "\(Receiver.mostStuck) processes (\(CZCOPY_RECEIVER_NAME) \(user)) still close what user \(user) has sent along; end the servers "
         + "of those files (FUSE), and connect again")
   }
 
   static func noReceiver(_ error: Errno) -> RequestError {
     RequestError(
-      XEN_ZCOPYD_E_RESOURCES, nil,
+      .resources, nil,
       "xen-zcopyd has no process that could receive what came with the request: \(error); try again later"
     )
   }
 
   static let receiverLost = RequestError(
-    XEN_ZCOPYD_E_RESOURCES, nil,
+    .resources, nil,
     "what came with the request was lost with the process that received it: connect again")
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
-import CZcopy
+import ZcopyBackend
+import ZcopyWire
 
 /// A buffer on the command line: its identifier, or enough of its first digits to identify it.
 struct BufferName: ExpressibleByArgument, Equatable {
@@ -17,17 +18,17 @@ struct BufferName: ExpressibleByArgument, Equatable {
   static var defaultCompletionKind: CompletionKind {
     .custom { _, _, _ in
       let entries = try? DaemonConnection().list()
-      return entries?.map { BufferIdentifier($0.id).description } ?? []
+      return entries?.map(\.id.description) ?? []
     }
   }
 
   /// The buffer with that name.
   ///
   /// - Throws: `Failure` if no visible buffer begins with the digits, or several do; `DaemonError`.
-  func resolve(_ daemon: DaemonConnection) throws -> BufferIdentifier {
+  func resolve(_ daemon: DaemonConnection) throws -> BufferID {
     // A released buffer is in no list, but the daemon still knows its whole identifier.
-    if let whole = BufferIdentifier(digits) { return whole }
-    let found = try daemon.list().map { BufferIdentifier($0.id) }
+    if let whole = BufferID(digits) { return whole }
+    let found = try daemon.list().map(\.id)
       .filter { $0.description.hasPrefix(digits) }
     guard let first = found.first else {
       throw Failure(

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ZcopyBackend
 
 /// Whether a command that ends a buffer waits until it is released.
 struct ReleaseOptions: ParsableArguments {
@@ -16,7 +17,7 @@ struct ReleaseOptions: ParsableArguments {
   /// Waits as requested, and reports the release.
   ///
   /// - Throws: `DaemonError` with E_TIMEOUT, which names the holders of the buffer.
-  func wait(for id: BufferIdentifier, _ daemon: DaemonConnection, _ output: Output)
+  func wait(for id: BufferID, _ daemon: DaemonConnection, _ output: Output)
     throws(DaemonError)
   {
     guard let wait else { return }

@@ -1,7 +1,7 @@
 import ArgumentParser
-import CZcopy
 import Pixels
 import ZcopyBackend
+import ZcopyWire
 
 /// `xen-zcopy describe`.
 struct DescribeCommand: ParsableCommand {
@@ -27,31 +27,33 @@ struct DescribeCommand: ParsableCommand {
     }
   }
 
-  private func lines(_ buffer: xen_zcopyd_description, _ names: DomainNames) -> [String] {
-    let entry = BufferEntry(buffer)
+  private func lines(_ buffer: DescriptionMessage, _ names: DomainNames) -> [String] {
     var rows = [
-      ("id", entry.id.description), ("name", entry.name),
-      ("kind", "\(entry.kind), by \(entry.mechanism)"),
+      ("id", buffer.id.description), ("name", buffer.name.printed),
+      ("kind", "\(buffer.kind), by \(buffer.mechanism)"),
       (
         "state",
-        "\(entry.state) for \(Quantity.time(milliseconds: buffer.state_ms)), made "
-          + "\(Quantity.time(milliseconds: buffer.age_ms)) ago"
+        "\(buffer.stateName) for \(Quantity.time(milliseconds: buffer.stateMilliseconds)), made "
+          + "\(Quantity.time(milliseconds: buffer.ageMilliseconds)) ago"
       ),
       ("domain", names.describe(buffer.domain)),
-      ("size", "\(buffer.size) bytes in \(buffer.pages) pages"),
+      ("size", "\(buffer.byteCount) bytes in \(buffer.pages) pages"),
       ("offset", buffer.offset == 0 ? "" : "\(buffer.offset)"),
-      ("frame size", buffer.frame_size == 0 ? "" : "\(buffer.frame_size)"),
-      ("picture", BufferFormatter.picture(buffer.picture).map { "\($0)" } ?? ""),
+      ("frame size", buffer.frameByteCount == 0 ? "" : "\(buffer.frameByteCount)"),
+      ("picture", buffer.geometry.map { "\($0)" } ?? ""),
       ("frame", buffer.frame == 0 ? "" : "\(buffer.frame)"),
       ("directory", buffer.directory == 0 ? "" : "\(buffer.directory)"),
       ("dma-buf", "inode \(buffer.inode)"), ("made by", "user \(buffer.user)"),
-      ("belongs to", entry.holder),
+      ("belongs to", buffer.holder),
     ]
-    if buffer.kind == XEN_ZCOPYD_KIND_MAPPED {
+    if buffer.isMapped {
       rows.append(
-        ("took", "directory \(buffer.directory_us) us, mapping \(buffer.mapping_us) us"))
+        (
+          "took",
+          "directory \(buffer.directoryMicroseconds) us, mapping \(buffer.mappingMicroseconds) us"
+        ))
     }
-    rows.append(("holders", fixedText(buffer.text)))
+    rows.append(("holders", buffer.text.printed))
     let width = rows.map(\.0.count).max() ?? 0
     return rows.filter { !$0.1.isEmpty }.map { title, text in
       title + String(repeating: " ", count: width - title.count + 2) + text
@@ -59,25 +61,25 @@ struct DescribeCommand: ParsableCommand {
   }
 
   private func fields(
-    _ buffer: xen_zcopyd_description, _ names: DomainNames
+    _ buffer: DescriptionMessage, _ names: DomainNames
   ) -> [String: JSONValue] {
-    var fields = BufferEntry(buffer).fields(names)
+    var fields = buffer.fields(names)
     fields["offset"] = .number(Int(clamping: buffer.offset))
     fields["frame_size"] =
-      buffer.frame_size == 0 ? .null : .number(Int(clamping: buffer.frame_size))
+      buffer.frameByteCount == 0 ? .null : .number(Int(clamping: buffer.frameByteCount))
     fields["directory"] = buffer.directory == 0 ? .null : .number(Int(buffer.directory))
     fields["inode"] = .number(Int(clamping: buffer.inode))
-    fields["state_ms"] = .number(Int(clamping: buffer.state_ms))
-    fields["directory_ms"] = .real(Double(buffer.directory_us) / 1000)
-    fields["mapping_ms"] = .real(Double(buffer.mapping_us) / 1000)
+    fields["state_ms"] = .number(Int(clamping: buffer.stateMilliseconds))
+    fields["directory_ms"] = .real(Double(buffer.directoryMicroseconds) / 1000)
+    fields["mapping_ms"] = .real(Double(buffer.mappingMicroseconds) / 1000)
     fields["picture"] =
-      BufferFormatter.picture(buffer.picture).map { picture in
+      buffer.geometry.map { picture in
         .object([
           "width": .number(picture.width), "height": .number(picture.height),
           "stride": .number(picture.stride), "format": .string(picture.format.name),
         ])
       } ?? .null
-    fields["text"] = .string(fixedText(buffer.text))
+    fields["text"] = .string(buffer.text.printed)
     return fields
   }
 }

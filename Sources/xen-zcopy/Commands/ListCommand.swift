@@ -17,7 +17,7 @@ struct ListCommand: ParsableCommand {
 
   func run() throws {
     try withDaemon("list buffers") { daemon in
-      let entries = try daemon.list(domain: try domain?.number(common)).map(BufferEntry.init)
+      let entries = try daemon.list(domain: try domain?.number(common))
       let names = common.domainNames
       if common.json {
         for entry in entries { common.output.report("buffer", nil, entry.fields(names)) }

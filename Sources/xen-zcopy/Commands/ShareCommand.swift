@@ -1,5 +1,4 @@
 import ArgumentParser
-import CZcopy
 import Picture
 import Pixels
 import SystemPackage

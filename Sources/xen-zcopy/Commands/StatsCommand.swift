@@ -1,5 +1,4 @@
 import ArgumentParser
-import CZcopy
 import ZcopyServer
 
 /// `xen-zcopy stats`.

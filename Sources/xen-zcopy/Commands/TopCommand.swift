@@ -1,5 +1,4 @@
 import ArgumentParser
-import CZcopy
 import Glibc
 import SystemPackage
 import ZcopyBackend

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ZcopyBackend
 
 /// `xen-zcopy unmap`.
 struct UnmapCommand: ParsableCommand {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ZcopyBackend
 
 /// `xen-zcopy unshare`.
 struct UnshareCommand: ParsableCommand {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ZcopyBackend
 
 /// `xen-zcopy wait`.
 struct WaitCommand: ParsableCommand {

@@ -1,8 +1,9 @@
-import CZcopy
 import Glibc
 import SystemPackage
 import Support
 import XenGrant
+import ZcopyBackend
+import ZcopyWire
 import libxenzcopy
 
 /// A connection to xen-zcopyd. Buffers that it made and that are not persistent end with it.
@@ -15,13 +16,12 @@ final class DaemonConnection {
 
   /// Connects to the daemon.
   ///
-  /// - Parameter path: its socket; nil for `$XEN_ZCOPYD_SOCKET` or, if that is not set,
-  ///   `/run/xen-zcopyd/socket`.
+  /// - Parameter path: its socket; nil for the library's default.
   /// - Throws: `DaemonError`; its ``DaemonError/isAbsence`` is true if no daemon runs there.
   ///
   /// The C call is `xenzcopy_open`.
   init(path: String? = nil) throws(DaemonError) {
-    var text = [CChar](repeating: 0, count: Int(XEN_ZCOPYD_TEXT_SIZE))
+    var text = [CChar](repeating: 0, count: Wire.textByteCount)
     // SAFETY: the strings live for the call, which writes at most as much text as the buffer has
     // room for.
     let handle = unsafe text.withUnsafeMutableBufferPointer { text in
@@ -35,7 +35,7 @@ final class DaemonConnection {
       let error = Errno(rawValue: Glibc.errno)
       let line = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
       throw DaemonError(
-        code: 0, errno: error,
+        code: nil, errno: error,
         description: printable(String(decoding: line, as: UTF8.self), limit: .max))
     }
     unsafe self.handle = handle
@@ -64,7 +64,8 @@ final class DaemonConnection {
     // SAFETY: the text is valid until the next call with this handle.
     let text = unsafe printable(String(cString: xenzcopy_error(handle, &code)), limit: .max)
     throw DaemonError(
-      code: code, errno: error,
+      // A code of another release is a failure.
+      code: code == 0 ? nil : ErrorCode(rawValue: code) ?? .failed, errno: error,
       // The daemon's own lines name the operation.
       description: code == 0 ? "cannot \(what()): \(text.isEmpty ? "\(error)" : text)" : text)
   }
@@ -72,38 +73,35 @@ final class DaemonConnection {
   // MARK: - Making buffers
 
   /// A buffer's description, and its dma-buf; nil for a buffer without one.
-  typealias Made = (description: xen_zcopyd_description, file: FileDescriptor?)
+  typealias Made = (description: DescriptionMessage, file: FileDescriptor?)
 
   private func made(
-    _ description: xen_zcopyd_description, _ status: Int32, _ what: @autoclosure () -> String
+    _ description: DescriptionMessage, _ status: Int32, _ what: @autoclosure () -> String
   ) throws(DaemonError) -> Made {
     guard status != XENZCOPY_NO_DMABUF else { return (description, nil) }
     return (description, FileDescriptor(rawValue: try check(status, what())))
   }
 
   /// Makes a buffer of another domain's pages. The C call is `xenzcopy_map`.
-  ///
-  /// - Parameter references: the references, if the request names no directory.
-  func map(
-    _ map: xen_zcopyd_map, _ references: [GrantReference] = []
-  ) throws(DaemonError) -> Made {
-    var (map, description) = (map, xen_zcopyd_description())
-    map.reference_count = UInt32(clamping: references.count)
-    let numbers = references.map(\.rawValue)
+  func map(_ message: MapMessage) throws(DaemonError) -> Made {
+    var (map, description) = (message.c, DescriptionMessage())
+    let numbers = message.references?.map(\.rawValue) ?? []
     // SAFETY: the structures live for the call, and as many references follow as it says.
     let status = unsafe numbers.withUnsafeBufferPointer { numbers in
       unsafe xenzcopy_map(
-        handle, &map, numbers.isEmpty ? nil : numbers.baseAddress, &description)
+        handle, &map, numbers.isEmpty ? nil : numbers.baseAddress, &description.c)
     }
     return try made(description, status, "map a buffer")
   }
 
   /// Makes a buffer of the pages that the owner has published. The C call is
   /// `xenzcopy_map_published`.
-  func map(_ map: xen_zcopyd_map_published) throws(DaemonError) -> Made {
-    var (map, description) = (map, xen_zcopyd_description())
+  ///
+  /// - Parameter path: the path of the publication.
+  func map(_ path: String, _ options: MapOptions) throws(DaemonError) -> Made {
+    var (map, description) = (options.message(path), DescriptionMessage())
     // SAFETY: the structures live for the call.
-    let status = unsafe xenzcopy_map_published(handle, &map, &description)
+    let status = unsafe xenzcopy_map_published(handle, &map, &description.c)
     return try made(description, status, "map a buffer")
   }
 
@@ -111,25 +109,25 @@ final class DaemonConnection {
   ///
   /// - Parameter file: the dma-buf, which stays the caller's; nil for new memory.
   func share(
-    _ share: xen_zcopyd_share, _ file: FileDescriptor?
+    _ message: ShareMessage, _ file: FileDescriptor?
   ) throws(DaemonError) -> Made {
-    var (share, description) = (share, xen_zcopyd_description())
+    var (share, description) = (message.c, DescriptionMessage())
     // SAFETY: the structures live for the call.
-    let status = unsafe xenzcopy_share(handle, &share, file?.rawValue ?? -1, &description)
+    let status = unsafe xenzcopy_share(handle, &share, file?.rawValue ?? -1, &description.c)
     return try made(description, status, "share a buffer")
   }
 
   // MARK: - Buffers
 
   /// Begins a mapped buffer's release. The C call is `xenzcopy_unmap`.
-  func unmap(_ id: BufferIdentifier) throws(DaemonError) {
+  func unmap(_ id: BufferID) throws(DaemonError) {
     var wire = id.wire
     // SAFETY: the identifier lives for the call.
     try check(unsafe xenzcopy_unmap(handle, &wire), "unmap buffer \(id)")
   }
 
   /// Ends a buffer's sharing. The C call is `xenzcopy_unshare`.
-  func unshare(_ id: BufferIdentifier) throws(DaemonError) {
+  func unshare(_ id: BufferID) throws(DaemonError) {
     var wire = id.wire
     // SAFETY: the identifier lives for the call.
     try check(unsafe xenzcopy_unshare(handle, &wire), "unshare buffer \(id)")
@@ -138,8 +136,8 @@ final class DaemonConnection {
   /// Waits until a buffer is released. The C call is `xenzcopy_wait`.
   ///
   /// - Parameter seconds: the time limit; nil for none.
-  /// - Throws: `DaemonError` with E_TIMEOUT, which names the holders of the buffer.
-  func wait(_ id: BufferIdentifier, seconds: Int?) throws(DaemonError) {
+  /// - Throws: `DaemonError` with `.timeout`, which names the holders of the buffer.
+  func wait(_ id: BufferID, seconds: Int?) throws(DaemonError) {
     var wire = id.wire
     let milliseconds = seconds.map { UInt32(clamping: $0 * 1000) } ?? XENZCOPY_FOREVER
     // SAFETY: the identifier lives for the call.
@@ -149,21 +147,20 @@ final class DaemonConnection {
   /// Copies what the domain has drawn into a buffer of the mechanism copy, or back what was drawn
   /// here. The C call is `xenzcopy_refresh`.
   func refresh(
-    _ id: BufferIdentifier, _ data: Range<Int>, isWrittenBack: Bool = false
+    _ id: BufferID, _ data: Range<Int>, isWrittenBack: Bool = false
   ) throws(DaemonError) {
     var wire = id.wire
-    var range = xen_zcopyd_range(
-      offset: UInt64(clamping: data.lowerBound), length: UInt64(clamping: data.count))
+    var range = data.wire
     // SAFETY: the identifier and the one range live for the call.
     try check(
       unsafe xenzcopy_refresh(
-        handle, &wire, isWrittenBack ? XEN_ZCOPYD_WRITE_BACK : 0, &range, 1),
+        handle, &wire, isWrittenBack ? Wire.writeBack : 0, &range, 1),
       "refresh buffer \(id)")
   }
 
   /// A memory file with a copy of the first `byteCount` bytes of a buffer that is mapped, or has no
   /// dma-buf. The C call is `xenzcopy_read`.
-  func read(_ id: BufferIdentifier, byteCount: Int) throws(DaemonError) -> FileDescriptor {
+  func read(_ id: BufferID, byteCount: Int) throws(DaemonError) -> FileDescriptor {
     var wire = id.wire
     // SAFETY: the identifier lives for the call.
     let file = unsafe xenzcopy_read(handle, &wire, 0, UInt64(clamping: byteCount))
@@ -171,7 +168,7 @@ final class DaemonConnection {
   }
 
   /// Writes bytes to a buffer that is mapped, or has no dma-buf. The C call is `xenzcopy_write`.
-  func write(_ bytes: RawSpan, at offset: Int, to id: BufferIdentifier) throws(DaemonError) {
+  func write(_ bytes: RawSpan, at offset: Int, to id: BufferID) throws(DaemonError) {
     var wire = id.wire
     // SAFETY: the identifier and the bytes live for the call.
     let status = unsafe bytes.withUnsafeBytes { bytes in
@@ -184,20 +181,20 @@ final class DaemonConnection {
   /// Publishes a shared buffer in XenStore. The C call is `xenzcopy_publish`.
   ///
   /// - Returns: the path of the publication.
-  func publish(_ id: BufferIdentifier, as name: String) throws(DaemonError) -> String {
-    var (wire, description) = (id.wire, xen_zcopyd_description())
+  func publish(_ id: BufferID, as name: String) throws(DaemonError) -> String {
+    var (wire, description) = (id.wire, DescriptionMessage())
     // SAFETY: the structures and the name live for the call.
     try check(
-      unsafe xenzcopy_publish(handle, &wire, name, &description), "publish buffer \(id)")
-    return fixedText(description.text)
+      unsafe xenzcopy_publish(handle, &wire, name, &description.c), "publish buffer \(id)")
+    return description.text.printed
   }
 
   /// A buffer's description, with its holders. The C call is `xenzcopy_describe`.
-  func describe(_ id: BufferIdentifier) throws(DaemonError) -> xen_zcopyd_description {
-    var (wire, description) = (id.wire, xen_zcopyd_description())
+  func describe(_ id: BufferID) throws(DaemonError) -> DescriptionMessage {
+    var (wire, description) = (id.wire, DescriptionMessage())
     // SAFETY: the structures live for the call.
     try check(
-      unsafe xenzcopy_describe(handle, &wire, &description), "describe buffer \(id)")
+      unsafe xenzcopy_describe(handle, &wire, &description.c), "describe buffer \(id)")
     return description
   }
 
@@ -209,7 +206,7 @@ final class DaemonConnection {
   /// The C call is `xenzcopy_frame`.
   @discardableResult
   func frame(
-    _ id: BufferIdentifier, _ frame: UInt32 = 0, page: UInt32 = 0
+    _ id: BufferID, _ frame: UInt32 = 0, page: UInt32 = 0
   ) throws(DaemonError) -> UInt32 {
     var (wire, number) = (id.wire, UInt32(0))
     // SAFETY: the identifier and the number live for the call.
@@ -223,28 +220,28 @@ final class DaemonConnection {
   /// The buffers that this user may see, the oldest first. The C call is `xenzcopy_list`.
   ///
   /// - Parameter domain: only buffers of this domain; nil for all.
-  func list(domain: UInt32? = nil) throws(DaemonError) -> [xen_zcopyd_list_entry] {
-    var entries: UnsafeMutablePointer<xen_zcopyd_list_entry>?
+  func list(domain: UInt32? = nil) throws(DaemonError) -> [ListEntry] {
+    var entries: UnsafeMutablePointer<ListEntry.C>?
     var count = 0
     // SAFETY: the caller owns the array, which has as many entries as the library reports, and
     // frees it after the copy.
-    let status = unsafe xenzcopy_list(handle, domain ?? XEN_ZCOPYD_ANY_DOMAIN, &entries, &count)
+    let status = unsafe xenzcopy_list(handle, domain ?? Wire.anyDomain, &entries, &count)
     defer { unsafe free(entries) }
     try check(status, "list buffers")
-    return unsafe Array(UnsafeBufferPointer(start: entries, count: count))
+    return unsafe UnsafeBufferPointer(start: entries, count: count).map { ListEntry($0) }
   }
 
   /// Counters and limits: of all domains together, then of each domain. The C call is
   /// `xenzcopy_stats`.
-  func statistics() throws(DaemonError) -> [xen_zcopyd_stats] {
-    var entries: UnsafeMutablePointer<xen_zcopyd_stats>?
+  func statistics() throws(DaemonError) -> [StatisticsMessage] {
+    var entries: UnsafeMutablePointer<StatisticsMessage.C>?
     var count = 0
     // SAFETY: the caller owns the array, which has as many entries as the library reports, and
     // frees it after the copy.
     let status = unsafe xenzcopy_stats(handle, &entries, &count)
     defer { unsafe free(entries) }
     try check(status, "get counters")
-    return unsafe Array(UnsafeBufferPointer(start: entries, count: count))
+    return unsafe UnsafeBufferPointer(start: entries, count: count).map { StatisticsMessage($0) }
   }
 
   // MARK: - Events
@@ -252,15 +249,15 @@ final class DaemonConnection {
   /// Subscribes to events. The C call is `xenzcopy_subscribe`.
   ///
   /// - Parameters:
-  ///   - events: `XEN_ZCOPYD_EVENT_*`.
+  ///   - events: the kinds of events.
   ///   - domain: only events of this domain; nil for all.
   ///   - own: only events of this connection's own buffers.
   func subscribe(
-    _ events: UInt32 = XEN_ZCOPYD_EVENTS, domain: UInt32? = nil, own: Bool = false
+    _ events: EventKind = .all, domain: UInt32? = nil, own: Bool = false
   ) throws(DaemonError) {
     // SAFETY: the handle is open.
     try check(
-      unsafe xenzcopy_subscribe(handle, events, domain ?? XEN_ZCOPYD_ANY_DOMAIN, own ? 1 : 0),
+      unsafe xenzcopy_subscribe(handle, events.rawValue, domain ?? Wire.anyDomain, own ? 1 : 0),
       "ask for events")
   }
 

@@ -1,10 +1,10 @@
-import CZcopy
 import SystemPackage
+import ZcopyWire
 
 /// Why xen-zcopyd did not serve a request: one line for people.
 struct DaemonError: Error, Equatable, CustomStringConvertible {
-  /// `XEN_ZCOPYD_E_*`, or 0 if the error is not the daemon's.
-  let code: UInt32
+  /// Nil if the error is not the daemon's.
+  let code: ErrorCode?
   /// The client library's error number.
   let errno: Errno
   /// One line.
@@ -12,6 +12,6 @@ struct DaemonError: Error, Equatable, CustomStringConvertible {
 
   /// Whether no daemon runs at the socket.
   var isAbsence: Bool {
-    code == 0 && (errno == .noSuchFileOrDirectory || errno == .connectionRefused)
+    code == nil && (errno == .noSuchFileOrDirectory || errno == .connectionRefused)
   }
 }

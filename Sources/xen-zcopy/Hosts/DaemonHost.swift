@@ -1,4 +1,3 @@
-import CZcopy
 import DmaBuf
 import EventLoop
 import Pixels
@@ -7,7 +6,7 @@ import SystemPackage
 import XenGrant
 import ZcopyBackend
 import ZcopyEngine
-import ZcopyServer
+import ZcopyWire
 import libxenzcopy
 
 /// xen-zcopyd, which has the grants. The dma-buf is shared with this process.
@@ -20,7 +19,7 @@ final class DaemonHost: BufferHost {
   private let dmaBufs: DmaBufSystem
   private let loop: EventLoop
   private let isPersistent: Bool
-  private var id: BufferIdentifier?
+  private var id: BufferID?
   private var isMapped = false
   private var buffer: DmaBuf?
   private var byteCount = 0
@@ -82,55 +81,45 @@ final class DaemonHost: BufferHost {
     _ parameters: MapRequest, _ references: [GrantReference]
   ) throws -> DaemonConnection.Made {
     switch parameters.mechanisms {
-    case [.dmabuf]: return try make(parameters, references, XEN_ZCOPYD_MECHANISM_DMABUF)
-    case [.copy]: return try make(parameters, references, XEN_ZCOPYD_MECHANISM_COPY)
-    case [.cpu]: return try make(parameters, references, XEN_ZCOPYD_MECHANISM_CPU)
+    case [.dmabuf]: return try make(parameters, references, .dmabuf)
+    case [.copy]: return try make(parameters, references, .copy)
+    case [.cpu]: return try make(parameters, references, .cpu)
     default: break
     }
     do {
-      return try make(parameters, references, 0)
+      return try make(parameters, references, nil)
     } catch let error as DaemonError
-      where error.code == XEN_ZCOPYD_E_UNSUPPORTED && parameters.mechanisms.contains(.cpu)
+      where error.code == .unsupported && parameters.mechanisms.contains(.cpu)
     {
-      return try make(parameters, references, XEN_ZCOPYD_MECHANISM_CPU)
+      return try make(parameters, references, .cpu)
     }
   }
 
   private func make(
-    _ parameters: MapRequest, _ references: [GrantReference], _ mechanism: UInt32
+    _ parameters: MapRequest, _ references: [GrantReference], _ mechanism: Mechanism?
   ) throws -> DaemonConnection.Made {
-    let flags = isPersistent ? XEN_ZCOPYD_PERSISTENT : 0
+    let name = parameters.name
+    let options = MapOptions(mechanism: mechanism, isPersistent: isPersistent, name: name)
     switch parameters.source {
     case .described(let memory), .offered(let memory):
-      guard references.count <= XEN_ZCOPYD_REFERENCES_MAX else {
+      guard references.count <= Wire.referenceCount else {
         throw Failure(
-          "cannot map \(references.count) listed pages through xen-zcopyd: it takes at most \(XEN_ZCOPYD_REFERENCES_MAX); "
+          "cannot map \(references.count) listed pages through xen-zcopyd: it takes at most \(Wire.referenceCount); "
             + "map them with --direct")
       }
-      var map = xen_zcopyd_map()
-      map.domain = UInt32(memory.domain.rawValue)
-      map.directory = memory.directory.rawValue
-      map.size = UInt64(clamping: memory.byteCount)
-      map.offset = UInt64(clamping: memory.offset)
-      map.mechanism = mechanism
-      map.flags = flags
-      map.picture = xen_zcopyd_picture(memory.geometry)
-      try setName(&map.name, parameters.name)
-      return try daemon.map(map, references)
+      try checkName(name)
+      return try daemon.map(MapMessage(memory, references.isEmpty ? nil : references, options))
     case .published(let path):
-      var map = xen_zcopyd_map_published()
-      map.mechanism = mechanism
-      map.flags = flags
-      try setName(&map.name, parameters.name)
-      guard setFixedText(&map.path, path) else {
+      try checkName(name)
+      guard Wire.fitsPath(path) else {
         throw Failure("cannot map \(path): no publication has so long a path")
       }
-      return try daemon.map(map)
+      return try daemon.map(path, options)
     }
   }
 
-  private func setName<Field: BitwiseCopyable>(_ field: inout Field, _ name: String) throws {
-    guard setFixedText(&field, name) else {
+  private func checkName(_ name: String) throws {
+    guard Wire.fitsName(name) else {
       throw Failure("the name '\(name)' is longer than 31 bytes; give a shorter --name")
     }
   }
@@ -138,22 +127,22 @@ final class DaemonHost: BufferHost {
   /// Takes a buffer that the daemon has made. It is closed after any failure from here on.
   private func hold(_ made: DaemonConnection.Made) throws -> HostedBuffer {
     let description = made.description
-    let id = BufferIdentifier(description.id)
+    let id = description.id
     self.id = id
     if let file = made.file { buffer = try dmaBufs.adopt(file) }
     var hosted = HostedBuffer(
       identifier: "\(id)", parameters: try MapParameters(description),
       pages: Int(description.pages),
-      mechanism: BufferFormatter.mechanism(description.mechanism, kind: description.kind))
-    let text = fixedText(description.text)
+      mechanism: description.mechanism)
+    let text = description.text.printed
     if isMapped { hosted.passedOver = text } else { hosted.path = text.isEmpty ? nil : text }
-    isCopied = isMapped && description.mechanism == XEN_ZCOPYD_MECHANISM_COPY
+    isCopied = description.memory == .mapped(by: .copy)
     byteCount = hosted.parameters.byteCount
     hosted.isCopied = isCopied
     hosted.inode = made.file == nil ? nil : description.inode
     hosted.file = buffer.lend { $0.fileDescriptor }
-    hosted.directoryTime = .microseconds(description.directory_us)
-    hosted.mappingTime = .microseconds(description.mapping_us)
+    hosted.directoryTime = .microseconds(description.directoryMicroseconds)
+    hosted.mappingTime = .microseconds(description.mappingMicroseconds)
     return hosted
   }
 
@@ -167,7 +156,7 @@ final class DaemonHost: BufferHost {
     do {
       return try shareDmaBuf(parameters, fill)
     } catch let error as DaemonError
-      where error.code == XEN_ZCOPYD_E_UNSUPPORTED && parameters.memory == nil
+      where error.code == .unsupported && parameters.memory == nil
     {
       // A domain without dma-bufs still has gntalloc.
       return try shareByRequests(parameters, fill)
@@ -257,34 +246,32 @@ final class DaemonHost: BufferHost {
   private func share(
     _ parameters: ShareRequest, _ own: FileDescriptor?
   ) throws -> DaemonConnection.Made {
-    var share = xen_zcopyd_share()
-    share.domain = UInt32(parameters.peer.rawValue)
-    share.size = UInt64(clamping: parameters.byteCount ?? 0)
-    share.frame_size = UInt64(clamping: parameters.frameByteCount ?? 0)
-    share.flags = isPersistent ? XEN_ZCOPYD_PERSISTENT : 0
-    share.picture = xen_zcopyd_picture(parameters.geometry)
-    if case .peers(let reference) = parameters.directory {
-      share.directory = reference.rawValue
-      share.flags |= XEN_ZCOPYD_PEERS_DIRECTORY
-    }
     var file = own
+    let memory: ShareMessage.Memory
     switch parameters.memory {
-    case _ where own != nil: share.memory = XEN_ZCOPYD_MEMORY_DESCRIPTOR
+    case _ where own != nil: memory = .descriptor
     case .fileDescriptor(let given)?:
-      share.memory = XEN_ZCOPYD_MEMORY_DESCRIPTOR
+      memory = .descriptor
       file = given
-    case .udmabuf?: share.memory = XEN_ZCOPYD_MEMORY_UDMABUF
+    case .udmabuf?: memory = .udmabuf
     case .heap(let name)?:
-      share.memory = XEN_ZCOPYD_MEMORY_HEAP
-      guard setFixedText(&share.heap, name) else {
+      guard Wire.fitsName(name) else {
         throw Failure("there is no heap '\(name)': names of heaps have at most 31 bytes")
       }
-    case .gntalloc?: share.memory = XEN_ZCOPYD_MEMORY_GNTALLOC
-    case nil: share.memory = XEN_ZCOPYD_MEMORY_AUTO
+      memory = .heap(name)
+    case .gntalloc?: memory = .gntalloc
+    case nil: memory = .automatic
     }
-    if let name = parameters.name, !setFixedText(&share.publish, name) {
+    if let name = parameters.name, !Wire.fitsName(name) {
       throw Failure("the name '\(name)' is longer than 31 bytes; give a shorter --publish")
     }
+    var share = ShareMessage(parameters.peer, memory)
+    share.directory = parameters.directory
+    share.byteCount = parameters.byteCount
+    share.frameByteCount = parameters.frameByteCount
+    share.geometry = parameters.geometry
+    share.isPersistent = isPersistent
+    share.publish = parameters.name
     return try daemon.share(share, file)
   }
 
@@ -342,16 +329,16 @@ final class DaemonHost: BufferHost {
   }
 
   /// The requests of one piece stay far below the daemon's limit of requests in a second.
-  private static let pieceByteCount = 16 * Int(XEN_ZCOPYD_WRITE_MAX)
+  private static let pieceByteCount = 16 * Wire.writeByteCount
 
   /// Writes, as fast as the daemon's limit of requests allows.
-  private func write(_ bytes: RawSpan, at offset: Int, to id: BufferIdentifier) throws {
+  private func write(_ bytes: RawSpan, at offset: Int, to id: BufferID) throws {
     while true {
       do throws(DaemonError) {
         try daemon.write(bytes, at: offset, to: id)
         return
       } catch {
-        guard error.code == XEN_ZCOPYD_E_LIMIT, !isInterrupted() else { throw error }
+        guard error.code == .limit, !isInterrupted() else { throw error }
         try loop.turn(waiting: 20)
       }
     }
@@ -373,7 +360,7 @@ final class DaemonHost: BufferHost {
 
   func nextEvent() throws -> HostEvent? {
     while let event = try daemon.nextEvent().map({ DaemonEvent($0) }) {
-      if event.kind == XEN_ZCOPYD_EVENT_DOMAIN_GONE { return .domainGone }
+      if event.kind == .domainGone { return .domainGone }
       if event.id == id, let known = BufferEvent(event) { return .buffer(known) }
     }
     return nil
@@ -388,7 +375,7 @@ final class DaemonHost: BufferHost {
 
   func isEnd(_ error: any Error) -> Bool {
     guard let code = (error as? DaemonError)?.code else { return false }
-    return code == XEN_ZCOPYD_E_GONE || code == XEN_ZCOPYD_E_UNKNOWN
+    return code == .gone || code == .unknown
   }
 
   // MARK: - The end
@@ -401,12 +388,12 @@ final class DaemonHost: BufferHost {
       if isMapped { try daemon.unmap(id) } else { try daemon.unshare(id) }
     } catch {
       // Another client's command, or the domain's end, has already ended it.
-      guard error.code == XEN_ZCOPYD_E_UNKNOWN else { throw error }
+      guard error.code == .unknown else { throw error }
     }
     do throws(DaemonError) {
       try daemon.wait(id, seconds: Int(time.components.seconds))
     } catch {
-      guard error.code == XEN_ZCOPYD_E_TIMEOUT else { throw error }
+      guard error.code == .timeout else { throw error }
       throw Failure(
         isMapped
           ? "\(error); xen-zcopyd reports its release to the owner: end what holds it"
@@ -419,14 +406,14 @@ extension BufferEvent {
   /// The daemon's event of a buffer; nil if it is unknown.
   fileprivate init?(_ event: DaemonEvent) {
     switch event.kind {
-    case XEN_ZCOPYD_EVENT_FRAME: self = .frame(event.frame, page: event.page)
-    case XEN_ZCOPYD_EVENT_USED: self = .used(event.frame)
-    case XEN_ZCOPYD_EVENT_PEER_MAPPED: self = .peerMapped
-    case XEN_ZCOPYD_EVENT_PEER_RELEASED: self = .peerReleased
-    case XEN_ZCOPYD_EVENT_PEER_GONE: self = .peerGone(nil)
-    case XEN_ZCOPYD_EVENT_CLOSING: self = .closing
-    case XEN_ZCOPYD_EVENT_LATE: self = .late
-    case XEN_ZCOPYD_EVENT_RELEASED: self = .released(nil)
+    case .frame: self = .frame(event.frame, page: event.page)
+    case .used: self = .used(event.frame)
+    case .peerMapped: self = .peerMapped
+    case .peerReleased: self = .peerReleased
+    case .peerGone: self = .peerGone(nil)
+    case .closing: self = .closing
+    case .late: self = .late
+    case .released: self = .released(nil)
     default: return nil
     }
   }
@@ -437,17 +424,17 @@ extension MapParameters {
   ///
   /// - Throws: `Failure` if the daemon's description is contradictory, `MapError` if the picture
   ///   does not fit.
-  init(_ buffer: xen_zcopyd_description) throws {
+  init(_ buffer: DescriptionMessage) throws {
     guard let domain = UInt16(exactly: buffer.domain).flatMap(DomainID.init(rawValue:)),
-      let byteCount = Int(exactly: buffer.size), let offset = Int(exactly: buffer.offset),
-      let frame = Int(exactly: buffer.frame_size)
+      let byteCount = Int(exactly: buffer.byteCount), let offset = Int(exactly: buffer.offset),
+      let frame = Int(exactly: buffer.frameByteCount)
     else {
       throw Failure("xen-zcopyd describes a buffer that cannot be; is it of the same release?")
     }
     self.init(
       domain: domain, directory: GrantReference(rawValue: buffer.directory), byteCount: byteCount,
       offset: offset, frameByteCount: frame == 0 ? nil : frame,
-      geometry: BufferFormatter.picture(buffer.picture))
+      geometry: buffer.geometry)
     try check()
   }
 }

@@ -1,11 +1,11 @@
 import ArgumentParser
-import CZcopy
 import DmaBuf
 import Glibc
 import SystemPackage
 import XenGrant
 import ZcopyBackend
 import ZcopyEngine
+import ZcopyWire
 
 /// An error that ends the command: one line for the user, and an exit code.
 struct Failure: Error, CustomStringConvertible {
@@ -55,11 +55,10 @@ struct Failure: Error, CustomStringConvertible {
   private init(_ error: DaemonError) {
     let code: ExitCode =
       switch (error.code, error.errno) {
-      case (XEN_ZCOPYD_E_RESOURCES, _), (XEN_ZCOPYD_E_BUSY, _), (XEN_ZCOPYD_E_TIMEOUT, _),
-        (XEN_ZCOPYD_E_STOPPING, _), (0, .connectionAbort):
+      case (.resources, _), (.busy, _), (.timeout, _), (.stopping, _), (nil, .connectionAbort):
         .tryAgain
-      case (XEN_ZCOPYD_E_UNAVAILABLE, _), (0, .noSuchFileOrDirectory), (0, .connectionRefused),
-        (0, .connectionReset), (0, .socketNotConnected):
+      case (.unavailable, _), (nil, .noSuchFileOrDirectory), (nil, .connectionRefused),
+        (nil, .connectionReset), (nil, .socketNotConnected):
         .unavailable
       default: .failure
       }

@@ -1,8 +1,8 @@
-import CZcopy
 import EventLoop
 import Glibc
 import SystemPackage
 import ZcopyBackend
+import ZcopyWire
 
 /// One run of `top`.
 final class TopSession: Session {
@@ -16,7 +16,7 @@ final class TopSession: Session {
   private var isOld = false
   let program: ChildProgram? = nil
   var failure: (any Error)?
-  private var frames = Rates<BufferIdentifier, UInt32>()
+  private var frames = Rates<BufferID, UInt32>()
   /// By domain number.
   private var requests = Rates<UInt32, UInt64>()
 
@@ -34,7 +34,7 @@ final class TopSession: Session {
     let terminal = output.isJSON ? nil : Terminal()
     try loop.onSignals([SIGINT, SIGTERM]) { [unowned self] _ in isEnding = true }
     // Frames are too frequent to be drawn one by one; they are counted once a second.
-    try daemon.subscribe(XEN_ZCOPYD_EVENTS & ~(XEN_ZCOPYD_EVENT_FRAME | XEN_ZCOPYD_EVENT_USED))
+    try daemon.subscribe(.all.subtracting([.frame, .used]))
     try loop.onReadable(daemon.fileDescriptor) {}
     try loop.every(.seconds(1)) { [unowned self] in attempt { try show() } }
     if terminal.lend({ $0.takesKeys }) == true { try listenToKeys() }
@@ -74,9 +74,9 @@ final class TopSession: Session {
 
   private func show() throws {
     isOld = false
-    let entries = try daemon.list().map(BufferEntry.init)
+    let entries = try daemon.list()
     let statistics = try daemon.statistics()
-    frames.look(.init(entries.map { ($0.id, $0.wire.frame) }) { $1 })
+    frames.look(.init(entries.map { ($0.id, $0.frame) }) { $1 })
     requests.look(.init(statistics.map { ($0.domain, $0.counters.requests) }) { $1 })
     if output.isJSON {
       output.report(
@@ -92,14 +92,14 @@ final class TopSession: Session {
     }
   }
 
-  private func fields(_ entry: BufferEntry) -> [String: JSONValue] {
+  private func fields(_ entry: ListEntry) -> [String: JSONValue] {
     var fields = entry.fields(names)
     fields["frames_per_second"] =
       frames.perSecond[entry.id].map { .real(($0 * 10).rounded() / 10) } ?? .null
     return fields
   }
 
-  private func lines(_ entries: [BufferEntry], _ statistics: [xen_zcopyd_stats]) -> [String] {
+  private func lines(_ entries: [ListEntry], _ statistics: [StatisticsMessage]) -> [String] {
     var lines = statistics.filter(\.isOfAll).map(\.daemonLine)
     let uses = statistics.map { $0.uses(requests: requests.perSecond[$0.domain]) }
     var table = Table(["LIMITS"] + (uses.first ?? []).map { $0.name.uppercased() })

@@ -1,4 +1,5 @@
 import Testing
+import ZcopyBackend
 
 @testable import ZcopyEngine
 

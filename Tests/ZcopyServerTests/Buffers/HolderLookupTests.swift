@@ -6,6 +6,7 @@ import Testing
 import XenGrant
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 @Suite("The lookup of dma-buf holders")
 struct HolderLookupTests {

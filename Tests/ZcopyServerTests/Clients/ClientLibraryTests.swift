@@ -10,6 +10,7 @@ import ZcopyBackend
 import libxenzcopy
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 /// Tests the client library and the service, which are both written to one header, against each
 /// other.

@@ -7,6 +7,7 @@ import XenGrant
 import ZcopyBackend
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 /// The accounts of a fictitious machine.
 let someAccounts = AccountNames(

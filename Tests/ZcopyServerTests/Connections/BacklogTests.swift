@@ -1,16 +1,18 @@
 import CZcopy
 import SystemPackage
 import Testing
+import ZcopyBackend
 @testable import ZcopyEngine
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 @Suite("The queue of messages for a client")
 struct BacklogTests {
   private static func event(_ kind: UInt32, _ byte: UInt8) -> Backlog.Message {
     Backlog.Message(
       bytes: [byte], file: nil,
-      event: Backlog.EventKey(kind: kind, buffer: BufferID(high: 1, low: 2)))
+      event: Backlog.EventKey(kind: EventKind(rawValue: kind), buffer: BufferID(high: 1, low: 2)))
   }
 
   private static func message(_ byte: UInt8) -> Backlog.Message {
@@ -42,7 +44,9 @@ struct BacklogTests {
     #expect(backlog.messages.map(\.bytes) == [[2], [3], [4]])
     #expect(backlog.count == 3 && backlog.bytes == 3)
     backlog.removeFirst()
-    #expect(!backlog.has(Backlog.EventKey(kind: 2, buffer: BufferID(high: 1, low: 2))))
+    #expect(
+      !backlog.has(
+        Backlog.EventKey(kind: EventKind(rawValue: 2), buffer: BufferID(high: 1, low: 2))))
     // A message that was sent has no place that another could take.
     backlog.append(Self.event(2, 5))
     #expect(backlog.messages.map(\.bytes) == [[3], [4], [5]])

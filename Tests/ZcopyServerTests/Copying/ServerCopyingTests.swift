@@ -9,6 +9,7 @@ import XenSimulator
 import ZcopyBackend
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 #if canImport(Glibc)
   import Glibc

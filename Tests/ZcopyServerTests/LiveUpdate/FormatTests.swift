@@ -8,6 +8,7 @@ import XenSimulator
 @testable import ZcopyBackend
 @testable import ZcopyEngine
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 /// The contents of a state as lines that do not depend on the layout of its types.
 func lines(of state: ServerState) -> [String] {
@@ -50,6 +51,7 @@ func lines(of state: ServerState) -> [String] {
 
 private func words(_ value: Any?) -> String {
   guard let value else { return "none" }
+  if let kind = value as? EventKind { return "\(kind.rawValue)" }
   let mirror = Mirror(reflecting: value)
   switch mirror.displayStyle {
   case .optional: return mirror.children.first.map { words($0.value) } ?? "none"
@@ -269,11 +271,7 @@ struct FormatTests {
     while connection.backlog.isEmpty { connection.send([UInt8](repeating: 7, count: 1000)) }
     lazy.send(TestClient.map(stage.guest.id, shared.directory, size: shared.byteCount))
     try stage.wait("no file is queued") { connection.backlog.contains { $0.file != nil } }
-    var event = xen_zcopyd_event()
-    event.header = header(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self, 0)
-    event.event = XEN_ZCOPYD_EVENT_FRAME
-    event.id = peers.0.id
-    connection.send(event: event)
+    connection.send(event: EventMessage(.frame, BufferID(peers.0.id), .dom0))
     stage.backend.inject(.errno(.ioError).first(1), into: .dmaBufs(.identify))
     var (state, descriptors) = stage.service.saveState()
     #expect(state.descriptorCount == descriptors.count)

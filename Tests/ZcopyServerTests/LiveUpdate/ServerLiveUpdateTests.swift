@@ -10,6 +10,7 @@ import XenSimulator
 import ZcopyBackend
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 #if canImport(Glibc)
   import Glibc
@@ -96,15 +97,14 @@ struct ServerLiveUpdateTests {
   func eventsGiveWay() throws {
     let stage = try Stage()
     let (client, connection) = try lazyClient(stage)
-    var event = xen_zcopyd_event()
-    event.header = header(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self, 0)
-    event.event = XEN_ZCOPYD_EVENT_FRAME
+    let id = BufferID(high: 0, low: 0)
+    var event = EventMessage(.frame, id, .dom0)
     connection.send(event: event)
     let count = connection.backlog.count
     let next = try stage.successor()
     let resumed = try #require(next.connections.values.first)
     for frame in UInt32(1)...5 {
-      event.frame = frame
+      event = EventMessage(.frame, id, .dom0, frame: frame)
       resumed.send(event: event)
     }
     #expect(resumed.backlog.count == count)
@@ -112,7 +112,7 @@ struct ServerLiveUpdateTests {
     _ = client
   }
 
-  private func bytes(_ event: xen_zcopyd_event) -> [UInt8] {
+  private func bytes(_ event: EventMessage) -> [UInt8] {
     var bytes: [UInt8] = []
     append(event, to: &bytes)
     return bytes
@@ -163,7 +163,7 @@ struct ServerLiveUpdateTests {
     let replies = resumed.backlog.suffix(2).map {
       ConnectionState.Message(bytes: $0.bytes, hasFile: $0.file != nil)
     }
-    #expect(replies.map(\.request) == [mapping, opening])
+    #expect(replies.map { UnsentMessage($0.bytes).request } == [mapping, opening])
     #expect(replies.map(\.hasFile) == [false, false])
     for reply in replies {
       let told = TestClient.Message(reply.bytes, [])

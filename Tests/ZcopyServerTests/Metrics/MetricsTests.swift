@@ -1,27 +1,27 @@
-import CZcopy
 import Glibc
 import SystemPackage
 import ZcopyTestKit
 import Testing
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 @Suite("Metrics")
 struct MetricsTests {
-  private func statistics(_ domain: UInt32) -> xen_zcopyd_stats {
-    var statistics = xen_zcopyd_stats()
+  private func statistics(_ domain: UInt32) -> StatisticsMessage {
+    var statistics = StatisticsMessage()
     statistics.domain = domain
     statistics.counters.requests = 12
-    statistics.counters.mapped_bytes = 8_294_400
+    statistics.counters.mappedBytes = 8_294_400
     statistics.limits.bytes = 256 << 20
-    statistics.uptime_ms = 61_007
+    statistics.uptimeMilliseconds = 61_007
     statistics.clients = 3
     return statistics
   }
 
   @Test("are those of all domains together, then those of each domain, by number")
   func text() {
-    let text = Metrics.text(of: [statistics(7), statistics(XEN_ZCOPYD_ANY_DOMAIN), statistics(5)])
+    let text = Metrics.text(of: [statistics(7), statistics(Wire.anyDomain), statistics(5)])
     #expect(text.hasPrefix("# HELP zcopy_uptime_seconds Time since the daemon was started.\n"))
     #expect(text.contains("\n# TYPE zcopy_requests_total counter\nzcopy_requests_total 12\n"))
     #expect(text.contains("\nzcopy_uptime_seconds 61.007\n"))
@@ -36,7 +36,7 @@ struct MetricsTests {
   @Test(
     "are in the exposition format: each metric has help and type once, directly before its values")
   func format() throws {
-    let text = Metrics.text(of: [statistics(5), statistics(XEN_ZCOPYD_ANY_DOMAIN)])
+    let text = Metrics.text(of: [statistics(5), statistics(Wire.anyDomain)])
     var seen: Set<Substring> = []
     var name: Substring?
     try #require(text.hasSuffix("\n"))

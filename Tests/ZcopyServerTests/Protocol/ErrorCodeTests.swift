@@ -1,4 +1,3 @@
-import CZcopy
 import DmaBuf
 import SystemPackage
 import Testing
@@ -7,6 +6,7 @@ import ZcopyBackend
 import ZcopyEngine
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 @Suite("Codes of errors")
 struct ErrorCodeTests {
@@ -15,19 +15,19 @@ struct ErrorCodeTests {
   @Test(
     "a failed call has the code of its errno",
     arguments: [
-      (XenError.Call.openGrantDevice, Errno.noSuchFileOrDirectory, XEN_ZCOPYD_E_UNAVAILABLE),
-      (.openGrantDevice, .permissionDenied, XEN_ZCOPYD_E_UNAVAILABLE),
-      (.openStore, .connectionRefused, XEN_ZCOPYD_E_UNAVAILABLE),
-      (.openEventChannels, .tooManyOpenFiles, XEN_ZCOPYD_E_RESOURCES),
-      (.exportDmaBuf, .noMemory, XEN_ZCOPYD_E_RESOURCES),
-      (.bindInterdomain, .noSpace, XEN_ZCOPYD_E_RESOURCES),
-      (.exportDmaBuf, .invalidArgument, XEN_ZCOPYD_E_REFUSED),
-      (.map, .badAddress, XEN_ZCOPYD_E_REFUSED),
-      (.bindInterdomain, .noSuchProcess, XEN_ZCOPYD_E_REFUSED),
-      (.importDmaBuf, .invalidArgument, XEN_ZCOPYD_E_UNSUPPORTED),
-      (.read, .ioError, XEN_ZCOPYD_E_FAILED),
+      (XenError.Call.openGrantDevice, Errno.noSuchFileOrDirectory, ErrorCode.unavailable),
+      (.openGrantDevice, .permissionDenied, .unavailable),
+      (.openStore, .connectionRefused, .unavailable),
+      (.openEventChannels, .tooManyOpenFiles, .resources),
+      (.exportDmaBuf, .noMemory, .resources),
+      (.bindInterdomain, .noSpace, .resources),
+      (.exportDmaBuf, .invalidArgument, .refused),
+      (.map, .badAddress, .refused),
+      (.bindInterdomain, .noSuchProcess, .refused),
+      (.importDmaBuf, .invalidArgument, .unsupported),
+      (.read, .ioError, .failed),
     ])
-  func calls(_ call: XenError.Call, _ errno: Errno, _ code: UInt32) {
+  func calls(_ call: XenError.Call, _ errno: Errno, _ code: ErrorCode) {
     #expect(
       RequestError(EngineError(XenError(call, errno, domain: Self.domain), Self.domain)).code
         == code)
@@ -37,21 +37,21 @@ struct ErrorCodeTests {
   func others() {
     #expect(
       RequestError(EngineError(MapError.rangeOutside(0..<9, size: 8), Self.domain)).code
-        == XEN_ZCOPYD_E_INVALID)
+        == .invalid)
     #expect(
       RequestError(EngineError(ShareError.impossibleSize(0), Self.domain)).code
-        == XEN_ZCOPYD_E_INVALID)
+        == .invalid)
     #expect(
       RequestError(EngineError(PublicationError.version(path: "/x", "3"), Self.domain)).code
-        == XEN_ZCOPYD_E_REFUSED)
+        == .refused)
     #expect(
       RequestError(EngineError(ChannelError.unknownState(Self.domain, 9), Self.domain)).code
-        == XEN_ZCOPYD_E_REFUSED)
+        == .refused)
     #expect(
       RequestError(
         EngineError(
           PublicationError.unreadable(XenError(.openStore, .connectionRefused)), Self.domain)
-      ).code == XEN_ZCOPYD_E_UNAVAILABLE)
+      ).code == .unavailable)
     #expect(RequestError.message("x").endsConnection)
     #expect(!RequestError.invalid("x").endsConnection)
   }

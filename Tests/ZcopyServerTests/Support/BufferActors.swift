@@ -7,6 +7,7 @@ import XenSimulator
 import ZcopyBackend
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 /// A buffer, with its client and its owner or peer.
 struct BufferActors {

@@ -11,6 +11,7 @@ import XenSimulator
 import ZcopyBackend
 
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 #if canImport(Glibc)
   import Glibc

@@ -7,6 +7,7 @@ import XenGrant
 
 @testable import ZcopyBackend
 @testable import ZcopyServer
+@testable import ZcopyWire
 
 #if canImport(Glibc)
   import Glibc

@@ -1,5 +1,4 @@
 import ZcopyEngine
-import CZcopy
 import FoundationEssentials
 import Glibc
 import SystemPackage
@@ -8,6 +7,7 @@ import XenGrant
 import XenSimulator
 import ZcopyBackend
 import ZcopyServer
+import ZcopyWire
 
 @testable import xen_zcopy
 
@@ -21,7 +21,7 @@ struct DaemonCommandTests {
     let guest: SimulatedDomain
     let daemon: TestDaemon
     let connection: DaemonConnection
-    private(set) var ids: [BufferIdentifier] = []
+    private(set) var ids: [BufferID] = []
 
     init(_ count: Int, change: (inout Configuration) -> Void = { _ in }) throws {
       backend = try machine.addDomain()
@@ -30,14 +30,12 @@ struct DaemonCommandTests {
       connection = try daemon.connect()
       for number in 0..<count {
         let shared = try SharedBuffer(byteCount: 5000, peer: backend.id, xen: guest.xen)
-        var map = xen_zcopyd_map()
-        map.domain = UInt32(guest.id.rawValue)
-        map.directory = shared.directory.rawValue
-        map.size = 5000
-        #expect(setFixedText(&map.name, "buffer \(number)"))
-        let (description, file) = try connection.map(map)
+        let (description, file) = try connection.map(
+          MapMessage(
+            MapParameters(domain: guest.id, directory: shared.directory, byteCount: 5000), nil,
+            MapOptions(mechanism: nil, isPersistent: false, name: "buffer \(number)")))
         try file?.close()
-        ids.append(BufferIdentifier(description.id))
+        ids.append(description.id)
         // The grants are the guest's until its domain ends.
         shared.relinquish()
       }

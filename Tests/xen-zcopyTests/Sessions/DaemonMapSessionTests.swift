@@ -9,6 +9,7 @@ import XenGrant
 import XenSimulator
 import ZcopyBackend
 import ZcopyServer
+import ZcopyWire
 
 @testable import xen_zcopy
 
@@ -188,10 +189,10 @@ struct DaemonMapSessionTests {
     #expect(try stage.map(plan, daemon: daemon).join() == nil)
     #expect(try stage.events(stage.mapOutput) == ["mapped"])
     let connection = try daemon.connect()
-    let entry = BufferEntry(try #require(try connection.list().first))
+    let entry = try #require(try connection.list().first)
     #expect(try stage.mapOutput.objects.first?["id"] == .string(entry.id.description))
     #expect(entry.isPersistent)
-    #expect(entry.state == "live")
+    #expect(entry.state == .live)
     try connection.unmap(entry.id)
     try connection.wait(entry.id, seconds: nil)
     #expect(try connection.list().isEmpty)

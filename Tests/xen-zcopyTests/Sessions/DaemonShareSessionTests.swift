@@ -6,6 +6,7 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyWire
 
 @testable import xen_zcopy
 
@@ -137,7 +138,7 @@ struct DaemonShareSessionTests {
     let mapped = try stage.map(stage.mapPlan(.described(request), verify: .counting))
     #expect(mapped.join() == nil)
     let connection = try daemon.connect()
-    let entry = BufferEntry(try #require(try connection.list().first))
+    let entry = try #require(try connection.list().first)
     #expect(entry.mechanism == "udmabuf")
     try connection.unshare(entry.id)
     try connection.wait(entry.id, seconds: nil)
@@ -199,7 +200,7 @@ struct DaemonShareSessionTests {
     #expect(try stage.share(plan, daemon: daemon).join() == nil)
     #expect(try stage.shareOutput.objects.first?["memory"] == .string("gntalloc"))
     let connection = try daemon.connect()
-    let entry = BufferEntry(try #require(try connection.list().first))
+    let entry = try #require(try connection.list().first)
     #expect(entry.mechanism == "gntalloc")
     try connection.unshare(entry.id)
     try connection.wait(entry.id, seconds: nil)

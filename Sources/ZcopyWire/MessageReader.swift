@@ -5,7 +5,7 @@ import CZcopy
 #endif
 
 /// Reads structures and texts from one message, with bounds checks.
-struct MessageReader: ~Escapable {
+package struct MessageReader: ~Escapable {
   let header: xen_zcopyd_header
   private let bytes: RawSpan
 
@@ -13,7 +13,7 @@ struct MessageReader: ~Escapable {
   ///
   /// - Throws: `.message` without a complete header, or if the length differs from the header's.
   @_lifetime(copy bytes)
-  init(_ bytes: RawSpan) throws(RequestError) {
+  package init(_ bytes: RawSpan) throws(RequestError) {
     guard let header = bytes.load(xen_zcopyd_header.self) else {
       throw .message("it has \(bytes.byteCount) bytes, and a header has 16")
     }
@@ -56,9 +56,15 @@ struct MessageReader: ~Escapable {
     return structure
   }
 
-  /// The bytes that follow a structure. The caller has checked the message's length.
-  @_lifetime(copy self)
-  func bytes(after start: Int) -> RawSpan { bytes.extracting(min(start, bytes.byteCount)...) }
+  /// The client's number of the request.
+  package var request: UInt64 { header.request }
+
+  /// The bytes that a WRITE has after its structure.
+  package var written: RawSpan {
+    @_lifetime(copy self) get {
+      bytes.extracting(min(MemoryLayout<xen_zcopyd_write>.size, bytes.byteCount)...)
+    }
+  }
 
   /// Elements that follow a structure. The caller has checked the message's length.
   func elements<Element: BitwiseCopyable>(
@@ -78,47 +84,5 @@ extension RawSpan {
     // SAFETY: in range, and the protocol's structures are integers and bytes, which are valid for
     // any bits.
     return unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: type)
-  }
-}
-
-/// A text in a field of the protocol, up to its 0 byte.
-///
-/// - Throws: `.message` if there is no 0 byte, or it is not UTF-8.
-func text<Field: BitwiseCopyable>(
-  _ field: Field, _ name: StaticString
-) throws(RequestError) -> String {
-  // SAFETY: the bytes are copied while the field exists.
-  let (end, text) = unsafe withUnsafeBytes(of: field) { bytes -> (Int?, String?) in
-    guard let end = unsafe bytes.firstIndex(of: 0) else { return (nil, nil) }
-    return unsafe (end, end == 0 ? "" : String(validating: bytes[..<end], as: UTF8.self))
-  }
-  guard end != nil else { throw .message("its \(name) does not end") }
-  guard let text else { throw .message("its \(name) is not UTF-8") }
-  return text
-}
-
-/// Appends a structure to a message.
-func append<Structure: BitwiseCopyable>(_ structure: Structure, to message: inout [UInt8]) {
-  // SAFETY: the bytes are copied while the structure exists.
-  unsafe withUnsafeBytes(of: structure) { unsafe message.append(contentsOf: $0) }
-}
-
-/// Writes a text into a field of the protocol, truncated at a character boundary if it is too long.
-func setText<Field: BitwiseCopyable>(_ field: inout Field, _ text: String) {
-  // SAFETY: at most the field's size minus one is written, and the 0 byte at its end stays.
-  unsafe withUnsafeMutableBytes(of: &field) { bytes in
-    unsafe bytes.initializeMemory(as: UInt8.self, repeating: 0)
-    guard text.utf8.count >= bytes.count else {
-      unsafe bytes.copyBytes(from: text.utf8)
-      return
-    }
-    var end = 0
-    for character in text {
-      guard end + character.utf8.count < bytes.count else { break }
-      for byte in character.utf8 {
-        unsafe bytes[end] = byte
-        end += 1
-      }
-    }
   }
 }

@@ -8,8 +8,8 @@ struct ProtocolDocumentTests {
   private let document: [Substring]
 
   init() throws {
-    // This file is Tests/ZcopyServerTests/Protocol/ProtocolDocumentTests.swift.
-    let root = #filePath.split(separator: "/").dropLast(4).map { "/\($0)" }.joined()
+    // This file is Tests/ZcopyWireTests/ProtocolDocumentTests.swift.
+    let root = #filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined()
     header = try Header(try text("\(root)/Sources/CZcopy/include/xen-zcopyd.h"))
     document = try text("\(root)/docs/protocol-daemon.md").split(separator: "\n")
     try #require(header.constants.count > 70 && header.structures.count > 20)

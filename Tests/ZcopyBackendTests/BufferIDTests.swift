@@ -1,21 +1,8 @@
 import Testing
 
-@testable import ZcopyEngine
+@testable import ZcopyBackend
 
 struct BufferIDTests {
-  @Test("a new identifier is unique, and its text is parsed back")
-  func isNew() throws {
-    var seen: Set<BufferID> = []
-    var source = BufferIDSource()
-    for _ in 0..<1000 {
-      let next = source.next()
-      let id = try #require(next)
-      #expect(seen.insert(id).inserted)
-      #expect(id.description.utf8.count == 32)
-      #expect(BufferID(id.description) == id)
-    }
-  }
-
   @Test("leading zeros are written")
   func hasLeadingZeros() {
     let id = BufferID(high: 1, low: 0xab)
