@@ -148,8 +148,17 @@ let package = Package(
     // Counts allocations, in a program whose linker redirects them.
     .target(name: "CAllocations", path: "Testing/CAllocations"),
     .target(
-      name: "ZcopyTestKit", dependencies: ["CZcopy", "DmaBuf", system],
+      name: "ZcopyTestKit", dependencies: ["CZcopy", "DmaBuf", "Support", system],
       path: "Testing/ZcopyTestKit",
+      swiftSettings: strict),
+    // The simulated machine with its domains, the engine or server under test, clients and guests.
+    .target(
+      name: "ZcopyStage",
+      dependencies: [
+        "CZcopy", "DmaBuf", "EventLoop", "Support", "XenGrant", "XenSimulator", "ZcopyBackend",
+        "ZcopyEngine", "ZcopyServer", "ZcopyTestKit", "ZcopyWire", logging, system,
+      ],
+      path: "Testing/ZcopyStage",
       swiftSettings: strict),
 
     // Programs that test. They are no products.
@@ -167,15 +176,15 @@ let package = Package(
       name: "xen-zcopyd-fuzz",
       dependencies: [
         "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyEngine",
-        "ZcopyServer", "ZcopyWire",
-        logging, system, "ZcopyTestKit",
+        "ZcopyServer", "ZcopyStage", "ZcopyTestKit", "ZcopyWire", logging, system,
       ],
       path: "Tools/fuzz",
       swiftSettings: strict),
     .executableTarget(
       name: "xen-zcopy-native",
       dependencies: [
-        "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyEngine", logging,
+        "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyEngine",
+        "ZcopyStage", logging, system,
       ],
       path: "Tools/native",
       swiftSettings: strict),
@@ -183,7 +192,7 @@ let package = Package(
       name: "xen-zcopyd-allocations",
       dependencies: [
         "CAllocations", "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend",
-        "ZcopyEngine", "ZcopyServer", logging, system,
+        "ZcopyEngine", "ZcopyServer", "ZcopyStage", "ZcopyTestKit", system,
       ],
       path: "Tools/allocations",
       swiftSettings: strict,
@@ -201,7 +210,8 @@ let package = Package(
       path: "Tests/Repository",
       swiftSettings: strict),
     .testTarget(
-      name: "libxenzcopyTests", dependencies: ["CSystemCalls", "CZcopy", "libxenzcopy", system],
+      name: "libxenzcopyTests",
+      dependencies: ["CSystemCalls", "CZcopy", "libxenzcopy", "ZcopyTestKit", system],
       swiftSettings: strict),
     .testTarget(
       name: "PixelsTests", dependencies: ["Pixels"],
@@ -223,21 +233,23 @@ let package = Package(
       name: "ZcopyBackendTests",
       dependencies: [
         "CZcopy", "DmaBuf", "EventLoop", "Pixels", "Support", "XenGrant", "XenSimulator",
-        "ZcopyBackend", system, "ZcopyTestKit",
+        "ZcopyBackend", system, "ZcopyStage", "ZcopyTestKit",
       ],
       swiftSettings: strict),
     .testTarget(
       name: "ZcopyEngineTests",
       dependencies: [
         "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyEngine",
-        "ZcopyTestKit", logging, system,
+        "ZcopyStage", logging, system,
       ],
       swiftSettings: strict),
     .testTarget(
       name: "ZcopyServerTests",
       dependencies: [
-        "CZcopy", "DmaBuf", "EventLoop", "Pixels", "XenGrant", "XenSimulator", "ZcopyBackend",
-        "ZcopyEngine", "ZcopyServer", "ZcopyTestKit", "ZcopyWire", "libxenzcopy", logging, system,
+        "CZcopy", "DmaBuf", "EventLoop", "Pixels", "Support", "XenGrant", "XenSimulator",
+        "ZcopyBackend", "ZcopyEngine", "ZcopyServer", "ZcopyStage", "ZcopyTestKit", "ZcopyWire",
+        "libxenzcopy",
+        logging, system,
       ],
       // Read by FormatTests beside its source.
       exclude: ["LiveUpdate/Formats"],
@@ -259,8 +271,9 @@ let package = Package(
       name: "xen-zcopyTests",
       dependencies: [
         "CZcopy", "DmaBuf", "EventLoop", "Picture", "Pixels", "XenGrant", "XenSimulator",
-        "ZcopyBackend", "ZcopyEngine", "ZcopyServer", "ZcopyWire", "xen-zcopy", argumentParser,
-        logging, system, "ZcopyTestKit",
+        "ZcopyBackend", "ZcopyEngine", "ZcopyServer", "ZcopyStage", "ZcopyTestKit", "ZcopyWire",
+        "xen-zcopy",
+        argumentParser, logging, system,
       ],
       swiftSettings: strict),
     .testTarget(
@@ -268,7 +281,9 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "XenSimulatorTests",
-      dependencies: ["CZcopy", "DmaBuf", "XenContract", "XenGrant", "XenSimulator", system],
+      dependencies: [
+        "CZcopy", "DmaBuf", "XenContract", "XenGrant", "XenSimulator", "ZcopyTestKit", system,
+      ],
       swiftSettings: strict),
   ]
 )

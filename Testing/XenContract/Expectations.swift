@@ -83,13 +83,13 @@ func isReadable(_ descriptor: FileDescriptor, within milliseconds: Int32) -> Boo
 }
 
 /// The time limit for an event that must occur.
-let patience: Int32 = 2000
+let timeout: Int32 = 2000
 
 /// The time limit for an event that must not occur.
 let moment: Int32 = 50
 
 /// References and domains that do not exist.
-enum Nobody {
+enum Absent {
   /// Far beyond any grant table: 64 frames hold entries up to 32767.
   static let reference = GrantReference(rawValue: 0xFFFF_FFF0)
   /// High domain numbers are in use only after as many domains were started.
@@ -114,9 +114,9 @@ extension ContractBench {
   }
 
   /// A page that is granted, but not to the mapper.
-  func sharePageWithNobody() throws -> OwnerPages {
+  func sharePageWithAbsentDomain() throws -> OwnerPages {
     OwnerPages(
-      try owner.share(pages: 1, with: Nobody.domain, writable: true, notification: nil))
+      try owner.share(pages: 1, with: Absent.domain, writable: true, notification: nil))
   }
 }
 

@@ -70,12 +70,12 @@ public struct SimulatedDomain: Sendable {
     }
   }
 
-  /// The resources that the domain holds once they are as expected, or after two seconds.
+  /// The resources that the domain holds once they are as expected, or after ten seconds.
   ///
   /// A program that another test is starting has a copy of every descriptor until it runs. Until
   /// then it holds the resources of these descriptors.
   public func census(expecting expected: DomainCensus) -> DomainCensus {
-    for _ in 0..<200 where census != expected { usleep(10_000) }
+    for _ in 0..<10_000 where census != expected { usleep(1000) }
     return census
   }
 }

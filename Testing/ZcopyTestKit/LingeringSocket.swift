@@ -47,8 +47,8 @@ public final class LingeringSocket {
   deinit { try? peer.close() }
 
   /// Sends the socket and closes it here, so that the receiving process has the last close.
-  public func pass(by send: (FileDescriptor) -> Void) {
-    send(socket)
+  public func pass(by send: (FileDescriptor) throws -> Void) rethrows {
+    try send(socket)
     try? socket.close()
   }
 }

@@ -1,5 +1,6 @@
 import SystemPackage
 import Testing
+import ZcopyTestKit
 
 @testable import DmaBuf
 
@@ -12,7 +13,7 @@ struct DmaBufHolderTests {
 
   @Test("are all processes with a descriptor of it, by number")
   func descriptors() throws {
-    let tree = try ProcessTree()
+    let tree = try TemporaryDirectory()
     try tree.process(
       1002, "weston",
       [
@@ -22,25 +23,25 @@ struct DmaBufHolderTests {
     try tree.process(31, "sh", [("/dmabuf:screen", information(77))])
     try tree.process(32, "top", [("/dev/null", information(77))])
     #expect(
-      DmaBufHolder.find(77, root: tree.root) == [
+      DmaBufHolder.find(77, root: tree.path) == [
         .process(id: 31, command: "sh", descriptors: 1, mappings: 0),
         .process(id: 1002, command: "weston", descriptors: 2, mappings: 0),
       ])
     #expect(
-      DmaBufHolder.find(78, root: tree.root) == [
+      DmaBufHolder.find(78, root: tree.path) == [
         .process(id: 1002, command: "weston", descriptors: 1, mappings: 0)
       ])
-    #expect(DmaBufHolder.find(79, root: tree.root).isEmpty)
-    let all = DmaBufHolder.all(root: tree.root)
+    #expect(DmaBufHolder.find(79, root: tree.path).isEmpty)
+    let all = DmaBufHolder.all(root: tree.path)
     #expect(all.keys.sorted() == [77, 78])
     for inode in [77, 78] as [UInt64] {
-      #expect(all[inode] == DmaBufHolder.find(inode, root: tree.root))
+      #expect(all[inode] == DmaBufHolder.find(inode, root: tree.path))
     }
   }
 
   @Test("are all processes with a mapping of it, whether its descriptor is closed or not")
   func mappings() throws {
-    let tree = try ProcessTree()
+    let tree = try TemporaryDirectory()
     let maps = """
       7f5d5c000000-7f5d5c021000 rw-p 00000000 00:00 0
       7f5d60a00000-7f5d60a02000 rw-s 00000000 00:0d 77                         /dmabuf:screen
@@ -52,7 +53,7 @@ struct DmaBufHolderTests {
     try tree.process(5, "viewer", maps: maps)
     try tree.process(6, "viewer", [("/dmabuf:screen", information(77))], maps: maps)
     #expect(
-      DmaBufHolder.find(77, root: tree.root) == [
+      DmaBufHolder.find(77, root: tree.path) == [
         .process(id: 5, command: "viewer", descriptors: 0, mappings: 2),
         .process(id: 6, command: "viewer", descriptors: 1, mappings: 2),
       ])
@@ -60,7 +61,7 @@ struct DmaBufHolderTests {
 
   @Test("are all devices that have imported it, if the kernel lists them")
   func devices() throws {
-    let tree = try ProcessTree()
+    let tree = try TemporaryDirectory()
     try tree.bufferInformation(
       """
 
@@ -83,28 +84,28 @@ struct DmaBufHolderTests {
 
       """)
     #expect(
-      DmaBufHolder.find(77, root: tree.root) == [.device("0000:00:02.0"), .device("vgem")])
-    #expect(DmaBufHolder.find(78, root: tree.root) == [.device("card9")])
-    #expect(DmaBufHolder.find(7, root: tree.root).isEmpty)
+      DmaBufHolder.find(77, root: tree.path) == [.device("0000:00:02.0"), .device("vgem")])
+    #expect(DmaBufHolder.find(78, root: tree.path) == [.device("card9")])
+    #expect(DmaBufHolder.find(7, root: tree.path).isEmpty)
   }
 
   @Test("are not faked by the name of a dma-buf")
   func names() throws {
-    let tree = try ProcessTree()
+    let tree = try TemporaryDirectory()
     try tree.process(5, "a", [("/dmabuf:x\nino:\t77", information(78, name: "x\nino:\t77"))])
-    #expect(DmaBufHolder.find(77, root: tree.root).isEmpty)
+    #expect(DmaBufHolder.find(77, root: tree.path).isEmpty)
   }
 
   @Test("are none if files are unreadable or malformed")
   func nothing() throws {
-    let tree = try ProcessTree()
+    let tree = try TemporaryDirectory()
     #expect(DmaBufHolder.find(77, root: "/no/such/directory").isEmpty)
-    #expect(DmaBufHolder.find(77, root: tree.root).isEmpty)
+    #expect(DmaBufHolder.find(77, root: tree.path).isEmpty)
     try tree.process(
       5, "a", [("/dmabuf:", ""), ("/dmabuf:", "ino:\tx\n"), ("/dmabuf:", "ino:\n")],
       maps: "\n77 77\n77 77 77 77 77\n")
     try tree.bufferInformation("77\n\t77\n\tAttached Devices:\n\tx\n77\t77\t77\t77\t77\t77")
-    #expect(DmaBufHolder.find(77, root: tree.root).isEmpty)
+    #expect(DmaBufHolder.find(77, root: tree.path).isEmpty)
   }
 
   @Test("are none for a file that is no dma-buf, on this machine")

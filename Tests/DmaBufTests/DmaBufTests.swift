@@ -1,5 +1,6 @@
 import SystemPackage
 import Testing
+import ZcopyTestKit
 
 @testable import DmaBuf
 
@@ -62,10 +63,10 @@ struct DmaBufTests {
     defer { try? ends.readEnd.close() }
     do {
       let buffer = try DmaBuf(adopting: ends.writeEnd)
-      #expect(try !isAtEnd(ends.readEnd))
+      #expect(!isAbandoned(ends.readEnd))
       _ = consume buffer
     }
-    #expect(try isAtEnd(ends.readEnd))
+    #expect(isAbandoned(ends.readEnd))
   }
 
   @Test("leaves its descriptor open when it is relinquished")
@@ -75,9 +76,9 @@ struct DmaBufTests {
     let buffer = try DmaBuf(adopting: ends.writeEnd)
     let descriptor = buffer.relinquish()
     #expect(descriptor == ends.writeEnd)
-    #expect(try !isAtEnd(ends.readEnd))
+    #expect(!isAbandoned(ends.readEnd))
     try descriptor.close()
-    #expect(try isAtEnd(ends.readEnd))
+    #expect(isAbandoned(ends.readEnd))
   }
 
   // Numbers that no open file of this process has: another test may open a number that was just closed.
@@ -100,7 +101,7 @@ struct DmaBufTests {
     #expect(
       refusal
         == DmaBufError(.identify, .fileTooLarge, subject: .dmaBuf(ends.writeEnd.rawValue)))
-    #expect(try isAtEnd(ends.readEnd))
+    #expect(isAbandoned(ends.readEnd))
   }
 
   // --- Its name ---

@@ -5,6 +5,7 @@ import Support
 import SystemPackage
 import Testing
 import ZcopyBackend
+import ZcopyTestKit
 
 @Suite("An event loop")
 struct EventLoopTests {
@@ -12,25 +13,6 @@ struct EventLoopTests {
   private final class Record {
     var entries: [String] = []
     func add(_ entry: String) { entries.append(entry) }
-  }
-
-  /// A pipe that closes with the value.
-  private final class Pipe {
-    let reading: FileDescriptor
-    let writing: FileDescriptor
-
-    init() throws { (reading, writing) = try FileDescriptor.pipe() }
-    deinit {
-      try? reading.close()
-      try? writing.close()
-    }
-
-    func fill() throws { _ = try writing.writeAll([1]) }
-    func drain() throws {
-      var byte: UInt8 = 0
-      // SAFETY: one byte is written.
-      _ = unsafe try withUnsafeMutableBytes(of: &byte) { unsafe try reading.read(into: $0) }
-    }
   }
 
   @Test("A removed delayed call is not made, also if another call's handler removed it")
@@ -57,10 +39,10 @@ struct EventLoopTests {
     let loop = try EventLoop()
     let record = Record()
     let pipe = try Pipe()
-    try loop.onReadable(pipe.reading) { record.add("readable") }
+    try loop.onReadable(pipe.readEnd) { record.add("readable") }
     try loop.turn(waiting: 0)
     #expect(record.entries.isEmpty)
-    try pipe.fill()
+    try pipe.signal()
     try loop.turn(waiting: 0)
     try loop.turn(waiting: 0)
     #expect(record.entries.count == 2)
@@ -87,11 +69,7 @@ struct EventLoopTests {
     let far: FileDescriptor
 
     init() throws {
-      var ends: [Int32] = [-1, -1]
-      let kind = Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-      // SAFETY: the kernel writes two numbers.
-      guard unsafe socketpair(AF_UNIX, kind, 0, &ends) == 0 else { throw Errno(rawValue: errno) }
-      (near, far) = (FileDescriptor(rawValue: ends[0]), FileDescriptor(rawValue: ends[1]))
+      (near, far) = try MessageSocket.pair()
     }
     deinit {
       try? near.close()
@@ -154,13 +132,13 @@ struct EventLoopTests {
     #expect(shutdown(sockets.near.rawValue, Int32(SHUT_RDWR)) == 0)
     try loop.turn(waiting: 0)
     #expect(record.entries == [])
-    for (interest, told) in [
+    for (interest, reported) in [
       (EventLoop.Interest.writable, "writable"), (.readable, "readable"), ([], ""),
       (.writable, "writable"),
     ] {
       try loop.change(registration, to: interest)
       try loop.turn(waiting: 0)
-      #expect(record.entries == (told.isEmpty ? [] : [told]), "\(interest)")
+      #expect(record.entries == (reported.isEmpty ? [] : [reported]), "\(interest)")
       record.entries = []
     }
   }
@@ -187,8 +165,8 @@ struct EventLoopTests {
     let loop = try EventLoop()
     let pipe = try Pipe()
     let other = try Pipe()
-    let registration = try loop.onReadable(pipe.reading) {}
-    try replace(pipe.reading, by: other.reading)
+    let registration = try loop.onReadable(pipe.readEnd) {}
+    try replace(pipe.readEnd, by: other.readEnd)
     #expect(throws: Errno.noSuchFileOrDirectory) { try loop.change(registration, to: .writable) }
     loop.remove(registration)
     try loop.change(registration, to: .writable)
@@ -200,13 +178,13 @@ struct EventLoopTests {
     let record = Record()
     let pipes = try (0..<5).map { _ in try Pipe() }
     for (index, pipe) in pipes.enumerated() {
-      try loop.onReadable(pipe.reading) { [unowned loop] in
+      try loop.onReadable(pipe.readEnd) { [unowned loop] in
         // A handled pipe has nothing to read: a read would block here for ever.
         try? pipe.drain()
         record.add("\(index)")
         try? loop.turn(waiting: 0)
       }
-      try pipe.fill()
+      try pipe.signal()
     }
     try loop.turn(waiting: 0)
     #expect(Set(record.entries).count == 5 && record.entries.count == 5)
@@ -218,11 +196,11 @@ struct EventLoopTests {
     let record = Record()
     let pipes = try (0..<40).map { _ in try Pipe() }
     for (index, pipe) in pipes.enumerated() {
-      try loop.onReadable(pipe.reading) {
+      try loop.onReadable(pipe.readEnd) {
         record.add("\(index)")
         try? pipe.drain()
       }
-      try pipe.fill()
+      try pipe.signal()
     }
     for _ in 0..<3 { try loop.turn(waiting: 0) }
     #expect(Set(record.entries).count == 40)
@@ -236,14 +214,14 @@ struct EventLoopTests {
     let file = try FileDescriptor.open(
       FilePath("/proc/self/exe"), .readOnly, options: .closeOnExec)
     defer { try? file.close() }
-    let first = try loop.onReadable(pipe.reading) {}
-    #expect(throws: Errno.fileExists) { try loop.onReadable(pipe.reading) {} }
+    let first = try loop.onReadable(pipe.readEnd) {}
+    #expect(throws: Errno.fileExists) { try loop.onReadable(pipe.readEnd) {} }
     #expect(throws: Errno.notPermitted) { try loop.onReadable(file) {} }
     #expect(throws: Errno.badFileDescriptor) {
       try loop.onReadable(FileDescriptor(rawValue: -1)) {}
     }
     loop.remove(first)
-    let second = try loop.onReadable(pipe.reading) {}
+    let second = try loop.onReadable(pipe.readEnd) {}
     #expect(first != second)
   }
 
@@ -255,11 +233,11 @@ struct EventLoopTests {
     var registrations: [EventLoop.Registration] = []
     for (index, pipe) in pipes.enumerated() {
       registrations.append(
-        try loop.onReadable(pipe.reading) { [unowned loop] in
+        try loop.onReadable(pipe.readEnd) { [unowned loop] in
           record.add("\(index)")
           loop.remove(registrations[1 - index])
         })
-      try pipe.fill()
+      try pipe.signal()
     }
     try loop.turn(waiting: 0)
     #expect(record.entries.count == 1)
@@ -273,13 +251,13 @@ struct EventLoopTests {
     let record = Record()
     let pipe = try Pipe()
     var registration: EventLoop.Registration?
-    registration = try loop.onReadable(pipe.reading) { [unowned loop] in
+    registration = try loop.onReadable(pipe.readEnd) { [unowned loop] in
       guard let registration else { return }
       loop.remove(registration)
       loop.remove(registration)
       record.add("removed")
     }
-    try pipe.fill()
+    try pipe.signal()
     try loop.turn(waiting: 0)
     try loop.turn(waiting: 0)
     #expect(record.entries == ["removed"])
@@ -291,13 +269,13 @@ struct EventLoopTests {
     let record = Record()
     let pipe = try Pipe()
     let other = try Pipe()
-    let old = try loop.onReadable(pipe.reading) { record.add("old") }
-    try pipe.fill()
+    let old = try loop.onReadable(pipe.readEnd) { record.add("old") }
+    try pipe.signal()
     loop.remove(old)
     // One step: in a process with other threads a closed number may be reused immediately.
-    try replace(pipe.reading, by: other.reading)
-    let new = try loop.onReadable(pipe.reading) { record.add("new") }
-    try other.fill()
+    try replace(pipe.readEnd, by: other.readEnd)
+    let new = try loop.onReadable(pipe.readEnd) { record.add("new") }
+    try other.signal()
     try loop.turn(waiting: 0)
     #expect(record.entries == ["new"])
     // The late removal of an old registration does not affect the new one.
@@ -313,11 +291,11 @@ struct EventLoopTests {
     let record = Record()
     let pipe = try Pipe()
     let other = try Pipe()
-    let old = try loop.onReadable(pipe.reading) { record.add("old") }
-    try replace(pipe.reading, by: other.reading)
-    try loop.onReadable(pipe.reading) { record.add("new") }
+    let old = try loop.onReadable(pipe.readEnd) { record.add("old") }
+    try replace(pipe.readEnd, by: other.readEnd)
+    try loop.onReadable(pipe.readEnd) { record.add("new") }
     loop.remove(old)
-    try other.fill()
+    try other.signal()
     try loop.turn(waiting: 0)
     #expect(record.entries == ["new"])
   }
@@ -462,12 +440,12 @@ struct EventLoopTests {
     let loop = try EventLoop()
     let record = Record()
     let pipe = try Pipe()
-    try loop.onReadable(pipe.reading) { [unowned loop] in
+    try loop.onReadable(pipe.readEnd) { [unowned loop] in
       record.add("run")
       loop.stop()
       record.add("stopped")
     }
-    try pipe.fill()
+    try pipe.signal()
     try loop.run()
     #expect(record.entries == ["run", "stopped"])
     try loop.run()
@@ -502,25 +480,17 @@ struct EventLoopTests {
 
   /// Runs a body on a new thread and waits for it.
   private func onThread(_ body: @escaping () throws -> [String]) throws -> [String] {
-    final class Job {
-      let body: () throws -> [String]
-      var result: Result<[String], any Error> = .success([])
-      init(_ body: @escaping () throws -> [String]) { self.body = body }
-    }
-    let job = Job(body)
-    var thread = pthread_t()
-    // SAFETY: the job outlives the thread, which is joined.
-    let argument = unsafe Unmanaged.passUnretained(job).toOpaque()
-    let failed = unsafe pthread_create(
-      &thread, nil,
-      { argument in
-        guard let argument = unsafe argument else { return nil }
-        let job = unsafe Unmanaged<Job>.fromOpaque(argument).takeUnretainedValue()
-        job.result = Result { try job.body() }
-        return nil
-      }, argument)
-    guard failed == 0 else { throw Errno(rawValue: failed) }
-    pthread_join(thread, nil)
-    return try job.result.get()
+    var result: [String] = []
+    if let failure = try TestThread({ result = try body() }).join() { throw failure }
+    return result
+  }
+}
+
+extension Pipe {
+  /// Reads one byte.
+  fileprivate func drain() throws {
+    var byte: UInt8 = 0
+    // SAFETY: one byte is written.
+    _ = unsafe try withUnsafeMutableBytes(of: &byte) { unsafe try readEnd.read(into: $0) }
   }
 }

@@ -2,14 +2,13 @@ import Glibc
 import Picture
 import SystemPackage
 import Testing
+import ZcopyTestKit
 
 @Suite("A raw file")
 struct RawFileTests {
-  private func withFile(_ body: (String) throws -> Void) rethrows {
-    let path = "/tmp/xen-zcopy-raw-\(UInt64.random(in: .min ... .max))"
-    // SAFETY: the path is a C string for the call.
-    defer { unsafe _ = unlink(path) }
-    try body(path)
+  private func withFile(_ body: (String) throws -> Void) throws {
+    let directory = try TemporaryDirectory()
+    try body(directory.file("raw"))
   }
 
   private func byte(at offset: Int) -> UInt8 {

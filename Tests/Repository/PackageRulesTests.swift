@@ -68,7 +68,9 @@ struct PackageRulesTests {
       "ZcopyServer": ["CXen", "Picture", "ArgumentParser"],
       "xen-zcopy": ["CXen"],
     ]
-    let testing: Set<Substring> = ["XenSimulator", "XenContract", "ZcopyTestKit", "CContract"]
+    let testing: Set<Substring> = [
+      "XenSimulator", "XenContract", "ZcopyTestKit", "ZcopyStage", "CContract",
+    ]
     for (path, text) in try sources() {
       let module = String(path.prefix { $0 != "/" })
       let wrong = forbidden[module, default: []].union(testing).intersection(imports(text))

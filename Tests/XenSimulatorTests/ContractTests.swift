@@ -2,6 +2,7 @@ import Testing
 import XenContract
 import XenGrant
 import XenSimulator
+import ZcopyTestKit
 
 #if canImport(Glibc)
   import Glibc
@@ -55,28 +56,14 @@ struct ContractTests {
 
   /// Runs the owner's side on its own thread, as another process would.
   private func serve(_ xen: Xen) throws {
-    final class Argument {
-      let xen: Xen
-      init(_ xen: Xen) { self.xen = xen }
+    try TestThread {
+      do {
+        var service = try OwnerService.open(xen)
+        try service.run(timeout: 30_000)
+      } catch {
+        Issue.record("\(error)")
+      }
     }
-    var thread = pthread_t()
-    // SAFETY: the thread takes over the reference that is retained here.
-    let result = unsafe pthread_create(
-      &thread, nil,
-      { argument in
-        if let argument = unsafe argument {
-          let xen = unsafe Unmanaged<Argument>.fromOpaque(argument).takeRetainedValue().xen
-          do {
-            var service = try OwnerService.open(xen)
-            try service.run(patience: 30_000)
-          } catch {
-            Issue.record("\(error)")
-          }
-        }
-        return nil
-      }, Unmanaged.passRetained(Argument(xen)).toOpaque())
-    try #require(result == 0)
-    pthread_detach(thread)
   }
 
   @Test("A kernel without dma-buf support", arguments: Contract.checks)

@@ -3,6 +3,7 @@ import SystemPackage
 import Testing
 import XenContract
 import XenSimulator
+import ZcopyTestKit
 
 #if canImport(Glibc)
   import Glibc
@@ -77,29 +78,10 @@ private final class SimulatedWorker: DmaBufWorker {
   func end(_ work: UInt32) throws(Errno) { self.work[Int(work)].signal() }
 
   func end(_ work: UInt32, after milliseconds: Int32) throws(Errno) {
-    /// The argument of the thread.
-    final class Argument {
-      let fence: SimulatedFence
-      let milliseconds: Int32
-
-      init(_ fence: SimulatedFence, _ milliseconds: Int32) {
-        self.fence = fence
-        self.milliseconds = milliseconds
-      }
+    let fence = self.work[Int(work)]
+    try TestThread {
+      usleep(useconds_t(milliseconds) * 1000)
+      fence.signal()
     }
-    let argument = Argument(self.work[Int(work)], milliseconds)
-    var thread = pthread_t()
-    // SAFETY: the thread takes over the reference that is retained here.
-    let result = unsafe pthread_create(
-      &thread, nil,
-      { argument in
-        guard let argument = unsafe argument else { return nil }
-        let work = unsafe Unmanaged<Argument>.fromOpaque(argument).takeRetainedValue()
-        usleep(useconds_t(work.milliseconds) * 1000)
-        work.fence.signal()
-        return nil
-      }, Unmanaged.passRetained(argument).toOpaque())
-    guard result == 0 else { throw Errno(rawValue: result) }
-    pthread_detach(thread)
   }
 }

@@ -3,6 +3,7 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyTestKit
 
 #if canImport(Glibc)
   import Glibc
@@ -65,17 +66,10 @@ struct DmaBufTests {
   /// Closes a descriptor after a moment, on its own thread, since tasks may have to wait for
   /// blocking tests.
   private func closeSoon(_ file: FileDescriptor) throws {
-    var thread = pthread_t()
-    // SAFETY: the argument is the descriptor's number, not a pointer.
-    let result = unsafe pthread_create(
-      &thread, nil,
-      { argument in
-        usleep(20_000)
-        close(Int32(truncatingIfNeeded: Int(bitPattern: argument)))
-        return nil
-      }, UnsafeMutableRawPointer(bitPattern: Int(file.rawValue)))
-    try #require(result == 0)
-    pthread_detach(thread)
+    try TestThread {
+      usleep(20_000)
+      try file.close()
+    }
   }
 
   @Test("Foreign pages can be granted on, but not be mapped through that grant")

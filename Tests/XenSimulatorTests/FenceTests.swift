@@ -3,6 +3,7 @@ import Support
 import SystemPackage
 import Testing
 import XenSimulator
+import ZcopyTestKit
 
 #if canImport(Glibc)
   import Glibc
@@ -22,23 +23,10 @@ struct FenceTests {
   /// Signals a fence after a moment, on its own thread, since tasks may have to wait for blocking
   /// tests.
   private func signalSoon(_ fence: SimulatedFence) throws {
-    final class Argument {
-      let fence: SimulatedFence
-      init(_ fence: SimulatedFence) { self.fence = fence }
+    try TestThread {
+      usleep(20_000)
+      fence.signal()
     }
-    var thread = pthread_t()
-    // SAFETY: the thread takes over the reference that is retained here.
-    let result = unsafe pthread_create(
-      &thread, nil,
-      { argument in
-        usleep(20_000)
-        if let argument = unsafe argument {
-          unsafe Unmanaged<Argument>.fromOpaque(argument).takeRetainedValue().fence.signal()
-        }
-        return nil
-      }, Unmanaged.passRetained(Argument(fence)).toOpaque())
-    try #require(result == 0)
-    pthread_detach(thread)
   }
 
   @Test("A reader waits for writers, and a writer waits for readers and writers")

@@ -5,42 +5,35 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyStage
 
 @testable import ZcopyEngine
 
 /// An engine in domain 0 of a simulated machine, without a server.
 @Suite("An engine without a server")
 struct EngineTests {
-  private let machine = SimulatedMachine()
-  private let backend: SimulatedDomain
-  private let guest: SimulatedDomain
-  private let loop: EventLoop
+  private let stage: EngineStage
   private let engine: Engine
 
   init() throws {
-    backend = try machine.addDomain(kind: .pvh, hasDmaBuf: true)
-    guest = try machine.addDomain(gntallocLimit: 1 << 20)
-    loop = try EventLoop()
-    engine = Engine(
-      xen: backend.xen, dmaBufs: backend.dmaBufs, loop: loop,
-      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, root: "/nonexistent")
+    stage = try EngineStage()
+    engine = stage.engine
   }
-
-  private func settle() throws { for _ in 0..<30 { try loop.turn(waiting: 1) } }
 
   private func share(holder: UInt64) throws -> Buffer {
     try engine.share(
-      with: guest.id, ShareChoices(byteCount: 4096, memory: .udmabuf),
+      with: stage.guest.id, ShareChoices(byteCount: 4096, memory: .udmabuf),
       holder: HolderID(rawValue: holder))
   }
 
   @Test("maps a guest's shared buffer, and releases it once it is closed")
   func map() throws {
-    let shared = try SharedBuffer(byteCount: 3 * 4096, peer: backend.id, xen: guest.xen)
+    let shared = try stage.share(pages: 3)
     var events: [BufferEvent] = []
     engine.onEvent = { events.append($1) }
     let buffer = try engine.map(
-      MapParameters(domain: guest.id, directory: shared.directory, byteCount: shared.byteCount))
+      MapParameters(
+        domain: stage.guest.id, directory: shared.directory, byteCount: shared.byteCount))
     #expect(buffer.isLive && buffer.fileDescriptor != nil && buffer.description.pages == 3)
     #expect(engine[buffer.id] === buffer)
     var outcomes: [ReleaseOutcome] = []
@@ -48,7 +41,7 @@ struct EngineTests {
     engine.close(buffer)
     // A second close has no effect.
     engine.close(buffer)
-    try settle()
+    try stage.settle()
     #expect(events == [.released(nil)] && outcomes == [.released])
     #expect(engine.isEmpty && engine.ledger.usage == .none)
     #expect(engine[buffer.id] == nil)
@@ -72,12 +65,12 @@ struct EngineTests {
   func discard() throws {
     var choices = ShareChoices(byteCount: 4096, memory: .udmabuf)
     choices.publish = "canvas"
-    let buffer = try engine.makeShared(guest.id, choices, HolderID(rawValue: 1), .own)
+    let buffer = try engine.makeShared(stage.guest.id, choices, HolderID(rawValue: 1), .own)
     let path = try #require(buffer.publication?.path)
     engine.discard(buffer)
-    try settle()
+    try stage.settle()
     #expect(engine.isEmpty && engine.ledger.usage == .none)
-    #expect(try backend.xen.openStore().readIfPresent("\(path)/control-page") == nil)
+    #expect(try stage.backend.xen.openStore().readIfPresent("\(path)/control-page") == nil)
   }
 
   @Test("reports the limit that a buffer would exceed, and keeps no resources for it")
@@ -90,10 +83,10 @@ struct EngineTests {
       })
     do throws(EngineError) {
       _ = try engine.share(
-        with: guest.id, ShareChoices(byteCount: 8192, memory: .udmabuf))
+        with: stage.guest.id, ShareChoices(byteCount: 8192, memory: .udmabuf))
       Issue.record("a buffer above the limit was made")
     } catch {
-      #expect(error.kind == .bufferTooLarge && error.domain == guest.id)
+      #expect(error.kind == .bufferTooLarge && error.domain == stage.guest.id)
     }
     #expect(engine.isEmpty && engine.ledger.usage == .none)
   }

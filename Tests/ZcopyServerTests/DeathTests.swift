@@ -6,6 +6,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -36,7 +38,7 @@ struct DeathTests {
   func leavesNothing(_ kind: Kind, _ phase: Phase, _ end: End) throws {
     var configuration = Configuration.forTests
     if phase == .late { configuration.defaults.releaseDeadline = .milliseconds(1) }
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let (client, witness) = (try stage.connect(), try stage.connect())
     try witness.done(TestClient.subscribe())
     // More than one piece, so that a READ does not complete immediately.
@@ -93,20 +95,20 @@ struct DeathTests {
   ///
   /// - - Returns: the fence of a device that still uses it.
   private func reach(
-    _ phase: Phase, _ actors: BufferActors, _ stage: Stage
+    _ phase: Phase, _ actors: BufferActors, _ stage: ServerStage
   ) throws -> SimulatedFence? {
     let (client, kind, id) = (actors.client, actors.kind, actors.id)
     var buffer: Buffer? { actors.buffer(in: stage.service) }
     switch phase {
     case .live: break
     case .waiting:
-      client.send(TestClient.wait(id))
+      try client.send(TestClient.wait(id))
       try stage.wait("no WAIT is pending") { buffer?.waiters.count == 1 }
     case .busy, .refreshing:
       let file = try #require(actors.file)
       let fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
-      client.send(TestClient.frame(id, 1))
-      if phase == .refreshing { client.send(TestClient.refresh(id)) }
+      try client.send(TestClient.frame(id, 1))
+      if phase == .refreshing { try client.send(TestClient.refresh(id)) }
       try stage.settle()
       #expect((buffer?.frameWait != nil) == (kind == .published))
       #expect(buffer?.usedFrame == (kind == .published ? 1 : nil))
@@ -114,11 +116,11 @@ struct DeathTests {
       #expect(isParked == (phase == .refreshing && kind == .copied))
       return fence
     case .reading:
-      client.send(TestClient.read(id))
+      try client.send(TestClient.read(id))
       guard kind.isMapped else { return nil }
       try stage.wait("no READ is in progress") { !stage.service.engine.jobs.isEmpty }
     case .releasing, .late:
-      client.send(TestClient.about(id, actors.ending))
+      try client.send(TestClient.about(id, actors.ending))
       let state = phase == .late ? BufferPhase.late : .releasing
       try stage.wait("the state is wrong") { kind.isHeld ? buffer?.phase == state : buffer == nil }
     }
@@ -126,7 +128,7 @@ struct DeathTests {
   }
 
   /// Releases everything that the other parties still hold.
-  private func endTheRest(_ actors: BufferActors, _ end: End, _ stage: Stage) throws {
+  private func endTheRest(_ actors: BufferActors, _ end: End, _ stage: ServerStage) throws {
     actors.endClient()
     try stage.settle()
     actors.killGuest()
@@ -141,7 +143,7 @@ struct DeathTests {
 
   /// The kernel notifies the guest, and takes everything back.
   private func killDaemon(
-    _ actors: BufferActors, _ fence: SimulatedFence?, _ stage: Stage
+    _ actors: BufferActors, _ fence: SimulatedFence?, _ stage: ServerStage
   ) throws {
     try stage.killDaemon()
     #expect(actors.client.hasEnded)
@@ -154,7 +156,7 @@ struct DeathTests {
 
   /// A restart loses nothing: copies in progress are refused, and everything else continues.
   private func restart(
-    _ actors: BufferActors, _ phase: Phase, _ fence: SimulatedFence?, _ stage: Stage
+    _ actors: BufferActors, _ phase: Phase, _ fence: SimulatedFence?, _ stage: ServerStage
   ) throws {
     let before = actors.buffer(in: stage.service)?.phase
     let copying = stage.service.engine.jobs.all.map(\.tag)
@@ -180,9 +182,9 @@ struct DeathTests {
 
   @Test("a XenStore that temporarily does not answer ends no buffer")
   func silentStore() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     _ = try client.description(TestClient.mapPublished(owner.path))
     stage.backend.inject(.errno(.ioError).first(3), into: .xen(.read))
     try stage.machine.addDomain().destroy()

@@ -8,6 +8,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyStage
+import ZcopyTestKit
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -63,15 +65,15 @@ struct LoadTests {
   }
 
   /// 64 clients with 1,000 live buffers of 16 domains.
-  private static func full() throws -> (Stage, [GuestOwner], [TestClient]) {
+  private static func full() throws -> (ServerStage, [ExportingGuest], [TestClient]) {
     var configuration = Configuration.forTests
     configuration.totals.buffers = 0
     configuration.totals.directoryPages = 0
     configuration.totals.requestsPerSecond = 0
     configuration.defaults.limits.requestsPerSecond = 0
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let domains = try (0..<16).map { _ in try stage.machine.addDomain(gntallocLimit: 64) }
-    let owners = try domains.map { try GuestOwner(stage, of: $0) }
+    let owners = try domains.map { try ExportingGuest(stage, of: $0) }
     let clients = try (0..<clients).map { _ in try stage.connect() }
     for number in 0..<1000 {
       let (domain, owner) = (domains[number % 16], owners[number % 16])
@@ -86,15 +88,15 @@ struct LoadTests {
 
   @Test("each client gets its reply within two turns, though another client floods the service")
   func flood() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let flooder = try stage.connect()
     let others = try (0..<Self.clients).map { _ in try stage.connect() }
     // As many requests as the socket takes.
     for _ in 0..<200 {
-      flooder.send(bytes(TestClient.stats), expecting: [-EAGAIN])
+      try flooder.send(bytes(TestClient.stats), expecting: [.resourceTemporarilyUnavailable])
     }
     for _ in 0..<3 {
-      let numbers = others.map { $0.send(TestClient.list()) }
+      let numbers = try others.map { try $0.send(TestClient.list()) }
       // One turn reports a limited number of descriptors.
       let turns = (Self.clients + 1 + Int(CZCOPY_READY_CAPACITY) - 1) / Int(CZCOPY_READY_CAPACITY)
       for _ in 0..<turns { try stage.loop.turn(waiting: 0) }
@@ -106,9 +108,9 @@ struct LoadTests {
   @Test(
     "in each round all clients with requests are served equally often, with a difference of one")
   func fairness() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let clients = try (0..<Self.clients).map { _ in try stage.connect() }
-    for client in clients { for _ in 0..<8 { client.send(TestClient.stats) } }
+    for client in clients { for _ in 0..<8 { try client.send(TestClient.stats) } }
     var served = clients.map { _ in 0 }
     for _ in 0..<64 where served.contains(where: { $0 < 8 }) {
       try stage.loop.turn(waiting: 0)

@@ -6,6 +6,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -16,10 +18,10 @@ struct ReusedNumberTests {
     "a copy is not refreshed or read from a new guest with the old number, seen at once or later",
     arguments: [true, false])
   func reusedByCopy(isSeenAtOnce: Bool) throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
-    let owner = try GuestOwner(stage)
-    owner.fill(with: [1])
+    let owner = try ExportingGuest(stage)
+    try owner.fill(with: [1])
     let (reply, message) = try client.description(
       TestClient.map(stage.guest.id, owner.directory, size: 4096) {
         $0.mechanism = XEN_ZCOPYD_MECHANISM_COPY
@@ -27,12 +29,12 @@ struct ReusedNumberTests {
     stage.guest.destroy()
     if !isSeenAtOnce { try stage.settle() }
     let next = try stage.machine.addDomain(gntallocLimit: 64, reusing: stage.guest.id)
-    let other = try GuestOwner(stage, of: next)
-    other.fill(with: [2])
+    let other = try ExportingGuest(stage, of: next)
+    try other.fill(with: [2])
     // The same references, which now name pages of the new guest.
     #expect(other.directory == owner.directory)
-    let refresh = client.send(TestClient.refresh(reply.id))
-    let read = client.send(TestClient.read(reply.id))
+    let refresh = try client.send(TestClient.refresh(reply.id))
+    let read = try client.send(TestClient.read(reply.id))
     for number in [refresh, read] {
       let error = try client.error(in: client.next { $0.request == number })
       #expect([XEN_ZCOPYD_E_UNKNOWN, XEN_ZCOPYD_E_GONE].contains(error.code))
@@ -54,13 +56,13 @@ struct ReusedNumberTests {
     "a new guest's buffer survives, though the old guest's end is noticed only after the mapping",
     arguments: [BufferActors.Kind.copied, .shared, .sharedPublished])
   func newGuestsBuffer(_ kind: BufferActors.Kind) throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let actors = try BufferActors(kind, stage, client)
     stage.guest.destroy()
     let next = try stage.machine.addDomain(gntallocLimit: 64, reusing: stage.guest.id)
-    let owner = try GuestOwner(stage, of: next)
-    let number = client.send(TestClient.mapPublished(owner.path))
+    let owner = try ExportingGuest(stage, of: next)
+    let number = try client.send(TestClient.mapPublished(owner.path))
     let mapped = try client.next { $0.request == number }.load(xen_zcopyd_description.self)
     #expect(mapped.state == XEN_ZCOPYD_STATE_LIVE)
     actors.message.closeFiles()

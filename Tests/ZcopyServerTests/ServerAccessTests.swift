@@ -5,6 +5,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyStage
+import ZcopyTestKit
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -31,9 +33,9 @@ struct ServerAccessTests {
   func mapTakenAway() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1]
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let client = try stage.connect(as: Self.one)
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     let (reply, message) = try client.description(TestClient.mapPublished(owner.path))
     let (copy, _) = try stage.map(
       try stage.share(pages: 1), for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
@@ -60,7 +62,7 @@ struct ServerAccessTests {
   func shareTakenAway() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1]
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let client = try stage.connect(as: Self.one)
     let (reply, _) = try client.description(
       TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
@@ -82,12 +84,12 @@ struct ServerAccessTests {
   @Test("rules by a domain's name apply to its buffers after its end, without a read of XenStore")
   func endedDomain() throws {
     var configuration = Self.named(.milliseconds(5))
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let guest = try stage.machine.addDomain(name: "camera", gntallocLimit: 64)
     let client = try stage.connect(as: Self.one)
     let other = try stage.connect(as: Self.two)
     try other.done(TestClient.subscribe())
-    let owner = try GuestOwner(stage, of: guest)
+    let owner = try ExportingGuest(stage, of: guest)
     let (reply, message) = try client.description(
       TestClient.map(guest.id, owner.directory, size: 4096))
     guest.destroy()

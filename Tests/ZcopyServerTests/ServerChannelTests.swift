@@ -8,6 +8,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -18,10 +20,10 @@ struct ServerChannelTests {
 
   @Test("MAP_PUBLISHED maps a guest's published buffer, and reports its frames with their pages")
   func framesOfAGuest() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     try client.done(TestClient.subscribe())
-    let owner = try GuestOwner(stage, pages: 4, frame: 2 * 4096)
+    let owner = try ExportingGuest(stage, pages: 4, frame: 2 * 4096)
     try owner.draw()
     let (reply, message) = try client.description(TestClient.mapPublished(owner.path))
     #expect(reply.frame_size == 8192)
@@ -54,9 +56,9 @@ struct ServerChannelTests {
 
   @Test("a used frame is reported to the owner once no device uses the buffer any more")
   func usedFrameWaits() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     let (reply, message) = try client.description(TestClient.mapPublished(owner.path))
     let file = try message.takeFile()
     _ = try owner.changes()
@@ -72,9 +74,9 @@ struct ServerChannelTests {
 
   @Test("MAP_PUBLISHED is refused where nothing, or nonsense, is published")
   func nonsense() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     let home = "/local/domain/\(stage.guest.id)"
     for (path, code) in [
       ("", XEN_ZCOPYD_E_INVALID), ("data/zcopy/screen", XEN_ZCOPYD_E_INVALID),
@@ -86,7 +88,7 @@ struct ServerChannelTests {
       ("control-page", "60000"), ("event-channel", "4000"), ("size", "0"), ("size", "9999999"),
       ("directory", "0"), ("version", "2"), ("offset", "4096"), ("frame-size", "-1"),
     ] {
-      let other = try GuestOwner(stage, name: "other")
+      let other = try ExportingGuest(stage, name: "other")
       try other.publish(node, value)
       let refusal = try client.refusal(TestClient.mapPublished(other.path))
       #expect(
@@ -105,10 +107,10 @@ struct ServerChannelTests {
     arguments: [3, 4, 1 << 20, UInt32.max])
   func frameOutside(_ page: UInt32) throws {
     let recorder = Recorder()
-    let stage = try Stage(logger: recorder.logger)
+    let stage = try ServerStage(logger: recorder.logger)
     let client = try stage.connect()
     try client.done(TestClient.subscribe())
-    let owner = try GuestOwner(stage, pages: 4, frame: 2 * 4096)
+    let owner = try ExportingGuest(stage, pages: 4, frame: 2 * 4096)
     let (reply, _) = try client.description(TestClient.mapPublished(owner.path))
     try owner.draw(page: page)
     let event = try client.event()
@@ -128,10 +130,10 @@ struct ServerChannelTests {
 
   @Test("if a guest's frame was out of bounds before the mapping, PEER_GONE follows the reply")
   func frameOutsideBefore() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     try client.done(TestClient.subscribe())
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     try owner.draw(page: 1)
     _ = try client.description(TestClient.mapPublished(owner.path))
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_GONE)
@@ -141,10 +143,10 @@ struct ServerChannelTests {
 
   @Test("a killed owner is reported as PEER_GONE, and its pages stay while they are mapped")
   func killedOwner() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     try client.done(TestClient.subscribe())
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     let (reply, _) = try client.description(TestClient.mapPublished(owner.path))
     owner.process.kill()
     let event = try client.event(XEN_ZCOPYD_EVENT_PEER_GONE)
@@ -157,18 +159,18 @@ struct ServerChannelTests {
   @Test("a buffer that could not be connected or published causes no event and is not counted")
   func failedHalfway() throws {
     let recorder = Recorder()
-    let stage = try Stage(logger: recorder.logger)
+    let stage = try ServerStage(logger: recorder.logger)
     let (client, witness) = (try stage.connect(), try stage.connect())
     try witness.done(TestClient.subscribe())
     try client.done(TestClient.subscribe())
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     try owner.publish("control-page", "60000")
     // Nothing may come before the ERROR, nor after it.
-    client.send(TestClient.mapPublished(owner.path))
+    try client.send(TestClient.mapPublished(owner.path))
     _ = try client.error(in: client.next())
     let publish = TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") }
     let (reply, _) = try client.description(publish)
-    client.send(publish)
+    try client.send(publish)
     _ = try client.error(in: client.next())
     try stage.settle()
     #expect(client.hasNothing)
@@ -184,7 +186,7 @@ struct ServerChannelTests {
   @Test(
     "SHARE with a name publishes the buffer; frames, their use and the end pass both ways")
   func framesToAGuest() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     try client.done(TestClient.subscribe())
     let (reply, _) = try client.description(
@@ -194,7 +196,7 @@ struct ServerChannelTests {
       })
     let path = try text(reply.text, "text")
     #expect(path == "/local/domain/0/data/zcopy/picture")
-    let guest = try GuestPeer(stage, path)
+    let guest = try ImportingGuest(stage.guest, path)
     #expect(guest.publication.request.frameByteCount == 8192)
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_MAPPED)
     #expect(try guest.changes() == [])
@@ -222,12 +224,12 @@ struct ServerChannelTests {
     try stage.expectNothingLeft()
     // Nor is the timer that would have reported the guest as late.
     #expect(stage.loop.delayedCalls == 0)
-    #expect(throws: PublicationError.self) { try GuestPeer(stage, path) }
+    #expect(throws: PublicationError.self) { try ImportingGuest(stage.guest, path) }
   }
 
   @Test("a published name is not published twice, and a buffer without a peer ends immediately")
   func names() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let share = TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") }
     let (reply, _) = try client.description(share)
@@ -241,21 +243,21 @@ struct ServerChannelTests {
 
   @Test("a killed peer is reported as PEER_GONE, and requests that waited for it are completed")
   func killedPeer() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     try client.done(TestClient.subscribe())
     let (reply, _) = try client.description(
       TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
     let path = try text(reply.text, "text")
-    let first = try GuestPeer(stage, path)
+    let first = try ImportingGuest(stage.guest, path)
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_MAPPED)
     first.kill()
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_GONE)
     // Another peer can connect.
-    let second = try GuestPeer(stage, path)
+    let second = try ImportingGuest(stage.guest, path)
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_PEER_MAPPED)
     try client.done(TestClient.about(reply.id, XEN_ZCOPYD_UNSHARE))
-    let wait = client.send(TestClient.wait(reply.id))
+    let wait = try client.send(TestClient.wait(reply.id))
     #expect(try !client.has { $0.request == wait })
     second.kill()
     #expect(try client.next { $0.request == wait }.header.type & XEN_ZCOPYD_REPLY != 0)

@@ -6,6 +6,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -18,7 +20,7 @@ import ZcopyBackend
 struct ServerConnectionTests {
   @Test("starts with HELLO, and the daemon replies with its version and process")
   func hello() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect(greets: false)
     let reply = try client.ask(TestClient.hello()).load(xen_zcopyd_hello.self)
     #expect(reply.magic == XEN_ZCOPYD_MAGIC)
@@ -29,17 +31,17 @@ struct ServerConnectionTests {
 
   @Test("is closed if it starts with another request, another version or another magic number")
   func badBeginnings() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let early = try stage.connect(greets: false)
-    early.send(TestClient.list())
+    try early.send(TestClient.list())
     #expect(try early.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
     let future = try stage.connect(greets: false)
-    future.send(TestClient.hello(version: 2))
+    try future.send(TestClient.hello(version: 2))
     let version = try #require(try future.ending())
     #expect(version.code == XEN_ZCOPYD_E_VERSION)
     #expect(version.text.contains("version 2"))
     let other = try stage.connect(greets: false)
-    other.send(TestClient.hello(magic: 7))
+    try other.send(TestClient.hello(magic: 7))
     #expect(try other.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
     #expect(stage.service.connections.isEmpty)
     #expect(stage.service.droppedClients == 3)
@@ -47,31 +49,31 @@ struct ServerConnectionTests {
 
   @Test("is closed after a malformed message, and the client gets the reason")
   func noMessages() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     var messages: [[UInt8]] = [
       [1], Array(repeating: 0, count: 16), Array(repeating: 0xff, count: 4096),
     ]
     // An unknown type, a wrong length, an unterminated text, too many ranges, half a list.
-    messages.append(bytes(77, xen_zcopyd_header()))
-    messages.append(bytes(XEN_ZCOPYD_LIST, xen_zcopyd_list(), length: 23))
-    messages.append(bytes(XEN_ZCOPYD_LIST, xen_zcopyd_list()) + [0])
+    messages.append(message(77, xen_zcopyd_header()))
+    messages.append(message(XEN_ZCOPYD_LIST, xen_zcopyd_list(), length: 23))
+    messages.append(message(XEN_ZCOPYD_LIST, xen_zcopyd_list()) + [0])
     var published = xen_zcopyd_map_published()
     // SAFETY: the field is written to its end.
     unsafe withUnsafeMutableBytes(of: &published.path) { path in
       for index in path.indices { unsafe path[index] = 0x61 }
     }
-    messages.append(bytes(XEN_ZCOPYD_MAP_PUBLISHED, published))
+    messages.append(message(XEN_ZCOPYD_MAP_PUBLISHED, published))
     var refresh = xen_zcopyd_refresh()
     refresh.range_count = XEN_ZCOPYD_RANGES_MAX + 1
-    messages.append(bytes(XEN_ZCOPYD_REFRESH, refresh))
+    messages.append(message(XEN_ZCOPYD_REFRESH, refresh))
     refresh.range_count = 2
-    messages.append(bytes(XEN_ZCOPYD_REFRESH, refresh) + Array(repeating: 0, count: 16))
+    messages.append(message(XEN_ZCOPYD_REFRESH, refresh) + Array(repeating: 0, count: 16))
     var map = xen_zcopyd_map()
     map.reference_count = .max
-    messages.append(bytes(XEN_ZCOPYD_MAP, map))
+    messages.append(message(XEN_ZCOPYD_MAP, map))
     for message in messages {
       let client = try stage.connect()
-      client.send(message)
+      try client.send(message)
       let end = try #require(try client.ending())
       #expect(end.code == XEN_ZCOPYD_E_MESSAGE, "\(end.text)")
       #expect(end.text.hasPrefix("this is no message of xen-zcopyd's protocol: "))
@@ -81,9 +83,9 @@ struct ServerConnectionTests {
 
   @Test("is closed after a message that is too long")
   func tooLong() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
-    client.send(Array(repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX) + 1))
+    try client.send(Array(repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX) + 1))
     let end = try #require(try client.ending())
     #expect(end.code == XEN_ZCOPYD_E_MESSAGE)
     #expect(end.text.contains("65536"))
@@ -91,39 +93,39 @@ struct ServerConnectionTests {
 
   @Test("is closed after a message with unexpected descriptors, which are closed too")
   func extraDescriptors() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     for count in [1, 16, 253] {
       let client = try stage.connect()
       let (reader, writer) = try FileDescriptor.pipe()
       defer { try? reader.close() }
       let files = (0..<count).map { _ in writer }
-      client.send(TestClient.list(), files: files)
+      try client.send(TestClient.list(), files: files)
       try writer.close()
       let end = try #require(try client.ending())
       #expect(end.code == XEN_ZCOPYD_E_MESSAGE)
       #expect(end.text.contains("descriptors"))
       // The pipe reports its end once no process has the descriptor that was sent.
-      #expect(hasEnded(reader))
+      #expect(isAbandoned(reader, within: 5000))
     }
   }
 
   @Test("is closed after an empty message, whose descriptors are closed too")
   func emptyMessage() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let (reader, writer) = try FileDescriptor.pipe()
     defer { try? reader.close() }
-    client.send([], [writer, writer])
+    try client.send([], [writer, writer])
     try writer.close()
     let end = try #require(try client.ending())
     #expect(end.code == XEN_ZCOPYD_E_MESSAGE)
     #expect(end.text.contains("empty"))
-    #expect(hasEnded(reader))
+    #expect(isAbandoned(reader, within: 5000))
   }
 
   @Test("of a user that the configuration does not admit gets an error and is closed")
   func strangers() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let stranger = try stage.connect(
       as: PeerCredentials(process: 9, user: 4711, groups: [4711]), greets: false)
     let end = try #require(try stranger.ending())
@@ -135,7 +137,7 @@ struct ServerConnectionTests {
   func tooMany() throws {
     var configuration = Configuration.forTests
     configuration.maximumClients = 2
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let root = PeerCredentials(process: 1, user: 0, groups: [])
     let first = try stage.connect(as: root)
     let second = try stage.connect(as: root)
@@ -151,13 +153,14 @@ struct ServerConnectionTests {
 
   @Test("is dropped if its client does not read and the backlog exceeds a limit in bytes")
   func doesNotRead() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let lazy = try stage.connect()
     let other = try stage.connect()
     for number in 0..<20_000 where stage.service.connections.count == 2 {
       if number % 8 == 7 { try stage.loop.turn(waiting: 0) }
-      lazy.send(
-        bytes(XEN_ZCOPYD_DESCRIBE, xen_zcopyd_buffer_request()), expecting: [-EAGAIN])
+      try lazy.send(
+        message(XEN_ZCOPYD_DESCRIBE, xen_zcopyd_buffer_request()),
+        expecting: [.resourceTemporarilyUnavailable])
       try stage.loop.turn(waiting: 0)
     }
     #expect(stage.service.connections.count == 1)
@@ -167,13 +170,13 @@ struct ServerConnectionTests {
 
   @Test("is dropped if its client does not take descriptors, before the daemon runs out of them")
   func doesNotTakeDescriptors() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let lazy = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: lazy)
     _ = message
     for _ in 0..<2000 where stage.service.connections.count == 1 {
-      lazy.send(bytes(TestClient.read(id)), expecting: [-EAGAIN])
+      try lazy.send(bytes(TestClient.read(id)), expecting: [.resourceTemporarilyUnavailable])
       for _ in 0..<3 { try stage.loop.turn(waiting: 0) }
       let kept = stage.service.connections.values.first?.backlog.count { $0.file != nil } ?? 0
       #expect(kept <= Connection.mostFiles)
@@ -184,12 +187,12 @@ struct ServerConnectionTests {
 
   @Test("whose request is in progress when the daemon stops gets an error")
   func isAtWork() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 3000)
     let (id, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
     _ = message
-    let number = client.send(TestClient.refresh(id))
+    let number = try client.send(TestClient.refresh(id))
     try stage.wait("the request is not in progress") { !stage.service.engine.jobs.isEmpty }
     stage.service.stop()
     #expect(
@@ -198,14 +201,14 @@ struct ServerConnectionTests {
 
   @Test("that reads late gets all messages in order, with their descriptors")
   func takesLate() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: client)
     _ = message
     var numbers: [UInt64] = []
     while stage.service.connections.values.first?.backlog.count != 40 {
-      numbers.append(client.send(TestClient.about(id, XEN_ZCOPYD_OPEN)))
+      numbers.append(try client.send(TestClient.about(id, XEN_ZCOPYD_OPEN)))
       for _ in 0..<3 { try stage.loop.turn(waiting: 0) }
       try #require(numbers.count < 5000)
     }
@@ -219,7 +222,7 @@ struct ServerConnectionTests {
 
   @Test("that is dropped gets the reason if its client reads again at that moment")
   func toldThatItIsSlow() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let connection = try #require(stage.service.connections.values.first)
     let bytes = [UInt8](repeating: 0, count: 60_000)
@@ -234,7 +237,7 @@ struct ServerConnectionTests {
 
   @Test("with the largest backlog is dropped if all backlogs together exceed a limit")
   func allBacklogs() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let clients = try (0..<12).map { _ in try stage.connect() }
     let connections = stage.service.connections.values.sorted { $0.number < $1.number }
     let bytes = [UInt8](repeating: 0, count: 50_000)
@@ -255,7 +258,7 @@ struct ServerConnectionTests {
 
   @Test("is closed after request number 0, and a reserved field that is not 0 is refused")
   func reserved() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     var refusals = [
@@ -282,7 +285,7 @@ struct ServerConnectionTests {
     var zero: [UInt8] = []
     append(
       xen_zcopyd_header(type: XEN_ZCOPYD_STATS, length: 16, request: 0), to: &zero)
-    client.send(zero)
+    try client.send(zero)
     let end = try #require(try client.ending())
     #expect(end.code == XEN_ZCOPYD_E_MESSAGE)
     #expect(end.text.contains("number 0"))
@@ -290,7 +293,7 @@ struct ServerConnectionTests {
 
   @Test("that its client closes or shuts down for writing is not counted as dropped")
   func ends() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let (closed, half) = (try stage.connect(), try stage.connect())
     closed.close()
     _ = shutdown(half.socket.rawValue, Int32(SHUT_WR))
@@ -302,7 +305,7 @@ struct ServerConnectionTests {
 
   @Test("stays open if the daemon has no room for a descriptor that a request carries")
   func noRoomForDescriptors() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let connection = try #require(stage.service.connections.values.first)
     let share = bytes(
@@ -326,7 +329,7 @@ struct ServerConnectionTests {
     var configuration = Configuration.forTests
     configuration.maximumClients = 8
     configuration.defaults.users = [1, 2]
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     func connect(_ user: UInt32) throws -> TestClient {
       try stage.connect(as: PeerCredentials(process: 1, user: user, groups: []), greets: false)
     }
@@ -345,10 +348,10 @@ struct ServerConnectionTests {
 
   @Test("that reads late is not dropped for a guest's endless frames, and gets the last frame")
   func endlessFrames() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     _ = try client.ask(TestClient.subscribe())
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     _ = try client.description(TestClient.mapPublished(owner.path))
     let frames: UInt32 = 8000
     for _ in 0..<frames {
@@ -372,7 +375,7 @@ struct ServerConnectionTests {
     let other = try #require(DomainID(rawValue: 4000))
     configuration.domains[.number(other)] = configuration.defaults
     configuration.domains[.number(other)]?.users = [2]
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let shared = try stage.share(pages: 1)
     let stranger = try stage.connect(as: PeerCredentials(process: 2, user: 2, groups: []))
     for _ in 0..<5 {
@@ -386,7 +389,7 @@ struct ServerConnectionTests {
 
   @Test("refuses buffer names with control characters")
   func names() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     for name in ["\u{1b}[2J", "one\ntwo", "\u{202e}"] {
@@ -401,26 +404,7 @@ struct ServerConnectionTests {
   }
 }
 
-/// Waits until no process has the other end of a pipe open, for up to 5 seconds.
-func hasEnded(_ reader: FileDescriptor) -> Bool {
-  var entry = pollfd(fd: reader.rawValue, events: Int16(POLLIN), revents: 0)
-  // SAFETY: poll writes one entry.
-  return unsafe poll(&entry, 1, 5000) == 1 && entry.revents & Int16(POLLHUP) != 0
-}
-
-/// A structure as a message, with its correct length unless another is given.
-func bytes<Structure: BitwiseCopyable>(
-  _ type: UInt32, _ structure: Structure, length: Int? = nil
-) -> [UInt8] {
-  var message: [UInt8] = []
-  append(structure, to: &message)
-  var start: [UInt8] = []
-  append(
-    xen_zcopyd_header(type: type, length: UInt32(length ?? message.count), request: 99), to: &start)
-  message.replaceSubrange(0..<start.count, with: start)
-  return message
-}
-
-func bytes<Structure: BitwiseCopyable>(_ message: (UInt32, Structure)) -> [UInt8] {
-  bytes(message.0, message.1)
+/// A request as a message.
+func bytes<Structure: BitwiseCopyable>(_ request: (UInt32, Structure)) -> [UInt8] {
+  message(request.0, request.1)
 }

@@ -6,6 +6,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyEngine
 @testable import ZcopyServer
@@ -22,7 +24,7 @@ struct ServerContentsTests {
     XEN_ZCOPYD_MECHANISM_DMABUF, XEN_ZCOPYD_MECHANISM_COPY, XEN_ZCOPYD_MECHANISM_CPU,
   ]
 
-  private func bytes(of message: TestClient.Message) throws -> [UInt8] {
+  private func bytes(of message: ReceivedMessage) throws -> [UInt8] {
     let file = try message.takeFile()
     defer { try? file.close() }
     var status = stat()
@@ -36,7 +38,7 @@ struct ServerContentsTests {
 
   @Test("WRITE reaches the domain's pages, with each mechanism", arguments: mechanisms)
   func write(by mechanism: UInt32) throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 20)
     let (id, _) = try stage.map(shared, for: client, by: mechanism)
@@ -55,7 +57,7 @@ struct ServerContentsTests {
 
   @Test("a buffer without a dma-buf has no descriptor, and OPEN of it is refused")
   func noDmaBuf() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 2)
     let (mapped, reply) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_CPU)
@@ -79,7 +81,7 @@ struct ServerContentsTests {
 
   @Test("a buffer without a requested mechanism has a dma-buf, even if a CPU mapping would work")
   func automatic() throws {
-    let stage = try Stage(hasDmaBuf: false, hasUdmabuf: false)
+    let stage = try ServerStage(hasDmaBuf: false, hasUdmabuf: false)
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let map = TestClient.map(stage.guest.id, shared.directory, size: 4096)
@@ -91,7 +93,7 @@ struct ServerContentsTests {
   func notListed() throws {
     var configuration = Configuration.forTests
     configuration.defaults.mechanisms = [.dmabuf]
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let map = TestClient.map(stage.guest.id, shared.directory, size: 4096) {
@@ -102,7 +104,7 @@ struct ServerContentsTests {
 
   @Test("memory of gntalloc is written, published once, and read back")
   func gntalloc() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let (own, _) = try client.description(
       TestClient.share(stage.guest.id, size: 8192) { $0.memory = XEN_ZCOPYD_MEMORY_GNTALLOC })
@@ -141,7 +143,7 @@ struct ServerContentsTests {
   func gntallocLimit() throws {
     var configuration = Configuration.forTests
     configuration.defaults.limits.directoryPages = 10
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let client = try stage.connect()
     func share(pages: Int, _ memory: UInt32) -> (UInt32, xen_zcopyd_share) {
       TestClient.share(stage.guest.id, size: pages * 4096, memory: memory)
@@ -160,7 +162,7 @@ struct ServerContentsTests {
 
   @Test("WRITE and PUBLISH with invalid arguments are refused, and change nothing")
   func refusals() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 2)
     let (id, _) = try stage.map(shared, for: client)
@@ -195,7 +197,7 @@ struct ServerContentsTests {
   func strangers() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1, 2]
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let owner = try stage.connect(as: PeerCredentials(process: 1, user: 1, groups: []))
     let other = try stage.connect(as: PeerCredentials(process: 2, user: 2, groups: []))
     let shared = try stage.share(pages: 1)
@@ -219,11 +221,11 @@ struct ServerContentsTests {
       (0, 0), (2, 1), (1, 2), (Int(XEN_ZCOPYD_WRITE_MAX) + 1, Int(XEN_ZCOPYD_WRITE_MAX) + 1),
     ])
   func malformed(length: Int, count: Int) throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 20)
     let (id, _) = try stage.map(shared, for: client)
-    client.send(
+    try client.send(
       TestClient.write(id, offset: 0, length: length),
       followedBy: Array(repeating: 1, count: count))
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
@@ -232,7 +234,7 @@ struct ServerContentsTests {
 
   @Test("pages that are granted read-only are not written, and the refusal says so")
   func readOnly() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let pages = try stage.guest.xen.openGrantAllocator().share(
       pages: 1, with: stage.backend.id, writable: false)
@@ -251,7 +253,7 @@ struct ServerContentsTests {
 
   @Test("buffers without a dma-buf survive a live update, with their frames")
   func liveUpdate() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 2)
     let (mapped, _) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_CPU)
@@ -261,7 +263,7 @@ struct ServerContentsTests {
       TestClient.write(own.id, offset: 0, length: 2), followedBy: [1, 2])
     _ = try client.description(TestClient.publish(own.id, "screen"))
     try stage.restart()
-    shared.fill(with: [5, 6])
+    try shared.fill(with: [5, 6])
     #expect(try bytes(of: client.ask(TestClient.read(mapped)))[4096] == 6)
     #expect(try Array(bytes(of: client.ask(TestClient.read(own.id)))[0..<3]) == [1, 2, 0])
     try client.done(TestClient.write(mapped, offset: 1, length: 1), followedBy: [7])

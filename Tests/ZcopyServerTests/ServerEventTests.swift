@@ -7,6 +7,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -17,9 +19,9 @@ struct ServerEventTests {
 
   @Test("without SUBSCRIBE a client receives the end events of its own buffers only")
   func ownOnly() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let (client, other) = (try stage.connect(), try stage.connect())
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     try owner.draw()
     let (reply, message) = try client.description(TestClient.mapPublished(owner.path))
     try owner.askBack()
@@ -34,7 +36,7 @@ struct ServerEventTests {
 
   @Test("SUBSCRIBE selects event kinds, a domain, and the client's own or all buffers")
   func subscriptions() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let second = try stage.machine.addDomain(gntallocLimit: 64)
     let client = try stage.connect()
     let frames = try stage.connect()
@@ -46,9 +48,9 @@ struct ServerEventTests {
     let nothing = try stage.connect()
     try nothing.done(TestClient.subscribe(0))
 
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     let (reply, message) = try client.description(TestClient.mapPublished(owner.path))
-    let other = try GuestOwner(stage, of: second)
+    let other = try ExportingGuest(stage, of: second)
     let (_, _) = try client.description(TestClient.mapPublished(other.path))
     try owner.draw()
     #expect(try frames.event().frame == 1)
@@ -72,7 +74,7 @@ struct ServerEventTests {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1, 2]
     configuration.defaults.operations = [.map, .share]
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let one = try stage.connect(as: PeerCredentials(process: 1, user: 1, groups: []))
     let same = try stage.connect(as: PeerCredentials(process: 2, user: 1, groups: []))
     let two = try stage.connect(as: PeerCredentials(process: 3, user: 2, groups: []))
@@ -108,7 +110,7 @@ struct ServerEventTests {
   func late() throws {
     var configuration = Configuration.forTests
     configuration.defaults.releaseDeadline = .milliseconds(5)
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: client)
@@ -127,7 +129,7 @@ struct ServerEventTests {
     let (own, _) = try client.description(
       TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
     let path = try text(own.text, "text")
-    let guest = try GuestPeer(stage, path)
+    let guest = try ImportingGuest(stage.guest, path)
     try stage.settle()
     try client.done(TestClient.about(own.id, XEN_ZCOPYD_UNSHARE))
     #expect(try client.event().event == XEN_ZCOPYD_EVENT_LATE)
@@ -139,7 +141,7 @@ struct ServerEventTests {
   @Test(
     "WAIT is answered at the release, immediately after it, and with E_TIMEOUT if that is late")
   func waits() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let (client, other) = (try stage.connect(), try stage.connect())
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: client)
@@ -151,9 +153,10 @@ struct ServerEventTests {
     #expect(held.code == XEN_ZCOPYD_E_TIMEOUT)
     #expect(held.text.contains("held by"))
     let requests = [
-      client.send(TestClient.wait(id)), client.send(TestClient.wait(id, milliseconds: 1_000_000)),
+      try client.send(TestClient.wait(id)),
+      try client.send(TestClient.wait(id, milliseconds: 1_000_000)),
     ]
-    let others = other.send(TestClient.wait(id))
+    let others = try other.send(TestClient.wait(id))
     #expect(try !client.has { requests.contains($0.request) })
     try message.takeFile().close()
     for request in requests {
@@ -167,11 +170,11 @@ struct ServerEventTests {
   @Test(
     "if the kernel fails to report a release, RELEASED and WAIT carry the error, and no WAIT stays")
   func uncertainRelease() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let (client, other) = (try stage.connect(), try stage.connect())
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: client)
-    let waiting = other.send(TestClient.wait(id))
+    let waiting = try other.send(TestClient.wait(id))
     try client.done(TestClient.about(id, XEN_ZCOPYD_UNMAP))
     stage.backend.inject(.errno(.ioError).first(1), into: .xen(.waitReleased))
     let event = try client.event()
@@ -190,14 +193,14 @@ struct ServerEventTests {
 
   @Test("a client has at most 64 pending requests, and a closed connection leaves none behind")
   func waitingRequests() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let keeper = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (id, _) = try stage.map(shared, for: keeper, flags: XEN_ZCOPYD_PERSISTENT)
     for _ in 0..<3 {
       let client = try stage.connect()
       for number in 0..<64 {
-        client.send(TestClient.wait(id, milliseconds: number % 2 == 0 ? .max : 4_000_000_000))
+        try client.send(TestClient.wait(id, milliseconds: number % 2 == 0 ? .max : 4_000_000_000))
         try stage.loop.turn(waiting: 0)
       }
       let refusal = try client.refusal(TestClient.wait(id))
@@ -217,7 +220,7 @@ struct ServerEventTests {
     configuration.defaults.limits.directoryPages = 0
     configuration.totals.buffers = 0
     configuration.totals.directoryPages = 0
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     var made: [BufferID] = []
@@ -227,7 +230,7 @@ struct ServerEventTests {
       made.append(BufferID(reply.id))
       try message.takeFile().close()
     }
-    let number = client.send(TestClient.list())
+    let number = try client.send(TestClient.list())
     let first = try client.next { $0.request == number }
     #expect(try first.load(xen_zcopyd_list_reply.self).more == 1)
     #expect(first.bytes.count <= Int(XEN_ZCOPYD_MESSAGE_MAX))
@@ -241,7 +244,7 @@ struct ServerEventTests {
 
   @Test("DESCRIBE reports a buffer in each state, and the last thousand released buffers")
   func describes() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: client)
@@ -268,7 +271,7 @@ struct ServerEventTests {
   @Test(
     "a persistent buffer outlives its connection, and its user can end it from another connection")
   func persistent() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (mapped, message) = try stage.map(shared, for: client, flags: XEN_ZCOPYD_PERSISTENT)
@@ -295,7 +298,7 @@ struct ServerEventTests {
   func statistics() throws {
     var configuration = Configuration.forTests
     configuration.defaults.limits.buffers = 1
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let client = try stage.connect()
     let shared = try stage.share(pages: 2)
     let (id, _) = try stage.map(shared, for: client)
@@ -336,7 +339,7 @@ struct ServerEventTests {
     var configuration = Configuration.forTests
     configuration.defaults.limits = ResourceLimits(
       bytes: 16384, buffers: 0, directoryPages: 0, requestsPerSecond: 0, softPercent: 50)
-    let stage = try Stage(configuration, logger: recorder.logger)
+    let stage = try ServerStage(configuration, logger: recorder.logger)
     let client = try stage.connect()
     let shared = try stage.share(pages: 2)
     let (first, message) = try stage.map(shared, for: client)
@@ -369,7 +372,7 @@ struct ServerEventTests {
   func rate() throws {
     var configuration = Configuration.forTests
     configuration.defaults.limits.requestsPerSecond = 2
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let client = try stage.connect(as: Self.root)
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: client)
@@ -387,10 +390,10 @@ struct ServerEventTests {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1, 2]
     configuration.defaults.limits.requestsPerSecond = 8
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let one = try stage.connect(as: PeerCredentials(process: 1, user: 1, groups: []))
     let two = try stage.connect(as: PeerCredentials(process: 2, user: 2, groups: []))
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     let (reply, _) = try two.description(TestClient.mapPublished(owner.path))
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: one)
@@ -414,20 +417,20 @@ struct ServerEventTests {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1, 2]
     configuration.totals.requestsPerSecond = 4
-    let stage = try Stage(configuration)
-    func refused(_ send: (TestClient) -> UInt64) throws -> Bool {
+    let stage = try ServerStage(configuration)
+    func refused(_ send: (TestClient) throws -> UInt64) throws -> Bool {
       let user = UInt32.random(in: 1...2)
       let client = try stage.connect(as: PeerCredentials(process: 1, user: user, groups: []))
       stage.service.engine.ledger = Ledger()
-      let numbers = [send(client), send(client)]
+      let numbers = [try send(client), try send(client)]
       _ = try client.next { $0.request == numbers[0] }
       return try client.next { $0.request == numbers[1] }.header.type == XEN_ZCOPYD_ERROR
     }
-    let nobody = xen_zcopyd_id()
-    #expect(try refused { $0.send(TestClient.list()) })
-    #expect(try refused { $0.send(TestClient.stats) })
-    #expect(try refused { $0.send(TestClient.subscribe()) })
-    #expect(try refused { $0.send(TestClient.about(nobody, XEN_ZCOPYD_DESCRIBE)) })
+    let absent = xen_zcopyd_id()
+    #expect(try refused { try $0.send(TestClient.list()) })
+    #expect(try refused { try $0.send(TestClient.stats) })
+    #expect(try refused { try $0.send(TestClient.subscribe()) })
+    #expect(try refused { try $0.send(TestClient.about(absent, XEN_ZCOPYD_DESCRIBE)) })
     // Root is not limited by a share.
     let root = try stage.connect(as: Self.root)
     for _ in 0..<10 { _ = try root.list() }
@@ -435,14 +438,14 @@ struct ServerEventTests {
 
   @Test("a domain that does not exist costs no connection to XenStore")
   func noDomain() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
-    let nobody = try #require(DomainID(rawValue: 999))
+    let absent = try #require(DomainID(rawValue: 999))
     for _ in 0..<2 {
       let before = stage.service.engine.store != nil
       let calls = try stage.backend.calls { () throws in
         let refusal = try client.refusal(
-          TestClient.map(nobody, GrantReference(rawValue: 8), size: 4096))
+          TestClient.map(absent, GrantReference(rawValue: 8), size: 4096))
         #expect(refusal.code == XEN_ZCOPYD_E_GONE)
       }
       #expect(calls.count { $0 == .xen(.openStore) } == (before ? 0 : 1))

@@ -5,6 +5,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -45,13 +47,13 @@ struct ServerFaultTests {
   ///
   /// - - Returns: whether the request made that many calls.
   private func fails(_ kind: Kind, at index: Int) throws -> Bool {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
-    let owner = try GuestOwner(stage)
+    let owner = try ExportingGuest(stage)
     let directory = try OfferedDirectory(
       byteCount: 4096, peer: stage.backend.id, limits: BufferLimits(), xen: stage.guest.xen)
     let file = try stage.machine.makeForeignDmaBuf(pages: 1, in: stage.backend)
-    var before: TestClient.Message?
+    var before: ReceivedMessage?
     var id = xen_zcopyd_id()
     if let mechanism = kind.mechanism {
       let (reply, message) = try client.description(
@@ -67,7 +69,7 @@ struct ServerFaultTests {
     var number: UInt64 = 0
     var isAnswered = false
     let calls = try stage.backend.calls {
-      number = send(kind, client, stage, owner, directory.reference, file, id)
+      number = try send(kind, client, stage, owner, directory.reference, file, id)
       try stage.wait("no reply arrived") {
         isAnswered = try client.has { $0.request == number }
         return isAnswered
@@ -102,43 +104,45 @@ struct ServerFaultTests {
   }
 
   private func send(
-    _ kind: Kind, _ client: TestClient, _ stage: Stage, _ owner: GuestOwner,
+    _ kind: Kind, _ client: TestClient, _ stage: ServerStage, _ owner: ExportingGuest,
     _ offered: GrantReference, _ file: FileDescriptor, _ id: xen_zcopyd_id
-  ) -> UInt64 {
+  ) throws -> UInt64 {
     let guest = stage.guest.id
     switch kind {
     case .map, .mapCopy, .mapCpu:
-      return client.send(
+      return try client.send(
         TestClient.map(guest, owner.directory, size: 4096) {
           if kind == .mapCopy { $0.mechanism = XEN_ZCOPYD_MECHANISM_COPY }
           if kind == .mapCpu { $0.mechanism = XEN_ZCOPYD_MECHANISM_CPU }
         })
     case .shareGntalloc:
-      return client.send(
+      return try client.send(
         TestClient.share(guest, size: 4096, memory: XEN_ZCOPYD_MEMORY_GNTALLOC))
-    case .write: return client.send(TestClient.write(id, offset: 4095, length: 1), followedBy: [1])
-    case .publish: return client.send(TestClient.publish(id, "picture"))
-    case .mapPublished: return client.send(TestClient.mapPublished(owner.path))
-    case .shareUdmabuf: return client.send(TestClient.share(guest, size: 4096))
+    case .write:
+      return try client.send(TestClient.write(id, offset: 4095, length: 1), followedBy: [1])
+    case .publish: return try client.send(TestClient.publish(id, "picture"))
+    case .mapPublished: return try client.send(TestClient.mapPublished(owner.path))
+    case .shareUdmabuf: return try client.send(TestClient.share(guest, size: 4096))
     case .shareHeap:
-      return client.send(
+      return try client.send(
         TestClient.share(guest, size: 4096, memory: XEN_ZCOPYD_MEMORY_HEAP) {
           setText(&$0.heap, "system")
         })
     case .shareDescriptor:
-      return client.send(
+      return try client.send(
         TestClient.share(guest, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR), files: [file])
     case .sharePeersDirectory:
-      return client.send(
+      return try client.send(
         TestClient.share(guest, size: 4096) {
           $0.flags = XEN_ZCOPYD_PEERS_DIRECTORY
           $0.directory = offered.rawValue
         })
     case .sharePublished:
-      return client.send(TestClient.share(guest, size: 4096) { setText(&$0.publish, "picture") })
-    case .refresh: return client.send(TestClient.refresh(id))
-    case .writeBack: return client.send(TestClient.refresh(id, flags: XEN_ZCOPYD_WRITE_BACK))
-    case .read, .readCopy, .readGntalloc: return client.send(TestClient.read(id))
+      return try client.send(
+        TestClient.share(guest, size: 4096) { setText(&$0.publish, "picture") })
+    case .refresh: return try client.send(TestClient.refresh(id))
+    case .writeBack: return try client.send(TestClient.refresh(id, flags: XEN_ZCOPYD_WRITE_BACK))
+    case .read, .readCopy, .readGntalloc: return try client.send(TestClient.read(id))
     }
   }
 }

@@ -7,6 +7,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyStage
+import ZcopyTestKit
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -16,7 +18,7 @@ struct ServerMappingTests {
   @Test(
     "makes a dma-buf of a directory, which is released after UNMAP and the close of the descriptor")
   func mapsAndUnmaps() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 5)
     let (description, message) = try client.description(
@@ -43,10 +45,10 @@ struct ServerMappingTests {
 
   @Test("takes references from the message if there is no directory")
   func references() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 3)
-    shared.fill(with: [1, 2, 3])
+    try shared.fill(with: [1, 2, 3])
     var list: [UInt8] = []
     for reference in shared.references { append(reference.rawValue, to: &list) }
     let (description, message) = try client.description(
@@ -61,7 +63,7 @@ struct ServerMappingTests {
 
   @Test("reports all requested properties: sizes, picture, name, mechanism, maker and flags")
   func describes() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect(as: PeerCredentials(process: 321, user: 0, groups: []))
     let shared = try stage.share(pages: 4)
     let (reply, message) = try client.description(
@@ -98,7 +100,7 @@ struct ServerMappingTests {
 
   @Test("skips a mechanism that does not work, and reports why")
   func passesOver() throws {
-    let stage = try Stage(hasDmaBuf: false)
+    let stage = try ServerStage(hasDmaBuf: false)
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (reply, _) = try client.description(
@@ -115,7 +117,7 @@ struct ServerMappingTests {
 
   @Test("is refused for inconsistent numbers, and for a name with control characters")
   func invalid() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let changes: [(inout xen_zcopyd_map) -> Void] = [
       { $0.directory = 0 }, { $0.size = 0 }, { $0.size = .max }, { $0.offset = 4096 },
@@ -137,7 +139,7 @@ struct ServerMappingTests {
 
   @Test("is refused for an invalid directory, for a domain that does not exist, and without Xen")
   func refused() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 2)
     let directory = try client.refusal(
@@ -146,9 +148,9 @@ struct ServerMappingTests {
     let longer = try client.refusal(
       TestClient.map(stage.guest.id, shared.directory, size: 3 * 4096))
     #expect(longer.code == XEN_ZCOPYD_E_REFUSED)
-    let nobody = try client.refusal(
+    let absent = try client.refusal(
       TestClient.map(try #require(DomainID(rawValue: 99)), shared.directory, size: 4096))
-    #expect(nobody.code == XEN_ZCOPYD_E_GONE)
+    #expect(absent.code == XEN_ZCOPYD_E_GONE)
     stage.backend.inject(.errno(.noSuchFileOrDirectory), into: .xen(.openGrantDevice))
     let unavailable = try client.refusal(
       TestClient.map(stage.guest.id, shared.directory, size: 2 * 4096))
@@ -177,7 +179,7 @@ struct ServerMappingTests {
     var copies = configuration.defaults
     copies.mechanisms = [.copy]
     copies.bytesPerBuffer = 4096
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let (one, two) = (try stage.machine.addDomain(), try stage.machine.addDomain())
     configuration.domains = [.number(one.id): strict, .number(two.id): copies]
     stage.service.reload(configuration)
@@ -204,10 +206,10 @@ struct ServerMappingTests {
 
   @Test("REFRESH copies all or ranges of the domain's pages, and WRITE_BACK copies them back")
   func refresh() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 3)
-    shared.fill(with: [1, 1, 1])
+    try shared.fill(with: [1, 1, 1])
     let (id, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
     let file = try message.takeFile()
     defer { try? file.close() }
@@ -215,7 +217,7 @@ struct ServerMappingTests {
       let bytes = try stage.machine.bytes(ofDmaBuf: file)
       return [bytes[0], bytes[4096], bytes[8192]]
     }
-    shared.fill(with: [2, 2, 2])
+    try shared.fill(with: [2, 2, 2])
     #expect(try firsts() == [1, 1, 1])
     var range: [UInt8] = []
     append(xen_zcopyd_range(offset: 4096, length: 1), to: &range)
@@ -232,12 +234,12 @@ struct ServerMappingTests {
 
   @Test("REFRESH is done in pieces, with other requests in between, and is answered at the end")
   func refreshInPieces() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let (client, other) = (try stage.connect(), try stage.connect())
     let shared = try stage.share(pages: 5000)
     let (id, _) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
-    let number = client.send(TestClient.refresh(id))
-    let question = other.send(TestClient.list())
+    let number = try client.send(TestClient.refresh(id))
+    let question = try other.send(TestClient.list())
     try stage.loop.turn(waiting: 0)
     try stage.loop.turn(waiting: 0)
     #expect(try other.next().header.request == question)
@@ -248,20 +250,20 @@ struct ServerMappingTests {
 
   @Test("REFRESH waits for a device that uses the buffer, and other requests do not wait")
   func refreshWaits() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
     let file = try message.takeFile()
     let fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
-    let refresh = client.send(TestClient.refresh(id))
+    let refresh = try client.send(TestClient.refresh(id))
     _ = try client.list()
     #expect(try !client.has { $0.request == refresh })
     fence.signal()
     #expect(try client.next().header.type == XEN_ZCOPYD_REFRESH | XEN_ZCOPYD_REPLY)
     // A buffer that ends meanwhile is not refreshed.
     let second = try stage.machine.addFence(toDmaBuf: file, as: .read)
-    let late = client.send(TestClient.refresh(id))
+    let late = try client.send(TestClient.refresh(id))
     try client.done(TestClient.about(id, XEN_ZCOPYD_UNMAP))
     try file.close()
     second.signal()
@@ -272,7 +274,7 @@ struct ServerMappingTests {
 
   @Test("REFRESH is refused outside of the buffer, for shared memory, and for an unknown buffer")
   func refreshRefused() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (id, _) = try stage.map(shared, for: client)
@@ -300,11 +302,11 @@ struct ServerMappingTests {
     "READ returns a copy of the domain's current data, in a file of the buffer's size",
     arguments: [XEN_ZCOPYD_MECHANISM_DMABUF, XEN_ZCOPYD_MECHANISM_COPY])
   func read(by mechanism: UInt32) throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 2)
     let (id, _) = try stage.map(shared, for: client, by: mechanism)
-    shared.fill(with: [5, 6])
+    try shared.fill(with: [5, 6])
     let whole = try client.ask(TestClient.read(id))
     #expect(whole.bytes.count == 16)
     let file = try whole.takeFile()
@@ -326,13 +328,13 @@ struct ServerMappingTests {
 
   @Test("OPEN returns the dma-buf again, to users with access, as long as the buffer is live")
   func open() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let (client, same) = (try stage.connect(), try stage.connect())
     let other = try stage.connect(as: PeerCredentials(process: 1, user: 0, groups: []))
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: client)
-    for whoever in [client, same, other] {
-      let (again, copy) = try whoever.description(TestClient.about(id, XEN_ZCOPYD_OPEN))
+    for each in [client, same, other] {
+      let (again, copy) = try each.description(TestClient.about(id, XEN_ZCOPYD_OPEN))
       #expect(BufferID(again.id) == BufferID(id))
       #expect(copy.files.count == 1)
     }
@@ -356,22 +358,6 @@ struct ServerMappingTests {
 }
 
 extension SharedBuffer {
-  /// Fills each page with one byte value.
-  func fill(with bytes: [UInt8]) {
-    do {
-      try withMemory(.write) { memory in
-        for (page, byte) in bytes.enumerated() {
-          // SAFETY: the array outlives the copy.
-          unsafe memory.write(
-            Array(repeating: byte, count: GrantReference.pageSize).span.bytes,
-            to: page * GrantReference.pageSize)
-        }
-      }
-    } catch {
-      Issue.record(error)
-    }
-  }
-
   /// One byte of the dma-buf.
   func byte(at offset: Int) -> UInt8? {
     try? withMemory(.read) { $0.loadByte(at: offset) }

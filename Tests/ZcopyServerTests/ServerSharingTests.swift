@@ -6,6 +6,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyStage
+import ZcopyTestKit
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -25,7 +27,7 @@ struct ServerSharingTests {
     "returns a dma-buf whose pages the domain can map, and UNSHARE takes the pages back",
     arguments: [XEN_ZCOPYD_MEMORY_AUTO, XEN_ZCOPYD_MEMORY_UDMABUF, XEN_ZCOPYD_MEMORY_HEAP])
   func shares(_ memory: UInt32) throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let (reply, message) = try client.description(
       TestClient.share(stage.guest.id, size: 2 * 4096, memory: memory) {
@@ -58,7 +60,7 @@ struct ServerSharingTests {
 
   @Test("takes a dma-buf from the client, all of it if no size is given")
   func descriptor() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let file = try stage.machine.makeForeignDmaBuf(pages: 3, in: stage.backend)
     let (reply, message) = try client.description(
@@ -75,7 +77,7 @@ struct ServerSharingTests {
 
   @Test("refuses a descriptor that is no dma-buf, and a wrong size, and keeps neither")
   func otherDescriptors() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let (reader, writer) = try FileDescriptor.pipe()
     for size in [0, 4096] {
@@ -86,7 +88,7 @@ struct ServerSharingTests {
         [XEN_ZCOPYD_E_INVALID, XEN_ZCOPYD_E_UNSUPPORTED].contains(refusal.code), "\(refusal)")
     }
     try writer.close()
-    #expect(isAtEnd(reader))
+    #expect(isAbandoned(reader, within: 5000))
     try reader.close()
     let file = try stage.machine.makeForeignDmaBuf(pages: 3, in: stage.backend)
     let refusal = try client.refusal(
@@ -96,13 +98,13 @@ struct ServerSharingTests {
     try file.close()
     try stage.expectNothingLeft()
     // A message without the descriptor that it announces is malformed.
-    client.send(TestClient.share(stage.guest.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR))
+    try client.send(TestClient.share(stage.guest.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR))
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
   }
 
   @Test("writes the references into the peer's directory, if the peer offers one")
   func peersDirectory() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let offered = try OfferedDirectory(
       byteCount: 3 * 4096, peer: stage.backend.id, limits: BufferLimits(), xen: stage.guest.xen)
@@ -121,7 +123,7 @@ struct ServerSharingTests {
   @Test(
     "DESCRIBE reports whether the peer holds a buffer, as far as known; WAIT uses the same words")
   func holder() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     func holder(_ id: xen_zcopyd_id) throws -> String {
       let described = try client.description(TestClient.about(id, XEN_ZCOPYD_DESCRIBE)).0
@@ -134,13 +136,13 @@ struct ServerSharingTests {
       TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
     #expect(try holder(buffer.id) == "held by no domain: \(domain) does not map it")
     let path = try text(buffer.text, "text")
-    let peer = try GuestPeer(stage, path)
+    let peer = try ImportingGuest(stage.guest, path)
     try stage.settle()
     #expect(try holder(buffer.id) == "held by \(domain)")
     try peer.release()
     try stage.settle()
     #expect(try holder(buffer.id) == "held by no domain: \(domain) does not map it")
-    let next = try GuestPeer(stage, path)
+    let next = try ImportingGuest(stage.guest, path)
     try stage.settle()
     try client.done(TestClient.about(buffer.id, XEN_ZCOPYD_UNSHARE))
     let refusal = try client.refusal(TestClient.wait(buffer.id, milliseconds: 0))
@@ -151,7 +153,7 @@ struct ServerSharingTests {
 
   @Test("is refused for inconsistent numbers")
   func invalid() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let changes: [(inout xen_zcopyd_share) -> Void] = [
       { $0.size = 0 }, { $0.size = .max }, { $0.domain = 40_000 }, { $0.memory = 5 },
@@ -179,16 +181,16 @@ struct ServerSharingTests {
   @Test(
     "is refused if this machine lacks support, the domain does not exist, or the size is too large")
   func refused() throws {
-    let stage = try Stage(hasDmaBuf: false)
+    let stage = try ServerStage(hasDmaBuf: false)
     let client = try stage.connect()
     for memory in [XEN_ZCOPYD_MEMORY_AUTO, XEN_ZCOPYD_MEMORY_UDMABUF] {
       let refusal = try client.refusal(
         TestClient.share(stage.guest.id, size: 4096, memory: memory))
       #expect(refusal.code == XEN_ZCOPYD_E_UNSUPPORTED, "\(refusal)")
     }
-    let nobody = try client.refusal(
+    let absent = try client.refusal(
       TestClient.share(try #require(DomainID(rawValue: 99)), size: 4096))
-    #expect(nobody.code == XEN_ZCOPYD_E_GONE)
+    #expect(absent.code == XEN_ZCOPYD_E_GONE)
     let large = try client.refusal(TestClient.share(stage.guest.id, size: 65 << 20))
     #expect(large.code == XEN_ZCOPYD_E_LIMIT)
     #expect(large.text.contains("max-buffer-bytes"))
@@ -199,7 +201,7 @@ struct ServerSharingTests {
   func kinds() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1, 2]
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let client = try stage.connect(as: PeerCredentials(process: 1, user: 1, groups: []))
     let stranger = try stage.connect(as: PeerCredentials(process: 2, user: 2, groups: []))
     let guests = try stage.share(pages: 1)
@@ -224,11 +226,5 @@ struct ServerSharingTests {
     #expect(try stranger.refusal(TestClient.wait(mapped)).code == XEN_ZCOPYD_E_UNKNOWN)
     #expect(try stranger.refusal(TestClient.read(mapped)).code == XEN_ZCOPYD_E_UNKNOWN)
     #expect(try stranger.refusal(TestClient.refresh(mapped)).code == XEN_ZCOPYD_E_UNKNOWN)
-  }
-
-  private func isAtEnd(_ reader: FileDescriptor) -> Bool {
-    var byte: UInt8 = 0
-    // SAFETY: one byte is read into one.
-    return unsafe withUnsafeMutableBytes(of: &byte) { (try? unsafe reader.read(into: $0)) == 0 }
   }
 }

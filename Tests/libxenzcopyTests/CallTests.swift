@@ -3,6 +3,7 @@ import CZcopy
 import Glibc
 import SystemPackage
 import Testing
+import ZcopyTestKit
 import libxenzcopy
 
 @Suite("A call")
@@ -16,7 +17,7 @@ struct CallTests {
   }
 
   /// The message of this type with the number 2 that the daemon received.
-  private func heard(_ type: UInt32) throws -> ScriptedDaemon.Heard {
+  private func heard(_ type: UInt32) throws -> ReceivedMessage {
     let heard = try #require(try daemon.heard())
     let header = try heard.load(xen_zcopyd_header.self)
     #expect(header.type == type && header.length == heard.bytes.count && header.request == 2)
@@ -25,31 +26,34 @@ struct CallTests {
 
   @Test("map sends a directory, and returns the close-on-exec descriptor and the description")
   func map() throws {
-    let witness = try Witness()
-    daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
-    witness.pass()
+    let witness = try Pipe()
+    daemon.say(
+      XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.writeEnd])
+    witness.closeWriteEnd()
     var map = xen_zcopyd_map()
     map.domain = 3
     map.directory = 812
     map.size = 8_294_400
     map.picture = xen_zcopyd_picture(width: 1920, height: 1080, stride: 0, format: 0x3432_5258)
-    setText(&map.name, "screen")
+    put("screen", into: &map.name)
     var buffer = xen_zcopyd_description()
     let file = unsafe client.call { unsafe xenzcopy_map($0, &map, nil, &buffer) }.result
     try #require(file >= 0)
     #expect(fcntl(file, F_GETFD) & FD_CLOEXEC != 0)
-    #expect(buffer.id == id(1) && buffer.pages == 2025 && text(buffer.name) == "screen")
-    #expect(witness.isOpen())
+    #expect(buffer.id == id(1) && buffer.pages == 2025)
+    #expect(try text(in: buffer.name) == "screen")
+    #expect(!witness.isAbandoned())
     close(file)
-    #expect(witness.isClosed())
+    #expect(witness.isAbandoned(within: 20_000))
     // Everything but the header is what the caller passed.
     #expect(try heard(XEN_ZCOPYD_MAP).bytes.dropFirst(16) == bytes(of: map)[16...])
   }
 
   @Test("map sends up to the maximum number of references after the structure")
   func references() throws {
-    let witness = try Witness()
-    daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
+    let witness = try Pipe()
+    daemon.say(
+      XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.writeEnd])
     var map = xen_zcopyd_map()
     map.reference_count = XEN_ZCOPYD_REFERENCES_MAX
     let file = client.map(map, Array(1...XEN_ZCOPYD_REFERENCES_MAX)).result
@@ -62,37 +66,40 @@ struct CallTests {
 
   @Test("map of a publication sends its path")
   func mapPublished() throws {
-    let witness = try Witness()
+    let witness = try Pipe()
     daemon.say(
-      XEN_ZCOPYD_MAP_PUBLISHED | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
+      XEN_ZCOPYD_MAP_PUBLISHED | XEN_ZCOPYD_REPLY, request: 2, description(id(1)),
+      [witness.writeEnd])
     var map = xen_zcopyd_map_published()
-    setText(&map.path, "/local/domain/3/data/zcopy/screen")
+    put("/local/domain/3/data/zcopy/screen", into: &map.path)
     let file = unsafe client.call { unsafe xenzcopy_map_published($0, &map, nil) }.result
     try #require(file >= 0)
     close(file)
     let sent = try heard(XEN_ZCOPYD_MAP_PUBLISHED).load(xen_zcopyd_map_published.self)
-    #expect(text(sent.path) == "/local/domain/3/data/zcopy/screen")
+    #expect(try text(in: sent.path) == "/local/domain/3/data/zcopy/screen")
   }
 
   @Test("share of a dma-buf sends its descriptor, which the caller keeps")
   func shareDescriptor() throws {
-    let reply = try Witness()
-    let own = try Witness()
-    daemon.say(XEN_ZCOPYD_SHARE | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [reply.file])
+    let reply = try Pipe()
+    let own = try Pipe()
+    daemon.say(
+      XEN_ZCOPYD_SHARE | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [reply.writeEnd])
     var share = xen_zcopyd_share()
     share.memory = XEN_ZCOPYD_MEMORY_DESCRIPTOR
-    let file = unsafe client.call { unsafe xenzcopy_share($0, &share, own.file.rawValue, nil) }
+    let file = unsafe client.call { unsafe xenzcopy_share($0, &share, own.writeEnd.rawValue, nil) }
       .result
     try #require(file >= 0)
     close(file)
     #expect(try heard(XEN_ZCOPYD_SHARE).files.count == 1)
-    #expect(own.isOpen())
+    #expect(!own.isAbandoned())
   }
 
   @Test("share of new memory sends no descriptor")
   func share() throws {
-    let witness = try Witness()
-    daemon.say(XEN_ZCOPYD_SHARE | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
+    let witness = try Pipe()
+    daemon.say(
+      XEN_ZCOPYD_SHARE | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.writeEnd])
     var share = xen_zcopyd_share()
     share.size = 4096
     let file = unsafe client.call { unsafe xenzcopy_share($0, &share, -1, nil) }.result
@@ -103,14 +110,15 @@ struct CallTests {
 
   @Test("open returns the descriptor of an existing buffer")
   func openBuffer() throws {
-    let witness = try Witness()
-    daemon.say(XEN_ZCOPYD_OPEN | XEN_ZCOPYD_REPLY, request: 2, description(id(5)), [witness.file])
-    witness.pass()
+    let witness = try Pipe()
+    daemon.say(
+      XEN_ZCOPYD_OPEN | XEN_ZCOPYD_REPLY, request: 2, description(id(5)), [witness.writeEnd])
+    witness.closeWriteEnd()
     var buffer = id(5)
     let file = unsafe client.call { unsafe xenzcopy_open_buffer($0, &buffer, nil) }.result
     try #require(file >= 0)
     close(file)
-    #expect(witness.isClosed())
+    #expect(witness.isAbandoned(within: 20_000))
     #expect(try heard(XEN_ZCOPYD_OPEN).load(xen_zcopyd_buffer_request.self).id == id(5))
   }
 
@@ -230,7 +238,8 @@ struct CallTests {
     #expect(
       unsafe client.call { unsafe xenzcopy_publish($0, &buffer, "screen", &found) } == (0, 0))
     #expect(found.pages == 2025)
-    #expect(text(try heard(XEN_ZCOPYD_PUBLISH).load(xen_zcopyd_publish.self).publish) == "screen")
+    #expect(
+      try text(in: heard(XEN_ZCOPYD_PUBLISH).load(xen_zcopyd_publish.self).publish) == "screen")
     let long = String(repeating: "x", count: 32)
     #expect(
       unsafe client.call { unsafe xenzcopy_publish($0, &buffer, long, nil) }
@@ -260,10 +269,11 @@ struct CallTests {
 
   @Test("a descriptor for a buffer that was requested without one closes the connection")
   func unexpectedDmaBuf() throws {
-    let witness = try Witness()
+    let witness = try Pipe()
     var map = xen_zcopyd_map()
     map.mechanism = XEN_ZCOPYD_MECHANISM_CPU
-    daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
+    daemon.say(
+      XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.writeEnd])
     #expect(unsafe client.call { unsafe xenzcopy_map($0, &map, nil, nil) } == (-1, EPROTO))
   }
 
@@ -310,7 +320,7 @@ struct CallTests {
         var entry = xen_zcopyd_list_entry()
         entry.id = id(first + UInt8(index))
         // An unterminated text is terminated.
-        setText(&entry.name, String(repeating: "x", count: 32))
+        put(String(repeating: "x", count: 32), into: &entry.name)
         entries += bytes(of: entry)
       }
       daemon.say(XEN_ZCOPYD_LIST | XEN_ZCOPYD_REPLY, request: 2, reply, then: entries)
@@ -325,7 +335,7 @@ struct CallTests {
     try #require(count == 3)
     let found = unsafe Array(UnsafeBufferPointer(start: entries, count: count))
     #expect(found.map(\.id.bytes.0) == [1, 2, 3])
-    #expect(text(found[2].name) == String(repeating: "x", count: 31))
+    #expect(try text(in: found[2].name) == String(repeating: "x", count: 31))
     #expect(client.nextEvent().event.event == XEN_ZCOPYD_EVENT_LATE)
     #expect(try heard(XEN_ZCOPYD_LIST).load(xen_zcopyd_list.self).domain == 3)
   }
@@ -360,8 +370,9 @@ struct CallTests {
 
   @Test("map takes two system calls")
   func systemCalls() throws {
-    let witness = try Witness()
-    daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
+    let witness = try Pipe()
+    daemon.say(
+      XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.writeEnd])
     let count = unsafe csystemcalls_count(
       { handle in
         var map = xen_zcopyd_map()

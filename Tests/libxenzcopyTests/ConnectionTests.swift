@@ -2,6 +2,7 @@ import CZcopy
 import Glibc
 import SystemPackage
 import Testing
+import ZcopyTestKit
 import libxenzcopy
 
 @Suite("A connection to the daemon")
@@ -36,10 +37,10 @@ struct ConnectionTests {
   }
 
   @Test("is refused if no process listens any more, in the abstract namespace too")
-  func nobodyListens() {
-    let (error, line) = unsafe failure { unsafe xenzcopy_open("@xen-zcopyd-nobody", $0, $1) }
+  func noListener() {
+    let (error, line) = unsafe failure { unsafe xenzcopy_open("@xen-zcopyd-absent", $0, $1) }
     #expect(error == ECONNREFUSED)
-    #expect(line.contains("@xen-zcopyd-nobody"))
+    #expect(line.contains("@xen-zcopyd-absent"))
   }
 
   @Test("needs a path that fits into an address")
@@ -96,9 +97,8 @@ struct ConnectionTests {
     let (error, line) = adopting(daemon)
     #expect(error == EPROTOTYPE)
     #expect(line.contains("SOCK_SEQPACKET"))
-    var polled = pollfd(fd: daemon.socket.rawValue, events: Int16(POLLOUT), revents: 0)
     // A datagram socket notices on its next message only.
-    #expect(unsafe poll(&polled, 1, 0) == 1 || type == SOCK_DGRAM)
+    #expect(isAbandoned(daemon.socket) || type == SOCK_DGRAM)
   }
 
   @Test("is not adopted over an invalid descriptor")
@@ -174,22 +174,13 @@ struct ConnectionTests {
 private final class Daemon {
   private let listener: Int32
   private var type: UInt32 = 0
-  private var thread = pthread_t()
+  private var thread: TestThread?
 
   init(_ listener: Int32) throws {
     self.listener = listener
     // Waits for a listener that is not ready.
     _ = fcntl(listener, F_SETFL, 0)
-    // SAFETY: this object lives until the thread is joined, which every test does.
-    let argument = unsafe Unmanaged.passRetained(self).toOpaque()
-    let failed = unsafe pthread_create(
-      &thread, nil,
-      { argument in
-        guard let argument = unsafe argument else { return nil }
-        unsafe Unmanaged<Daemon>.fromOpaque(argument).takeRetainedValue().greet()
-        return nil
-      }, argument)
-    try #require(failed == 0)
+    thread = try TestThread { [unowned self] in greet() }
   }
 
   private func greet() {
@@ -209,7 +200,7 @@ private final class Daemon {
 
   /// The type of the received message.
   func hello() -> UInt32 {
-    pthread_join(thread, nil)
+    _ = thread?.join()
     return type
   }
 }

@@ -2,6 +2,7 @@ import CZcopy
 import Glibc
 import SystemPackage
 import Testing
+import ZcopyTestKit
 import libxenzcopy
 
 /// Each test runs in a process of its own, since the limit applies to the whole process.

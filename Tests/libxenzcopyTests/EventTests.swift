@@ -2,6 +2,7 @@ import CZcopy
 import Glibc
 import SystemPackage
 import Testing
+import ZcopyTestKit
 import libxenzcopy
 
 @Suite("Events")
@@ -174,12 +175,12 @@ struct EventTests {
 
     @Test("are kept with the descriptor, the description and the text, if a call receives them")
     func kept() throws {
-      let witness = try Witness()
+      let witness = try Pipe()
       let map = client.begin(XEN_ZCOPYD_MAP, xen_zcopyd_map()).request
       let other = client.begin(XEN_ZCOPYD_MAP, xen_zcopyd_map()).request
       daemon.say(
-        XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: map, description(id(1)), [witness.file])
-      witness.pass()
+        XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: map, description(id(1)), [witness.writeEnd])
+      witness.closeWriteEnd()
       daemon.refuse(request: other, code: XEN_ZCOPYD_E_REFUSED, "reference 7 is not granted")
       daemon.acknowledge(XEN_ZCOPYD_UNMAP, request: 4)
       #expect(client.unmap() == (0, 0))
@@ -189,7 +190,7 @@ struct EventTests {
       #expect(found.pages == 2025)
       #expect(fcntl(event.fd, F_GETFD) & FD_CLOEXEC != 0)
       close(event.fd)
-      #expect(witness.isClosed())
+      #expect(witness.isAbandoned(within: 20_000))
       #expect(client.nextEvent().event.code == XEN_ZCOPYD_E_REFUSED)
       #expect(client.error == "reference 7 is not granted")
     }
@@ -206,12 +207,12 @@ struct EventTests {
 
     @Test("leave the descriptor that the request sent to the caller")
     func descriptor() throws {
-      let witness = try Witness()
+      let witness = try Pipe()
       var share = xen_zcopyd_share()
       share.memory = XEN_ZCOPYD_MEMORY_DESCRIPTOR
-      #expect(client.begin(XEN_ZCOPYD_SHARE, share, file: witness.file.rawValue).result == 0)
+      #expect(client.begin(XEN_ZCOPYD_SHARE, share, file: witness.writeEnd.rawValue).result == 0)
       #expect(try daemon.heard()?.files.count == 1)
-      #expect(witness.isOpen())
+      #expect(!witness.isAbandoned())
     }
 
     @Test("are limited to 63 requests, and one more may begin after one is answered")

@@ -2,6 +2,7 @@ import CZcopy
 import Glibc
 import SystemPackage
 import Testing
+import ZcopyTestKit
 import libxenzcopy
 
 @Suite("A hostile daemon")
@@ -26,7 +27,7 @@ struct HostileDaemonTests {
     var newEvent = event
     newEvent.event = XEN_ZCOPYD_EVENTS + 1
     var endless = refusal(XEN_ZCOPYD_E_FAILED, "")
-    setText(&endless.text, String(repeating: "x", count: 480))
+    put(String(repeating: "x", count: 480), into: &endless.text)
     return [
       ("one byte", [1]),
       ("less than a header", Array(good.prefix(15))),
@@ -88,16 +89,16 @@ struct HostileDaemonTests {
       (XEN_ZCOPYD_MAP, 2), (XEN_ZCOPYD_MAP, 3), (XEN_ZCOPYD_MAP, 16),
     ])
   func descriptors(_ type: UInt32, _ count: Int) throws {
-    let witnesses = try (0..<count).map { _ in try Witness() }
-    let files = witnesses.map(\.file)
+    let witnesses = try (0..<count).map { _ in try Pipe() }
+    let files = witnesses.map(\.writeEnd)
     if type == XEN_ZCOPYD_MAP {
       daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), files)
     } else {
       daemon.acknowledge(type, request: 2, files)
     }
-    for witness in witnesses { witness.pass() }
+    for witness in witnesses { witness.closeWriteEnd() }
     #expect((type == XEN_ZCOPYD_MAP ? client.map() : client.unmap()) == (-1, EPROTO))
-    for witness in witnesses { #expect(witness.isClosed()) }
+    for witness in witnesses { #expect(witness.isAbandoned(within: 20_000)) }
     try client.expectEnded()
   }
 
@@ -113,38 +114,39 @@ struct HostileDaemonTests {
       [1, 2, 3], [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX) + 1),
     ] {
       let client = try Client()
-      let witness = try Witness()
-      client.daemon.say(bytes: packet, [witness.file])
-      witness.pass()
+      let witness = try Pipe()
+      client.daemon.say(bytes: packet, [witness.writeEnd])
+      witness.closeWriteEnd()
       #expect(client.unmap() == (-1, EPROTO))
-      #expect(witness.isClosed())
+      #expect(witness.isAbandoned(within: 20_000))
     }
   }
 
   @Test("is disconnected after a malformed description")
   func descriptions() throws {
     var endlessName = description(id(1))
-    setText(&endlessName.name, String(repeating: "x", count: 32))
+    put(String(repeating: "x", count: 32), into: &endlessName.name)
     var endlessText = description(id(1))
-    setText(&endlessText.text, String(repeating: "x", count: 480))
+    put(String(repeating: "x", count: 480), into: &endlessText.text)
     for wrong in [endlessName, endlessText] {
       let client = try Client()
-      let witness = try Witness()
-      client.daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, wrong, [witness.file])
-      witness.pass()
+      let witness = try Pipe()
+      client.daemon.say(XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, wrong, [witness.writeEnd])
+      witness.closeWriteEnd()
       #expect(client.map() == (-1, EPROTO))
-      #expect(witness.isClosed())
+      #expect(witness.isAbandoned(within: 20_000))
     }
   }
 
   @Test("is disconnected after the description of another buffer")
   func otherBuffer() throws {
-    let witness = try Witness()
-    daemon.say(XEN_ZCOPYD_OPEN | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
-    witness.pass()
+    let witness = try Pipe()
+    daemon.say(
+      XEN_ZCOPYD_OPEN | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.writeEnd])
+    witness.closeWriteEnd()
     var buffer = id(2)
     #expect(unsafe client.call { unsafe xenzcopy_open_buffer($0, &buffer, nil) } == (-1, EPROTO))
-    #expect(witness.isClosed())
+    #expect(witness.isAbandoned(within: 20_000))
   }
 
   @Test("is disconnected after the frame of another buffer")
@@ -165,11 +167,11 @@ struct HostileDaemonTests {
     #expect(unsafe client.call { unsafe xenzcopy_read($0, &buffer, 4096, 4096) } == (-1, EPROTO))
 
     let other = try Client()
-    let witness = try Witness()
-    other.daemon.acknowledge(XEN_ZCOPYD_READ, request: 2, [witness.file])
-    witness.pass()
+    let witness = try Pipe()
+    other.daemon.acknowledge(XEN_ZCOPYD_READ, request: 2, [witness.writeEnd])
+    witness.closeWriteEnd()
     #expect(unsafe other.call { unsafe xenzcopy_read($0, &buffer, 0, 0) } == (-1, EPROTO))
-    #expect(witness.isClosed())
+    #expect(witness.isAbandoned(within: 20_000))
   }
 
   @Test(
@@ -218,11 +220,11 @@ struct HostileDaemonTests {
   @Test(
     "that sends an empty message with a descriptor counts as closed, and the descriptor is closed")
   func emptyMessage() throws {
-    let witness = try Witness()
-    daemon.say(bytes: [], [witness.file])
-    witness.pass()
+    let witness = try Pipe()
+    daemon.say(bytes: [], [witness.writeEnd])
+    witness.closeWriteEnd()
     #expect(client.unmap() == (-1, ECONNRESET))
-    #expect(witness.isClosed())
+    #expect(witness.isAbandoned(within: 20_000))
   }
 
   @Test("that died without reading a request does not lose its earlier messages")
@@ -274,17 +276,17 @@ struct HostileDaemonTests {
 
   @Test("that sends descriptions with descriptors leaves none open, even if no event is fetched")
   func unasked() throws {
-    let witness = try Witness()
+    let witness = try Pipe()
     do {
       let client = try Client()
       #expect(client.begin(XEN_ZCOPYD_MAP, xen_zcopyd_map()).request == 2)
       client.daemon.say(
-        XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.file])
-      witness.pass()
+        XEN_ZCOPYD_MAP | XEN_ZCOPYD_REPLY, request: 2, description(id(1)), [witness.writeEnd])
+      witness.closeWriteEnd()
       client.daemon.acknowledge(XEN_ZCOPYD_UNMAP, request: 3)
       #expect(client.unmap() == (0, 0))
-      #expect(witness.isOpen())
+      #expect(!witness.isAbandoned())
     }
-    #expect(witness.isClosed())
+    #expect(witness.isAbandoned(within: 20_000))
   }
 }

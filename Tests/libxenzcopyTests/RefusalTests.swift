@@ -2,6 +2,7 @@ import CZcopy
 import Glibc
 import SystemPackage
 import Testing
+import ZcopyTestKit
 import libxenzcopy
 
 @Suite("A refusal")
@@ -107,15 +108,15 @@ struct RefusalTests {
     func texts() throws {
       let long = String(repeating: "x", count: 256)
       var map = xen_zcopyd_map()
-      setText(&map.name, long)
+      put(long, into: &map.name)
       #expect(client.map(map) == (-1, EINVAL))
       var published = xen_zcopyd_map_published()
-      setText(&published.path, long)
+      put(long, into: &published.path)
       #expect(
         unsafe client.call { unsafe xenzcopy_map_published($0, &published, nil) } == (-1, EINVAL))
       for field in [\xen_zcopyd_share.heap, \.name, \.publish] {
         var share = xen_zcopyd_share()
-        setText(&share[keyPath: field], long)
+        put(long, into: &share[keyPath: field])
         #expect(unsafe client.call { unsafe xenzcopy_share($0, &share, -1, nil) } == (-1, EINVAL))
       }
       try expectNothingSent()

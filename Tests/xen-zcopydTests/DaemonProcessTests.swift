@@ -1,5 +1,4 @@
 import CZcopy
-import Support
 import SystemPackage
 import Testing
 import ZcopyTestKit
@@ -8,7 +7,7 @@ import ZcopyTestKit
   import Glibc
 #endif
 
-@Suite("The daemon's program", .enabled(if: DaemonProcess.canRun))
+@Suite("The daemon's program", .enabled(if: hasNoXen))
 struct DaemonProcessTests {
   @Test("keeps its configuration if it restarts and its file is refused")
   func refusedConfiguration() throws {
@@ -17,13 +16,13 @@ struct DaemonProcessTests {
     let client = try Client(daemon)
     _ = try daemon.directory.write("nonsense", to: "xen-zcopyd.conf")
     for times in 2...3 {
-      daemon.tell(SIGUSR2)
+      daemon.send(SIGUSR2)
       try daemon.says("ready", times: times)
       #expect(client.bufferCount == 0)
     }
     #expect(daemon.log.contains("the configuration stays as it was"))
     _ = try Client(daemon)
-    daemon.tell(SIGTERM)
+    daemon.send(SIGTERM)
     #expect(daemon.end() == 0)
     #expect(daemon.log.hasSuffix("\n"))
   }
@@ -41,19 +40,19 @@ struct DaemonProcessTests {
     let client = try Client(daemon)
     // The script only answers the query.
     try daemon.replace(by: "[ \"$*\" = --live-update-format ] || exit 0\n\(script)")
-    daemon.tell(SIGUSR2)
+    daemon.send(SIGUSR2)
     // The daemon serves during the query.
     #expect(client.bufferCount == 0)
     try daemon.says("this process continues to serve")
     #expect(daemon.log.contains(reason), "\(daemon.log)")
     #expect(client.bufferCount == 0)
     try daemon.removeProgram()
-    daemon.tell(SIGUSR2)
+    daemon.send(SIGUSR2)
     try daemon.says("this process continues to serve", times: 2)
     #expect(daemon.log.contains("No such file or directory"), "\(daemon.log)")
     #expect(client.bufferCount == 0)
     #expect(daemon.log.split(separator: "\n").count == 3, "\(daemon.log)")
-    daemon.tell(SIGTERM)
+    daemon.send(SIGTERM)
     #expect(daemon.end() == 0)
   }
 
@@ -72,7 +71,7 @@ struct DaemonProcessTests {
     let client = try Client(daemon)
     let order = "max-clients = 1\n"
     _ = try daemon.directory.write(order + "nonsense\n", to: "xen-zcopyd.conf")
-    daemon.tell(SIGHUP)
+    daemon.send(SIGHUP)
     try daemon.says("the configuration stays as it was")
     #expect(daemon.log.contains("\(daemon.configuration):2: "), "\(daemon.log)")
     #expect(client.bufferCount == 0)
@@ -82,13 +81,13 @@ struct DaemonProcessTests {
     }
     _ = try daemon.directory.write(
       order + DaemonProcess.text(socket: daemon.socket), to: "xen-zcopyd.conf")
-    daemon.tell(SIGHUP)
+    daemon.send(SIGHUP)
     try daemon.says("read the configuration anew")
     #expect(client.bufferCount == 0)
     // EDQUOT: the maximum number of clients is connected.
     #expect(throws: Errno(rawValue: EDQUOT)) { try Client(daemon) }
     try daemon.says("there are 1 clients already")
-    daemon.tell(SIGTERM)
+    daemon.send(SIGTERM)
     #expect(daemon.end() == 0)
   }
 
@@ -141,12 +140,12 @@ struct DaemonProcessTests {
     try daemon.says("ready")
     let other = try daemon.directory.write("", to: "other")
     _ = try daemon.directory.write(DaemonProcess.text(socket: other), to: "xen-zcopyd.conf")
-    daemon.tell(SIGUSR2)
+    daemon.send(SIGUSR2)
     try daemon.says("ready", times: 2)
     #expect(
       daemon.log.contains("the socket stays at \(daemon.socket): `socket` counts at a start only"))
     _ = try Client(daemon)
-    daemon.tell(SIGTERM)
+    daemon.send(SIGTERM)
     #expect(daemon.end() == 0)
     #expect(daemon.directory.names == ["xen-zcopyd.conf", "log", "other"])
   }
@@ -164,10 +163,10 @@ struct DaemonProcessTests {
       try expectEnd(of: first)
       let second = try connect(to: daemon)
       // The daemon handles the signal or the connection first; neither blocks.
-      daemon.tell(SIGSTOP)
+      daemon.send(SIGSTOP)
       send(unreceived, over: second)
-      daemon.tell(isLast ? SIGTERM : SIGUSR2)
-      daemon.tell(SIGCONT)
+      daemon.send(isLast ? SIGTERM : SIGUSR2)
+      daemon.send(SIGCONT)
       try expectEnd(of: second)
       if !isLast {
         try daemon.says("ready", times: 2)
@@ -175,11 +174,7 @@ struct DaemonProcessTests {
       }
     }
     #expect(daemon.end() == 0)
-    let start = BootClock.now
-    while !receiverProcesses(of: getuid()).isEmpty {
-      try #require(start.duration(to: .now) < .seconds(20), "processes are still running")
-      usleep(5000)
-    }
+    try wait("processes are still running") { receiverProcesses(of: getuid()).isEmpty }
     withExtendedLifetime(all) {}
   }
 
@@ -201,11 +196,7 @@ struct DaemonProcessTests {
 
   /// Waits until the daemon has closed a connection, and closes the socket.
   private func expectEnd(of socket: FileDescriptor) throws {
-    let start = BootClock.now
-    while czcopy_has_ended(socket.rawValue) == 0 {
-      try #require(start.duration(to: .now) < .seconds(20), "the connection was not closed")
-      usleep(5000)
-    }
+    try wait("the connection was not closed") { czcopy_has_ended(socket.rawValue) != 0 }
     try socket.close()
   }
 }

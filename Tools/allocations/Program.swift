@@ -1,6 +1,4 @@
-import EventLoop
-import SystemPackage
-import ZcopyBackend
+import ZcopyTestKit
 
 #if canImport(Glibc)
   import Glibc
@@ -38,17 +36,17 @@ enum Program {
 
   /// The allocations of each scene, in the order of `allCases`. Each frame runs all scenes in turn.
   private static func count(_ frames: UInt32) throws -> [UInt64] {
-    let stage = try Stage()
+    let stage = try FrameStage()
     // The server makes the list in memory: its allocations in the loop are visible.
     guard try stage.allocationsOfList() > 0 else {
-      throw Failure("the counter does not count the daemon's allocations")
+      throw TestFailure("the counter does not count the daemon's allocations")
     }
     Allocations.forgetFirst()
     var counts = [UInt64](repeating: 0, count: Scene.allCases.count)
     for frame in 1...(warmUp + frames) {
       for (index, scene) in Scene.allCases.enumerated() {
         try scene.prepare(frame, stage)
-        let count = try Allocations.counted { try stage.loop.turn(waiting: 0) }
+        let count = try Allocations.counted { try stage.turn() }
         try scene.check(frame, stage)
         if frame > warmUp { counts[index] += count }
       }

@@ -1,4 +1,7 @@
 import CZcopy
+import ZcopyStage
+import ZcopyTestKit
+import ZcopyBackend
 
 /// A task that the daemon performs repeatedly.
 ///
@@ -12,13 +15,13 @@ enum Scene: String, CaseIterable {
   case nothing = "a turn in which nothing happens"
 
   /// Prepares the daemon's work.
-  func prepare(_ frame: UInt32, _ stage: Stage) throws {
+  func prepare(_ frame: UInt32, _ stage: FrameStage) throws {
     switch self {
     case .guestsFrame: try stage.owner.draw(page: frame % 2)
     case .clientsUse:
-      try stage.maker.send(XEN_ZCOPYD_FRAME, Self.message(stage.mapped, frame: frame))
+      try stage.maker.send(TestClient.frame(stage.mapped, frame))
     case .clientsFrame:
-      try stage.maker.send(XEN_ZCOPYD_FRAME, Self.message(stage.shared, page: frame % 2))
+      try stage.maker.send(TestClient.frame(stage.shared, page: frame % 2))
     case .guestsUse: try stage.peer.use(frame)
     case .nothing: break
     }
@@ -26,47 +29,41 @@ enum Scene: String, CaseIterable {
 
   /// Checks that the daemon has done its work.
   ///
-  /// - Throws: `Failure` if not.
-  func check(_ frame: UInt32, _ stage: Stage) throws {
+  /// - Throws: `TestFailure` if not.
+  func check(_ frame: UInt32, _ stage: FrameStage) throws {
     switch self {
     case .guestsFrame: try Self.expect(XEN_ZCOPYD_EVENT_FRAME, stage.mapped, frame, stage)
     case .clientsUse:
       try Self.expectReply(frame, stage)
-      guard try stage.owner.usedFrame() == frame else { throw Failure("the guest is not notified") }
+      guard try stage.owner.changes() == [.used(frame: frame)] else {
+        throw TestFailure("the guest is not notified")
+      }
     case .clientsFrame:
       try Self.expectReply(frame, stage)
-      guard try stage.peer.nextFrame() == frame else { throw Failure("the guest is not notified") }
+      guard try stage.peer.changes() == [.frame(frame)] else {
+        throw TestFailure("the guest is not notified")
+      }
     case .guestsUse: try Self.expect(XEN_ZCOPYD_EVENT_USED, stage.shared, frame, stage)
     case .nothing: break
     }
-    guard try stage.maker.hasNothing(), try stage.watcher.hasNothing() else {
-      throw Failure("a client has an unexpected message")
+    guard stage.maker.hasNothing, stage.watcher.hasNothing else {
+      throw TestFailure("a client has an unexpected message")
     }
   }
 
-  private static func message(
-    _ id: xen_zcopyd_id, frame: UInt32 = 0, page: UInt32 = 0
-  ) -> xen_zcopyd_frame {
-    var message = xen_zcopyd_frame()
-    message.id = id
-    message.frame = frame
-    message.page = page
-    return message
-  }
-
-  private static func expectReply(_ frame: UInt32, _ stage: Stage) throws {
-    let reply = try stage.maker.receive(
+  private static func expectReply(_ frame: UInt32, _ stage: FrameStage) throws {
+    let reply = try stage.maker.received(
       XEN_ZCOPYD_FRAME | XEN_ZCOPYD_REPLY, xen_zcopyd_frame.self)
-    guard reply.frame == frame else { throw Failure("frame \(reply.frame) is not \(frame)") }
+    guard reply.frame == frame else { throw TestFailure("frame \(reply.frame) is not \(frame)") }
   }
 
   private static func expect(
-    _ kind: UInt32, _ id: xen_zcopyd_id, _ frame: UInt32, _ stage: Stage
+    _ kind: UInt32, _ id: xen_zcopyd_id, _ frame: UInt32, _ stage: FrameStage
   ) throws {
     for client in [stage.maker, stage.watcher] {
-      let event = try client.receive(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self)
+      let event = try client.received(XEN_ZCOPYD_EVENT, xen_zcopyd_event.self)
       guard event.event == kind, event.frame == frame else {
-        throw Failure("event \(event.event) of frame \(event.frame) is not \(kind) of \(frame)")
+        throw TestFailure("event \(event.event) of frame \(event.frame) is not \(kind) of \(frame)")
       }
     }
   }

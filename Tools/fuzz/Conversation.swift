@@ -34,11 +34,7 @@ struct Message {
   init<Structure: BitwiseCopyable>(
     _ type: UInt32, _ structure: Structure, followedBy rest: [UInt8] = []
   ) {
-    // SAFETY: the bytes are copied while the structure exists.
-    bytes = unsafe withUnsafeBytes(of: structure) { unsafe Array($0) } + rest
-    Mutation.store(type, at: 0, in: &bytes)
-    Mutation.store(UInt32(bytes.count), at: 4, in: &bytes)
-    Mutation.store(1, at: 8, in: &bytes)
+    bytes = message(type, request: 1, structure, then: rest)
   }
 }
 
@@ -131,11 +127,7 @@ extension Message {
   private static func published(_ known: Knowledge, _ random: inout RepeatableNumbers) -> Message {
     var map = xen_zcopyd_map_published()
     map.mechanism = UInt32(random.below(4))
-    // SAFETY: at most the field's size minus one is written, and its last byte stays 0.
-    unsafe withUnsafeMutableBytes(of: &map.path) { path in
-      unsafe UnsafeMutableRawBufferPointer(rebasing: path.dropLast())
-        .copyBytes(from: known.path.utf8.prefix(path.count - 1))
-    }
+    put(known.path, into: &map.path)
     return Message(XEN_ZCOPYD_MAP_PUBLISHED, map)
   }
 
@@ -146,8 +138,7 @@ extension Message {
     share.memory = UInt32(random.below(5))
     share.flags = random.oneIn(16) ? XEN_ZCOPYD_PERSISTENT : 0
     if share.memory == XEN_ZCOPYD_MEMORY_HEAP {
-      (share.heap.0, share.heap.1, share.heap.2) = (0x73, 0x79, 0x73)
-      (share.heap.3, share.heap.4, share.heap.5) = (0x74, 0x65, 0x6d)
+      put("system", into: &share.heap)
     }
     if share.memory == XEN_ZCOPYD_MEMORY_DESCRIPTOR { share.size = random.one(of: [0, 8192]) }
     if random.oneIn(4) {
@@ -192,9 +183,7 @@ extension Message {
     refresh.range_count = UInt32(count)
     var list: [UInt8] = []
     for _ in 0..<count {
-      let range = range(known, &random)
-      // SAFETY: the bytes are copied while the structure exists.
-      unsafe withUnsafeBytes(of: range) { unsafe list.append(contentsOf: $0) }
+      list += ZcopyTestKit.bytes(of: range(known, &random))
     }
     return Message(XEN_ZCOPYD_REFRESH, refresh, followedBy: list)
   }

@@ -1,10 +1,9 @@
-import DmaBuf
-import EventLoop
-import Logging
 import XenGrant
-import XenSimulator
 import ZcopyBackend
 import ZcopyEngine
+import ZcopyStage
+import EventLoop
+import XenSimulator
 
 #if canImport(Glibc)
   import Glibc
@@ -36,8 +35,7 @@ enum Program {
   /// Reads and checks a directory of 2025 references, a picture of 1920x1080.
   private static func decode(times: Int) throws {
     let stage = try Stage()
-    let shared = try SharedBuffer(
-      byteCount: 2025 * 4096, peer: stage.backend.id, xen: stage.guest.xen)
+    let shared = try stage.share(pages: 2025)
     let limits = BufferLimits()
     let device = try stage.backend.xen.openGrantDevice()
     for _ in 0..<times {
@@ -50,16 +48,8 @@ enum Program {
 
   /// A frame from the guest's announcement to its report as used.
   private static func frame(times: Int) throws {
-    let stage = try Stage()
-    let shared = try SharedBuffer(byteCount: 4096, peer: stage.backend.id, xen: stage.guest.xen)
-    var channel = try ExporterChannel(
-      peer: stage.backend.id, xen: stage.guest.xen,
-      allocator: try stage.guest.xen.openGrantAllocator())
-    let publication = try OwnPublication(
-      "screen",
-      request: MapParameters(
-        domain: stage.backend.id, directory: shared.directory, byteCount: shared.byteCount),
-      channel: channel, xen: stage.guest.xen)
+    let stage = try EngineStage()
+    let guest = try ExportingGuest(stage)
     var frames = 0
     stage.engine.onEvent = { buffer, event in
       guard case .frame(let number, _) = event else { return }
@@ -70,11 +60,11 @@ enum Program {
         fail("\(error)")
       }
     }
-    let buffer = try stage.engine.map(publishedAt: publication.path)
+    let buffer = try stage.engine.map(publishedAt: guest.path)
     for _ in 0..<times {
-      try channel.announceFrame()
+      try guest.draw()
       try stage.loop.turn(waiting: 0)
-      _ = try channel.changes()
+      _ = try guest.changes()
     }
     guard frames == times else { fail("\(frames) frames instead of \(times)") }
     stage.engine.close(buffer)
@@ -83,23 +73,5 @@ enum Program {
   static func fail(_ text: String) -> Never {
     print("xen-zcopy-native: \(text)")
     exit(1)
-  }
-}
-
-/// An engine in domain 0 of a simulated machine, and a guest.
-private struct Stage {
-  private let machine = SimulatedMachine()
-  let backend: SimulatedDomain
-  let guest: SimulatedDomain
-  let loop: EventLoop
-  let engine: Engine
-
-  init() throws {
-    backend = try machine.addDomain(kind: .pvh, gntallocLimit: 1 << 20, hasDmaBuf: true)
-    guest = try machine.addDomain(gntallocLimit: 1 << 20)
-    loop = try EventLoop()
-    engine = Engine(
-      xen: backend.xen, dmaBufs: backend.dmaBufs, loop: loop,
-      logger: Logger(label: "native") { _ in SwiftLogNoOpLogHandler() }, root: "/nonexistent")
   }
 }

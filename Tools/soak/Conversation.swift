@@ -16,7 +16,7 @@ import ZcopyBackend
 class Conversation {
   /// Numbers are smaller than this.
   static let limit: UInt32 = 1 << 24
-  static let patience = 120
+  static let timeout = 120
   private var said: UInt8 = 0
   private var heard: UInt8 = 0
 
@@ -29,7 +29,7 @@ class Conversation {
   /// The next number from the other side.
   ///
   /// - Parameter seconds: the time limit.
-  final func hear(within seconds: Int = patience) throws -> UInt32 {
+  final func hear(within seconds: Int = timeout) throws -> UInt32 {
     let end = BootClock().now + .seconds(seconds)
     while BootClock().now < end {
       if let word = try receive() {

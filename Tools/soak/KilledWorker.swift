@@ -10,7 +10,7 @@ import ZcopyBackend
 /// Runs the steps of one cycle in a process of its own, which can be killed at any time.
 ///
 /// Steps are sent and results received through a socket: two words each.
-final class Victim: Worker {
+final class KilledWorker: Worker {
   private var process: Int32?
   private let socket: FileDescriptor
 
@@ -23,13 +23,14 @@ final class Victim: Worker {
     defer { try? far.close() }
     socket = near
     let arguments = [
-      "/proc/self/exe", "--victim", "\(far.rawValue)", "\(other)", "\(plan.seed)", "\(plan.cycles)",
+      "/proc/self/exe", "--killed-worker", "\(far.rawValue)", "\(other)", "\(plan.seed)",
+      "\(plan.cycles)",
       "\(cycle.number)", memory.rawValue, mechanism.rawValue,
     ]
     // SAFETY: the copies live until the call returns, which keeps none of them.
     var pointers = unsafe arguments.map { unsafe strdup($0) } + [nil]
     defer { unsafe pointers.forEach { unsafe free($0) } }
-    let process = unsafe czcopy_spawn(&pointers, far.rawValue, "ZCOPY_SOAK", "victim")
+    let process = unsafe czcopy_spawn(&pointers, far.rawValue, "ZCOPY_SOAK", "killed")
     guard process > 0 else { throw Stop("no process: \(Errno(rawValue: -process))") }
     self.process = process
     guard try Message(from: near) != nil else { throw Stop("the process did not start") }
@@ -62,7 +63,7 @@ final class Victim: Worker {
   }
 
   /// The process's side: runs the requested steps until it is killed or the socket is closed.
-  static func run(_ hands: Hands, _ socket: FileDescriptor) throws {
+  static func run(_ hands: LocalWorker, _ socket: FileDescriptor) throws {
     try Message(Message.done, 0).send(to: socket)
     while let message = try Message(from: socket), let step = Step(rawValue: message.word) {
       let result = try hands.perform(step, message.argument)

@@ -31,7 +31,7 @@ final class Letters {
     try conversation.say(UInt32(words.count))
   }
 
-  func receive(within seconds: Int = Conversation.patience) throws -> [UInt32] {
+  func receive(within seconds: Int = Conversation.timeout) throws -> [UInt32] {
     let count = Int(try conversation.hear(within: seconds))
     guard count * 4 <= GrantReference.pageSize else { throw Stop("\(count) words exceed a page") }
     return theirs.withMemory { memory in (0..<count).map { memory.loadWord(at: $0 * 4) } }

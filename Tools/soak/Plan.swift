@@ -29,7 +29,7 @@ struct Plan {
 
   /// A kill: the side, the moment, and the fraction of that step, from 0 to 1.
   struct Interruption {
-    let victim: Role
+    let killed: Role
     let moment: Moment
     let fraction: Double
   }
@@ -60,7 +60,7 @@ struct Plan {
     let hasChannel = Int.random(in: 0..<10, using: &random) == 0
     let isInterrupted = Int.random(in: 0..<10, using: &random) == 0
     let interruption = Interruption(
-      victim: Role.allCases.randomElement(using: &random) ?? .owner,
+      killed: Role.allCases.randomElement(using: &random) ?? .owner,
       moment: Moment.allCases.randomElement(using: &random) ?? .mapped,
       fraction: Double.random(in: 0...1, using: &random))
     switch cycles - number {
@@ -74,7 +74,7 @@ struct Plan {
     case 3 * Self.batch, 4 * Self.batch:
       return Cycle(
         number: number, pages: 512, hasChannel: true,
-        interruption: Interruption(victim: .owner, moment: .mapped, fraction: 0),
+        interruption: Interruption(killed: .owner, moment: .mapped, fraction: 0),
         choices: (choices.owner, 0))
     default:
       return Cycle(

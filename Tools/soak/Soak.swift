@@ -113,7 +113,7 @@ final class Soak {
   }
 
   /// Synchronizes both sides; domain 0 sends next.
-  private func meet(within seconds: Int = Conversation.patience) throws {
+  private func meet(within seconds: Int = Conversation.timeout) throws {
     if isDom0 { try letters.send([]) }
     _ = try letters.receive(within: seconds)
     if !isDom0 { try letters.send([]) }
@@ -166,7 +166,7 @@ final class Soak {
       // A side that was killed while it mapped must be detected. A side that was killed later may
       // have reported that it is done.
       if mapped[index] == 1, released[index] == 0, cycle.interruption?.moment == .mapped {
-        _ = try workers[index]?.perform(.mourn, 0)
+        _ = try workers[index]?.perform(.awaitExit, 0)
       }
       _ = try perform(.withdraw, 0, .end, cycle, &workers[index])
     }
@@ -186,7 +186,7 @@ final class Soak {
     kill(&workers, .mapped, cycles)
     for (index, cycle) in cycles.enumerated() {
       // Its pages keep their contents: the kernel keeps them as long as they are mapped here.
-      if living[index] == 0 { _ = try workers[index]?.perform(.mourn, 0) }
+      if living[index] == 0 { _ = try workers[index]?.perform(.awaitExit, 0) }
       _ = try perform(.release, 0, .end, cycle, &workers[index])
     }
     try letters.send(Self.living(workers))
@@ -201,12 +201,12 @@ final class Soak {
   /// This process, or another process if it is to be killed.
   private func worker(_ role: Plan.Role, _ cycle: Plan.Cycle) throws -> (any Worker)? {
     let (memory, mechanism) = (means.memory(cycle), means.mechanism(cycle))
-    guard let interruption = cycle.interruption, interruption.victim == role else {
-      return Hands(cycle, memory, mechanism, with: other, xen: xen)
+    guard let interruption = cycle.interruption, interruption.killed == role else {
+      return LocalWorker(cycle, memory, mechanism, with: other, xen: xen)
     }
     kills[interruption.moment, default: 0] += 1
     return try timed("start") {
-      try Victim(plan, cycle, memory, mechanism, with: other)
+      try KilledWorker(plan, cycle, memory, mechanism, with: other)
     }.0
   }
 
@@ -215,8 +215,8 @@ final class Soak {
     _ workers: inout [(any Worker)?], _ moment: Plan.Moment, _ cycles: [Plan.Cycle]
   ) {
     for (index, cycle) in cycles.enumerated() where cycle.interruption?.moment == moment {
-      guard let victim = workers[index] as? Victim else { continue }
-      victim.kill()
+      guard let killed = workers[index] as? KilledWorker else { continue }
+      killed.kill()
       workers[index] = nil
     }
   }
@@ -230,17 +230,17 @@ final class Soak {
   ) throws -> UInt32? {
     guard let now = worker else { return nil }
     let size = Int.bitWidth - cycle.pages.leadingZeroBitCount
-    guard let victim = now as? Victim, let interruption = cycle.interruption,
+    guard let killed = now as? KilledWorker, let interruption = cycle.interruption,
       interruption.moment == moment
     else {
       let (result, duration) = try timed("\(step)") { try now.perform(step, argument) }
       durations[step, default: [:]][size] = duration
       return result
     }
-    try victim.begin(step, argument)
+    try killed.begin(step, argument)
     let duration = durations[step]?[size] ?? .milliseconds(cycle.pages / 100 + 1)
     usleep(UInt32(min(duration * interruption.fraction / .microseconds(1), 10e6)))
-    victim.kill()
+    killed.kill()
     worker = nil
     return nil
   }

@@ -14,7 +14,7 @@ enum Step: UInt32, CaseIterable {
   /// The peer's: receives that reference.
   case map, release
   /// Either side's, after the other was killed.
-  case mourn
+  case awaitExit
 }
 
 /// Runs the steps: this process, or one that is to be killed.
@@ -23,7 +23,7 @@ protocol Worker: AnyObject {
 }
 
 /// Runs the steps of one cycle in this process, through the public API.
-final class Hands: Worker {
+final class LocalWorker: Worker {
   private let cycle: Plan.Cycle
   private let xen: Xen
   private let dmaBufs = DmaBufSystem()
@@ -55,7 +55,7 @@ final class Hands: Worker {
     case .withdraw: try withdraw()
     case .map: try map(GrantReference(rawValue: argument))
     case .release: try release()
-    case .mourn: try mourn()
+    case .awaitExit: try awaitExit()
     }
     return 0
   }
@@ -152,7 +152,7 @@ final class Hands: Worker {
   // MARK: - Death
 
   /// The kernel notifies either side when the other was killed.
-  private func mourn() throws {
+  private func awaitExit() throws {
     try wait("waiting for the notification of the other side's death") {
       try exporterChannel?.changes().contains(.died) ?? importerChannel?.changes().contains(.died)
         ?? true

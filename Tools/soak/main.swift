@@ -44,14 +44,15 @@ func run(_ arguments: [String]) throws -> Bool {
     return try Soak(plan, xen: xen, with: guest, Dom0Conversation(xen, with: guest)).run()
   // The arguments of the process that this program starts to kill: socket, other domain, seed,
   // cycles, number, memory, mechanism.
-  case ("--victim", 8):
+  case ("--killed-worker", 8):
     guard let socket = Int32(arguments[1]), let other = DomainID(arguments[2]),
       let number = Int(arguments[5]), let memory = Memory(rawValue: arguments[6]),
       let mechanism = Mechanism(rawValue: arguments[7])
     else { throw Stop(usage) }
     let cycle = try plan(arguments[3], arguments[4])[number]
-    try Victim.run(
-      Hands(cycle, memory, mechanism, with: other, xen: xen), FileDescriptor(rawValue: socket))
+    try KilledWorker.run(
+      LocalWorker(cycle, memory, mechanism, with: other, xen: xen), FileDescriptor(rawValue: socket)
+    )
     return true
   default: throw Stop(usage)
   }

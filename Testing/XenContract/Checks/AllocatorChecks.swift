@@ -22,7 +22,7 @@ enum AllocatorChecks {
     },
 
     ContractCheck("pages can be shared with a domain that does not exist") { bench in
-      let pages = try bench.sharePageWithNobody()
+      let pages = try bench.sharePageWithAbsentDomain()
       try expect("the count of references", pages.references.count, is: 1)
     },
 

@@ -35,10 +35,10 @@ enum CopyChecks {
 
     ContractCheck("each piece has a status of its own") { bench in
       let pages = try bench.sharePages(2)
-      let nobodys = try bench.sharePageWithNobody()
+      let unusable = try bench.sharePageWithAbsentDomain()
       let device = try bench.mapper.openGrantDevice()
       let references = [
-        pages.references[0], Nobody.reference, try first(nobodys), pages.references[1],
+        pages.references[0], Absent.reference, try first(unusable), pages.references[1],
       ]
       let segments = references.enumerated().map { index, reference in
         GrantCopySegment(reference, local: index * 64, byteCount: 64)
@@ -56,7 +56,7 @@ enum CopyChecks {
       let device = try bench.mapper.openGrantDevice()
       var copy = PrivateMemory(byteCount: 64)
       let segment = GrantCopySegment(GrantReference(rawValue: 8), local: 0, byteCount: 64)
-      let statuses = try copy.fill(device, [segment], of: Nobody.domain)
+      let statuses = try copy.fill(device, [segment], of: Absent.domain)
       try expect("the statuses", statuses, is: [.badDomain])
     },
 
@@ -64,7 +64,7 @@ enum CopyChecks {
       let device = try bench.mapper.openGrantDevice()
       var copy = PrivateMemory(byteCount: 4096)
       do {
-        try copy.fillPage(device, Nobody.reference, of: bench.ownerDomain)
+        try copy.fillPage(device, Absent.reference, of: bench.ownerDomain)
       } catch let error as XenError {
         try expect("the status", error.status, is: .badReference)
         return
@@ -107,7 +107,7 @@ enum CopyChecks {
       for index in 0..<count { source.setWord(word(index), at: index * 4) }
       try source.write(device, segments, of: bench.ownerDomain)
       try expect("a word of the last page", try pages.loadWord(at: 8192 + 1996), is: word(2499))
-      segments[1500] = GrantCopySegment(Nobody.reference, local: 6000, byteCount: 4)
+      segments[1500] = GrantCopySegment(Absent.reference, local: 6000, byteCount: 4)
       var copy = PrivateMemory(byteCount: count * 4)
       let statuses = try copy.fill(device, segments, of: bench.ownerDomain)
       for index in 0..<count {
@@ -184,7 +184,7 @@ enum CopyChecks {
       let device = try bench.mapper.openGrantDevice()
       try expectStatus(.badReference, of: "writing") {
         try PrivateMemory(byteCount: 4).write(
-          device, [GrantCopySegment(Nobody.reference, local: 0, byteCount: 4)],
+          device, [GrantCopySegment(Absent.reference, local: 0, byteCount: 4)],
           of: bench.ownerDomain)
       }
     },
@@ -192,7 +192,7 @@ enum CopyChecks {
     ContractCheck("the other pieces are written when Xen refuses one") { bench in
       let pages = try bench.sharePages(2)
       let device = try bench.mapper.openGrantDevice()
-      let references = [pages.references[0], Nobody.reference, pages.references[1]]
+      let references = [pages.references[0], Absent.reference, pages.references[1]]
       var source = PrivateMemory(byteCount: 4)
       source.setWord(0x0BAD_F00D, at: 0)
       try expectStatus(.badReference, of: "writing") {

@@ -29,11 +29,11 @@ struct Channel: ~Copyable {
   }
 
   func expectOwnerSignal() throws {
-    try expect("the owner's signal", try ownerEnd.next(within: patience), is: ownerPort)
+    try expect("the owner's signal", try ownerEnd.next(within: timeout), is: ownerPort)
   }
 
   func expectMapperSignal() throws {
-    try expect("the mapper's signal", try Self.next(mapperEnd, within: patience), is: mapperPort)
+    try expect("the mapper's signal", try Self.next(mapperEnd, within: timeout), is: mapperPort)
   }
 
   func expectNoOwnerSignal() throws {
@@ -107,7 +107,7 @@ enum EventChannelChecks {
     ContractCheck("connecting to a port that is open for another domain is EINVAL") { bench in
       let ownerEnd = OwnerChannels(try bench.owner.openEventChannels())
       let mapperEnd = try bench.mapper.openEventChannels()
-      let port = try ownerEnd.bindUnbound(for: Nobody.domain)
+      let port = try ownerEnd.bindUnbound(for: Absent.domain)
       try expectRefusal(.invalidArgument, of: "connecting to another domain's port") {
         try mapperEnd.bindInterdomain(bench.ownerDomain, port)
       }
@@ -116,8 +116,8 @@ enum EventChannelChecks {
     ContractCheck("connecting to a domain that does not exist is ESRCH") { bench in
       let channels = try bench.mapper.openEventChannels()
       let port = try channels.bindUnbound(for: bench.ownerDomain)
-      try expectRefusal(.noSuchProcess, of: "connecting to domain \(Nobody.domain)") {
-        try channels.bindInterdomain(Nobody.domain, port)
+      try expectRefusal(.noSuchProcess, of: "connecting to domain \(Absent.domain)") {
+        try channels.bindInterdomain(Absent.domain, port)
       }
     },
 

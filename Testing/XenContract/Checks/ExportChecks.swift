@@ -96,7 +96,7 @@ enum ExportChecks {
     ContractCheck("a descriptor number that never was a dma-buf is reported as released") { bench in
       let device = try openDevice(bench)
       try expect(
-        try device.isReleased(dmaBufNumber: Nobody.descriptor), "it counts as not released")
+        try device.isReleased(dmaBufNumber: Absent.descriptor), "it counts as not released")
     },
 
     ContractCheck("a dma-buf outlives the handle that made it, and keeps its pages mapped") {
@@ -144,10 +144,10 @@ enum ExportChecks {
       let pages = try bench.sharePages(2)
       try expectRefusal(.invalidArgument, of: "a dma-buf with a bad reference") {
         try device.exportDmaBuf(
-          pages.references + [Nobody.reference], of: bench.ownerDomain)
+          pages.references + [Absent.reference], of: bench.ownerDomain)
       }
       try expectRefusal(.invalidArgument, of: "a dma-buf of a page that is not granted") {
-        try device.exportDmaBuf([GrantReference(rawValue: 8)], of: Nobody.domain)
+        try device.exportDmaBuf([GrantReference(rawValue: 8)], of: Absent.domain)
       }
       try pages.unshare()
     },

@@ -104,12 +104,12 @@ enum LiveUpdateChecks {
       let channels = try bench.mapper.adoptEventChannels(left)
       try expect(
         HandleChecks.isClosedOnExec(channels.fileDescriptor.rawValue), "a child would inherit it")
-      try expect("the signal", try Channel.next(channels, within: patience), is: port)
+      try expect("the signal", try Channel.next(channels, within: timeout), is: port)
       try channels.unmask(port)
       try ownerEnd.notify(ownerPort)
-      try expect("the next signal", try Channel.next(channels, within: patience), is: port)
+      try expect("the next signal", try Channel.next(channels, within: timeout), is: port)
       try channels.notify(port)
-      try expect("the owner's signal", try ownerEnd.next(within: patience), is: ownerPort)
+      try expect("the owner's signal", try ownerEnd.next(within: timeout), is: ownerPort)
     },
   ]
 
@@ -193,15 +193,15 @@ enum LiveUpdateChecks {
       let channel = try Channel.open(bench)
       let pages = try bench.sharePages(1)
       try pages.storeWord(0xFFFF_FFFF, at: 16)
-      let told = try notification(channel.mapperPort)
-      let left = try leave(pages, bench, told)
+      let unmapping = try notification(channel.mapperPort)
+      let left = try leave(pages, bench, unmapping)
       try channel.expectNoOwnerSignal()
       // A PV domain unmaps the page when the process's memory is removed.
       try expect(
         "the byte without a process", try pages.loadByte(at: offset),
         is: bench.mapper.isPV ? 0 : 0xFF)
       let mapping = try bench.mapper.openGrantDevice().map(
-        try first(pages), of: bench.ownerDomain, writable: true, notification: told)
+        try first(pages), of: bench.ownerDomain, writable: true, notification: unmapping)
       do {
         let device = try bench.mapper.adoptGrantDevice(left)
         try device.silenceNotification()
@@ -260,7 +260,7 @@ enum LiveUpdateChecks {
         try bench.mapper.adoptGrantAllocator(try duplicate(device.fileDescriptor))
       }
       try expectRefusal(.badFileDescriptor, of: "no file as a grant device") {
-        try bench.mapper.adoptGrantDevice(FileDescriptor(rawValue: Nobody.descriptor))
+        try bench.mapper.adoptGrantDevice(FileDescriptor(rawValue: Absent.descriptor))
       }
     },
 
@@ -268,7 +268,7 @@ enum LiveUpdateChecks {
       let allocator = try bench.openOwner().openGrantAllocator()
       try expectRefusal(.noSuchFileOrDirectory, of: "mapping pages that were not made") {
         try allocator.resume(
-          at: 0, references: [Nobody.reference], domain: bench.mapperDomain)
+          at: 0, references: [Absent.reference], domain: bench.mapperDomain)
       }
     },
   ]

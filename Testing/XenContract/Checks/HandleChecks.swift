@@ -46,8 +46,8 @@ enum HandleChecks {
       }
       try expect(try store.isIntroduced(bench.ownerDomain), "XenStore does not know this domain")
       try expect(
-        !(try store.isIntroduced(Nobody.domain)),
-        "XenStore knows domain \(Nobody.domain), which should not exist")
+        !(try store.isIntroduced(Absent.domain)),
+        "XenStore knows domain \(Absent.domain), which should not exist")
     },
   ]
 

@@ -117,7 +117,7 @@ enum ImportChecks {
       let sample = try SampleDmaBuf.ofMemoryFile(bench, pages: 1)
       let file = sample.fileDescriptor
       let ours = try device.importDmaBuf(file, to: bench.mapperDomain, pages: 1)
-      let others = try device.importDmaBuf(file, to: Nobody.domain, pages: 1)
+      let others = try device.importDmaBuf(file, to: Absent.domain, pages: 1)
       try expect("the own one's status", try status(ours, bench, mapper), is: .okay)
       try expect("the other one's status", try status(others, bench, mapper), is: .generalError)
       try device.releaseImport(dmaBufNumber: file.rawValue)
@@ -177,16 +177,16 @@ enum ImportChecks {
 
     ContractCheck("granting a descriptor that is not open is EBADF") { bench in
       let device = try openDevice(bench)
-      try expectRefusal(.badFileDescriptor, of: "granting descriptor \(Nobody.descriptor)") {
+      try expectRefusal(.badFileDescriptor, of: "granting descriptor \(Absent.descriptor)") {
         try device.importDmaBuf(
-          FileDescriptor(rawValue: Nobody.descriptor), to: bench.mapperDomain, pages: 1)
+          FileDescriptor(rawValue: Absent.descriptor), to: bench.mapperDomain, pages: 1)
       }
     },
 
     ContractCheck("releasing a dma-buf that was never granted is ENOENT") { bench in
       let device = try openDevice(bench)
-      try expectRefusal(.noSuchFileOrDirectory, of: "releasing descriptor \(Nobody.descriptor)") {
-        try device.releaseImport(dmaBufNumber: Nobody.descriptor)
+      try expectRefusal(.noSuchFileOrDirectory, of: "releasing descriptor \(Absent.descriptor)") {
+        try device.releaseImport(dmaBufNumber: Absent.descriptor)
       }
     },
   ]

@@ -76,13 +76,13 @@ enum MappingChecks {
 
     ContractCheck("mapping a reference beyond the grant table is EINVAL") { bench in
       let device = try bench.mapper.openGrantDevice()
-      try expectRefusal(.invalidArgument, of: "mapping reference \(Nobody.reference)") {
-        try device.map(Nobody.reference, of: bench.ownerDomain)
+      try expectRefusal(.invalidArgument, of: "mapping reference \(Absent.reference)") {
+        try device.map(Absent.reference, of: bench.ownerDomain)
       }
     },
 
     ContractCheck("mapping a page that is granted to another domain is EINVAL") { bench in
-      let pages = try bench.sharePageWithNobody()
+      let pages = try bench.sharePageWithAbsentDomain()
       let device = try bench.mapper.openGrantDevice()
       try expectRefusal(.invalidArgument, of: "mapping a page that is granted to another domain") {
         try device.map(try first(pages), of: bench.ownerDomain)
@@ -91,8 +91,8 @@ enum MappingChecks {
 
     ContractCheck("mapping a page of a domain that does not exist is EINVAL") { bench in
       let device = try bench.mapper.openGrantDevice()
-      try expectRefusal(.invalidArgument, of: "mapping a page of domain \(Nobody.domain)") {
-        try device.map(GrantReference(rawValue: 8), of: Nobody.domain)
+      try expectRefusal(.invalidArgument, of: "mapping a page of domain \(Absent.domain)") {
+        try device.map(GrantReference(rawValue: 8), of: Absent.domain)
       }
     },
 
@@ -107,7 +107,7 @@ enum MappingChecks {
       let pages = try bench.sharePages(3)
       let device = try bench.mapper.openGrantDevice()
       try expectRefusal(.invalidArgument, of: "mapping a bad reference among good ones") {
-        try device.map(pages.references + [Nobody.reference], of: bench.ownerDomain)
+        try device.map(pages.references + [Absent.reference], of: bench.ownerDomain)
       }
       let mapping = try device.map(pages.references, of: bench.ownerDomain)
       try expect("the word in the page", mapping.loadWord(at: 8192), is: word(2))

@@ -63,7 +63,7 @@ enum StoreChecks {
   private static let permissions: [ContractCheck] = [
     ContractCheck("permissions are read as set, and inherited by new nodes below") { bench in
       let corner = try StoreCorner(bench)
-      let other = bench.isLoopback ? Nobody.domain : bench.mapperDomain
+      let other = bench.isLoopback ? Absent.domain : bench.mapperDomain
       let set = StorePermissions(owner: bench.ownerDomain, domains: [other: .readWrite])
       try corner.store.makeDirectory(corner.path)
       do {

@@ -56,7 +56,7 @@ enum StoreTransactionChecks {
       let path = corner.path
       try watcher.watch(path, token: "t")
       var early = false
-      guard try StoreWatchChecks.event(watcher, within: patience) != nil else {
+      guard try StoreWatchChecks.event(watcher, within: timeout) != nil else {
         throw Failure(reason: "the watch does not fire at once")
       }
       try corner.store.transaction { transaction throws(XenError) in
@@ -66,7 +66,7 @@ enum StoreTransactionChecks {
       }
       try expect(!early, "the watch fires before the commit")
       try expect(
-        try StoreWatchChecks.event(watcher, within: patience) != nil, "the watch does not fire")
+        try StoreWatchChecks.event(watcher, within: timeout) != nil, "the watch does not fire")
     },
   ]
 }

@@ -125,7 +125,7 @@ enum StoreWatchChecks {
   }
 
   private static func next(_ store: borrowing XenStore) throws -> StoreWatchEvent {
-    guard let event = try event(store, within: patience) else {
+    guard let event = try event(store, within: timeout) else {
       throw Failure(reason: "the watch does not fire")
     }
     return event

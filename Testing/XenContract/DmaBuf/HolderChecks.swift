@@ -50,7 +50,7 @@ enum HolderChecks {
       let theirs = DmaBufHolder.process(
         id: Int(child), command: "sleep", descriptors: 1, mappings: 0)
       let ours = own(descriptors: 1, mappings: 0)
-      let deadline = BootClock.now + .milliseconds(patience)
+      let deadline = BootClock.now + .milliseconds(timeout)
       while !find(inode).contains(theirs), BootClock.now < deadline { usleep(1000) }
       let found = Set(find(inode))
       kill(child, SIGKILL)

@@ -193,7 +193,7 @@ enum UdmabufChecks {
     DmaBufCheck("a file that is not a memory file is EBADFD") { bench in
       let file = try bench.makeFile(pages: 1)
       let buffer = try bench.dmaBufs.makeDmaBuf(of: file)
-      for descriptor in [buffer.fileDescriptor.rawValue, Nobody.descriptor, -1] {
+      for descriptor in [buffer.fileDescriptor.rawValue, Absent.descriptor, -1] {
         let piece = MemoryFilePiece(descriptor: descriptor, offset: 0, byteCount: pageSize)
         try expectErrno(Errno(rawValue: EBADFD), of: "a piece of descriptor \(descriptor)") {
           try bench.dmaBufs.makeDmaBuf(of: [piece])

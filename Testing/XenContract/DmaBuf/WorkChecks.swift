@@ -47,9 +47,9 @@ enum WorkChecks {
       try worker.end(work, after: moment)
       let waited = try duration {
         try expect(
-          try buffer.waitUntilIdle(for: .read, milliseconds: patience), "it does not become idle")
+          try buffer.waitUntilIdle(for: .read, milliseconds: timeout), "it does not become idle")
       }
-      try expect(waited < .milliseconds(patience), "it takes \(waited)")
+      try expect(waited < .milliseconds(timeout), "it takes \(waited)")
     },
 
     DmaBufCheck("the work of a device ends when the device is closed") { bench in
@@ -61,7 +61,7 @@ enum WorkChecks {
         try expect(try !buffer.isIdle(for: .read), "it is idle")
       }
       try expect(
-        try buffer.waitUntilIdle(for: .write, milliseconds: patience), "it does not become idle")
+        try buffer.waitUntilIdle(for: .write, milliseconds: timeout), "it does not become idle")
     },
   ]
 
@@ -99,7 +99,7 @@ enum WorkChecks {
       }
       try expect(inVain >= .milliseconds(moment), "the wait takes only \(inVain)")
       try worker.end(work, after: moment)
-      try expect(try fences.wait(milliseconds: patience), "it does not become signalled")
+      try expect(try fences.wait(milliseconds: timeout), "it does not become signalled")
       try expect(isReadable(fences.fileDescriptor, within: 0), "it is not readable")
       let more = try worker.begin(writing: true)
       try expect(try fences.isSignalled(), "it is no longer signalled")
@@ -144,12 +144,12 @@ enum WorkChecks {
       try other.end(work.1, after: moment)
       try expect(
         "which one is signalled",
-        try SyncFile.waitForAny(of: descriptors, milliseconds: patience, dmaBufs: bench.dmaBufs),
+        try SyncFile.waitForAny(of: descriptors, milliseconds: timeout, dmaBufs: bench.dmaBufs),
         is: 1)
       try one.end(work.0)
       try expect(
         "which one is signalled",
-        try SyncFile.waitForAny(of: descriptors, milliseconds: patience, dmaBufs: bench.dmaBufs),
+        try SyncFile.waitForAny(of: descriptors, milliseconds: timeout, dmaBufs: bench.dmaBufs),
         is: 0)
     },
 
@@ -218,7 +218,7 @@ enum WorkChecks {
         try worker.end(work, after: moment)
         let waited = try duration { try written.withProcessorAccess(access) {} }
         try expect(try written.isIdle(for: .write), "\(access) does not wait: \(waited)")
-        try expect(waited < .milliseconds(patience), "\(access) takes \(waited)")
+        try expect(waited < .milliseconds(timeout), "\(access) takes \(waited)")
       }
     },
 

@@ -13,7 +13,7 @@ enum OwnerMessage {
   static let reply = "reply"
   /// The owner's event channel port, which is notified after either node was written.
   static let port = "port"
-  static let patience: Int32 = 20_000
+  static let timeout: Int32 = 20_000
   /// Represents a missing port or byte.
   static let none = -1
 

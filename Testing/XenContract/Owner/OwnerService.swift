@@ -31,7 +31,7 @@ public struct OwnerService: ~Copyable {
   /// Answers requests until the request to end.
   ///
   /// - Throws: if no request comes within the time limit, or XenStore is not accessible.
-  public mutating func run(patience milliseconds: Int32 = 120_000) throws {
+  public mutating func run(timeout milliseconds: Int32 = 120_000) throws {
     let directory = OwnerMessage.directory
     let clock = BootClock()
     var deadline = clock.now + .milliseconds(milliseconds)

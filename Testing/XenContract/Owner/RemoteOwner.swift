@@ -40,7 +40,7 @@ public final class RemoteOwner: ContractOwner {
   {
     let node = "\(path)/\(OwnerMessage.port)"
     let clock = BootClock()
-    let deadline = clock.now + .milliseconds(OwnerMessage.patience)
+    let deadline = clock.now + .milliseconds(OwnerMessage.timeout)
     while clock.now < deadline {
       if let text = try store.readIfPresent(node),
         let port = UInt32(text).flatMap(EventChannelPort.init(rawValue:))
@@ -92,7 +92,7 @@ public final class RemoteOwner: ContractOwner {
     _ state: inout State, for number: Int, below path: String
   ) throws -> [Int] {
     let clock = BootClock()
-    let deadline = clock.now + .milliseconds(OwnerMessage.patience)
+    let deadline = clock.now + .milliseconds(OwnerMessage.timeout)
     while clock.now < deadline {
       if let reply = try state.store.readIfPresent("\(path)/\(OwnerMessage.reply)") {
         let words = OwnerMessage.words(reply)

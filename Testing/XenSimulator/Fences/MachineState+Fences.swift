@@ -80,18 +80,18 @@ extension MachineState {
 
   func information(ofSyncFile number: Int32) throws(Errno) -> SyncFileInformation {
     guard let file = try syncFile(number) else { throw .inappropriateIOCTLForDevice }
-    let told = file.fences.compactMap { id in
+    let reported = file.fences.compactMap { id in
       fences[id].map {
         SyncFileInformation.Fence(
           timeline: "timeline-\(id)", driver: "simulated", status: $0.status,
           nanoseconds: $0.nanoseconds)
       }
     }
-    let failure = told.first { $0.status != .pending && $0.status != .signalled }
+    let failure = reported.first { $0.status != .pending && $0.status != .signalled }
     return SyncFileInformation(
       name: file.name,
       status: pending(file.fences).isEmpty ? failure?.status ?? .signalled : .pending,
-      fences: told.isEmpty ? [Self.idle] : told)
+      fences: reported.isEmpty ? [Self.idle] : reported)
   }
 
   /// An already signalled fence, used if there is nothing to wait for.

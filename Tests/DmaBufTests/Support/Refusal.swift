@@ -1,5 +1,6 @@
 import DmaBuf
 import SystemPackage
+import ZcopyTestKit
 
 /// The error that something fails with, or nil if it does not.
 func refusal<Result: ~Copyable>(
@@ -13,29 +14,9 @@ func refusal<Result: ~Copyable>(
   }
 }
 
-/// The two ends of a pipe, which close with the value.
-///
-/// The one to read from stands for a sync file: it is readable from the first ``signal()``.
-struct Pipe: ~Copyable {
-  let readEnd: FileDescriptor
-  let writeEnd: FileDescriptor
-
-  init() throws { (readEnd, writeEnd) = try FileDescriptor.pipe() }
-
-  deinit {
-    try? readEnd.close()
-    try? writeEnd.close()
-  }
-
-  func signal() throws { try writeEnd.writeAll([1]) }
-
-  /// A copy of the read end, which its receiver owns.
+extension Pipe {
+  /// A copy of the read end, which stands for a sync file and which its receiver owns.
   func fence() throws -> FileDescriptor { try readEnd.duplicate() }
-}
-
-/// Whether no process has the other end of a pipe open.
-func isAtEnd(_ descriptor: FileDescriptor) throws -> Bool {
-  try SystemDmaBufs().poll(descriptor.rawValue, events: 0, milliseconds: 0) != 0
 }
 
 /// A descriptor that is not open in any process.

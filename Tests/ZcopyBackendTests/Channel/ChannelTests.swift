@@ -4,6 +4,7 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -11,12 +12,12 @@ import ZcopyTestKit
 struct ChannelTests {
   @Test("reports to the owner once that its buffer is mapped")
   func mapped() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
     #expect(try owner.changes() == [])
-    var peer = try pair.makePeer(owner)
-    #expect(peer.owner == pair.guest.id)
-    #expect(owner.peer == pair.backend.id)
+    var peer = try stage.makePeer(owner)
+    #expect(peer.owner == stage.guest.id)
+    #expect(owner.peer == stage.backend.id)
     // A connected peer has not mapped the buffer yet.
     #expect(try owner.changes() == [])
     #expect(owner.isMapped == false)
@@ -33,9 +34,9 @@ struct ChannelTests {
 
   @Test("carries frames in one direction and their use in the other")
   func frames() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    var peer = try pair.makePeer(owner)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    var peer = try stage.makePeer(owner)
     try peer.announceMapped()
     _ = try owner.changes()
     _ = try peer.changes()
@@ -53,19 +54,19 @@ struct ChannelTests {
 
   @Test("reports the current frame to a peer that connects later")
   func late() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
     try owner.announceFrame()
     try owner.announceFrame()
-    var peer = try pair.makePeer(owner)
+    var peer = try stage.makePeer(owner)
     #expect(try peer.changes() == [.frame(2)])
   }
 
   @Test("may combine several frames into one, and never loses the last")
   func coalesced() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    var peer = try pair.makePeer(owner)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    var peer = try stage.makePeer(owner)
     try peer.announceMapped()
     _ = try peer.changes()
     var numbers = RepeatableNumbers(seed: 7)
@@ -84,9 +85,9 @@ struct ChannelTests {
 
   @Test("reports a frame that is announced during a look")
   func signalDuringLook() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    var peer = try pair.makePeer(owner)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    var peer = try stage.makePeer(owner)
     _ = try peer.changes()
     for _ in 0..<3 {
       try owner.announceFrame()
@@ -100,9 +101,9 @@ struct ChannelTests {
 
   @Test("wraps the frame counter, and skips 0")
   func wrap() throws {
-    let pair = try Pair()
-    let owner = try HandmadeOwner(pair)
-    var peer = try ImporterChannel(owner.publication, xen: pair.backend.xen)
+    let stage = try Stage()
+    let owner = try HandmadeOwner(stage)
+    var peer = try ImporterChannel(owner.publication, xen: stage.backend.xen)
     try owner.say(frame: .max)
     #expect(try peer.changes() == [.frame(.max)])
     try owner.say(frame: ControlPage.frame(after: .max))
@@ -116,9 +117,9 @@ struct ChannelTests {
 
   @Test("asks the peer once to close, and reports the release to the owner")
   func closing() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    var peer = try pair.makePeer(owner)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    var peer = try stage.makePeer(owner)
     try peer.announceMapped()
     _ = try owner.changes()
     try owner.announceClosing()
@@ -134,15 +135,15 @@ struct ChannelTests {
 
   @Test("reports a peer that connected and ended between two looks")
   func quickPeer() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    let peer = try pair.makePeer(owner)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    let peer = try stage.makePeer(owner)
     try peer.announceMapped()
     try peer.announceUsed(frame: 1)
     try peer.announceReleased()
     _ = consume peer
     #expect(try owner.changes() == [.used(frame: 1), .released])
-    let second = try pair.makePeer(owner)
+    let second = try stage.makePeer(owner)
     try second.announceMapped()
     _ = consume second
     #expect(try owner.changes() == [.mapped, .died])
@@ -151,10 +152,10 @@ struct ChannelTests {
 
   @Test("serves a second peer after the first has released, without state of the first")
   func secondPeerAfterRelease() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
     try owner.announceFrame()
-    let first = try pair.makePeer(owner)
+    let first = try stage.makePeer(owner)
     try first.announceMapped()
     try first.announceUsed(frame: 1)
     #expect(try owner.changes() == [.mapped, .used(frame: 1)])
@@ -163,7 +164,7 @@ struct ChannelTests {
     _ = consume first
     #expect(try owner.changes() == [])
 
-    var second = try pair.makePeer(owner)
+    var second = try stage.makePeer(owner)
     #expect(try owner.changes() == [])
     #expect(owner.isMapped == false)
     #expect(owner.usedFrame == 0)
@@ -176,14 +177,14 @@ struct ChannelTests {
 
   @Test("distinguishes a second peer from the first that died, and ignores the state of the first")
   func secondPeerAfterDeath() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    let process = pair.backend.openProcess()
-    let first = try pair.makePeer(owner, process.xen)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    let process = stage.backend.openProcess()
+    let first = try stage.makePeer(owner, process.xen)
     try first.announceMapped()
     #expect(try owner.changes() == [.mapped])
     process.kill()
-    let second = try pair.makePeer(owner)
+    let second = try stage.makePeer(owner)
     // The second peer is connected and has not mapped: the first one's state does not apply to it.
     #expect(try owner.changes() == [])
     #expect(owner.isMapped == false)
@@ -195,15 +196,15 @@ struct ChannelTests {
 
   @Test("keeps the state of a second peer that connects before the owner has looked again")
   func secondPeerBeforeLook() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    let process = pair.backend.openProcess()
-    let first = try pair.makePeer(owner, process.xen)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    let process = stage.backend.openProcess()
+    let first = try stage.makePeer(owner, process.xen)
     try first.announceMapped()
     _ = try owner.changes()
     process.kill()
     #expect(try owner.changes() == [.died])
-    let second = try pair.makePeer(owner)
+    let second = try stage.makePeer(owner)
     try second.announceMapped()
     // No later call of the owner may remove the state.
     #expect(try owner.changes() == [.mapped])
@@ -214,12 +215,12 @@ struct ChannelTests {
 
   @Test("takes one peer at a time")
   func twoPeers() throws {
-    let pair = try Pair()
-    let owner = try pair.makeOwner()
-    let first = try pair.makePeer(owner)
-    let publication = Publication.of(owner, in: pair)
+    let stage = try Stage()
+    let owner = try stage.makeOwner()
+    let first = try stage.makePeer(owner)
+    let publication = Publication.of(owner, in: stage)
     let refusal = error { () throws(ChannelError) in
-      _ = try ImporterChannel(publication, xen: pair.backend.xen)
+      _ = try ImporterChannel(publication, xen: stage.backend.xen)
     }
     guard case .xen(let cause) = refusal else {
       Issue.record("a second peer was let in")
@@ -232,10 +233,10 @@ struct ChannelTests {
 
   @Test("reports to the peer once that the owner's process was killed")
   func ownerKilled() throws {
-    let pair = try Pair()
-    let process = pair.guest.openProcess()
-    let owner = try pair.makeOwner(process.xen)
-    var peer = try pair.makePeer(owner)
+    let stage = try Stage()
+    let process = stage.guest.openProcess()
+    let owner = try stage.makeOwner(process.xen)
+    var peer = try stage.makePeer(owner)
     _ = try peer.changes()
     process.kill()
     #expect(isReadable(peer.fileDescriptor))
@@ -246,9 +247,9 @@ struct ChannelTests {
 
   @Test("reports to the peer that the owner ended without a close")
   func ownerGone() throws {
-    let pair = try Pair()
-    let owner = try pair.makeOwner()
-    var peer = try pair.makePeer(owner)
+    let stage = try Stage()
+    let owner = try stage.makeOwner()
+    var peer = try stage.makePeer(owner)
     _ = try peer.changes()
     _ = consume owner
     #expect(try peer.changes() == [.died])
@@ -256,10 +257,10 @@ struct ChannelTests {
 
   @Test("reports to the owner once that the peer's process was killed")
   func peerKilled() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    let process = pair.backend.openProcess()
-    let peer = try pair.makePeer(owner, process.xen)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    let process = stage.backend.openProcess()
+    let peer = try stage.makePeer(owner, process.xen)
     try peer.announceMapped()
     #expect(try owner.changes() == [.mapped])
     process.kill()
@@ -272,10 +273,10 @@ struct ChannelTests {
 
   @Test("does not report a peer that dies before it has mapped")
   func peerKilledEarly() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    let process = pair.backend.openProcess()
-    let peer = try pair.makePeer(owner, process.xen)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    let process = stage.backend.openProcess()
+    let peer = try stage.makePeer(owner, process.xen)
     process.kill()
     #expect(try owner.changes() == [])
     _ = consume peer
@@ -283,12 +284,12 @@ struct ChannelTests {
 
   @Test("does not report the end of the owner's domain, which DomainWatch reports")
   func domainDeath() throws {
-    let pair = try Pair()
-    let owner = try pair.makeOwner()
-    var peer = try pair.makePeer(owner)
+    let stage = try Stage()
+    let owner = try stage.makeOwner()
+    var peer = try stage.makePeer(owner)
     _ = try peer.changes()
-    let watch = try DomainWatch(pair.guest.id, xen: pair.backend.xen)
-    pair.guest.destroy()
+    let watch = try DomainWatch(stage.guest.id, xen: stage.backend.xen)
+    stage.guest.destroy()
     #expect(try peer.changes() == [])
     #expect(try watch.isGone())
     // No process receives a later announcement; it succeeds or fails without harm.
@@ -303,33 +304,33 @@ struct ChannelTests {
       (XEN_ZCOPY_MAGIC, 0), (XEN_ZCOPY_MAGIC, 2), (.max, .max),
     ] as [(UInt32, UInt32)])
   func noControlPage(magic: UInt32, version: UInt32) throws {
-    let pair = try Pair()
-    let owner = try HandmadeOwner(pair, magic: magic, version: version)
-    let before = pair.backend.census
+    let stage = try Stage()
+    let owner = try HandmadeOwner(stage, magic: magic, version: version)
+    let before = stage.backend.census
     let publication = owner.publication
     let refusal = error { () throws(ChannelError) in
-      _ = try ImporterChannel(publication, xen: pair.backend.xen)
+      _ = try ImporterChannel(publication, xen: stage.backend.xen)
     }
-    #expect(refusal == .noControlPage(pair.guest.id, magic: magic, version: version))
-    #expect(pair.backend.census(expecting: before) == before)
+    #expect(refusal == .noControlPage(stage.guest.id, magic: magic, version: version))
+    #expect(stage.backend.census(expecting: before) == before)
     // The peer does not write to a page that is no control page.
     #expect(owner.page.memory.bytes(64..<128).allSatisfy { $0 == 0 })
   }
 
   @Test("is refused for an unpublished page or port, and leaves nothing behind")
   func notOurs() throws {
-    let pair = try Pair()
-    let before = pair.backend.census
-    let owner = try pair.makeOwner()
+    let stage = try Stage()
+    let before = stage.backend.census
+    let owner = try stage.makeOwner()
     let port = owner.port
-    let noPage = Publication.of(page: GrantReference(rawValue: 12345), port: port, in: pair)
+    let noPage = Publication.of(page: GrantReference(rawValue: 12345), port: port, in: stage)
     let noPort = Publication.of(
-      page: owner.controlPage, port: try #require(EventChannelPort(rawValue: 4000)), in: pair)
+      page: owner.controlPage, port: try #require(EventChannelPort(rawValue: 4000)), in: stage)
     for (publication, call) in [
       (noPage, XenError.Call.mapNotify), (noPort, .bindInterdomain),
     ] {
       let refusal = error { () throws(ChannelError) in
-        _ = try ImporterChannel(publication, xen: pair.backend.xen)
+        _ = try ImporterChannel(publication, xen: stage.backend.xen)
       }
       guard case .xen(let cause) = refusal else {
         Issue.record("a link was made by \(publication)")
@@ -337,7 +338,7 @@ struct ChannelTests {
       }
       #expect(cause.call == call)
       #expect(cause.errno == .invalidArgument)
-      #expect(pair.backend.census(expecting: before) == before)
+      #expect(stage.backend.census(expecting: before) == before)
     }
   }
 
@@ -348,36 +349,36 @@ struct ChannelTests {
       (.shareNotify, .noSpace),
     ] as [(XenError.Call, Errno)])
   func ownerRefused(call: XenError.Call, errno: Errno) throws {
-    let pair = try Pair()
-    let before = pair.guest.census
-    let allocator = try pair.guest.xen.openGrantAllocator()
-    pair.machine.fail(call, with: errno)
+    let stage = try Stage()
+    let before = stage.guest.census
+    let allocator = try stage.guest.xen.openGrantAllocator()
+    stage.machine.fail(call, with: errno)
     let refusal = error { () throws(XenError) in
-      _ = try ExporterChannel(peer: pair.backend.id, xen: pair.guest.xen, allocator: allocator)
+      _ = try ExporterChannel(peer: stage.backend.id, xen: stage.guest.xen, allocator: allocator)
     }
     #expect(refusal?.call == call)
     #expect(refusal?.errno == errno)
     _ = consume allocator
-    #expect(pair.guest.census(expecting: before) == before)
+    #expect(stage.guest.census(expecting: before) == before)
   }
 
   @Test("leaves nothing behind when both ends are gone")
   func end() throws {
-    let pair = try Pair()
-    let before = (pair.guest.census, pair.backend.census)
-    let owner = try pair.makeOwner()
-    let peer = try pair.makePeer(owner)
+    let stage = try Stage()
+    let before = (stage.guest.census, stage.backend.census)
+    let owner = try stage.makeOwner()
+    let peer = try stage.makePeer(owner)
     _ = consume owner
     _ = consume peer
-    #expect(pair.guest.census(expecting: before.0) == before.0)
-    #expect(pair.backend.census(expecting: before.1) == before.1)
+    #expect(stage.guest.census(expecting: before.0) == before.0)
+    #expect(stage.backend.census(expecting: before.1) == before.1)
   }
 
   @Test("reports with the frame where in a pool it starts")
   func framePage() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    var peer = try pair.makePeer(owner)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    var peer = try stage.makePeer(owner)
     #expect(peer.framePage == 0)
     for page in [7, 0, 2025, .max] as [UInt32] {
       try owner.announceFrame(at: page)
@@ -391,16 +392,16 @@ struct ChannelTests {
     // A peer that connects later gets the page, too.
     try owner.announceFrame(at: 12)
     _ = consume peer
-    var late = try pair.makePeer(owner)
+    var late = try stage.makePeer(owner)
     #expect(try late.changes() == [.frame(owner.frame)])
     #expect(late.framePage == 12)
   }
 
   @Test("of an owner without pools has each frame at the start of the buffer")
   func noFramePage() throws {
-    let pair = try Pair()
-    let owner = try HandmadeOwner(pair)
-    var peer = try ImporterChannel(owner.publication, xen: pair.backend.xen)
+    let stage = try Stage()
+    let owner = try HandmadeOwner(stage)
+    var peer = try ImporterChannel(owner.publication, xen: stage.backend.xen)
     try owner.say(frame: 3)
     #expect(try peer.changes() == [.frame(3)])
     #expect(peer.framePage == 0)
@@ -408,9 +409,9 @@ struct ChannelTests {
 
   @Test("keeps the page of the reported frame, whatever the owner writes afterwards")
   func framePageChanges() throws {
-    let pair = try Pair()
-    let owner = try HandmadeOwner(pair)
-    var peer = try ImporterChannel(owner.publication, xen: pair.backend.xen)
+    let stage = try Stage()
+    let owner = try HandmadeOwner(stage)
+    var peer = try ImporterChannel(owner.publication, xen: stage.backend.xen)
     owner.page.memory.storeWord(5, at: ControlPage.ownerFramePage)
     try owner.say(frame: 1)
     #expect(try peer.changes() == [.frame(1)])

@@ -4,6 +4,7 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -27,9 +28,9 @@ struct HostileControlPageTests {
 
   @Test("causes at worst an unknown state for the owner", arguments: [0x5eed_0010] as [UInt64])
   func owner(seed: UInt64) throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    let peer = try HandmadePeer(owner, pair)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    let peer = try HandmadePeer(owner, stage)
     var numbers = RepeatableNumbers(seed: seed)
     var refusals = 0
     var frames: UInt32 = 0
@@ -46,7 +47,7 @@ struct HostileControlPageTests {
       } catch {
         refusals += 1
         #expect(
-          error == .unknownState(pair.backend.id, state), "seed \(seed), round \(round)")
+          error == .unknownState(stage.backend.id, state), "seed \(seed), round \(round)")
       }
       // The owner does not read its own state from the page.
       if round % 16 == 0 {
@@ -61,9 +62,9 @@ struct HostileControlPageTests {
 
   @Test("causes at worst an unknown state for the peer", arguments: [0x5eed_0011] as [UInt64])
   func peer(seed: UInt64) throws {
-    let pair = try Pair()
-    let owner = try HandmadeOwner(pair)
-    var peer = try ImporterChannel(owner.publication, xen: pair.backend.xen)
+    let stage = try Stage()
+    let owner = try HandmadeOwner(stage)
+    var peer = try ImporterChannel(owner.publication, xen: stage.backend.xen)
     var numbers = RepeatableNumbers(seed: seed)
     var refusals = 0
     for round in 0..<rounds {
@@ -77,7 +78,7 @@ struct HostileControlPageTests {
       } catch {
         refusals += 1
         #expect(
-          error == .unknownState(pair.guest.id, state), "seed \(seed), round \(round)")
+          error == .unknownState(stage.guest.id, state), "seed \(seed), round \(round)")
         #expect(state != XEN_ZCOPY_OWNER_LIVE && state != XEN_ZCOPY_OWNER_CLOSING)
       }
     }
@@ -88,10 +89,10 @@ struct HostileControlPageTests {
 
   @Test("of random bytes is refused, or makes a link, for a new peer")
   func connecting() throws {
-    let pair = try Pair()
-    let before = pair.backend.census
+    let stage = try Stage()
+    let before = stage.backend.census
     var numbers = RepeatableNumbers(seed: 0x5eed_0012)
-    let owner = try HandmadeOwner(pair)
+    let owner = try HandmadeOwner(stage)
     let publication = owner.publication
     for round in 0..<500 {
       var words = page(&numbers)
@@ -99,24 +100,24 @@ struct HostileControlPageTests {
       if isControlPage { words[0...1] = [XEN_ZCOPY_MAGIC, XEN_ZCOPY_VERSION] }
       owner.page.write(words, toPage: 0)
       // The port takes no second peer.
-      try #require(pair.backend.settles(at: before))
+      try #require(stage.backend.census(expecting: before) == before)
       let refusal = error { () throws(ChannelError) in
-        var peer = try ImporterChannel(publication, xen: pair.backend.xen)
+        var peer = try ImporterChannel(publication, xen: stage.backend.xen)
         _ = try? peer.changes()
       }
       #expect(
         refusal
           == (isControlPage
-            ? nil : .noControlPage(pair.guest.id, magic: words[0], version: words[1])))
+            ? nil : .noControlPage(stage.guest.id, magic: words[0], version: words[1])))
     }
-    #expect(pair.backend.settles(at: before))
+    #expect(stage.backend.census(expecting: before) == before)
   }
 
   @Test("with a peer that signals endlessly does not block the owner")
   func flood() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    let peer = try HandmadePeer(owner, pair)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    let peer = try HandmadePeer(owner, stage)
     try peer.say(state: XEN_ZCOPY_PEER_MAPPED, frame: 0)
     for _ in 0..<1000 { try peer.events.notify(peer.port) }
     #expect(try owner.changes() == [.mapped])
@@ -124,9 +125,9 @@ struct HostileControlPageTests {
 
   @Test("with a state that jumps reports the state of each look only")
   func jumps() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    let peer = try HandmadePeer(owner, pair)
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    let peer = try HandmadePeer(owner, stage)
     try peer.say(state: XEN_ZCOPY_PEER_RELEASED, frame: 5)
     #expect(try owner.changes() == [.used(frame: 5), .released])
     try peer.say(state: XEN_ZCOPY_PEER_MAPPED, frame: 4)
@@ -138,15 +139,15 @@ struct HostileControlPageTests {
     #expect(try owner.changes() == [.mapped, .died])
     try peer.say(state: 3, frame: 0)
     let refusal = error { () throws(ChannelError) in _ = try owner.changes() }
-    #expect(refusal == .unknownState(pair.backend.id, 3))
+    #expect(refusal == .unknownState(stage.backend.id, 3))
     #expect(owner.isMapped == false)
   }
 
   @Test("of an owner that overwrites the peer's half changes nothing for the peer")
   func otherHalf() throws {
-    let pair = try Pair()
-    let owner = try HandmadeOwner(pair)
-    var peer = try ImporterChannel(owner.publication, xen: pair.backend.xen)
+    let stage = try Stage()
+    let owner = try HandmadeOwner(stage)
+    var peer = try ImporterChannel(owner.publication, xen: stage.backend.xen)
     try peer.announceMapped()
     for word in stride(from: 64, to: 4096, by: 4) {
       owner.page.memory.storeWord(.max, at: word)

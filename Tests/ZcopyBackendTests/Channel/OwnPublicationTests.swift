@@ -4,6 +4,7 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -11,13 +12,13 @@ import XenSimulator
 struct OwnPublicationTests {
   private let path = "/local/domain/1/data/zcopy/screen"
 
-  private func publish(_ pair: Pair, _ link: borrowing ExporterChannel) throws(XenError)
+  private func publish(_ stage: Stage, _ link: borrowing ExporterChannel) throws(XenError)
     -> OwnPublication
   {
     let request = MapParameters(
-      domain: pair.backend.id, directory: GrantReference(rawValue: 9), byteCount: 4096,
+      domain: stage.backend.id, directory: GrantReference(rawValue: 9), byteCount: 4096,
       geometry: try? PictureGeometry(width: 2, height: 2))
-    return try OwnPublication("screen", request: request, channel: link, xen: pair.guest.xen)
+    return try OwnPublication("screen", request: request, channel: link, xen: stage.guest.xen)
   }
 
   @Test("is readable by its peer and by no other domain, each node of it")
@@ -55,20 +56,20 @@ struct OwnPublicationTests {
 
   @Test("is removed when it is withdrawn or dropped, without other nodes of its owner")
   func withdraw() throws {
-    let pair = try Pair()
-    let link = try pair.makeOwner()
-    let store = try pair.guest.xen.openStore()
-    let before = pair.machine.storeNodes
+    let stage = try Stage()
+    let link = try stage.makeOwner()
+    let store = try stage.guest.xen.openStore()
+    let before = stage.machine.storeNodes
     do {
-      let own = try publish(pair, link)
-      #expect(pair.machine.storeNodes == before + 13)
+      let own = try publish(stage, link)
+      #expect(stage.machine.storeNodes == before + 13)
       own.withdraw()
       #expect(try store.readIfPresent(path) == nil)
-      #expect(pair.machine.storeNodes == before + 1)
+      #expect(stage.machine.storeNodes == before + 1)
       own.withdraw()
     }
     do {
-      let own = try publish(pair, link)
+      let own = try publish(stage, link)
       #expect(try store.readIfPresent("\(path)/version") == "1")
       _ = own
     }
@@ -77,18 +78,18 @@ struct OwnPublicationTests {
 
   @Test("does not replace one whose process lives, and leaves that unchanged")
   func living() throws {
-    let pair = try Pair()
-    let link = try pair.makeOwner()
-    let first = try publish(pair, link)
-    let before = pair.guest.census
-    let refusal = error { () throws(XenError) in _ = try publish(pair, link) }
+    let stage = try Stage()
+    let link = try stage.makeOwner()
+    let first = try publish(stage, link)
+    let before = stage.guest.census
+    let refusal = error { () throws(XenError) in _ = try publish(stage, link) }
     #expect(refusal == XenError(.write, .fileExists, subject: .path(path)))
     #expect(refusal?.description.contains("choose another name") == true)
-    #expect(pair.guest.census(expecting: before) == before)
-    let read = try Publication(reading: path, in: pair.backend.xen.openStore())
+    #expect(stage.guest.census(expecting: before) == before)
+    let read = try Publication(reading: path, in: stage.backend.xen.openStore())
     #expect(read.port == link.port)
     first.withdraw()
-    let second = try publish(pair, link)
+    let second = try publish(stage, link)
     second.withdraw()
   }
 
@@ -97,13 +98,13 @@ struct OwnPublicationTests {
     // The largest number is above every kernel's limit; 0 and below are invalid.
     arguments: ["2147483647", "0", "-1", "", "x", "99999999999"])
   func dead(process: String) throws {
-    let pair = try Pair()
-    let link = try pair.makeOwner()
-    let store = try pair.guest.xen.openStore()
-    let left = try publish(pair, link)
+    let stage = try Stage()
+    let link = try stage.makeOwner()
+    let store = try stage.guest.xen.openStore()
+    let left = try publish(stage, link)
     try store.write("\(path)/process", process)
     try store.write("\(path)/leftover", "x")
-    let second = try publish(pair, link)
+    let second = try publish(stage, link)
     #expect(try store.read("\(path)/process") == Publication.ownProcess)
     #expect(try store.readIfPresent("\(path)/leftover") == nil)
     second.withdraw()
@@ -126,26 +127,26 @@ struct OwnPublicationTests {
       (.setPermissions, .permissionDenied), (.endTransaction, .noSpace),
     ] as [(XenError.Call, Errno)])
   func failures(call: XenError.Call, errno: Errno) throws {
-    let pair = try Pair()
-    let link = try pair.makeOwner()
-    let before = pair.machine.storeNodes
-    let census = pair.guest.census
+    let stage = try Stage()
+    let link = try stage.makeOwner()
+    let before = stage.machine.storeNodes
+    let census = stage.guest.census
     let isEach = call == .write || call == .setPermissions
-    pair.machine.fail(call, with: errno, after: isEach ? 3 : 0)
-    let refusal = error { () throws(XenError) in _ = try publish(pair, link) }
+    stage.machine.fail(call, with: errno, after: isEach ? 3 : 0)
+    let refusal = error { () throws(XenError) in _ = try publish(stage, link) }
     #expect(refusal?.call == call)
     #expect(refusal?.errno == errno)
-    #expect(pair.machine.storeNodes == before)
-    #expect(pair.guest.census(expecting: census) == census)
+    #expect(stage.machine.storeNodes == before)
+    #expect(stage.guest.census(expecting: census) == census)
   }
 
   @Test("is written again if another client changed XenStore in between")
   func collision() throws {
-    let pair = try Pair()
-    let link = try pair.makeOwner()
-    pair.machine.fail(.endTransaction, with: .resourceTemporarilyUnavailable)
-    let own = try publish(pair, link)
-    let read = try Publication(reading: path, in: pair.backend.xen.openStore())
+    let stage = try Stage()
+    let link = try stage.makeOwner()
+    stage.machine.fail(.endTransaction, with: .resourceTemporarilyUnavailable)
+    let own = try publish(stage, link)
+    let read = try Publication(reading: path, in: stage.backend.xen.openStore())
     #expect(read.controlPage == link.controlPage)
     own.withdraw()
   }

@@ -5,6 +5,7 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -35,18 +36,18 @@ struct PublicationTests {
     "is read as it was written, with a picture and without, of a pool and not",
     arguments: [true, false], [nil, 1, 8_294_400, Int(UInt32.max)])
   func roundTrip(hasPicture: Bool, frame: Int?) throws {
-    let pair = try Pair()
-    let link = try pair.makeOwner()
+    let stage = try Stage()
+    let link = try stage.makeOwner()
     let written = MapParameters(
-      domain: pair.backend.id, directory: GrantReference(rawValue: 4_000_000_000),
+      domain: stage.backend.id, directory: GrantReference(rawValue: 4_000_000_000),
       byteCount: Int(UInt32.max), offset: 7, frameByteCount: frame,
       geometry: hasPicture
         ? try PictureGeometry(width: 640, height: 480, format: .rg16, stride: 2048) : nil)
-    let own = try OwnPublication("screen", request: written, channel: link, xen: pair.guest.xen)
+    let own = try OwnPublication("screen", request: written, channel: link, xen: stage.guest.xen)
     #expect(own.path == path)
-    let read = try Publication(reading: path, in: pair.backend.xen.openStore())
+    let read = try Publication(reading: path, in: stage.backend.xen.openStore())
     // The domain is the one of the home, not one named in the nodes.
-    #expect(read.request.domain == pair.guest.id)
+    #expect(read.request.domain == stage.guest.id)
     #expect(read.request.directory == written.directory)
     #expect(read.request.byteCount == written.byteCount)
     #expect(read.request.offset == 7)
@@ -58,13 +59,13 @@ struct PublicationTests {
 
   @Test("is read in the owner's domain by a path below its home, too")
   func relativePath() throws {
-    let pair = try Pair()
-    let link = try pair.makeOwner()
+    let stage = try Stage()
+    let link = try stage.makeOwner()
     let request = MapParameters(
-      domain: pair.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
-    let own = try OwnPublication("screen", request: request, channel: link, xen: pair.guest.xen)
-    let read = try Publication(reading: "data/zcopy/screen", in: pair.guest.xen.openStore())
-    #expect(read.request.domain == pair.guest.id)
+      domain: stage.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
+    let own = try OwnPublication("screen", request: request, channel: link, xen: stage.guest.xen)
+    let read = try Publication(reading: "data/zcopy/screen", in: stage.guest.xen.openStore())
+    #expect(read.request.domain == stage.guest.id)
     own.withdraw()
   }
 
@@ -83,12 +84,12 @@ struct PublicationTests {
     ])
   func badNames(name: String) throws {
     #expect(Publication.path(for: name) == nil)
-    let pair = try Pair()
-    let link = try pair.makeOwner()
+    let stage = try Stage()
+    let link = try stage.makeOwner()
     let request = MapParameters(
-      domain: pair.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
+      domain: stage.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
     let refusal = error { () throws(XenError) in
-      _ = try OwnPublication(name, request: request, channel: link, xen: pair.guest.xen)
+      _ = try OwnPublication(name, request: request, channel: link, xen: stage.guest.xen)
     }
     #expect(refusal == XenError(.write, .invalidArgument, subject: .path(name)))
   }
@@ -102,9 +103,9 @@ struct PublicationTests {
       "/vm/domain/1/data", "/local/domains/1/data", "/local/domain/1 /data", "/local/domain/１/data",
     ])
   func noHome(path: String) throws {
-    let pair = try Pair()
+    let stage = try Stage()
     let refusal = error { () throws(PublicationError) in
-      let store = try unwrapped { () throws(XenError) in try pair.backend.xen.openStore() }
+      let store = try unwrapped { () throws(XenError) in try stage.backend.xen.openStore() }
       _ = try Publication(reading: path, in: store)
     }
     #expect(refusal == .noOwner(path: path))
@@ -119,12 +120,12 @@ struct PublicationTests {
 
   @Test("that does not exist, or is not for this domain, is unreadable")
   func unreadable() throws {
-    let pair = try Pair()
-    let other = try pair.machine.addDomain()
-    let link = try pair.makeOwner()
+    let stage = try Stage()
+    let other = try stage.machine.addDomain()
+    let link = try stage.makeOwner()
     let request = MapParameters(
-      domain: pair.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
-    let own = try OwnPublication("screen", request: request, channel: link, xen: pair.guest.xen)
+      domain: stage.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
+    let own = try OwnPublication("screen", request: request, channel: link, xen: stage.guest.xen)
     let version = XenError.Subject.path("\(path)/version")
     let store = try other.xen.openStore()
     let denied = error { () throws(PublicationError) in
@@ -132,7 +133,7 @@ struct PublicationTests {
     }
     #expect(denied == .unreadable(XenError(.read, .permissionDenied, subject: version)))
     own.withdraw()
-    let root = try pair.backend.xen.openStore()
+    let root = try stage.backend.xen.openStore()
     let absent = error { () throws(PublicationError) in
       _ = try Publication(reading: path, in: root)
     }
@@ -297,14 +298,14 @@ struct PublicationTests {
 
   @Test("with bytes that are not UTF-8 is refused by the name of its node")
   func notUTF8() throws {
-    let pair = try Pair()
-    let link = try pair.makeOwner()
+    let stage = try Stage()
+    let link = try stage.makeOwner()
     let request = MapParameters(
-      domain: pair.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
-    let own = try OwnPublication("screen", request: request, channel: link, xen: pair.guest.xen)
-    let driver = try pair.guest.platform.openStore()
+      domain: stage.backend.id, directory: GrantReference(rawValue: 9), byteCount: 1)
+    let own = try OwnPublication("screen", request: request, channel: link, xen: stage.guest.xen)
+    let driver = try stage.guest.platform.openStore()
     try driver.write("data/zcopy/screen/size", [0x31, 0xff, 0xfe, 0], transaction: 0)
-    let store = try pair.backend.xen.openStore()
+    let store = try stage.backend.xen.openStore()
     let refusal = error { () throws(PublicationError) in
       _ = try Publication(reading: path, in: store)
     }
@@ -315,9 +316,9 @@ struct PublicationTests {
 
   @Test("of random bytes is refused or read, and never traps")
   func random() throws {
-    let pair = try Pair()
-    let driver = try pair.guest.platform.openStore()
-    let store = try pair.backend.xen.openStore()
+    let stage = try Stage()
+    let driver = try stage.guest.platform.openStore()
+    let store = try stage.backend.xen.openStore()
     var numbers = RepeatableNumbers(seed: 0x5eed_0020)
     let names = Array(nodes.keys).sorted()
     var read = 0

@@ -2,6 +2,8 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -37,10 +39,10 @@ struct DiagnosisTests {
 
   @Test("finds everything in a PVH dom0")
   func usable() throws {
-    let tree = try FileTree(Self.files)
+    let tree = try TemporaryDirectory(Self.files)
     let domain = try SimulatedMachine().addDomain(heaps: ["system", "dmaBufs,cma"])
     let before = domain.census
-    let diagnosis = diagnosis(domain, tree.root)
+    let diagnosis = diagnosis(domain, tree.path)
     #expect(diagnosis.canMap)
     #expect(diagnosis.mechanism == .dmabuf)
     #expect(diagnosis.memory == .heap("system"))
@@ -74,8 +76,8 @@ struct DiagnosisTests {
   func pv() throws {
     var files = Self.files
     files["/sys/hypervisor/guest_type"] = "PV\n"
-    let tree = try FileTree(files)
-    let diagnosis = diagnosis(try SimulatedMachine().addDomain(kind: .pv), tree.root)
+    let tree = try TemporaryDirectory(files)
+    let diagnosis = diagnosis(try SimulatedMachine().addDomain(kind: .pv), tree.path)
     #expect(diagnosis.canMap)
     #expect(diagnosis.mechanism == .copy)
     #expect(diagnosis.memory == .udmabuf)
@@ -97,9 +99,9 @@ struct DiagnosisTests {
 
   @Test("of a PV guest: it shares from gntalloc only")
   func pvGuest() throws {
-    let tree = try FileTree(Self.files)
-    let pair = try Pair(guest: .pv)
-    let diagnosis = diagnosis(pair.guest, tree.root)
+    let tree = try TemporaryDirectory(Self.files)
+    let stage = try Stage(guest: .pv)
+    let diagnosis = diagnosis(stage.guest, tree.path)
     #expect(diagnosis.memory == .gntalloc)
     #expect(
       works(diagnosis) == [
@@ -113,8 +115,8 @@ struct DiagnosisTests {
 
   @Test("of a kernel without dma-buf support names the missing options")
   func notBuilt() throws {
-    let tree = try FileTree(Self.files)
-    let diagnosis = diagnosis(try SimulatedMachine().addDomain(hasDmaBuf: false), tree.root)
+    let tree = try TemporaryDirectory(Self.files)
+    let diagnosis = diagnosis(try SimulatedMachine().addDomain(hasDmaBuf: false), tree.path)
     #expect(diagnosis.mechanism == .copy)
     #expect(diagnosis.memory == .gntalloc)
     for name in ["map-dmabuf", "share-heap:system", "share-udmabuf", "share-fd"] {
@@ -126,14 +128,14 @@ struct DiagnosisTests {
 
   @Test("of a kernel without udmabuf and heaps names the remaining memory")
   func neither() throws {
-    let tree = try FileTree(Self.files)
+    let tree = try TemporaryDirectory(Self.files)
     let stock = diagnosis(
-      try SimulatedMachine().addDomain(hasDmaBuf: false, hasUdmabuf: false, heaps: []), tree.root)
+      try SimulatedMachine().addDomain(hasDmaBuf: false, hasUdmabuf: false, heaps: []), tree.path)
     #expect(stock.mechanism == .cpu)
     #expect(stock.memory == .gntalloc)
     #expect(finding("map-copy", stock)?.text.contains("module udmabuf is not loaded") == true)
     #expect(finding("dma-heaps", stock)?.text.contains("CONFIG_DMABUF_HEAPS") == true)
-    let built = diagnosis(try SimulatedMachine().addDomain(hasUdmabuf: false, heaps: []), tree.root)
+    let built = diagnosis(try SimulatedMachine().addDomain(hasUdmabuf: false, heaps: []), tree.path)
     #expect(built.mechanism == .dmabuf)
     // gntdev could grant a dma-buf, but none can be made.
     #expect(built.memory == .gntalloc)
@@ -144,9 +146,9 @@ struct DiagnosisTests {
 
   @Test("reports why udmabuf does not open, wherever it would be used")
   func udmabufWithoutRights() throws {
-    let tree = try FileTree(Self.files)
+    let tree = try TemporaryDirectory(Self.files)
     let diagnosis = diagnosis(
-      try SimulatedMachine().addDomain(mayOpenUdmabuf: false, heaps: []), tree.root)
+      try SimulatedMachine().addDomain(mayOpenUdmabuf: false, heaps: []), tree.path)
     for name in ["udmabuf", "map-copy", "share-udmabuf"] {
       #expect(
         finding(name, diagnosis)?.text == "/dev/udmabuf does not open: \(Errno.permissionDenied)")
@@ -160,18 +162,18 @@ struct DiagnosisTests {
     var files = Self.files
     files["/proc/xen/capabilities"] = ""
     files["/sys/hypervisor/guest_type"] = nil
-    let tree = try FileTree(files)
-    let pair = try Pair()
-    let diagnosis = diagnosis(pair.guest, tree.root)
+    let tree = try TemporaryDirectory(files)
+    let stage = try Stage()
+    let diagnosis = diagnosis(stage.guest, tree.path)
     #expect(finding("domain", diagnosis)?.text == "type unknown guest")
     #expect(finding("xenstore", diagnosis)?.text == "answers; this is domain 1")
   }
 
   @Test("of a system without Xen finds nothing, and reports each missing part")
   func noXen() throws {
-    let tree = try FileTree()
+    let tree = try TemporaryDirectory()
     let domain = try SimulatedMachine().addDomain(hasUdmabuf: false, heaps: [])
-    let diagnosis = Diagnosis(of: Xen(NoXen()), dmaBufs: domain.dmaBufs, root: tree.root)
+    let diagnosis = Diagnosis(of: Xen(NoXen()), dmaBufs: domain.dmaBufs, root: tree.path)
     #expect(!diagnosis.canMap)
     #expect(diagnosis.memory == nil)
     #expect(diagnosis.predictions.allSatisfy { $0.works == false })
@@ -193,8 +195,8 @@ struct DiagnosisTests {
 
   @Test("of a user without rights includes advice")
   func noRights() throws {
-    let tree = try FileTree(Self.files)
-    let diagnosis = Diagnosis(of: Xen(NoXen(errno: .permissionDenied)), root: tree.root)
+    let tree = try TemporaryDirectory(Self.files)
+    let diagnosis = Diagnosis(of: Xen(NoXen(errno: .permissionDenied)), root: tree.path)
     #expect(!diagnosis.canMap)
     for name in ["gntdev", "gntalloc", "evtchn", "xenstore"] {
       #expect(finding(name, diagnosis)?.text.contains("run it as root") == true)
@@ -203,8 +205,8 @@ struct DiagnosisTests {
 
   @Test("works without limits that the kernel does not report")
   func unknownLimits() throws {
-    let tree = try FileTree(["/sys/hypervisor/type": "xen"])
-    let diagnosis = diagnosis(try SimulatedMachine().addDomain(), tree.root)
+    let tree = try TemporaryDirectory(["/sys/hypervisor/type": "xen"])
+    let diagnosis = diagnosis(try SimulatedMachine().addDomain(), tree.path)
     #expect(diagnosis.canMap)
     #expect(finding("xen", diagnosis)?.text == "Xen ?.?")
     #expect(finding("gntdev", diagnosis)?.text.hasSuffix("limit unknown") == true)
@@ -213,13 +215,13 @@ struct DiagnosisTests {
 
   @Test("has one line for each finding")
   func lines() throws {
-    let tree = try FileTree(Self.files)
+    let tree = try TemporaryDirectory(Self.files)
     let xens = [
       try SimulatedMachine().addDomain().xen, try SimulatedMachine().addDomain(kind: .pv).xen,
       Xen(NoXen()),
     ]
     for xen in xens {
-      for finding in Diagnosis(of: xen, root: tree.root).findings {
+      for finding in Diagnosis(of: xen, root: tree.path).findings {
         #expect(!finding.text.isEmpty && !finding.text.contains("\n"))
       }
     }

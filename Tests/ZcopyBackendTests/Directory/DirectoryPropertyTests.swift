@@ -2,6 +2,7 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -110,9 +111,9 @@ struct DirectoryPropertyTests {
 
   @Test("of a guest, by grant copy", arguments: [0x5eed_0005] as [UInt64])
   func guests(seed: UInt64) throws {
-    let pair = try Pair()
-    let shared = try pair.sharePages(3)
-    let device = try pair.backend.xen.openGrantDevice()
+    let stage = try Stage()
+    let shared = try stage.sharePages(3)
+    let device = try stage.backend.xen.openGrantDevice()
     let own = shared.references
     var accepted = 0
     for round in 0..<UInt64(2000) {
@@ -130,7 +131,7 @@ struct DirectoryPropertyTests {
       }
       do throws(DirectoryError) {
         let read = try GrantDirectory.read(
-          own[0], of: pair.guest.id, byteCount: count * 4096, limits: BufferLimits(), with: device)
+          own[0], of: stage.guest.id, byteCount: count * 4096, limits: BufferLimits(), with: device)
         accepted += 1
         let decoded = DecodedDirectory(
           references: read, pages: Array(own.prefix(GrantDirectory.pages(for: count))))
@@ -146,6 +147,6 @@ struct DirectoryPropertyTests {
       }
     }
     #expect(accepted > 600, "seed \(seed)")
-    #expect(pair.machine.calls[.copy] > 2000)
+    #expect(stage.machine.calls[.copy] > 2000)
   }
 }

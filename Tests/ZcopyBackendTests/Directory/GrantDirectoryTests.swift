@@ -2,6 +2,7 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -16,13 +17,13 @@ struct GrantDirectoryTests {
 
   @Test("is written as displif defines it: the next page, then references, then zeroes")
   func layout() throws {
-    let pair = try Pair()
-    let buffer = try pair.share(pages: 1024)
+    let stage = try Stage()
+    let buffer = try stage.share(pages: 1024)
     let numbers = buffer.references.map(\.rawValue)
-    let first = try pair.words(of: buffer.directory)
+    let first = try stage.words(of: buffer.directory)
     #expect(first.count == 1024)
     #expect(first[1...] == numbers[..<1023])
-    let last = try pair.words(of: GrantReference(rawValue: first[0]))
+    let last = try stage.words(of: GrantReference(rawValue: first[0]))
     #expect(last[0...1] == [0, numbers[1023]])
     #expect(last[2...].allSatisfy { $0 == 0 })
   }
@@ -31,23 +32,23 @@ struct GrantDirectoryTests {
     "of a guest's buffer is read in domain 0 as the guest wrote it, at one copy a page",
     arguments: [1, 1022, 1023, 1024, 2046, 2047, 16384])
   func roundTrip(pages: Int) throws {
-    let pair = try Pair()
-    let buffer = try pair.share(pages: pages)
-    let device = try pair.backend.xen.openGrantDevice()
-    pair.machine.resetCalls()
+    let stage = try Stage()
+    let buffer = try stage.share(pages: pages)
+    let device = try stage.backend.xen.openGrantDevice()
+    stage.machine.resetCalls()
     let read = try GrantDirectory.read(
-      buffer.directory, of: pair.guest.id, byteCount: buffer.byteCount, limits: BufferLimits(),
+      buffer.directory, of: stage.guest.id, byteCount: buffer.byteCount, limits: BufferLimits(),
       with: device)
     #expect(read == buffer.references)
-    #expect(pair.machine.calls[.copy] == (pages + 1022) / 1023)
-    #expect(pair.machine.calls.total == pair.machine.calls[.copy])
+    #expect(stage.machine.calls[.copy] == (pages + 1022) / 1023)
+    #expect(stage.machine.calls.total == stage.machine.calls[.copy])
   }
 
   @Test("that is not granted to this domain is unreadable, with the reference and Xen's status")
   func notGranted() throws {
-    let pair = try Pair()
-    let other = try pair.machine.addDomain()
-    let buffer = try pair.share(pages: 1)
+    let stage = try Stage()
+    let other = try stage.machine.addDomain()
+    let buffer = try stage.share(pages: 1)
     let directory = buffer.directory
     let device = try other.xen.openGrantDevice()
     for (reference, status) in [
@@ -56,56 +57,56 @@ struct GrantDirectoryTests {
     ] {
       let refusal = error { () throws(DirectoryError) in
         _ = try GrantDirectory.read(
-          reference, of: pair.guest.id, byteCount: 4096, limits: BufferLimits(),
+          reference, of: stage.guest.id, byteCount: 4096, limits: BufferLimits(),
           with: device)
       }
       let expected = XenError(
-        .copy, .ioError, domain: pair.guest.id, subject: .reference(reference), status: status)
+        .copy, .ioError, domain: stage.guest.id, subject: .reference(reference), status: status)
       #expect(refusal == .unreadable(expected))
     }
   }
 
   @Test("that a guest takes back during the walk is refused, not read further")
   func withdrawnDuringWalk() throws {
-    let pair = try Pair()
-    let pages = try pair.sharePages(1)
+    let stage = try Stage()
+    let pages = try stage.sharePages(1)
     let words = InMemoryDirectory(pages: 1024)
     pages.write((0..<1024).map { words[0, $0] }, toPage: 0)
-    let device = try pair.backend.xen.openGrantDevice()
+    let device = try stage.backend.xen.openGrantDevice()
     let refusal = error { () throws(DirectoryError) in
       // Its second page, 1002, was never granted.
       _ = try GrantDirectory.read(
-        pages.references[0], of: pair.guest.id, byteCount: 1024 * 4096, limits: BufferLimits(),
+        pages.references[0], of: stage.guest.id, byteCount: 1024 * 4096, limits: BufferLimits(),
         with: device)
     }
     let missing = XenError(
-      .copy, .ioError, domain: pair.guest.id,
+      .copy, .ioError, domain: stage.guest.id,
       subject: .reference(GrantReference(rawValue: 1002)), status: .badReference)
     #expect(refusal == .unreadable(missing))
   }
 
   @Test("that a guest changes during the walk is read once, so that no change after a check counts")
   func changedDuringWalk() throws {
-    let pair = try Pair()
-    let platform = ObservedPlatform(pair.backend.platform)
+    let stage = try Stage()
+    let platform = ObservedPlatform(stage.backend.platform)
     let device = try Xen(platform).openGrantDevice()
     let count = 3000
     let references = (0..<count).map { GrantReference(rawValue: 5000 + UInt32($0)) }
-    let pages = try pair.sharePages(3)
+    let pages = try stage.sharePages(3)
     let words = directoryPages(of: references, in: pages.references)
     for (index, page) in words.enumerated() { pages.write(page, toPage: index) }
 
     // A second mapping of the guest's own pages, for the hook: what it writes is what the guest would.
-    let own = GuestWriter(pair, pages.references)
+    let own = GuestWriter(stage, pages.references)
     platform.onCopy { copies in
       // The page that was just copied and all before it become poison: links, references, all.
       for page in 0..<copies { own.poison(page) }
     }
     let read = try GrantDirectory.read(
-      pages.references[0], of: pair.guest.id, byteCount: count * 4096, limits: BufferLimits(),
+      pages.references[0], of: stage.guest.id, byteCount: count * 4096, limits: BufferLimits(),
       with: device)
     #expect(read == references)
-    #expect(pair.machine.calls[.copy] == 3)
+    #expect(stage.machine.calls[.copy] == 3)
   }
 }
 
@@ -115,9 +116,9 @@ private final class GuestWriter: Sendable {
   private let domain: DomainID
   private let references: [GrantReference]
 
-  init(_ pair: Pair, _ references: [GrantReference]) {
-    xen = pair.backend.xen
-    domain = pair.guest.id
+  init(_ stage: Stage, _ references: [GrantReference]) {
+    xen = stage.backend.xen
+    domain = stage.guest.id
     self.references = references
   }
 

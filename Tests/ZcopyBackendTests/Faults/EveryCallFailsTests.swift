@@ -3,6 +3,7 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -85,21 +86,21 @@ struct EveryCallFailsTests {
   }
 
   private func run(_ operation: FaultedOperation, _ fault: Fault? = nil) throws -> Run {
-    let pair = try operation.makePair()
-    let process = (operation.role == .backend ? pair.backend : pair.guest).openProcess()
-    let before = holdings(pair)
+    let stage = try operation.makeStage()
+    let process = (operation.role == .backend ? stage.backend : stage.guest).openProcess()
+    let before = holdings(stage)
     if let fault { process.inject(fault) }
     var run = Run()
     let witness = FaultedOperation.Witness()
     run.calls = process.calls {
       do {
-        try operation.run(pair, process, witness)
+        try operation.run(stage, process, witness)
       } catch {
         run.failure = error
       }
     }
     run.words = witness.words
-    let after = holdings(pair)
+    let after = holdings(stage)
     run.leftovers = after.keys.sorted().filter { after[$0] != before[$0] }.map { key in
       "\(key): \(before[key] ?? 0) before, \(after[key] ?? 0) after"
     }
@@ -107,9 +108,9 @@ struct EveryCallFailsTests {
   }
 
   /// Everything that both domains and XenStore hold, by name.
-  private func holdings(_ pair: Pair) -> [String: Int] {
-    var counts = ["XenStore nodes": pair.machine.storeNodes]
-    for (name, domain) in [("domain 0", pair.backend), ("the guest", pair.guest)] {
+  private func holdings(_ stage: Stage) -> [String: Int] {
+    var counts = ["XenStore nodes": stage.machine.storeNodes]
+    for (name, domain) in [("domain 0", stage.backend), ("the guest", stage.guest)] {
       for child in Mirror(reflecting: domain.census).children {
         if let label = child.label, let count = child.value as? Int, label != "storeNodes" {
           counts["\(label) of \(name)"] = count

@@ -3,6 +3,7 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -26,24 +27,24 @@ struct FaultedOperation: Sendable, CustomTestStringConvertible {
   /// Words that an error may have in place of the call's.
   var otherWords: String?
   /// Makes the machine on which the operation runs.
-  var makePair: @Sendable () throws -> Pair
+  var makeStage: @Sendable () throws -> Stage
   /// Other processes here do not fail.
-  let run: @Sendable (Pair, SimulatedProcess, Witness) throws -> Void
+  let run: @Sendable (Stage, SimulatedProcess, Witness) throws -> Void
 
   var testDescription: String { name }
 
   init(
     _ name: String, in role: Role, leavesNodes: Set<SimulatedCall> = [],
     continues: [SimulatedCall: String] = [:], orSays otherWords: String? = nil,
-    with makePair: @escaping @Sendable () throws -> Pair = { try Pair() },
-    _ run: @escaping @Sendable (Pair, SimulatedProcess, Witness) throws -> Void
+    with makeStage: @escaping @Sendable () throws -> Stage = { try Stage() },
+    _ run: @escaping @Sendable (Stage, SimulatedProcess, Witness) throws -> Void
   ) {
     self.name = name
     self.role = role
     self.leavesNodes = leavesNodes
     self.continues = continues
     self.otherWords = otherWords
-    self.makePair = makePair
+    self.makeStage = makeStage
     self.run = run
   }
 

@@ -1,6 +1,7 @@
 import SystemPackage
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -9,11 +10,11 @@ extension FaultedOperations {
   static let handingOver: [FaultedOperation] =
     Mechanism.makingDmaBuf.map { mechanism in
       FaultedOperation("hand over a buffer mapped by \(mechanism)", in: .backend) {
-        pair, process, witness in
-        let shared = try pair.share(pages: 2)
+        stage, process, witness in
+        let shared = try stage.share(pages: 2)
         let left: Inheritance<MappedBufferState>
         do {
-          let buffer = try pair.map(shared, by: [mechanism], process)
+          let buffer = try stage.map(shared, by: [mechanism], process)
           left = try Inheritance(try buffer.saveState())
         }
         let buffer = try MappedBuffer(
@@ -32,10 +33,10 @@ extension FaultedOperations {
     }
     + [MemorySource.gntalloc, .udmabuf, .heap("system")].map { source in
       FaultedOperation("hand over a buffer shared from \(source)", in: .guest) {
-        pair, process, witness in
+        stage, process, witness in
         let left: Inheritance<SharedBufferState>
         do {
-          let buffer = try pair.share(byteCount: 8192, from: source, process)
+          let buffer = try stage.share(byteCount: 8192, from: source, process)
           left = try Inheritance(try buffer.saveState())
           buffer.relinquish()
         }
@@ -46,26 +47,26 @@ extension FaultedOperations {
       }
     } + [
       FaultedOperation("hand over the owner's side of a link", in: .guest) {
-        pair, process, witness in
+        stage, process, witness in
         let left: Inheritance<ExporterChannelState>
         do {
-          var link = try pair.makeOwner(process.xen)
+          var link = try stage.makeOwner(process.xen)
           try link.announceFrame()
           left = try Inheritance(link.saveState())
           link.relinquish()
         }
         var link = try ExporterChannel(resuming: left.state, left.take(), xen: process.xen)
-        let peer = try pair.makePeer(link)
+        let peer = try stage.makePeer(link)
         try peer.announceMapped()
         witness.note("\(try link.changes()) \(link.frame)")
         try link.announceFrame()
       },
       FaultedOperation("hand over the peer's side of a link", in: .backend) {
-        pair, process, witness in
-        var owner = try pair.makeOwner()
+        stage, process, witness in
+        var owner = try stage.makeOwner()
         let left: Inheritance<ImporterChannelState>
         do {
-          let link = try pair.makePeer(owner, process.xen)
+          let link = try stage.makePeer(owner, process.xen)
           try link.announceMapped()
           left = try Inheritance(link.saveState())
           link.relinquish()
@@ -79,15 +80,15 @@ extension FaultedOperations {
       FaultedOperation(
         "hand over what is published", in: .guest, leavesNodes: [.xen(.remove)],
         continues: [.xen(.remove): "24"], orSays: "no longer this buffer's", with: makePublishers
-      ) { pair, process, witness in
-        let link = try pair.makeOwner()
+      ) { stage, process, witness in
+        let link = try stage.makeOwner()
         // This process withdraws the nodes that its successor does not take over.
-        let published = try publish(link, pair.guest.xen)
+        let published = try publish(link, stage.guest.xen)
         let resumed = try OwnPublication(resuming: published.saveState().state, xen: process.xen)
         published.relinquish()
         witness.note(resumed.path)
         resumed.withdraw()
-        witness.note("\(pair.machine.storeNodes)")
+        witness.note("\(stage.machine.storeNodes)")
       },
     ]
 }

@@ -3,6 +3,7 @@ import EventLoop
 import SystemPackage
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -20,51 +21,51 @@ enum FaultedOperations {
       FaultedOperation(
         "map by \(mechanism)", in: .backend,
         continues: mechanism == .cpu ? [.xen(.map): "writable by another mapping"] : [:]
-      ) { pair, process, witness in
-        let shared = try pair.share(pages: pages)
-        let buffer = try pair.map(shared, by: [mechanism], process)
+      ) { stage, process, witness in
+        let shared = try stage.share(pages: pages)
+        let buffer = try stage.map(shared, by: [mechanism], process)
         witness.note(buffer)
         try work(with: buffer, witness)
         try release(buffer.close(), witness)
       }
     } + [
-      FaultedOperation("map by what works", in: .backend) { pair, process, witness in
-        let shared = try pair.share(pages: 2)
-        let buffer = try pair.map(shared, by: Mechanism.automatic, process)
+      FaultedOperation("map by what works", in: .backend) { stage, process, witness in
+        let shared = try stage.share(pages: 2)
+        let buffer = try stage.map(shared, by: Mechanism.automatic, process)
         witness.note(buffer)
         try release(buffer.close(), witness)
       },
       FaultedOperation("map references by what makes a dma-buf", in: .backend) {
-        pair, process, witness in
-        let shared = try pair.share(pages: 2)
+        stage, process, witness in
+        let shared = try stage.share(pages: 2)
         let buffer = try MappedBuffer(
-          pair.request(for: shared), references: shared.references, xen: process.xen,
+          stage.request(for: shared), references: shared.references, xen: process.xen,
           dmaBufs: process.dmaBufs, mechanisms: Mechanism.makingDmaBuf)
         witness.note(buffer)
         try release(buffer.close(), witness)
       },
-      FaultedOperation("map without gntdev's dma-bufs", in: .backend) { pair, process, witness in
-        let shared = try pair.share(pages: 2)
-        let buffer = try pair.map(shared, by: [.copy, .cpu], process)
+      FaultedOperation("map without gntdev's dma-bufs", in: .backend) { stage, process, witness in
+        let shared = try stage.share(pages: 2)
+        let buffer = try stage.map(shared, by: [.copy, .cpu], process)
         witness.note(buffer)
         try release(buffer.close(), witness)
       },
       FaultedOperation(
         "map by what makes a dma-buf, without udmabuf", in: .backend,
-        with: { try Pair(hasUdmabuf: false) }
-      ) { pair, process, witness in
-        let shared = try pair.share(pages: 2)
-        let buffer = try pair.map(shared, by: Mechanism.makingDmaBuf, process)
+        with: { try Stage(hasUdmabuf: false) }
+      ) { stage, process, witness in
+        let shared = try stage.share(pages: 2)
+        let buffer = try stage.map(shared, by: Mechanism.makingDmaBuf, process)
         witness.note(buffer)
         try release(buffer.close(), witness)
       },
       FaultedOperation("map from a release queue's buffer to the next", in: .backend) {
-        pair, process, witness in
-        let shared = try pair.share(pages: 2)
+        stage, process, witness in
+        let shared = try stage.share(pages: 2)
         let queue = ReleaseQueue(try EventLoop())
         for _ in 0..<2 {
           queue.add(
-            try pair.map(shared, by: [.dmabuf], process).close(), deadline: .seconds(1)
+            try stage.map(shared, by: [.dmabuf], process).close(), deadline: .seconds(1)
           ) { outcome in
             guard case .released = outcome else { return witness.note("\(outcome)") }
           }
@@ -102,19 +103,19 @@ enum FaultedOperations {
 
   private static let sharing: [FaultedOperation] =
     sources.map { source in
-      FaultedOperation("share from \(source)", in: .guest) { pair, process, witness in
-        let buffer = try pair.share(byteCount: pages * 4096, from: source, process)
+      FaultedOperation("share from \(source)", in: .guest) { stage, process, witness in
+        let buffer = try stage.share(byteCount: pages * 4096, from: source, process)
         try work(with: buffer, witness)
         try buffer.withdraw()
       }
     }
     + sources.map { source in
       FaultedOperation("share from \(source) in the peer's directory", in: .guest) {
-        pair, process, witness in
+        stage, process, witness in
         let offered = try OfferedDirectory(
-          byteCount: pages * 4096, peer: pair.guest.id, limits: BufferLimits(),
-          xen: pair.backend.xen)
-        let buffer = try pair.share(
+          byteCount: pages * 4096, peer: stage.guest.id, limits: BufferLimits(),
+          xen: stage.backend.xen)
+        let buffer = try stage.share(
           byteCount: pages * 4096, from: source, in: .peers(offered.reference), process)
         witness.note("\(offered.references()?.count ?? 0) references")
         try work(with: buffer, witness)
@@ -122,39 +123,39 @@ enum FaultedOperations {
       }
     } + [
       FaultedOperation(
-        "share from a heap in a PV domain 0", in: .backend, with: { try Pair(kind: .pv) }
-      ) { pair, process, witness in
+        "share from a heap in a PV domain 0", in: .backend, with: { try Stage(kind: .pv) }
+      ) { stage, process, witness in
         let buffer = try SharedBuffer(
-          ShareParameters(peer: pair.guest.id, byteCount: 8192, memory: .heap("system")),
+          ShareParameters(peer: stage.guest.id, byteCount: 8192, memory: .heap("system")),
           xen: process.xen, dmaBufs: process.dmaBufs)
         try work(with: buffer, witness)
         try buffer.withdraw()
       },
-      FaultedOperation("share a dma-buf that is given", in: .guest) { pair, process, witness in
-        let file = try pair.machine.makeForeignDmaBuf(pages: 3, in: pair.guest)
+      FaultedOperation("share a dma-buf that is given", in: .guest) { stage, process, witness in
+        let file = try stage.machine.makeForeignDmaBuf(pages: 3, in: stage.guest)
         defer { try? file.close() }
-        let buffer = try pair.share(byteCount: nil, from: .fileDescriptor(file), process)
+        let buffer = try stage.share(byteCount: nil, from: .fileDescriptor(file), process)
         try work(with: buffer, witness)
         try buffer.withdraw()
       },
-      FaultedOperation("share, and let the value end", in: .guest) { pair, process, witness in
-        let buffer = try pair.share(byteCount: 8192, from: .udmabuf, process)
+      FaultedOperation("share, and let the value end", in: .guest) { stage, process, witness in
+        let buffer = try stage.share(byteCount: 8192, from: .udmabuf, process)
         try work(with: buffer, witness)
       },
-      FaultedOperation("offer a directory", in: .backend) { pair, process, witness in
+      FaultedOperation("offer a directory", in: .backend) { stage, process, witness in
         let offered = try OfferedDirectory(
-          byteCount: pages * 4096, peer: pair.guest.id, limits: BufferLimits(), xen: process.xen)
+          byteCount: pages * 4096, peer: stage.guest.id, limits: BufferLimits(), xen: process.xen)
         witness.note("\(offered.references() == nil)")
       },
       FaultedOperation("share a pool of which the peer maps a piece", in: .guest) {
-        pair, process, witness in
+        stage, process, witness in
         let shared = try SharedBuffer(
-          ShareParameters(peer: pair.backend.id, byteCount: 1 << 20, memory: .udmabuf),
+          ShareParameters(peer: stage.backend.id, byteCount: 1 << 20, memory: .udmabuf),
           xen: process.xen, dmaBufs: process.dmaBufs)
         try work(with: shared, witness)
         var pool = BufferPool(pages: shared.references.count)
         let piece = try pool.take(byteCount: 10_000)
-        let mapped = try pair.map(
+        let mapped = try stage.map(
           references: Array(shared.references[piece.page..<piece.page + piece.pages]), by: [.dmabuf]
         )
         witness.note("\(mapped.references.count) pages; \(pool.giveBack(piece))")
@@ -172,11 +173,11 @@ enum FaultedOperations {
   // MARK: - Links
 
   private static let links: [FaultedOperation] = [
-    FaultedOperation("the owner's side of a link", in: .guest) { pair, process, witness in
-      var owner = try pair.makeOwner(process.xen)
+    FaultedOperation("the owner's side of a link", in: .guest) { stage, process, witness in
+      var owner = try stage.makeOwner(process.xen)
       try owner.announceFrame()
       do {
-        let peer = try pair.makePeer(owner)
+        let peer = try stage.makePeer(owner)
         try peer.announceMapped()
         try peer.announceUsed(frame: owner.frame)
         witness.note("\(try owner.changes())")
@@ -186,9 +187,9 @@ enum FaultedOperations {
       try owner.announceClosing()
       witness.note("\(try owner.changes())")
     },
-    FaultedOperation("the peer's side of a link", in: .backend) { pair, process, witness in
-      var owner = try pair.makeOwner()
-      var peer = try pair.makePeer(owner, process.xen)
+    FaultedOperation("the peer's side of a link", in: .backend) { stage, process, witness in
+      var owner = try stage.makeOwner()
+      var peer = try stage.makePeer(owner, process.xen)
       try peer.announceMapped()
       try owner.announceFrame()
       witness.note("\(try peer.changes())")
@@ -203,16 +204,16 @@ enum FaultedOperations {
         .xen(.watch): "notified by XenStore: false",
         .xen(.isIntroduced): "notified by XenStore: false",
       ]
-    ) { pair, process, witness in
-      let watch = try DomainWatch(pair.guest.id, xen: process.xen)
+    ) { stage, process, witness in
+      let watch = try DomainWatch(stage.guest.id, xen: process.xen)
       witness.note("notified by XenStore: \(watch.isNotified)")
       witness.note("gone: \(try watch.isGone())")
     },
-    FaultedOperation("fences from one dma-buf to another", in: .guest) { pair, process, witness in
+    FaultedOperation("fences from one dma-buf to another", in: .guest) { stage, process, witness in
       let one = try process.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
       let other = try process.dmaBufs.allocate(byteCount: 4096, fromHeap: "system")
       try one.setName("one")
-      let fence = try pair.machine.addFence(toDmaBuf: one.fileDescriptor, as: .write)
+      let fence = try stage.machine.addFence(toDmaBuf: one.fileDescriptor, as: .write)
       let before = try one.exportFences(before: .read)
       let merged = try before.merged(with: try other.exportFences(before: .write), name: "both")
       try other.importFence(merged, as: .write)
@@ -234,10 +235,10 @@ enum FaultedOperations {
   }
 
   /// Whose guest has published before: the node above all that it publishes is there, and stays.
-  static let makePublishers: @Sendable () throws -> Pair = {
-    let pair = try Pair()
-    try pair.guest.xen.openStore().makeDirectory("data/zcopy")
-    return pair
+  static let makePublishers: @Sendable () throws -> Stage = {
+    let stage = try Stage()
+    try stage.guest.xen.openStore().makeDirectory("data/zcopy")
+    return stage
   }
 
   private static let publications: [FaultedOperation] = [
@@ -245,16 +246,16 @@ enum FaultedOperations {
       "publish and withdraw", in: .guest, leavesNodes: [.xen(.remove)],
       continues: [.xen(.remove): "24"], with: makePublishers
     ) {
-      pair, process, witness in
-      let publication = try publish(try pair.makeOwner(process.xen), process.xen)
+      stage, process, witness in
+      let publication = try publish(try stage.makeOwner(process.xen), process.xen)
       witness.note(publication.path)
       publication.withdraw()
-      witness.note("\(pair.machine.storeNodes)")
+      witness.note("\(stage.machine.storeNodes)")
     },
     FaultedOperation("read what is published", in: .backend, with: makePublishers) {
-      pair, process, witness in
-      let owner = try pair.makeOwner()
-      let published = try publish(owner, pair.guest.xen)
+      stage, process, witness in
+      let owner = try stage.makeOwner()
+      let published = try publish(owner, stage.guest.xen)
       let store = try process.xen.openStore()
       let publication = try Publication(reading: published.path, in: store)
       witness.note("\(publication.request.byteCount)")
@@ -286,7 +287,7 @@ enum FaultedOperations {
   ]
 }
 
-extension Pair {
+extension Stage {
   /// Maps a buffer in a process of domain 0.
   func map(
     _ buffer: borrowing SharedBuffer, by mechanisms: [Mechanism], _ process: SimulatedProcess

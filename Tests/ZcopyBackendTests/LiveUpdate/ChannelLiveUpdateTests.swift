@@ -3,6 +3,8 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyStage
+import ZcopyTestKit
 
 @testable import ZcopyBackend
 
@@ -13,15 +15,15 @@ struct ChannelLiveUpdateTests {
 
   @Test("by its owner survives, and the peer sees nothing but frames", arguments: End.allCases)
   func owner(_ end: End) throws {
-    let pair = try Pair()
-    let (before, others) = (pair.guest.census, pair.backend.census)
+    let stage = try Stage()
+    let (before, others) = (stage.guest.census, stage.backend.census)
     do {
-      let process = pair.guest.openProcess()
+      let process = stage.guest.openProcess()
       let left: Inheritance<ExporterChannelState>
       var peer: ImporterChannel
       do {
-        var link = try pair.makeOwner(process.xen)
-        peer = try pair.makePeer(link)
+        var link = try stage.makeOwner(process.xen)
+        peer = try stage.makePeer(link)
         try link.announceFrame(at: 3)
         try peer.announceMapped()
         #expect(try link.changes() == [.mapped])
@@ -35,7 +37,7 @@ struct ChannelLiveUpdateTests {
       #expect(!isReadable(peer.fileDescriptor))
       // A change by the peer while no owner runs is reported to the successor.
       try peer.announceUsed(frame: 1)
-      let next = pair.guest.openProcess()
+      let next = stage.guest.openProcess()
       var link = try ExporterChannel(resuming: left.state, left.take(), xen: next.xen)
       #expect(!isReadable(peer.fileDescriptor))
       #expect(isReadable(link.fileDescriptor))
@@ -50,22 +52,22 @@ struct ChannelLiveUpdateTests {
       try link.announceClosing()
       #expect(try peer.changes() == [.closing])
     }
-    #expect(pair.guest.census(expecting: before) == before)
-    #expect(pair.backend.census(expecting: others) == others)
+    #expect(stage.guest.census(expecting: before) == before)
+    #expect(stage.backend.census(expecting: others) == others)
   }
 
   @Test(
     "by its peer survives, and no change is reported to the owner",
     arguments: [DomainKind.pvh, .pv], End.allCases)
   func peer(_ kind: DomainKind, _ end: End) throws {
-    let pair = try Pair(kind: kind)
-    let (before, others) = (pair.backend.census, pair.guest.census)
+    let stage = try Stage(kind: kind)
+    let (before, others) = (stage.backend.census, stage.guest.census)
     do {
-      var owner = try pair.makeOwner()
-      let process = pair.backend.openProcess()
+      var owner = try stage.makeOwner()
+      let process = stage.backend.openProcess()
       let left: Inheritance<ImporterChannelState>
       do {
-        var link = try pair.makePeer(owner, process.xen)
+        var link = try stage.makePeer(owner, process.xen)
         try link.announceMapped()
         #expect(try owner.changes() == [.mapped])
         try owner.announceFrame()
@@ -78,7 +80,7 @@ struct ChannelLiveUpdateTests {
       }
       #expect(!isReadable(owner.fileDescriptor))
       try owner.announceFrame(at: 5)
-      let next = pair.backend.openProcess()
+      let next = stage.backend.openProcess()
       var link = try ImporterChannel(resuming: left.state, left.take(), xen: next.xen)
       #expect(!isReadable(owner.fileDescriptor))
       let isMapped = owner.isMapped
@@ -94,18 +96,18 @@ struct ChannelLiveUpdateTests {
       #expect(isReadable(owner.fileDescriptor))
       #expect(try owner.changes() == [.died])
     }
-    #expect(pair.backend.census(expecting: before) == before)
-    #expect(pair.guest.census(expecting: others) == others)
+    #expect(stage.backend.census(expecting: before) == before)
+    #expect(stage.guest.census(expecting: others) == others)
   }
 
   @Test("without a successor ends with its last descriptor, and the other side is notified then")
-  func nobody() throws {
-    let pair = try Pair()
-    var owner = try pair.makeOwner()
-    let process = pair.backend.openProcess()
+  func noSuccessor() throws {
+    let stage = try Stage()
+    var owner = try stage.makeOwner()
+    let process = stage.backend.openProcess()
     let left: Inheritance<ImporterChannelState>
     do {
-      let link = try pair.makePeer(owner, process.xen)
+      let link = try stage.makePeer(owner, process.xen)
       try link.announceMapped()
       #expect(try owner.changes() == [.mapped])
       left = try Inheritance(link.saveState())
@@ -113,19 +115,19 @@ struct ChannelLiveUpdateTests {
     }
     #expect(try owner.changes() == [])
     _ = left.take().map { try? $0.close() }
-    #expect(pair.backend.census.openHandles == 0)
+    #expect(stage.backend.census.openHandles == 0)
     #expect(try owner.changes() == [.died])
   }
 
   @Test("with an old state reports its frames again, and continues its owner's count")
   func oldState() throws {
-    let pair = try Pair()
-    let processes = (pair.guest.openProcess(), pair.backend.openProcess())
+    let stage = try Stage()
+    let processes = (stage.guest.openProcess(), stage.backend.openProcess())
     let ownerLeft: Inheritance<ExporterChannelState>
     let peerLeft: Inheritance<ImporterChannelState>
     do {
-      var owner = try pair.makeOwner(processes.0.xen)
-      var peer = try pair.makePeer(owner, processes.1.xen)
+      var owner = try stage.makeOwner(processes.0.xen)
+      var peer = try stage.makePeer(owner, processes.1.xen)
       ownerLeft = try Inheritance(owner.saveState())
       peerLeft = try Inheritance(peer.saveState())
       try peer.announceMapped()
@@ -136,8 +138,9 @@ struct ChannelLiveUpdateTests {
       processes.1.kill()
     }
     var owner = try ExporterChannel(
-      resuming: ownerLeft.state, ownerLeft.take(), xen: pair.guest.xen)
-    var peer = try ImporterChannel(resuming: peerLeft.state, peerLeft.take(), xen: pair.backend.xen)
+      resuming: ownerLeft.state, ownerLeft.take(), xen: stage.guest.xen)
+    var peer = try ImporterChannel(
+      resuming: peerLeft.state, peerLeft.take(), xen: stage.backend.xen)
     #expect(try peer.changes() == [.frame(3)])
     #expect(try owner.changes() == [.mapped])
     try owner.announceFrame()
@@ -147,19 +150,19 @@ struct ChannelLiveUpdateTests {
 
   @Test("with a signal that was taken and not acknowledged receives the next one")
   func masked() throws {
-    let pair = try Pair()
-    let owner = try pair.makeOwner()
-    let process = pair.backend.openProcess()
+    let stage = try Stage()
+    let owner = try stage.makeOwner()
+    let process = stage.backend.openProcess()
     let left: Inheritance<ImporterChannelState>
     do {
-      var link = try pair.makePeer(owner, process.xen)
+      var link = try stage.makePeer(owner, process.xen)
       _ = try link.changes()
       try owner.announceClosing()
       #expect(try link.events.nextPending() == link.port)
       left = try Inheritance(link.saveState())
       process.kill()
     }
-    var link = try ImporterChannel(resuming: left.state, left.take(), xen: pair.backend.xen)
+    var link = try ImporterChannel(resuming: left.state, left.take(), xen: stage.backend.xen)
     try owner.announceClosing()
     #expect(isReadable(link.fileDescriptor))
     #expect(try link.changes() == [.closing])
@@ -167,62 +170,62 @@ struct ChannelLiveUpdateTests {
 
   @Test("whose owner has ended meanwhile reports that, and releases its page")
   func ended() throws {
-    let pair = try Pair()
-    let before = pair.backend.census
-    let process = pair.backend.openProcess()
+    let stage = try Stage()
+    let before = stage.backend.census
+    let process = stage.backend.openProcess()
     do {
       let left: Inheritance<ImporterChannelState>
       do {
-        let owner = try pair.makeOwner()
-        let link = try pair.makePeer(owner)
+        let owner = try stage.makeOwner()
+        let link = try stage.makePeer(owner)
         left = try Inheritance(link.saveState())
         link.relinquish()
       }
       // The inherited device still maps the page.
-      #expect(pair.guest.census.deferredPages == 1)
+      #expect(stage.guest.census.deferredPages == 1)
       var link = try ImporterChannel(resuming: left.state, left.take(), xen: process.xen)
       #expect(try link.changes() == [.died])
     }
-    #expect(pair.backend.census(expecting: before) == before)
-    #expect(pair.guest.census.deferredPages == 0)
+    #expect(stage.backend.census(expecting: before) == before)
+    #expect(stage.guest.census.deferredPages == 0)
   }
 
   @Test("is refused after the owner's whole domain has ended")
   func destroyed() throws {
-    let pair = try Pair()
+    let stage = try Stage()
     let left: Inheritance<ImporterChannelState>
     do {
-      let owner = try pair.makeOwner()
-      let link = try pair.makePeer(owner)
+      let owner = try stage.makeOwner()
+      let link = try stage.makePeer(owner)
       left = try Inheritance(link.saveState())
       link.relinquish()
     }
-    pair.guest.destroy()
+    stage.guest.destroy()
     let refusal = error { () throws(LiveUpdateError) in
-      _ = try ImporterChannel(resuming: left.state, left.take(), xen: pair.backend.xen)
+      _ = try ImporterChannel(resuming: left.state, left.take(), xen: stage.backend.xen)
     }
     guard case .xen(let reason) = refusal else {
       Issue.record("\(String(describing: refusal))")
       return
     }
     #expect(reason.call == .mapNotify)
-    let census = pair.backend.census
+    let census = stage.backend.census
     #expect((census.openHandles, census.activeMaps, census.ports) == (0, 0, 0))
   }
 
   @Test("is refused with wrong descriptors, which are closed, and the other side is notified")
   func otherDescriptors() throws {
-    let pair = try Pair()
-    let (before, others) = (pair.backend.census, pair.guest.census)
+    let stage = try Stage()
+    let (before, others) = (stage.backend.census, stage.guest.census)
     for choose in WrongDescriptors.all where choose.name != "the first of another" {
       do {
-        var first = try pair.makeOwner()
-        var second = try pair.makeOwner()
-        let process = pair.backend.openProcess()
+        var first = try stage.makeOwner()
+        var second = try stage.makeOwner()
+        let process = stage.backend.openProcess()
         let (left, other): (Inheritance<ImporterChannelState>, Inheritance<ImporterChannelState>)
         do {
-          let one = try pair.makePeer(first, process.xen)
-          let two = try pair.makePeer(second, process.xen)
+          let one = try stage.makePeer(first, process.xen)
+          let two = try stage.makePeer(second, process.xen)
           try one.announceMapped()
           left = try Inheritance(one.saveState())
           other = try Inheritance(two.saveState())
@@ -230,14 +233,14 @@ struct ChannelLiveUpdateTests {
         }
         let refusal = error { () throws(LiveUpdateError) in
           _ = try ImporterChannel(
-            resuming: left.state, choose.from(left.take(), other.take()), xen: pair.backend.xen)
+            resuming: left.state, choose.from(left.take(), other.take()), xen: stage.backend.xen)
         }
         #expect(refusal != nil, "\(choose.name)")
-        #expect(pair.backend.census(expecting: before) == before, "\(choose.name)")
+        #expect(stage.backend.census(expecting: before) == before, "\(choose.name)")
         #expect(try first.changes() == [.mapped, .died], "\(choose.name)")
         #expect(try second.changes() == [], "\(choose.name)")
       }
-      #expect(pair.guest.census(expecting: others) == others, "\(choose.name)")
+      #expect(stage.guest.census(expecting: others) == others, "\(choose.name)")
     }
   }
 }

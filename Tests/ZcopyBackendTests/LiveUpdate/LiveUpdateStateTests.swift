@@ -5,6 +5,7 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -36,49 +37,49 @@ struct LiveUpdateStateTests {
   /// Passes samples of each kind to a body, while their values live; nothing may be left
   /// afterwards.
   private func withSamples(_ body: ([Sample]) throws -> Void) throws {
-    let pair = try Pair()
-    let before = (pair.backend.census, pair.guest.census)
+    let stage = try Stage()
+    let before = (stage.backend.census, stage.guest.census)
     do {
-      let shared = try pair.share(pages: 3)
-      var request = pair.request(for: shared)
+      let shared = try stage.share(pages: 3)
+      var request = stage.request(for: shared)
       request.geometry = try PictureGeometry(width: 16, height: 16)
       request.frameByteCount = 4096
-      let mapped = try pair.map(request)
-      let copied = try pair.map(request, by: [.copy])
-      let releasing = try pair.map(request).close()
-      let heap = try pair.share(pages: 2, from: .heap("system"))
-      let file = try pair.share(pages: 2, from: .udmabuf)
-      let owner = try pair.makeOwner()
-      let peer = try pair.makePeer(owner)
-      let published = try FaultedOperations.publish(owner, pair.guest.xen)
+      let mapped = try stage.map(request)
+      let copied = try stage.map(request, by: [.copy])
+      let releasing = try stage.map(request).close()
+      let heap = try stage.share(pages: 2, from: .heap("system"))
+      let file = try stage.share(pages: 2, from: .udmabuf)
+      let owner = try stage.makeOwner()
+      let peer = try stage.makePeer(owner)
+      let published = try FaultedOperations.publish(owner, stage.guest.xen)
       func resumeMapped(_ state: MappedBufferState, _ files: [FileDescriptor]) throws {
         _ = try MappedBuffer(
-          resuming: state, files, xen: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
+          resuming: state, files, xen: stage.backend.xen, dmaBufs: stage.backend.dmaBufs)
       }
       func resumeShared(_ state: SharedBufferState, _ files: [FileDescriptor]) throws {
         let buffer = try SharedBuffer(
-          resuming: state, files, xen: pair.guest.xen, dmaBufs: pair.guest.dmaBufs)
+          resuming: state, files, xen: stage.guest.xen, dmaBufs: stage.guest.dmaBufs)
         buffer.relinquish()
       }
       try body([
         Sample(try mapped.saveState(), resumeMapped),
         Sample(try copied.saveState(), resumeMapped),
         Sample(releasing.saveState()) {
-          _ = try ReleasingBuffer(resuming: $0, $1, xen: pair.backend.xen)
+          _ = try ReleasingBuffer(resuming: $0, $1, xen: stage.backend.xen)
         },
         Sample(try shared.saveState(), resumeShared),
         Sample(try heap.saveState(), resumeShared),
         Sample(try file.saveState(), resumeShared),
         Sample(owner.saveState()) {
-          let link = try ExporterChannel(resuming: $0, $1, xen: pair.guest.xen)
+          let link = try ExporterChannel(resuming: $0, $1, xen: stage.guest.xen)
           link.relinquish()
         },
         Sample(peer.saveState()) {
-          let link = try ImporterChannel(resuming: $0, $1, xen: pair.backend.xen)
+          let link = try ImporterChannel(resuming: $0, $1, xen: stage.backend.xen)
           link.relinquish()
         },
         Sample(published.saveState()) { state, _ in
-          try OwnPublication(resuming: state, xen: pair.guest.xen).relinquish()
+          try OwnPublication(resuming: state, xen: stage.guest.xen).relinquish()
         },
       ])
       published.withdraw()
@@ -90,11 +91,11 @@ struct LiveUpdateStateTests {
       #expect(try releasing.isReleased())
       try shared.withdraw()
     }
-    #expect(pair.backend.census(expecting: before.0) == before.0)
+    #expect(stage.backend.census(expecting: before.0) == before.0)
     // The guest keeps the nodes above what it published.
-    #expect(pair.guest.census.grantsInUse == before.1.grantsInUse)
-    #expect(pair.guest.census.openHandles == before.1.openHandles)
-    #expect(pair.guest.census.ports == before.1.ports)
+    #expect(stage.guest.census.grantsInUse == before.1.grantsInUse)
+    #expect(stage.guest.census.openHandles == before.1.openHandles)
+    #expect(stage.guest.census.ports == before.1.ports)
   }
 
   @Test("is unchanged by encoding and decoding, and small")

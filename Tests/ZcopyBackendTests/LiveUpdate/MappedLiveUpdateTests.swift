@@ -1,8 +1,10 @@
 import DmaBuf
+import Support
 import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -10,10 +12,10 @@ import XenSimulator
 struct MappedLiveUpdateTests {
   /// The inheritance from a killed process of domain 0 that had mapped a buffer.
   private func leave(
-    _ pair: Pair, _ shared: borrowing SharedBuffer, by mechanism: Mechanism
+    _ stage: Stage, _ shared: borrowing SharedBuffer, by mechanism: Mechanism
   ) throws -> Inheritance<MappedBufferState> {
-    let process = pair.backend.openProcess()
-    let buffer = try pair.map(shared, by: [mechanism], process)
+    let process = stage.backend.openProcess()
+    let buffer = try stage.map(shared, by: [mechanism], process)
     _ = try buffer.mapContents()
     let left = try Inheritance(try buffer.saveState())
     process.kill()
@@ -24,65 +26,65 @@ struct MappedLiveUpdateTests {
     "is the same memory in another process, and leaves nothing",
     arguments: [Mechanism.dmabuf, .copy])
   func goesOn(_ mechanism: Mechanism) throws {
-    let pair = try Pair()
-    let shared = try pair.share(pages: 3)
+    let stage = try Stage()
+    let shared = try stage.share(pages: 3)
     shared.write([1, 2, 3], at: 4000)
-    let before = pair.backend.census
+    let before = stage.backend.census
     do {
-      let left = try leave(pair, shared, by: mechanism)
-      let next = pair.backend.openProcess()
+      let left = try leave(stage, shared, by: mechanism)
+      let next = stage.backend.openProcess()
       let calls = try next.calls {
         let buffer = try MappedBuffer(
           resuming: left.state, left.take(), xen: next.xen, dmaBufs: next.dmaBufs)
         #expect(buffer.mechanism == mechanism)
-        #expect(buffer.request == pair.request(for: shared))
+        #expect(buffer.request == stage.request(for: shared))
         #expect(buffer.references == shared.references)
         #expect(try buffer.mapContents().bytes(4000..<4003) == [1, 2, 3])
         let file = try buffer.requireFile()
-        #expect(try pair.machine.bytes(ofDmaBuf: file)[4000..<4003] == [1, 2, 3])
+        #expect(try stage.machine.bytes(ofDmaBuf: file)[4000..<4003] == [1, 2, 3])
         shared.write([4, 5, 6], at: 4000)
         try buffer.refresh()
-        #expect(try pair.machine.bytes(ofDmaBuf: file)[4000..<4003] == [4, 5, 6])
+        #expect(try stage.machine.bytes(ofDmaBuf: file)[4000..<4003] == [4, 5, 6])
         #expect(try buffer.close().isReleased())
       }
       #expect(!calls.contains(.xen(.exportDmaBuf)))
     }
-    #expect(pair.backend.census(expecting: before) == before)
-    #expect(pair.guest.census.deferredPages == 0)
+    #expect(stage.backend.census(expecting: before) == before)
+    #expect(stage.guest.census.deferredPages == 0)
     try shared.withdraw()
   }
 
   @Test("keeps the guest's pages mapped in between: those of the dma-buf only")
   func inBetween() throws {
-    let pair = try Pair()
-    let shared = try pair.share(pages: 3)
-    let left = try leave(pair, shared, by: .dmabuf)
-    #expect(pair.backend.census.activeMaps == 3)
+    let stage = try Stage()
+    let shared = try stage.share(pages: 3)
+    let left = try leave(stage, shared, by: .dmabuf)
+    #expect(stage.backend.census.activeMaps == 3)
     _ = left.take().map { try? $0.close() }
-    #expect(pair.backend.census.activeMaps == 0)
-    #expect(pair.backend.census.openHandles == 0)
+    #expect(stage.backend.census.activeMaps == 0)
+    #expect(stage.backend.census.openHandles == 0)
   }
 
   @Test(
     "is released with its last descriptor in any process; its device knows it by its first number"
   )
   func release() throws {
-    let pair = try Pair()
-    let shared = try pair.share(pages: 2)
-    let left = try leave(pair, shared, by: .dmabuf)
-    let next = pair.backend.openProcess()
+    let stage = try Stage()
+    let shared = try stage.share(pages: 2)
+    let left = try leave(stage, shared, by: .dmabuf)
+    let next = stage.backend.openProcess()
     let buffer = try MappedBuffer(
       resuming: left.state, left.take(), xen: next.xen, dmaBufs: next.dmaBufs)
     #expect(try buffer.requireFile().rawValue != left.state.number)
-    let device = try buffer.requireFile().duplicate()
+    let device = try buffer.requireFile().duplicateClosedOnExec()
     let releasing = buffer.close()
     #expect(try !releasing.isReleased())
     let again = try Inheritance(releasing.saveState())
     #expect(again.state.inode == left.state.inode)
     next.kill()
-    let last = pair.backend.openProcess()
+    let last = stage.backend.openProcess()
     let resumed = try ReleasingBuffer(resuming: again.state, again.take(), xen: last.xen)
-    #expect(resumed.domain == pair.guest.id)
+    #expect(resumed.domain == stage.guest.id)
     #expect(resumed.pages == 2)
     #expect(try !resumed.isReleased())
     try device.close()
@@ -91,12 +93,12 @@ struct MappedLiveUpdateTests {
 
   @Test("can be handed over repeatedly", arguments: [Mechanism.dmabuf, .copy])
   func again(_ mechanism: Mechanism) throws {
-    let pair = try Pair()
-    let shared = try pair.share(pages: 2)
-    let before = pair.backend.census
-    var left = try leave(pair, shared, by: mechanism)
+    let stage = try Stage()
+    let shared = try stage.share(pages: 2)
+    let before = stage.backend.census
+    var left = try leave(stage, shared, by: mechanism)
     for _ in 0..<4 {
-      let process = pair.backend.openProcess()
+      let process = stage.backend.openProcess()
       let buffer = try MappedBuffer(
         resuming: left.state, left.take(), xen: process.xen, dmaBufs: process.dmaBufs)
       let next = try Inheritance(try buffer.saveState())
@@ -105,14 +107,14 @@ struct MappedLiveUpdateTests {
       process.kill()
     }
     _ = left.take().map { try? $0.close() }
-    #expect(pair.backend.census(expecting: before) == before)
+    #expect(stage.backend.census(expecting: before) == before)
   }
 
   @Test("also stays usable in this process until it is closed")
   func borrowing() throws {
-    let pair = try Pair()
-    let shared = try pair.share(pages: 1)
-    let buffer = try pair.map(shared)
+    let stage = try Stage()
+    let shared = try stage.share(pages: 1)
+    let buffer = try stage.map(shared)
     let left = try Inheritance(try buffer.saveState())
     shared.write([7], at: 0)
     #expect(try buffer.mapContents().bytes(0..<1) == [7])
@@ -124,15 +126,15 @@ struct MappedLiveUpdateTests {
 
   @Test("maps the pages again if only the processor has them mapped", arguments: [false, true])
   func cpu(isReadOnly: Bool) throws {
-    let pair = try Pair()
-    let pages = try pair.guest.xen.openGrantAllocator().share(
-      pages: 2, with: pair.backend.id, writable: !isReadOnly)
-    let before = pair.backend.census
+    let stage = try Stage()
+    let pages = try stage.guest.xen.openGrantAllocator().share(
+      pages: 2, with: stage.backend.id, writable: !isReadOnly)
+    let before = stage.backend.census
     do {
-      let process = pair.backend.openProcess()
+      let process = stage.backend.openProcess()
       let buffer = try MappedBuffer(
         MapParameters(
-          domain: pair.guest.id, directory: GrantReference(rawValue: 0), byteCount: 8192),
+          domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 8192),
         references: pages.references, xen: process.xen, dmaBufs: process.dmaBufs,
         mechanisms: [.cpu])
       let left = try buffer.saveState()
@@ -140,7 +142,7 @@ struct MappedLiveUpdateTests {
       // The program's end takes its mapping with it.
       process.kill()
       let next = try MappedBuffer(
-        resuming: left.state, [], xen: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
+        resuming: left.state, [], xen: stage.backend.xen, dmaBufs: stage.backend.dmaBufs)
       pages.memory.storeByte(9, at: 4096)
       let contents = try next.mapContents()
       #expect(contents.bytes(4096..<4097) == [9])
@@ -148,55 +150,55 @@ struct MappedLiveUpdateTests {
       #expect(next.inode == nil)
       #expect(try next.saveState().state == left.state)
     }
-    #expect(pair.backend.census(expecting: before) == before)
+    #expect(stage.backend.census(expecting: before) == before)
   }
 
   @Test("is refused if the owner has withdrawn pages that must be mapped again")
   func cpuWithdrawn() throws {
-    let pair = try Pair()
+    let stage = try Stage()
     let state: MappedBufferState
     do {
-      let shared = try pair.share(pages: 1)
-      let process = pair.backend.openProcess()
+      let shared = try stage.share(pages: 1)
+      let process = stage.backend.openProcess()
       state = try MappedBuffer(
-        MapParameters(domain: pair.guest.id, directory: shared.directory, byteCount: 4096),
+        MapParameters(domain: stage.guest.id, directory: shared.directory, byteCount: 4096),
         xen: process.xen, dmaBufs: process.dmaBufs, mechanisms: [.cpu]
       ).saveState().state
       process.kill()
     }
-    let before = pair.backend.census
+    let before = stage.backend.census
     let refusal = error { () throws(LiveUpdateError) in
       _ = try MappedBuffer(
-        resuming: state, [], xen: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
+        resuming: state, [], xen: stage.backend.xen, dmaBufs: stage.backend.dmaBufs)
     }
     guard case .xen? = refusal else {
       Issue.record("\(String(describing: refusal))")
       return
     }
-    #expect(pair.backend.census(expecting: before) == before)
+    #expect(stage.backend.census(expecting: before) == before)
   }
 
   @Test(
     "is refused with wrong descriptors, which are closed",
     arguments: [Mechanism.dmabuf, .copy])
   func otherDescriptors(_ mechanism: Mechanism) throws {
-    let pair = try Pair()
-    let one = try pair.share(pages: 2)
-    let other = try pair.share(pages: 2)
-    let before = pair.backend.census
+    let stage = try Stage()
+    let one = try stage.share(pages: 2)
+    let other = try stage.share(pages: 2)
+    let before = stage.backend.census
     for choose in WrongDescriptors.all {
       do {
         let (left, others) = (
-          try leave(pair, one, by: mechanism), try leave(pair, other, by: mechanism)
+          try leave(stage, one, by: mechanism), try leave(stage, other, by: mechanism)
         )
         let refusal = error { () throws(LiveUpdateError) in
           let files = choose.from(left.take(), others.take())
           _ = try MappedBuffer(
-            resuming: left.state, files, xen: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
+            resuming: left.state, files, xen: stage.backend.xen, dmaBufs: stage.backend.dmaBufs)
         }
         #expect(refusal != nil, "\(choose.name)")
       }
-      #expect(pair.backend.census(expecting: before) == before, "\(choose.name)")
+      #expect(stage.backend.census(expecting: before) == before, "\(choose.name)")
     }
   }
 }

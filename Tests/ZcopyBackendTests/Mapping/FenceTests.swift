@@ -4,6 +4,7 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -13,13 +14,13 @@ struct FenceTests {
     "is idle again, and its fences are signalled, when the work has completed or failed",
     arguments: Mechanism.makingDmaBuf, [nil, .ioError] as [Errno?])
   func idle(mechanism: Mechanism, failure: Errno?) throws {
-    let pair = try Pair()
-    let buffer = try pair.share(pages: 1)
-    let mapped = try pair.map(buffer, by: mechanism)
+    let stage = try Stage()
+    let buffer = try stage.share(pages: 1)
+    let mapped = try stage.map(buffer, by: mechanism)
     let file = try mapped.requireFile()
     #expect(try mapped.isIdle())
     for access in BufferAccess.allCases {
-      let work = try pair.machine.addFence(toDmaBuf: file, as: access)
+      let work = try stage.machine.addFence(toDmaBuf: file, as: access)
       #expect(try !mapped.isIdle())
       let fences = try mapped.exportFences()
       guard let fences else {
@@ -39,31 +40,31 @@ struct FenceTests {
       #expect(calls == 1)
       #expect(try mapped.isIdle())
     }
-    #expect(pair.backend.census.syncFiles == 0)
+    #expect(stage.backend.census.syncFiles == 0)
   }
 
   @Test("is checked by one call that does not wait")
   func cost() throws {
-    let pair = try Pair()
-    let buffer = try pair.share(pages: 1)
-    let mapped = try pair.map(buffer)
-    let work = try pair.machine.addFence(toDmaBuf: try mapped.requireFile(), as: .read)
-    pair.machine.resetCalls()
+    let stage = try Stage()
+    let buffer = try stage.share(pages: 1)
+    let mapped = try stage.map(buffer)
+    let work = try stage.machine.addFence(toDmaBuf: try mapped.requireFile(), as: .read)
+    stage.machine.resetCalls()
     #expect(try !mapped.isIdle())
-    #expect(pair.machine.calls[.dmaBufs(.poll)] == 1)
-    #expect(pair.machine.calls.total == 1)
+    #expect(stage.machine.calls[.dmaBufs(.poll)] == 1)
+    #expect(stage.machine.calls.total == 1)
     work.signal()
   }
 
   @Test("has fences that later work does not prolong")
   func later() throws {
-    let pair = try Pair()
-    let buffer = try pair.share(pages: 1)
-    let mapped = try pair.map(buffer)
+    let stage = try Stage()
+    let buffer = try stage.share(pages: 1)
+    let mapped = try stage.map(buffer)
     let file = try mapped.requireFile()
-    let first = try pair.machine.addFence(toDmaBuf: file, as: .read)
+    let first = try stage.machine.addFence(toDmaBuf: file, as: .read)
     let fences = try mapped.exportFences()
-    let second = try pair.machine.addFence(toDmaBuf: file, as: .write)
+    let second = try stage.machine.addFence(toDmaBuf: file, as: .write)
     guard let fences else {
       Issue.record("a dma-buf has no fences")
       return
@@ -77,17 +78,17 @@ struct FenceTests {
 
   @Test("reports which call failed")
   func refused() throws {
-    let pair = try Pair()
-    let buffer = try pair.share(pages: 1)
-    let mapped = try pair.map(buffer)
-    pair.backend.inject(.errno(.noMemory), into: .dmaBufs(.poll))
+    let stage = try Stage()
+    let buffer = try stage.share(pages: 1)
+    let mapped = try stage.map(buffer)
+    stage.backend.inject(.errno(.noMemory), into: .dmaBufs(.poll))
     let poll = error { () throws(MapError) in _ = try mapped.isIdle() }
     guard case .memory(let cause)? = poll else {
       Issue.record("\(String(describing: poll))")
       return
     }
     #expect(cause.call == .poll && cause.errno == .noMemory)
-    pair.backend.inject(.errno(.inappropriateIOCTLForDevice), into: .dmaBufs(.exportFences))
+    stage.backend.inject(.errno(.inappropriateIOCTLForDevice), into: .dmaBufs(.exportFences))
     let fences = error { () throws(MapError) in _ = try mapped.exportFences() }
     #expect(fences.map { "\($0)" }?.contains("older than Linux 6.0") == true)
   }

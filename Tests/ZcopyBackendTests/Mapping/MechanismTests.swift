@@ -3,6 +3,7 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -30,8 +31,8 @@ struct BackendKernel: CustomTestStringConvertible, Sendable {
       passedOver: [.dmabuf, .copy]),
   ]
 
-  func makePair() throws -> Pair {
-    try Pair(kind: kind, hasDmaBuf: hasDmaBuf, hasUdmabuf: hasUdmabuf)
+  func makeStage() throws -> Stage {
+    try Stage(kind: kind, hasDmaBuf: hasDmaBuf, hasUdmabuf: hasUdmabuf)
   }
 }
 
@@ -41,11 +42,11 @@ struct MechanismTests {
 
   @Test("shows the other domain's bytes and carries bytes back", arguments: Mechanism.allCases)
   func bothWays(mechanism: Mechanism) throws {
-    let pair = try Pair()
-    let before = pair.backend.census
-    let buffer = try pair.share(pages: 3)
+    let stage = try Stage()
+    let before = stage.backend.census
+    let buffer = try stage.share(pages: 3)
     buffer.write(sample(size), at: 0)
-    let mapped = try pair.map(buffer, by: mechanism)
+    let mapped = try stage.map(buffer, by: mechanism)
     #expect(mapped.mechanism == mechanism)
     #expect(mapped.passedOver.isEmpty == true)
     let contents = try mapped.mapContents(for: .readWrite)
@@ -59,43 +60,43 @@ struct MechanismTests {
     #expect(buffer.bytes(8191..<8194) == [7, 8, 9])
     #expect(contents.bytes(0..<size) == buffer.bytes())
     if let file = mapped.fileDescriptor {
-      #expect(try pair.machine.bytes(ofDmaBuf: file) == buffer.bytes())
-      try pair.machine.write([55], toDmaBuf: file, at: 0)
+      #expect(try stage.machine.bytes(ofDmaBuf: file) == buffer.bytes())
+      try stage.machine.write([55], toDmaBuf: file, at: 0)
       try mapped.writeBack()
       #expect(buffer.bytes(0..<1) == [55])
     }
     _ = consume contents
     _ = consume mapped
-    #expect(pair.backend.census(expecting: before) == before)
+    #expect(stage.backend.census(expecting: before) == before)
   }
 
   @Test("that copies shows new data only after a refresh, and returns data only after a write back")
   func isCopy() throws {
-    let pair = try Pair()
-    let buffer = try pair.share(pages: 3)
-    let mapped = try pair.map(buffer, by: .copy)
+    let stage = try Stage()
+    let buffer = try stage.share(pages: 3)
+    let mapped = try stage.map(buffer, by: .copy)
     let contents = try mapped.mapContents(for: .readWrite)
     let file = try mapped.requireFile()
     buffer.write([1], at: 100)
     contents.write([2], at: 5000)
     #expect(contents.bytes(100..<101) == [0])
-    #expect(try pair.machine.bytes(ofDmaBuf: file)[100] == 0)
+    #expect(try stage.machine.bytes(ofDmaBuf: file)[100] == 0)
     #expect(buffer.bytes(5000..<5001) == [0])
     // A refresh takes all, also over what was written here.
     try mapped.refresh()
     #expect(contents.bytes(100..<101) == [1])
     #expect(contents.bytes(5000..<5001) == [0])
     // No page of the other domain is mapped for it.
-    #expect(pair.backend.census.activeMaps == 0)
-    #expect(pair.backend.census.dmaBufs == 0)
-    #expect(pair.backend.census.localDmaBufs == 1)
+    #expect(stage.backend.census.activeMaps == 0)
+    #expect(stage.backend.census.dmaBufs == 0)
+    #expect(stage.backend.census.localDmaBufs == 1)
   }
 
   @Test("that maps for the processor has no dma-buf, and needs no refresh and no wait")
   func processor() throws {
-    let pair = try Pair()
-    let buffer = try pair.share(pages: 3)
-    let mapped = try pair.map(buffer, by: .cpu)
+    let stage = try Stage()
+    let buffer = try stage.share(pages: 3)
+    let mapped = try stage.map(buffer, by: .cpu)
     #expect(mapped.fileDescriptor == nil)
     #expect(mapped.inode == nil)
     let isNone =
@@ -104,8 +105,8 @@ struct MechanismTests {
       case .none: true
       }
     #expect(isNone)
-    #expect(pair.backend.census.activeMaps == 3)
-    pair.machine.resetCalls()
+    #expect(stage.backend.census.activeMaps == 3)
+    stage.machine.resetCalls()
     try mapped.refresh()
     try mapped.refresh([0..<1])
     try mapped.writeBack()
@@ -120,37 +121,37 @@ struct MechanismTests {
     // It is mapped already, for reading and writing.
     _ = try mapped.mapContents()
     _ = try mapped.mapContents(for: .readWrite)
-    #expect(pair.machine.calls.total == 0)
+    #expect(stage.machine.calls.total == 0)
   }
 
   @Test(
     "is the first that this kernel supports, and the diagnosis agrees", arguments: BackendKernel.all
   )
   func chosen(kernel: BackendKernel) throws {
-    let pair = try kernel.makePair()
-    let before = pair.backend.census
-    let buffer = try pair.share(pages: 3)
+    let stage = try kernel.makeStage()
+    let before = stage.backend.census
+    let buffer = try stage.share(pages: 3)
     buffer.write(sample(size), at: 0)
     let mapped = try MappedBuffer(
-      pair.request(for: buffer), xen: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
+      stage.request(for: buffer), xen: stage.backend.xen, dmaBufs: stage.backend.dmaBufs)
     #expect(mapped.mechanism == kernel.mechanism)
     #expect(mapped.passedOver.map { $0.mechanism } == kernel.passedOver)
     #expect(try mapped.mapContents().bytes(0..<size) == sample(size))
-    let diagnosis = Diagnosis(of: pair.backend.xen, dmaBufs: pair.backend.dmaBufs)
+    let diagnosis = Diagnosis(of: stage.backend.xen, dmaBufs: stage.backend.dmaBufs)
     #expect(diagnosis.mechanism == kernel.mechanism)
     _ = consume mapped
-    #expect(pair.backend.census(expecting: before) == before)
+    #expect(stage.backend.census(expecting: before) == before)
   }
 
   @Test("that is forced works or is refused as predicted", arguments: BackendKernel.all)
   func forced(kernel: BackendKernel) throws {
-    let pair = try kernel.makePair()
-    let before = pair.backend.census
-    let buffer = try pair.share(pages: 1)
-    let predictions = Diagnosis(of: pair.backend.xen, dmaBufs: pair.backend.dmaBufs).predictions
+    let stage = try kernel.makeStage()
+    let before = stage.backend.census
+    let buffer = try stage.share(pages: 1)
+    let predictions = Diagnosis(of: stage.backend.xen, dmaBufs: stage.backend.dmaBufs).predictions
     for mechanism in Mechanism.allCases {
       let works = predictions.first { $0.name == "map-\(mechanism.rawValue)" }?.works
-      let refusal = pair.refusal(pair.request(for: buffer), by: [mechanism])
+      let refusal = stage.refusal(stage.request(for: buffer), by: [mechanism])
       #expect((refusal == nil) == works, "\(mechanism)")
       switch refusal {
       case nil: break
@@ -161,23 +162,23 @@ struct MechanismTests {
         #expect(cause.errno == .noSuchFileOrDirectory)
       case let other?: Issue.record(other)
       }
-      #expect(pair.backend.census(expecting: before) == before)
+      #expect(stage.backend.census(expecting: before) == before)
     }
   }
 
   @Test("that needs a dma-buf is never the processor's", arguments: BackendKernel.all)
   func makingDmaBuf(kernel: BackendKernel) throws {
-    let pair = try kernel.makePair()
-    let buffer = try pair.share(pages: 1)
-    let request = pair.request(for: buffer)
+    let stage = try kernel.makeStage()
+    let buffer = try stage.share(pages: 1)
+    let request = stage.request(for: buffer)
     guard kernel.mechanism == .cpu else {
-      let mapped = try pair.map(request, by: Mechanism.makingDmaBuf)
+      let mapped = try stage.map(request, by: Mechanism.makingDmaBuf)
       #expect(mapped.mechanism == kernel.mechanism)
       #expect(mapped.fileDescriptor != nil)
       return
     }
     guard
-      case .noMechanism(pair.guest.id, let attempts)? = pair.refusal(
+      case .noMechanism(stage.guest.id, let attempts)? = stage.refusal(
         request, by: Mechanism.makingDmaBuf)
     else {
       Issue.record("a mechanism makes a dma-buf")
@@ -188,14 +189,14 @@ struct MechanismTests {
 
   @Test("takes pages that are granted read-only, if it can")
   func readOnly() throws {
-    let pair = try Pair()
-    let pages = try pair.sharePages(2, writable: false)
+    let stage = try Stage()
+    let pages = try stage.sharePages(2, writable: false)
     pages.write([0xabcd], toPage: 1)
     let references = pages.references
-    let before = pair.backend.census
+    let before = stage.backend.census
     let cause = XenError(
-      .exportDmaBuf, .invalidArgument, domain: pair.guest.id, subject: .references(count: 2))
-    let mapped = try pair.map(references: references, by: Mechanism.automatic)
+      .exportDmaBuf, .invalidArgument, domain: stage.guest.id, subject: .references(count: 2))
+    let mapped = try stage.map(references: references, by: Mechanism.automatic)
     #expect(mapped.mechanism == .copy)
     #expect(
       mapped.passedOver == [PassedOver(mechanism: .dmabuf, reason: .refused(cause, .usable))])
@@ -206,11 +207,11 @@ struct MechanismTests {
       refusal
         == .xen(
           XenError(
-            .copyTo, .ioError, domain: pair.guest.id, subject: .reference(first),
+            .copyTo, .ioError, domain: stage.guest.id, subject: .reference(first),
             status: .generalError)))
     _ = consume mapped
 
-    let looked = try pair.map(references: references, by: [.cpu])
+    let looked = try stage.map(references: references, by: [.cpu])
     let contents = try looked.mapContents()
     #expect(!contents.isWritable)
     #expect(contents.bytes(4096..<4098) == [0xcd, 0xab])
@@ -218,59 +219,59 @@ struct MechanismTests {
     #expect(
       write
         == .xen(
-          XenError(.map, .invalidArgument, domain: pair.guest.id, subject: .references(count: 2))))
+          XenError(.map, .invalidArgument, domain: stage.guest.id, subject: .references(count: 2))))
     _ = consume contents
     _ = consume looked
-    #expect(pair.backend.census(expecting: before) == before)
+    #expect(stage.backend.census(expecting: before) == before)
   }
 
   @Test("that maps no pages works without room for foreign pages")
   func maptrack() throws {
-    let pair = try Pair(maptrack: 2)
-    let buffer = try pair.share(pages: 3)
+    let stage = try Stage(maptrack: 2)
+    let buffer = try stage.share(pages: 3)
     buffer.write(sample(size), at: 0)
-    let request = pair.request(for: buffer)
-    let mapped = try pair.map(request, by: Mechanism.automatic)
+    let request = stage.request(for: buffer)
+    let mapped = try stage.map(request, by: Mechanism.automatic)
     #expect(mapped.mechanism == .copy)
     #expect(mapped.passedOver.map { $0.mechanism } == [.dmabuf])
     #expect(try mapped.mapContents().bytes(0..<size) == sample(size))
-    guard case .noMechanism(_, let attempts)? = pair.refusal(request, by: [.dmabuf, .cpu]) else {
+    guard case .noMechanism(_, let attempts)? = stage.refusal(request, by: [.dmabuf, .cpu]) else {
       Issue.record("pages were mapped that there is no room for")
       return
     }
     #expect(attempts.map(\.mechanism) == [.dmabuf, .cpu])
-    #expect(pair.backend.census.activeMaps == 0)
+    #expect(stage.backend.census.activeMaps == 0)
   }
 
   @Test("is not followed by another when Xen refuses a reference")
   func refusedReference() throws {
-    let pair = try Pair()
-    let before = pair.backend.census
-    let pages = try pair.sharePages(2)
+    let stage = try Stage()
+    let before = stage.backend.census
+    let pages = try stage.sharePages(2)
     let never = GrantReference(rawValue: 4_000_000_000)
     let references = [pages.references[0], never]
-    pair.machine.resetCalls()
+    stage.machine.resetCalls()
     let refusal = error { () throws(MapError) in
-      _ = try pair.map(references: references, by: Mechanism.automatic)
+      _ = try stage.map(references: references, by: Mechanism.automatic)
     }
     #expect(
       refusal
         == .xen(
           XenError(
-            .copy, .ioError, domain: pair.guest.id, subject: .reference(never),
+            .copy, .ioError, domain: stage.guest.id, subject: .reference(never),
             status: .badReference)))
-    #expect(pair.machine.calls[.map] == 0)
-    #expect(pair.backend.census(expecting: before) == before)
+    #expect(stage.machine.calls[.map] == 0)
+    #expect(stage.backend.census(expecting: before) == before)
   }
 
   @Test("is reported in one line with the cause of each if none works, and nothing is left behind")
   func none() throws {
-    let pair = try Pair(hasDmaBuf: false, hasUdmabuf: false)
-    let before = pair.backend.census
-    let buffer = try pair.share(pages: 1)
-    pair.backend.inject(.errno(.noMemory).always, into: .xen(.map))
-    let refusal = try #require(pair.refusal(pair.request(for: buffer), by: Mechanism.automatic))
-    guard case .noMechanism(pair.guest.id, let attempts) = refusal else {
+    let stage = try Stage(hasDmaBuf: false, hasUdmabuf: false)
+    let before = stage.backend.census
+    let buffer = try stage.share(pages: 1)
+    stage.backend.inject(.errno(.noMemory).always, into: .xen(.map))
+    let refusal = try #require(stage.refusal(stage.request(for: buffer), by: Mechanism.automatic))
+    guard case .noMechanism(stage.guest.id, let attempts) = refusal else {
       Issue.record(refusal)
       return
     }
@@ -281,14 +282,14 @@ struct MechanismTests {
       #expect(text.contains(words), "\(text)")
     }
     #expect(!text.contains("\n"))
-    #expect(pair.backend.census(expecting: before) == before)
+    #expect(stage.backend.census(expecting: before) == before)
   }
 
   @Test("that is the only one reports only its own failure")
   func only() throws {
-    let pair = try Pair(hasUdmabuf: false)
-    let buffer = try pair.share(pages: 1)
-    let refusal = try #require(pair.refusal(pair.request(for: buffer), by: [.copy]))
+    let stage = try Stage(hasUdmabuf: false)
+    let buffer = try stage.share(pages: 1)
+    let refusal = try #require(stage.refusal(stage.request(for: buffer), by: [.copy]))
     guard case .memory(let cause) = refusal else {
       Issue.record(refusal)
       return
@@ -298,13 +299,13 @@ struct MechanismTests {
 
   @Test("that copies names udmabuf's size limit, and how to raise it")
   func udmabufLimit() throws {
-    let pair = try Pair(udmabufLimit: 1 << 20)
-    let before = pair.backend.census
-    let fits = try pair.share(pages: 256)
-    let mapped = try pair.map(fits, by: .copy)
+    let stage = try Stage(udmabufLimit: 1 << 20)
+    let before = stage.backend.census
+    let fits = try stage.share(pages: 256)
+    let mapped = try stage.map(fits, by: .copy)
     _ = consume mapped
-    let buffer = try pair.share(pages: 257)
-    let refusal = try #require(pair.refusal(pair.request(for: buffer), by: [.copy]))
+    let buffer = try stage.share(pages: 257)
+    let refusal = try #require(stage.refusal(stage.request(for: buffer), by: [.copy]))
     guard case .memory(let cause) = refusal else {
       Issue.record(refusal)
       return
@@ -312,7 +313,7 @@ struct MechanismTests {
     #expect(cause.call == .makeDmaBuf && cause.errno == .invalidArgument)
     #expect("\(refusal)".contains("may have 1 MiB here"))
     #expect("\(refusal)".contains("/sys/module/udmabuf/parameters/size_limit_mb"))
-    #expect(pair.backend.census(expecting: before) == before)
+    #expect(stage.backend.census(expecting: before) == before)
   }
 }
 
@@ -320,14 +321,14 @@ struct MechanismTests {
 struct InlineReferenceTests {
   @Test("has those pages in that order, without a directory", arguments: Mechanism.allCases)
   func order(mechanism: Mechanism) throws {
-    let pair = try Pair()
-    let pages = try pair.sharePages(3)
+    let stage = try Stage()
+    let pages = try stage.sharePages(3)
     for page in 0..<3 { pages.write([UInt32(page) + 1], toPage: page) }
     let references = [pages.references[2], pages.references[0]]
-    pair.machine.resetCalls()
-    let mapped = try pair.map(references: references, by: [mechanism])
+    stage.machine.resetCalls()
+    let mapped = try stage.map(references: references, by: [mechanism])
     #expect(mapped.references == references)
-    #expect(pair.machine.calls[.copy] == (mechanism == .copy ? 1 : 0))
+    #expect(stage.machine.calls[.copy] == (mechanism == .copy ? 1 : 0))
     let contents = try mapped.mapContents()
     #expect(contents.bytes(0..<1) == [3])
     #expect(contents.bytes(4096..<4097) == [1])
@@ -335,31 +336,31 @@ struct InlineReferenceTests {
 
   @Test("is refused for a wrong number of references, for reference 0, and for duplicates")
   func refusals() throws {
-    let pair = try Pair()
-    let pages = try pair.sharePages(3)
+    let stage = try Stage()
+    let pages = try stage.sharePages(3)
     let (first, second, third) = (pages.references[0], pages.references[1], pages.references[2])
     let zero = GrantReference(rawValue: 0)
-    let before = pair.backend.census
+    let before = stage.backend.census
     let cases: [([GrantReference], DirectoryError)] = [
       ([], .tooShort(references: 0, pages: 2)), ([first], .tooShort(references: 1, pages: 2)),
       ([first, second, third], .extraReference(third, pages: 2)),
       ([zero, first], .zeroReference(index: 0)), ([first, zero], .zeroReference(index: 1)),
       ([first, first], .repeatedReference(first, index: 1)),
     ]
-    pair.machine.resetCalls()
+    stage.machine.resetCalls()
     for (references, expected) in cases {
       let refusal = error { () throws(MapError) in
-        _ = try pair.map(references: references, byteCount: 8192, by: Mechanism.automatic)
+        _ = try stage.map(references: references, byteCount: 8192, by: Mechanism.automatic)
       }
-      #expect(refusal == .directory(expected, pair.guest.id))
+      #expect(refusal == .directory(expected, stage.guest.id))
     }
     // A request that contradicts itself is refused first.
     let empty = error { () throws(MapError) in
-      _ = try pair.map(references: [first], byteCount: 0, by: Mechanism.automatic)
+      _ = try stage.map(references: [first], byteCount: 0, by: Mechanism.automatic)
     }
-    #expect(empty == .directory(.emptyBuffer, pair.guest.id))
-    #expect(pair.machine.calls.total == 0)
-    #expect(pair.backend.census(expecting: before) == before)
+    #expect(empty == .directory(.emptyBuffer, stage.guest.id))
+    #expect(stage.machine.calls.total == 0)
+    #expect(stage.backend.census(expecting: before) == before)
   }
 
   @Test("may have any references, small ones too", arguments: [1, 2, 1023, 1024, 9000])

@@ -5,14 +5,15 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyBackend
 
 @Suite("A refresh of a copy")
 struct RefreshTests {
   /// A buffer of the guest's, its copy in domain 0, and what the copy must hold.
-  private struct Stage: ~Copyable {
-    let pair: Pair
+  private struct CopiedBuffer: ~Copyable {
+    let stage: Stage
     let buffer: SharedBuffer
     let mapped: MappedBuffer
     let contents: any BufferContents
@@ -21,15 +22,15 @@ struct RefreshTests {
     private var seed = 0
 
     init(pages: Int, geometry: PictureGeometry? = nil, offset: Int = 0, frame: Int? = nil) throws {
-      let pair = try Pair()
-      let buffer = try pair.share(pages: pages)
-      var request = pair.request(for: buffer)
+      let stage = try Stage()
+      let buffer = try stage.share(pages: pages)
+      var request = stage.request(for: buffer)
       request.geometry = geometry
       request.offset = offset
       request.frameByteCount = frame
-      let mapped = try pair.map(request, by: [.copy])
+      let mapped = try stage.map(request, by: [.copy])
       contents = try mapped.mapContents(for: .readWrite)
-      self.pair = pair
+      self.stage = stage
       self.buffer = buffer
       self.mapped = mapped
       size = pages * GrantReference.pageSize
@@ -47,7 +48,7 @@ struct RefreshTests {
     /// Whether the copy, as the processor and as a device sees it, is what it must be.
     borrowing func isAsExpected() throws -> Bool {
       let file = try mapped.requireFile()
-      let device = try pair.machine.bytes(ofDmaBuf: file)
+      let device = try stage.machine.bytes(ofDmaBuf: file)
       return contents.bytes(0..<size) == model && device == model
     }
   }
@@ -62,31 +63,31 @@ struct RefreshTests {
   @Test(
     "of ranges copies these bytes only, with edges, overlaps and empty ranges", arguments: lists)
   func ranges(ranges: [Range<Int>]) throws {
-    var stage = try Stage(pages: 3)
-    stage.draw(expecting: ranges)
-    stage.pair.machine.resetCalls()
-    try stage.mapped.refresh(ranges)
+    var copied = try CopiedBuffer(pages: 3)
+    copied.draw(expecting: ranges)
+    copied.stage.machine.resetCalls()
+    try copied.mapped.refresh(ranges)
     let isEmpty = ranges.allSatisfy { $0.isEmpty }
-    #expect(stage.pair.machine.calls[.copy] == (isEmpty ? 0 : 1))
-    #expect(try stage.isAsExpected())
+    #expect(copied.stage.machine.calls[.copy] == (isEmpty ? 0 : 1))
+    #expect(try copied.isAsExpected())
   }
 
   @Test("copies the whole buffer by default")
   func whole() throws {
-    var stage = try Stage(pages: 3)
-    stage.draw(expecting: [0..<12288])
-    try stage.mapped.refresh()
-    #expect(try stage.isAsExpected())
+    var copied = try CopiedBuffer(pages: 3)
+    copied.draw(expecting: [0..<12288])
+    try copied.mapped.refresh()
+    #expect(try copied.isAsExpected())
   }
 
   @Test(
     "and a write back of random ranges copy these bytes only",
     arguments: [1, 2, 3] as [UInt64])
   func random(seed: UInt64) throws {
-    let pair = try Pair()
+    let stage = try Stage()
     let size = 5 * 4096
-    let buffer = try pair.share(pages: 5)
-    let mapped = try pair.map(buffer, by: .copy)
+    let buffer = try stage.share(pages: 5)
+    let mapped = try stage.map(buffer, by: .copy)
     let contents = try mapped.mapContents(for: .readWrite)
     var here = [UInt8](repeating: 0, count: size)
     var there = here
@@ -121,16 +122,16 @@ struct RefreshTests {
       (Int.max - 1)..<Int.max,
     ])
   func outside(range: Range<Int>) throws {
-    var stage = try Stage(pages: 3)
-    stage.draw(expecting: [])
-    stage.pair.machine.resetCalls()
-    let refusal = error { () throws(MapError) in try stage.mapped.refresh([0..<4, range]) }
+    var copied = try CopiedBuffer(pages: 3)
+    copied.draw(expecting: [])
+    copied.stage.machine.resetCalls()
+    let refusal = error { () throws(MapError) in try copied.mapped.refresh([0..<4, range]) }
     #expect(refusal == .rangeOutside(range, size: 12288))
-    let back = error { () throws(MapError) in try stage.mapped.writeBack([0..<4, range]) }
+    let back = error { () throws(MapError) in try copied.mapped.writeBack([0..<4, range]) }
     #expect(back == .rangeOutside(range, size: 12288))
     #expect(refusal.map { "\($0)" }?.contains("12288") == true)
-    #expect(stage.pair.machine.calls.total == 0)
-    #expect(try stage.isAsExpected())
+    #expect(copied.stage.machine.calls.total == 0)
+    #expect(try copied.isAsExpected())
   }
 
   /// Where the pixels of a rectangle lie.
@@ -155,35 +156,35 @@ struct RefreshTests {
     ], [400, 512])
   func rectangle(rectangle: PictureRectangle, stride: Int) throws {
     let geometry = try PictureGeometry(width: 100, height: 20, stride: stride)
-    var stage = try Stage(pages: 3, geometry: geometry, offset: 52)
-    stage.draw(expecting: bytes(rectangle, geometry, from: 52))
-    stage.pair.machine.resetCalls()
-    try stage.mapped.refresh([rectangle])
-    #expect(stage.pair.machine.calls[.copy] == 1)
-    #expect(try stage.isAsExpected())
+    var copied = try CopiedBuffer(pages: 3, geometry: geometry, offset: 52)
+    copied.draw(expecting: bytes(rectangle, geometry, from: 52))
+    copied.stage.machine.resetCalls()
+    try copied.mapped.refresh([rectangle])
+    #expect(copied.stage.machine.calls[.copy] == 1)
+    #expect(try copied.isAsExpected())
   }
 
   @Test("of rectangles of one frame of a pool copies them in that frame, and no other")
   func frame() throws {
     let geometry = try PictureGeometry(width: 40, height: 20)
-    var stage = try Stage(pages: 4, geometry: geometry, offset: 8, frame: 4096)
+    var copied = try CopiedBuffer(pages: 4, geometry: geometry, offset: 8, frame: 4096)
     let rectangles = [
       PictureRectangle(x: 1, y: 2, width: 3, height: 4),
       PictureRectangle(x: 30, y: 10, width: 10, height: 10),
     ]
     let start = 2 * 4096
-    stage.draw(expecting: rectangles.flatMap { bytes($0, geometry, from: start + 8) })
-    try stage.mapped.refresh(rectangles, ofFrameAt: start)
-    #expect(try stage.isAsExpected())
+    copied.draw(expecting: rectangles.flatMap { bytes($0, geometry, from: start + 8) })
+    try copied.mapped.refresh(rectangles, ofFrameAt: start)
+    #expect(try copied.isAsExpected())
     // A whole frame, as its page is announced.
-    let data = try stage.mapped.request.data(ofFrameAt: 3)
+    let data = try copied.mapped.request.data(ofFrameAt: 3)
     #expect(data == 3 * 4096 + 8..<4 * 4096)
-    stage.draw(expecting: [data])
-    try stage.mapped.refresh([data])
-    #expect(try stage.isAsExpected())
+    copied.draw(expecting: [data])
+    try copied.mapped.refresh([data])
+    #expect(try copied.isAsExpected())
     // A frame of which not all lies in the buffer.
     let refusal = error { () throws(MapError) in
-      try stage.mapped.refresh(rectangles, ofFrameAt: 4 * 4096)
+      try copied.mapped.refresh(rectangles, ofFrameAt: 4 * 4096)
     }
     guard case .rangeOutside(_, 16384)? = refusal else {
       Issue.record("\(String(describing: refusal))")
@@ -195,53 +196,53 @@ struct RefreshTests {
   func badRectangle() throws {
     let geometry = try PictureGeometry(width: 10, height: 10)
     let outside = PictureRectangle(x: 5, y: 0, width: 6, height: 1)
-    let stage = try Stage(pages: 1, geometry: geometry)
-    stage.pair.machine.resetCalls()
+    let copied = try CopiedBuffer(pages: 1, geometry: geometry)
+    copied.stage.machine.resetCalls()
     let refusal = error { () throws(MapError) in
-      try stage.mapped.refresh([PictureRectangle(x: 0, y: 0, width: 1, height: 1), outside])
+      try copied.mapped.refresh([PictureRectangle(x: 0, y: 0, width: 1, height: 1), outside])
     }
     #expect(refusal == .geometry(.rectangleOutside(outside, geometry)))
-    let plain = try Stage(pages: 1)
+    let plain = try CopiedBuffer(pages: 1)
     let none = error { () throws(MapError) in
       try plain.mapped.refresh([PictureRectangle(x: 0, y: 0, width: 1, height: 1)])
     }
     #expect(none == .geometry(.noPicture))
-    #expect(stage.pair.machine.calls.total == 0)
+    #expect(copied.stage.machine.calls.total == 0)
   }
 
   @Test("that Xen or Linux refuses names the page, and succeeds the next time")
   func refused() throws {
-    var stage = try Stage(pages: 3)
-    stage.draw(expecting: [0..<12288])
-    let second = stage.buffer.references[1]
-    stage.pair.backend.inject(.status(.generalError, piece: 1), into: .xen(.copy))
-    let refusal = error { () throws(MapError) in try stage.mapped.refresh() }
+    var copied = try CopiedBuffer(pages: 3)
+    copied.draw(expecting: [0..<12288])
+    let second = copied.buffer.references[1]
+    copied.stage.backend.inject(.status(.generalError, piece: 1), into: .xen(.copy))
+    let refusal = error { () throws(MapError) in try copied.mapped.refresh() }
     #expect(
       refusal
         == .xen(
           XenError(
-            .copy, .ioError, domain: stage.pair.guest.id, subject: .reference(second),
+            .copy, .ioError, domain: copied.stage.guest.id, subject: .reference(second),
             status: .generalError)))
-    stage.pair.backend.inject(.errno(.noMemory), into: .dmaBufs(.synchronize))
-    let local = error { () throws(MapError) in try stage.mapped.refresh() }
+    copied.stage.backend.inject(.errno(.noMemory), into: .dmaBufs(.synchronize))
+    let local = error { () throws(MapError) in try copied.mapped.refresh() }
     guard case .memory(let cause)? = local else {
       Issue.record("\(String(describing: local))")
       return
     }
     #expect(cause.call == .synchronize && cause.errno == .noMemory)
-    try stage.mapped.refresh()
-    #expect(try stage.isAsExpected())
+    try copied.mapped.refresh()
+    #expect(try copied.isAsExpected())
   }
 
   @Test("is refused after the owner has withdrawn the buffer")
   func withdrawn() throws {
-    let pair = try Pair()
-    let buffer = try pair.share(pages: 1)
+    let stage = try Stage()
+    let buffer = try stage.share(pages: 1)
     buffer.write([9], at: 0)
-    let mapped = try pair.map(buffer, by: .copy)
+    let mapped = try stage.map(buffer, by: .copy)
     try buffer.withdraw()
     // Nothing of it is mapped here: the owner has its pages at once.
-    #expect(pair.guest.census.grantsInUse == 0)
+    #expect(stage.guest.census.grantsInUse == 0)
     #expect(try mapped.mapContents().bytes(0..<1) == [9])
     guard case .xen(let cause)? = error({ () throws(MapError) in try mapped.refresh() }) else {
       Issue.record("withdrawn pages were copied")

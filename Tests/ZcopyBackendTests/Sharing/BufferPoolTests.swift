@@ -2,6 +2,7 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -80,23 +81,23 @@ struct BufferPoolTests {
 
   @Test("is one buffer for the peer: an allocation lies in it at its offset, with its references")
   func peer() throws {
-    let pair = try Pair()
+    let stage = try Stage()
     let shared = try SharedBuffer(
-      ShareParameters(peer: pair.backend.id, byteCount: 5 * 4096), xen: pair.guest.xen,
-      dmaBufs: pair.guest.dmaBufs)
+      ShareParameters(peer: stage.backend.id, byteCount: 5 * 4096), xen: stage.guest.xen,
+      dmaBufs: stage.guest.dmaBufs)
     var pool = BufferPool(pages: shared.references.count)
     _ = try pool.take(byteCount: 4096)
     let piece = try pool.take(byteCount: 8192)
     shared.write(sample(8192), at: piece.offset)
     let references = Array(shared.references[piece.page..<piece.page + piece.pages])
-    let whole = try pair.map(shared)
+    let whole = try stage.map(shared)
     #expect(try whole.mapContents().bytes(4096..<12288) == sample(8192))
-    let alone = try pair.map(references: references, by: [.dmabuf])
+    let alone = try stage.map(references: references, by: [.dmabuf])
     #expect(try alone.mapContents().bytes(0..<8192) == sample(8192))
     _ = consume whole
     _ = consume alone
     try shared.withdraw()
-    #expect(pair.guest.census.grantsInUse == 0)
+    #expect(stage.guest.census.grantsInUse == 0)
   }
 
   @Test(

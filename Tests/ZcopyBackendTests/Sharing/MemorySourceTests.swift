@@ -4,6 +4,7 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
@@ -160,18 +161,18 @@ struct MemorySourceTests {
     "of a dma-buf has what its devices write, and they see what the peer writes",
     arguments: [MemorySource.udmabuf, .heap("system")])
   func devices(source: MemorySource) throws {
-    let pair = try Pair()
-    let buffer = try pair.share(pages: 2, from: source)
+    let stage = try Stage()
+    let buffer = try stage.share(pages: 2, from: source)
     let descriptor = buffer.fileDescriptor
     let file = try #require(descriptor)
-    try pair.machine.write([1, 2, 3], toDmaBuf: file, at: 4095)
-    let mapped = try pair.map(buffer)
+    try stage.machine.write([1, 2, 3], toDmaBuf: file, at: 4095)
+    let mapped = try stage.map(buffer)
     let contents = try mapped.mapContents(for: .readWrite)
     #expect(contents.bytes(4095..<4098) == [1, 2, 3])
     contents.write([9], at: 0)
-    #expect(try pair.machine.bytes(ofDmaBuf: file)[0] == 9)
-    #expect(pair.guest.census.importedDmaBufs == 1)
-    #expect(pair.guest.census.localDmaBufs == 1)
+    #expect(try stage.machine.bytes(ofDmaBuf: file)[0] == 9)
+    #expect(stage.guest.census.importedDmaBufs == 1)
+    #expect(stage.guest.census.localDmaBufs == 1)
   }
 
   @Test(
@@ -206,76 +207,76 @@ struct GivenDmaBufTests {
     var isOpen: Bool { fcntl(file.rawValue, F_GETFD) >= 0 }
   }
 
-  private func give(_ pair: Pair, pages: Int, _ kind: ForeignDmaBuf = .ordinary) throws -> Given {
-    Given(try pair.machine.makeForeignDmaBuf(pages: pages, in: pair.guest, kind: kind))
+  private func give(_ stage: Stage, pages: Int, _ kind: ForeignDmaBuf = .ordinary) throws -> Given {
+    Given(try stage.machine.makeForeignDmaBuf(pages: pages, in: stage.guest, kind: kind))
   }
 
-  private func refusal(_ pair: Pair, _ byteCount: Int?, _ source: MemorySource) -> ShareError? {
-    error { () throws(ShareError) in _ = try pair.share(byteCount: byteCount, from: source) }
+  private func refusal(_ stage: Stage, _ byteCount: Int?, _ source: MemorySource) -> ShareError? {
+    error { () throws(ShareError) in _ = try stage.share(byteCount: byteCount, from: source) }
   }
 
   @Test("is shared with what is in it, and stays its caller's", arguments: [nil, 8192, 8191, 4097])
   func contents(byteCount: Int?) throws {
-    let pair = try Pair()
-    let given = try give(pair, pages: 2)
-    try pair.machine.write(sample(8192), toDmaBuf: given.file)
-    let before = pair.guest.census
-    let buffer = try pair.share(byteCount: byteCount, from: given.source)
+    let stage = try Stage()
+    let given = try give(stage, pages: 2)
+    try stage.machine.write(sample(8192), toDmaBuf: given.file)
+    let before = stage.guest.census
+    let buffer = try stage.share(byteCount: byteCount, from: given.source)
     #expect(buffer.byteCount == byteCount ?? 8192)
     #expect(buffer.references.count == 2)
     #expect(buffer.bytes() == sample(8192))
     #expect(buffer.fileDescriptor != given.file)
-    let mapped = try pair.map(buffer)
+    let mapped = try stage.map(buffer)
     #expect(try mapped.mapContents().bytes(0..<8192) == sample(8192))
     _ = consume mapped
     try buffer.withdraw()
-    #expect(pair.guest.census(expecting: before) == before)
+    #expect(stage.guest.census(expecting: before) == before)
     #expect(given.isOpen)
-    #expect(try pair.machine.bytes(ofDmaBuf: given.file) == sample(8192))
+    #expect(try stage.machine.bytes(ofDmaBuf: given.file) == sample(8192))
   }
 
   @Test(
     "is refused for another size, and nothing is granted",
     arguments: [1, 4096, 8193, 12288, .max, 0, -1])
   func otherSize(byteCount: Int) throws {
-    let pair = try Pair()
-    let given = try give(pair, pages: 2)
-    let before = pair.guest.census
+    let stage = try Stage()
+    let given = try give(stage, pages: 2)
+    let before = stage.guest.census
     #expect(
-      refusal(pair, byteCount, given.source) == .otherSize(asked: byteCount, dmaBuf: 8192))
-    #expect(pair.guest.census(expecting: before) == before)
+      refusal(stage, byteCount, given.source) == .otherSize(asked: byteCount, dmaBuf: 8192))
+    #expect(stage.guest.census(expecting: before) == before)
     #expect(given.isOpen)
   }
 
   @Test("of no whole pages is refused")
   func notWholePages() throws {
-    let pair = try Pair()
-    let given = try give(pair, pages: 2, .notWholePages)
-    let before = pair.guest.census
-    #expect(refusal(pair, nil, given.source) == .notWholePages(byteCount: 7168))
-    #expect(pair.guest.census(expecting: before) == before)
+    let stage = try Stage()
+    let given = try give(stage, pages: 2, .notWholePages)
+    let before = stage.guest.census
+    #expect(refusal(stage, nil, given.source) == .notWholePages(byteCount: 7168))
+    #expect(stage.guest.census(expecting: before) == before)
   }
 
   @Test("whose memory begins inside of a page is refused by gntdev")
   func offset() throws {
-    let pair = try Pair()
-    let given = try give(pair, pages: 2, .withOffset(64))
-    let before = pair.guest.census
-    guard case .xen(let cause)? = refusal(pair, nil, given.source) else {
+    let stage = try Stage()
+    let given = try give(stage, pages: 2, .withOffset(64))
+    let before = stage.guest.census
+    guard case .xen(let cause)? = refusal(stage, nil, given.source) else {
       Issue.record("it was shared")
       return
     }
     #expect(cause.call == .importDmaBuf && cause.errno == .invalidArgument)
-    #expect(pair.guest.census(expecting: before) == before)
+    #expect(stage.guest.census(expecting: before) == before)
   }
 
   @Test("that has no pages of ordinary memory cannot be mapped by the peer")
   func withoutPages() throws {
-    let pair = try Pair()
-    let given = try give(pair, pages: 1, .withoutPages)
-    let buffer = try pair.share(byteCount: nil, from: given.source)
+    let stage = try Stage()
+    let given = try give(stage, pages: 1, .withoutPages)
+    let buffer = try stage.share(byteCount: nil, from: given.source)
     guard
-      case .xen(let cause)? = pair.refusal(pair.request(for: buffer), by: Mechanism.automatic)
+      case .xen(let cause)? = stage.refusal(stage.request(for: buffer), by: Mechanism.automatic)
     else {
       Issue.record("it was mapped")
       return
@@ -285,21 +286,21 @@ struct GivenDmaBufTests {
 
   @Test("that is itself another domain's is no memory of this one, and not the processor's")
   func foreign() throws {
-    let pair = try Pair()
-    let third = try pair.machine.addDomain()
-    let theirs = try SharedBuffer(byteCount: 4096, peer: pair.guest.id, xen: third.xen)
+    let stage = try Stage()
+    let third = try stage.machine.addDomain()
+    let theirs = try SharedBuffer(byteCount: 4096, peer: stage.guest.id, xen: third.xen)
     let mapped = try MappedBuffer(
       MapParameters(domain: third.id, directory: theirs.directory, byteCount: 4096),
-      xen: pair.guest.xen, dmaBufs: pair.guest.dmaBufs, mechanisms: [.dmabuf])
+      xen: stage.guest.xen, dmaBufs: stage.guest.dmaBufs, mechanisms: [.dmabuf])
     let file = try mapped.requireFile()
-    let buffer = try pair.share(byteCount: nil, from: .fileDescriptor(file))
+    let buffer = try stage.share(byteCount: nil, from: .fileDescriptor(file))
     do {
       try buffer.withMemory(.read) { _ in }
       Issue.record("the processor was let in")
     } catch ShareError.notMappable(let cause) {
       #expect(cause.call == .map && cause.errno == .invalidArgument)
     }
-    guard case .xen? = pair.refusal(pair.request(for: buffer), by: Mechanism.automatic) else {
+    guard case .xen? = stage.refusal(stage.request(for: buffer), by: Mechanism.automatic) else {
       Issue.record("it was mapped")
       return
     }
@@ -307,45 +308,45 @@ struct GivenDmaBufTests {
 
   @Test("that is not open, or no dma-buf, is refused")
   func noDmaBuf() throws {
-    let pair = try Pair()
-    let before = pair.guest.census
+    let stage = try Stage()
+    let before = stage.guest.census
     // No process has so many files.
     let closed = FileDescriptor(rawValue: .max)
-    guard case .memory(let cause)? = refusal(pair, nil, .fileDescriptor(closed)) else {
+    guard case .memory(let cause)? = refusal(stage, nil, .fileDescriptor(closed)) else {
       Issue.record("it was shared")
       return
     }
     #expect(cause.call == .identify && cause.errno == .badFileDescriptor)
-    let file = try pair.guest.dmaBufs.makeMemoryFile(named: "no dma-buf", byteCount: 4096)
+    let file = try stage.guest.dmaBufs.makeMemoryFile(named: "no dma-buf", byteCount: 4096)
     let descriptor = file.fileDescriptor
-    guard case .xen(let other)? = refusal(pair, nil, .fileDescriptor(descriptor)) else {
+    guard case .xen(let other)? = refusal(stage, nil, .fileDescriptor(descriptor)) else {
       Issue.record("it was shared")
       return
     }
     #expect(other.call == .importDmaBuf && other.errno == .invalidArgument)
-    let empty = try pair.guest.dmaBufs.makeMemoryFile(named: "empty", byteCount: 0)
-    #expect(refusal(pair, nil, .fileDescriptor(empty.fileDescriptor)) == .impossibleSize(0))
+    let empty = try stage.guest.dmaBufs.makeMemoryFile(named: "empty", byteCount: 0)
+    #expect(refusal(stage, nil, .fileDescriptor(empty.fileDescriptor)) == .impossibleSize(0))
     _ = consume file
     _ = consume empty
-    #expect(pair.guest.census(expecting: before) == before)
+    #expect(stage.guest.census(expecting: before) == before)
   }
 
   @Test("is waited for by the processor until its devices are done")
   func idle() throws {
-    let pair = try Pair()
-    let given = try give(pair, pages: 1)
-    let buffer = try pair.share(byteCount: nil, from: given.source)
+    let stage = try Stage()
+    let given = try give(stage, pages: 1)
+    let buffer = try stage.share(byteCount: nil, from: given.source)
     #expect(try buffer.isIdle(for: .write))
-    let reads = try pair.machine.addFence(toDmaBuf: given.file, as: .read)
+    let reads = try stage.machine.addFence(toDmaBuf: given.file, as: .read)
     #expect(try buffer.isIdle(for: .read))
     #expect(try !buffer.isIdle(for: .write))
     reads.signal()
     #expect(try buffer.isIdle(for: .write))
-    let writes = try pair.machine.addFence(toDmaBuf: given.file, as: .write)
+    let writes = try stage.machine.addFence(toDmaBuf: given.file, as: .write)
     #expect(try !buffer.isIdle(for: .read))
     writes.signal(error: .ioError)
     #expect(try buffer.isIdle(for: .read))
-    let plain = try pair.share(pages: 1)
+    let plain = try stage.share(pages: 1)
     #expect(try plain.isIdle(for: .write))
   }
 }

@@ -3,23 +3,24 @@ import Glibc
 import SystemPackage
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
 extension Publication {
   /// What the owner of a link would publish, as if its peer had read it.
-  static func of(_ link: borrowing ExporterChannel, in pair: Pair) -> Publication {
-    of(page: link.controlPage, port: link.port, in: pair)
+  static func of(_ link: borrowing ExporterChannel, in stage: Stage) -> Publication {
+    of(page: link.controlPage, port: link.port, in: stage)
   }
 
-  static func of(page: GrantReference, port: EventChannelPort, in pair: Pair) -> Publication {
+  static func of(page: GrantReference, port: EventChannelPort, in stage: Stage) -> Publication {
     let request = MapParameters(
-      domain: pair.guest.id, directory: GrantReference(rawValue: 9), byteCount: 4096)
+      domain: stage.guest.id, directory: GrantReference(rawValue: 9), byteCount: 4096)
     return Publication(request: request, controlPage: page, port: port)
   }
 }
 
-extension Pair {
+extension Stage {
   /// The guest's end of a link, by default of its first process.
   func makeOwner(_ xen: Xen? = nil) throws -> ExporterChannel {
     let xen = xen ?? guest.xen
@@ -40,12 +41,13 @@ struct HandmadeOwner: ~Copyable {
   let port: EventChannelPort
   let page: SharedPages
 
-  init(_ pair: Pair, magic: UInt32 = XEN_ZCOPY_MAGIC, version: UInt32 = XEN_ZCOPY_VERSION) throws {
-    let events = try pair.guest.xen.openEventChannels()
-    let port = try events.bindUnbound(for: pair.backend.id)
-    let page = try pair.sharePages(1)
+  init(_ stage: Stage, magic: UInt32 = XEN_ZCOPY_MAGIC, version: UInt32 = XEN_ZCOPY_VERSION) throws
+  {
+    let events = try stage.guest.xen.openEventChannels()
+    let port = try events.bindUnbound(for: stage.backend.id)
+    let page = try stage.sharePages(1)
     page.write([magic, version, 1, XEN_ZCOPY_OWNER_LIVE], toPage: 0)
-    publication = Publication.of(page: page.references[0], port: port, in: pair)
+    publication = Publication.of(page: page.references[0], port: port, in: stage)
     self.events = events
     self.port = port
     self.page = page
@@ -68,11 +70,11 @@ struct HandmadePeer: ~Copyable {
   let port: EventChannelPort
   let page: GrantMapping
 
-  init(_ owner: borrowing ExporterChannel, _ pair: Pair) throws {
-    let events = try pair.backend.xen.openEventChannels()
-    let port = try events.bindInterdomain(pair.guest.id, owner.port)
-    let page = try pair.backend.xen.openGrantDevice().map(
-      owner.controlPage, of: pair.guest.id, writable: true)
+  init(_ owner: borrowing ExporterChannel, _ stage: Stage) throws {
+    let events = try stage.backend.xen.openEventChannels()
+    let port = try events.bindInterdomain(stage.guest.id, owner.port)
+    let page = try stage.backend.xen.openGrantDevice().map(
+      owner.controlPage, of: stage.guest.id, writable: true)
     self.events = events
     self.port = port
     self.page = page
@@ -84,11 +86,4 @@ struct HandmadePeer: ~Copyable {
     page.memory.storeByte(alive, at: ControlPage.peerAlive)
     try events.notify(port)
   }
-}
-
-/// Whether a descriptor is readable now.
-func isReadable(_ descriptor: FileDescriptor) -> Bool {
-  var entry = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)
-  // SAFETY: poll writes one entry.
-  return unsafe poll(&entry, 1, 0) == 1
 }

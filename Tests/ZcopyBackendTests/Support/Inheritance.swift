@@ -15,11 +15,8 @@ final class Inheritance<State: LiveUpdateState> {
     state = try State(decoding: saveState.state.encoded)
     descriptors = []
     for file in saveState.descriptors {
-      let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
-      guard number >= 0 else { throw Errno(rawValue: errno) }
-      // As after an exec, or from systemd.
-      _ = fcntl(number, F_SETFD, 0)
-      descriptors.append(FileDescriptor(rawValue: number))
+      // Without close-on-exec, as after an exec, or from systemd.
+      descriptors.append(try file.duplicate())
     }
   }
 

@@ -32,12 +32,3 @@ struct WrongDescriptors: Sendable {
     },
   ]
 }
-
-extension FileDescriptor {
-  /// The same file by another number, which the caller closes.
-  func duplicate() throws -> FileDescriptor {
-    let number = fcntl(rawValue, F_DUPFD_CLOEXEC, 0)
-    guard number >= 0 else { throw Errno(rawValue: errno) }
-    return FileDescriptor(rawValue: number)
-  }
-}

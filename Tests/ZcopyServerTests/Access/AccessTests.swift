@@ -2,6 +2,7 @@ import CZcopy
 import Glibc
 import SystemPackage
 import Testing
+import ZcopyTestKit
 
 @testable import ZcopyServer
 
@@ -84,15 +85,13 @@ struct AccountNamesTests {
 struct PeerCredentialsTests {
   @Test("is this process, with its groups, if it is this process")
   func isThisProcess() throws {
-    var ends: [Int32] = [-1, -1]
-    // SAFETY: the call writes both descriptors.
-    try #require(unsafe socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends) == 0)
-    defer { for end in ends { close(end) } }
+    let (one, other) = try MessageSocket.pair()
+    defer { for end in [one, other] { try? end.close() } }
     var groups = [UInt32](repeating: 0, count: 65_536)
     // SAFETY: the call writes at most as many groups as the array has.
     let count = unsafe getgroups(Int32(groups.count), &groups)
     try #require(count >= 0)
-    let peer = try PeerCredentials(of: FileDescriptor(rawValue: ends[0]))
+    let peer = try PeerCredentials(of: one)
     let own = Set(groups.prefix(Int(count))).union([getegid()])
     #expect(peer.process == getpid())
     #expect(peer.user == geteuid())
@@ -109,12 +108,10 @@ struct PeerCredentialsTests {
   @Test("may be in more groups than the first buffer holds")
   func manyGroups() throws {
     var room: [UInt32] = [7]
-    var ends: [Int32] = [-1, -1]
-    // SAFETY: the call writes both descriptors.
-    try #require(unsafe socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends) == 0)
-    defer { for end in ends { close(end) } }
+    let (one, other) = try MessageSocket.pair()
+    defer { for end in [one, other] { try? end.close() } }
     // SAFETY: no group is written where there is no room.
-    let count = unsafe czcopy_peer_groups(ends[0], &room, 0)
+    let count = unsafe czcopy_peer_groups(one.rawValue, &room, 0)
     let expected = getgroups(0, nil)
     #expect(count == expected)
     #expect(room == [7])

@@ -4,6 +4,8 @@ import Support
 import Testing
 @testable import ZcopyEngine
 import XenGrant
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -69,12 +71,12 @@ struct HolderLookupTests {
   func service() throws {
     var configuration = Configuration.forTests
     configuration.defaults.releaseDeadline = .milliseconds(5)
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let time = Time()
     stage.service.engine.holderLookup = Self.lookup(time, taking: 0)
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
-    var messages: [TestClient.Message] = []
+    var messages: [ReceivedMessage] = []
     for _ in 0..<32 {
       let (id, message) = try stage.map(shared, for: client)
       messages.append(message)

@@ -8,6 +8,7 @@ import XenGrant
 import XenSimulator
 import ZcopyBackend
 import libxenzcopy
+import ZcopyStage
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -17,15 +18,12 @@ import libxenzcopy
 @Suite("libxenzcopy and the service")
 struct ClientLibraryTests {
   /// Runs a client with a new connection to its end.
-  private func run(_ stage: Stage, _ body: @escaping @Sendable (OpaquePointer) -> Void) throws {
-    var ends: [Int32] = [-1, -1]
-    // SAFETY: the call writes two numbers.
-    let status = unsafe socketpair(
-      AF_UNIX, Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends)
-    try #require(status == 0)
-    let socket = ends[1]
-    stage.service.adopt(FileDescriptor(rawValue: ends[0]))
-    let worker = try Worker {
+  private func run(_ stage: ServerStage, _ body: @escaping @Sendable (OpaquePointer) -> Void) throws
+  {
+    let (other, own) = try MessageSocket.pair(options: __socket_type(0))
+    let socket = own.rawValue
+    stage.service.adopt(other)
+    let worker = try TestThread {
       // SAFETY: the handle is closed once, by the thread that uses it.
       guard let handle = unsafe xenzcopy_adopt(socket, nil, 0) else {
         Issue.record("the service does not answer HELLO")
@@ -39,7 +37,7 @@ struct ClientLibraryTests {
 
   @Test("map, describe, list, read, unmap, wait: the whole life of a buffer")
   func life() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let shared = try stage.share(pages: 5)
     let guest = UInt32(stage.guest.id.rawValue)
     let directory = shared.directory.rawValue
@@ -90,7 +88,7 @@ struct ClientLibraryTests {
 
   @Test("a READ from the middle of a buffer returns data at the same place in the file")
   func readsTheMiddle() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let shared = try stage.share(pages: 2)
     // SAFETY: the text lies inside of the second page.
     try shared.withMemory { memory in
@@ -119,7 +117,7 @@ struct ClientLibraryTests {
 
   @Test("a refusal has its errno and a line, and the connection stays open")
   func refusals() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let guest = UInt32(stage.guest.id.rawValue)
     try unsafe run(stage) { handle in
       var map = xen_zcopyd_map()
@@ -141,7 +139,7 @@ struct ClientLibraryTests {
 
   @Test("an asynchronous request completes with an event, and other requests are served meanwhile")
   func begun() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let shared = try stage.share(pages: 3)
     let guest = UInt32(stage.guest.id.rawValue)
     let directory = shared.directory.rawValue
@@ -185,7 +183,7 @@ struct ClientLibraryTests {
   @Test(
     "the example in Python gets a buffer, lists it and releases it", .enabled(if: has("python3")))
   func python() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let shared = try stage.share(pages: 4)
     let lines = try output(
       of: "PYTHONDONTWRITEBYTECODE=1 python3 \(Self.root)/examples/backend.py "
@@ -201,7 +199,7 @@ struct ClientLibraryTests {
     "the example in C releases its buffer on request, and reports the release",
     .enabled(if: has("cc")))
   func backend() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let shared = try stage.share(pages: 4)
     let directory = try TemporaryDirectory()
     // For the removal at the end.
@@ -218,7 +216,7 @@ struct ClientLibraryTests {
   }
 
   /// Runs a command as a client of the service, requires that it succeeds, and returns its lines.
-  private func output(of command: String, _ stage: Stage) throws -> [Substring] {
+  private func output(of command: String, _ stage: ServerStage) throws -> [Substring] {
     let path = "@xen-zcopyd-\(UInt64.random(in: .min ... .max))"
     // SAFETY: the string lives for the call.
     let listener = unsafe czcopy_listen(path, 0o600)

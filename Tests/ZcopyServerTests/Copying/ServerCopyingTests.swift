@@ -7,6 +7,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -19,7 +21,7 @@ import ZcopyBackend
 struct ServerCopyingTests {
   @Test("READ takes memory only for the pages of its range")
   func sparse() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 300)
     let (id, _) = try stage.map(shared, for: client)
@@ -38,12 +40,12 @@ struct ServerCopyingTests {
 
   @Test("READ is done in pieces, with other requests in between")
   func readInPieces() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let (client, other) = (try stage.connect(), try stage.connect())
     let shared = try stage.share(pages: 5000)
     let (id, _) = try stage.map(shared, for: client)
-    let number = client.send(TestClient.read(id))
-    let question = other.send(TestClient.list())
+    let number = try client.send(TestClient.read(id))
+    let question = try other.send(TestClient.list())
     for _ in 0..<2 { try stage.loop.turn(waiting: 0) }
     #expect(other.hasReply(to: question))
     #expect(stage.service.engine.jobs.count == 1)
@@ -55,14 +57,14 @@ struct ServerCopyingTests {
   func unreceived() throws {
     var configuration = Configuration.forTests
     configuration.defaults.users = [1]
-    let stage = try Stage(configuration)
+    let stage = try ServerStage(configuration)
     let user = PeerCredentials(process: 1, user: 1, groups: [])
     let (client, second) = (try stage.connect(as: user), try stage.connect(as: user))
     let root = try stage.connect(as: PeerCredentials(process: 1, user: 0, groups: []))
     let shared = try stage.share(pages: 10_000)
     let (id, _) = try stage.map(shared, for: client)
     func read(_ client: TestClient) throws -> UInt64 {
-      let number = client.send(TestClient.read(id))
+      let number = try client.send(TestClient.read(id))
       for _ in 0..<20 { try stage.loop.turn(waiting: 1) }
       return number
     }
@@ -76,7 +78,7 @@ struct ServerCopyingTests {
     #expect(try root.next { $0.request == other }.files.count == 1)
     // An unread message that came after the READ does not count.
     #expect(try client.next { $0.request == first }.files.count == 1)
-    let event = client.send(TestClient.list())
+    let event = try client.send(TestClient.list())
     try stage.settle()
     let again = try read(second)
     #expect(try second.next { $0.request == again }.files.count == 1)
@@ -85,11 +87,11 @@ struct ServerCopyingTests {
 
   @Test("many small READs may be queued")
   func manyReads() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 4)
     let (id, _) = try stage.map(shared, for: client)
-    let numbers = (0..<40).map { _ in client.send(TestClient.read(id)) }
+    let numbers = try (0..<40).map { _ in try client.send(TestClient.read(id)) }
     for number in numbers {
       #expect(try client.next { $0.request == number }.files.count == 1)
     }
@@ -97,7 +99,7 @@ struct ServerCopyingTests {
 
   @Test("a turn copies one piece however many jobs there are, and connections take turns")
   func fairness() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let (one, two) = (try stage.connect(), try stage.connect())
     let clients = [one, two]
     let first = try stage.share(pages: 1500)
@@ -107,7 +109,7 @@ struct ServerCopyingTests {
       try stage.map(second, for: two, by: XEN_ZCOPYD_MECHANISM_COPY).0,
     ]
     for (client, id) in zip(clients, ids) {
-      for _ in 0..<12 { client.send(TestClient.refresh(id)) }
+      for _ in 0..<12 { try client.send(TestClient.refresh(id)) }
     }
     var copied = stage.service.engine.counters.refreshedBytes
     var isOver = false
@@ -127,7 +129,7 @@ struct ServerCopyingTests {
   @Test(
     "jobs that wait for the same device share one fence, which is closed after the last of them")
   func fences() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let (client, other) = (try stage.connect(), try stage.connect())
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
@@ -135,7 +137,7 @@ struct ServerCopyingTests {
     defer { try? file.close() }
     let before = stage.backend.census.syncFiles
     let fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
-    for _ in 0..<10 { for whose in [client, other] { whose.send(TestClient.refresh(id)) } }
+    for _ in 0..<10 { for whose in [client, other] { try whose.send(TestClient.refresh(id)) } }
     try stage.settle()
     #expect(stage.service.engine.jobs.count == 20)
     let one = stage.backend.census.syncFiles
@@ -155,13 +157,13 @@ struct ServerCopyingTests {
 
   @Test("a job that waits for a device is refused as soon as its buffer is unmapped")
   func over() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (id, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
     let file = try message.takeFile()
     let fence = try stage.machine.addFence(toDmaBuf: file, as: .read)
-    let refresh = client.send(TestClient.refresh(id))
+    let refresh = try client.send(TestClient.refresh(id))
     try stage.settle()
     try client.done(TestClient.about(id, XEN_ZCOPYD_UNMAP))
     let error = try client.error(in: client.next { $0.request == refresh })
@@ -175,7 +177,7 @@ struct ServerCopyingTests {
     "a reply whose descriptor cannot be sent is refused, its buffer is released, the client stays")
   func tooManyOnTheirWay() async {
     await #expect(processExitsWith: .success) {
-      let stage = try Stage()
+      let stage = try ServerStage()
       stage.service.configuration.defaults.users = [nobody]
       // The kernel limits the descriptors in flight of every user but root to RLIMIT_NOFILE.
       try #require(getuid() != 0 || setuid(nobody) == 0)
@@ -187,7 +189,7 @@ struct ServerCopyingTests {
       let shared = try stage.share(pages: 1)
       let (id, message) = try stage.map(shared, for: lazy)
       for _ in 0..<102 {
-        lazy.send(TestClient.about(id, XEN_ZCOPYD_OPEN))
+        try lazy.send(TestClient.about(id, XEN_ZCOPYD_OPEN))
         try stage.loop.turn(waiting: 0)
       }
       let refusal = try client.refusal(

@@ -4,6 +4,8 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyBackend
 @testable import ZcopyEngine
@@ -215,7 +217,7 @@ struct FormatTests {
   @Test("writes a sample of the format to the path in FORMAT_SAMPLE")
   func write() throws {
     guard let path = Environment.value("FORMAT_SAMPLE") else { return }
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let other = try stage.machine.addDomain()
     try client.done(TestClient.subscribe(domain: UInt32(stage.guest.id.rawValue)))
@@ -225,7 +227,7 @@ struct FormatTests {
     let actors = try [BufferActors.Kind.mapped, .shared].map { kind in
       try BufferActors(kind, stage, client)
     }
-    let owner = try GuestOwner(stage, pages: 4, frame: 4096, name: "published")
+    let owner = try ExportingGuest(stage, pages: 4, frame: 4096, name: "published")
     let published = try client.description(TestClient.mapPublished(owner.path))
     try owner.draw(page: 1)
     try stage.settle()
@@ -240,7 +242,7 @@ struct FormatTests {
       })
     let peers = try client.description(
       TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
-    let peer = try GuestPeer(stage, try text(peers.0.text, "text"))
+    let peer = try ImportingGuest(stage.guest, try text(peers.0.text, "text"))
     try stage.settle()
     _ = try client.ask(TestClient.frame(peers.0.id, 5))
     try peer.use(5)
@@ -252,14 +254,14 @@ struct FormatTests {
         })
     }
     let memory = try stage.backend.dmaBufs.allocate(byteCount: 8192, fromHeap: "system")
-    client.send(
+    try client.send(
       TestClient.share(other.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR),
       files: [memory.fileDescriptor])
     try stage.settle()
     let (closed, held) = try stage.map(shared, for: client)
     _ = try client.ask(TestClient.about(closed, XEN_ZCOPYD_UNMAP))
-    client.send(TestClient.wait(closed))
-    client.send(TestClient.wait(actors[0].id, milliseconds: 100_000))
+    try client.send(TestClient.wait(closed))
+    try client.send(TestClient.wait(actors[0].id, milliseconds: 100_000))
     let (gone, last) = try stage.map(shared, for: client)
     last.closeFiles()
     _ = try client.ask(TestClient.about(gone, XEN_ZCOPYD_UNMAP))
@@ -269,7 +271,7 @@ struct FormatTests {
     let lazy = try stage.connect()
     let connection = try #require(stage.service.connections[stage.service.lastConnection])
     while connection.backlog.isEmpty { connection.send([UInt8](repeating: 7, count: 1000)) }
-    lazy.send(TestClient.map(stage.guest.id, shared.directory, size: shared.byteCount))
+    try lazy.send(TestClient.map(stage.guest.id, shared.directory, size: shared.byteCount))
     try stage.wait("no file is queued") { connection.backlog.contains { $0.file != nil } }
     connection.send(event: EventMessage(.frame, BufferID(peers.0.id), .dom0))
     stage.backend.inject(.errno(.ioError).first(1), into: .dmaBufs(.identify))

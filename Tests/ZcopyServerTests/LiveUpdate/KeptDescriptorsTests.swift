@@ -1,5 +1,6 @@
 import SystemPackage
 import Testing
+import Support
 
 @testable import ZcopyServer
 
@@ -20,14 +21,14 @@ struct KeptDescriptorsTests {
   func once() throws {
     let pipe = try FileDescriptor.pipe()
     let other = try FileDescriptor.pipe()
-    let again = try duplicate(pipe.readEnd)
+    let again = try pipe.readEnd.duplicateClosedOnExec()
     let all = [pipe.readEnd, pipe.writeEnd, again, other.readEnd, pipe.readEnd]
     defer { for file in all.dropLast() + [other.writeEnd] { try? file.close() } }
     let kept = KeptDescriptors(all)
     #expect(kept.places == [0, 1, 0, 2, 0])
     #expect(kept.files == [pipe.readEnd, pipe.writeEnd, other.readEnd])
     let back = KeptDescriptors.descriptors(
-      at: kept.places, in: try kept.files.map(duplicate))
+      at: kept.places, in: try kept.files.map { try $0.duplicateClosedOnExec() })
     defer { for file in back { try? file?.close() } }
     #expect(Set(back.compactMap { $0?.rawValue }).count == all.count)
     #expect(try back.map(identity) == all.map(identity))

@@ -8,6 +8,9 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
+import Support
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -20,12 +23,12 @@ struct ServerLiveUpdateTests {
   @Test(
     "a buffer whose last holder closed it while no daemon ran is released, and WAIT is answered")
   func releasedMeanwhile() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 2)
     let (id, message) = try stage.map(shared, for: client)
     _ = try client.ask(TestClient.about(id, XEN_ZCOPYD_UNMAP))
-    client.send(TestClient.wait(id))
+    try client.send(TestClient.wait(id))
     try stage.wait("no WAIT is pending") {
       stage.service.engine.buffers.values.contains { !$0.waiters.isEmpty }
     }
@@ -38,7 +41,7 @@ struct ServerLiveUpdateTests {
 
   @Test("a held buffer survives a live update and is counted once")
   func goesOn() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 2)
     let (live, kept) = try stage.map(shared, for: client)
@@ -55,14 +58,14 @@ struct ServerLiveUpdateTests {
     "a buffer being released is reported late at its deadline, however often the daemon restarts",
     arguments: [BufferActors.Kind.mapped, .sharedMapped])
   func deadlineGoesOn(_ kind: BufferActors.Kind) throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let actors = try BufferActors(kind, stage, client)
     try client.done(TestClient.about(actors.id, actors.ending))
     let next = try stage.successor(keep: { state, descriptors in
       let deadline = stage.service.configuration.defaults.releaseDeadline.wholeMilliseconds
       for index in state.engine.buffers.indices { state.engine.buffers[index].phaseAge += deadline }
-      return try descriptors.map(duplicate)
+      return try descriptors.map { try $0.duplicateClosedOnExec() }
     })
     try stage.wait("the buffer is not reported late") {
       try next.loop.turn(waiting: 5)
@@ -72,7 +75,7 @@ struct ServerLiveUpdateTests {
   }
 
   /// A client that does not read, with messages queued for it.
-  private func lazyClient(_ stage: Stage) throws -> (TestClient, Connection) {
+  private func lazyClient(_ stage: ServerStage) throws -> (TestClient, Connection) {
     let client = try stage.connect()
     let connection = try #require(stage.service.connections[stage.service.lastConnection])
     var count = 0
@@ -86,7 +89,7 @@ struct ServerLiveUpdateTests {
 
   @Test("a queued message holds no descriptor that an exec'd program would inherit")
   func closedOnExec() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let (client, connection) = try lazyClient(stage)
     try connection.send(xen_zcopyd_header(), file: client.socket)
     let file = try #require(connection.backlog.last?.file)
@@ -95,7 +98,7 @@ struct ServerLiveUpdateTests {
 
   @Test("a queued event is replaced by the next event of its kind in the successor, too")
   func eventsGiveWay() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let (client, connection) = try lazyClient(stage)
     let id = BufferID(high: 0, low: 0)
     var event = EventMessage(.frame, id, .dom0)
@@ -122,12 +125,12 @@ struct ServerLiveUpdateTests {
     "a dma-buf that two guests share, and two queued replies with it, pass through the store once"
   )
   func throughStore() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let other = try stage.machine.addDomain()
     let (client, connection) = try lazyClient(stage)
     let memory = try stage.backend.dmaBufs.allocate(byteCount: 8192, fromHeap: "system")
     for domain in [stage.guest.id, other.id] {
-      client.send(
+      try client.send(
         TestClient.share(domain, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR),
         files: [memory.fileDescriptor])
     }
@@ -137,7 +140,8 @@ struct ServerLiveUpdateTests {
       let kept = KeptDescriptors(descriptors)
       state.places = kept.places
       #expect(kept.files.count == descriptors.count - 3)
-      return KeptDescriptors.descriptors(at: kept.places, in: try kept.files.map(duplicate))
+      return KeptDescriptors.descriptors(
+        at: kept.places, in: try kept.files.map { try $0.duplicateClosedOnExec() })
     })
     #expect(next.engine.buffers.values.map(\.phase) == [.live, .live])
     #expect(next.connections.values.first?.backlog.count { $0.file != nil } == 2)
@@ -146,18 +150,18 @@ struct ServerLiveUpdateTests {
   @Test(
     "a queued reply that loses its descriptor becomes a refusal, and the buffer it mapped is ended")
   func lostReply() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let shared = try stage.share(pages: 1)
     let reader = try stage.connect()
     let (id, message) = try stage.map(shared, for: reader)
     _ = message
     let (client, connection) = try lazyClient(stage)
-    let mapping = client.send(
+    let mapping = try client.send(
       TestClient.map(stage.guest.id, shared.directory, size: shared.byteCount))
-    let opening = client.send(TestClient.about(id, XEN_ZCOPYD_OPEN))
+    let opening = try client.send(TestClient.about(id, XEN_ZCOPYD_OPEN))
     try stage.wait("no replies are queued") { connection.backlog.count { $0.file != nil } == 2 }
     let next = try stage.successor(keep: { _, descriptors in
-      try descriptors.dropLast(2).map(duplicate) + [nil, nil]
+      try descriptors.dropLast(2).map { try $0.duplicateClosedOnExec() } + [nil, nil]
     })
     let resumed = try #require(next.connections.values.first { $0.number == connection.number })
     let replies = resumed.backlog.suffix(2).map {
@@ -166,8 +170,8 @@ struct ServerLiveUpdateTests {
     #expect(replies.map { UnsentMessage($0.bytes).request } == [mapping, opening])
     #expect(replies.map(\.hasFile) == [false, false])
     for reply in replies {
-      let told = TestClient.Message(reply.bytes, [])
-      #expect(try client.error(in: told).code == XEN_ZCOPYD_E_RESOURCES)
+      let message = ReceivedMessage(reply.bytes, [])
+      #expect(try client.error(in: message).code == XEN_ZCOPYD_E_RESOURCES)
     }
     #expect(next.engine.buffers[BufferID(id)]?.isLive == true)
     #expect(next.engine.buffers.values.filter { $0.id != BufferID(id) }.allSatisfy { !$0.isLive })
@@ -176,18 +180,18 @@ struct ServerLiveUpdateTests {
   @Test(
     "a buffer that loses a descriptor is removed, and its pending WAIT is answered with an error")
   func lostDescriptor() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let (reply, message) = try client.description(
       TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
     _ = message
     let path = try #require(stage.service.engine.buffers.values.first?.publication?.path)
-    let waiting = client.send(TestClient.wait(reply.id))
+    let waiting = try client.send(TestClient.wait(reply.id))
     try stage.wait("no WAIT is pending") {
       stage.service.engine.buffers.values.contains { !$0.waiters.isEmpty }
     }
     let next = try stage.successor(keep: { _, descriptors in
-      try [nil] + descriptors.dropFirst().map(duplicate)
+      try [nil] + descriptors.dropFirst().map { try $0.duplicateClosedOnExec() }
     })
     #expect(next.engine.buffers.isEmpty)
     #expect(next.engine.ledger.usage == .none)
@@ -202,13 +206,13 @@ struct ServerLiveUpdateTests {
   @Test(
     "a buffer that cannot be saved is removed, its WAIT gets an error, and other buffers survive")
   func notSaved() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (copied, message) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
     let (mapped, held) = try stage.map(shared, for: client)
     _ = held
-    let waiting = client.send(TestClient.wait(copied))
+    let waiting = try client.send(TestClient.wait(copied))
     try stage.wait("no WAIT is pending") {
       stage.service.engine.buffers.values.contains { !$0.waiters.isEmpty }
     }
@@ -231,7 +235,7 @@ struct ServerLiveUpdateTests {
   @Test(
     "buffers survive while XenStore does not answer, and their domain is watched again afterwards")
   func storeFails() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let shared = try stage.share(pages: 1)
     let (mapped, held) = try stage.map(shared, for: client, by: XEN_ZCOPYD_MECHANISM_COPY)
@@ -256,7 +260,7 @@ struct ServerLiveUpdateTests {
 
   /// Publishes a buffer, and restarts the service while XenStore does not answer.
   private func restartWithoutStore(
-    _ stage: Stage, _ client: TestClient, before: (_ path: String) throws -> Void = { _ in }
+    _ stage: ServerStage, _ client: TestClient, before: (_ path: String) throws -> Void = { _ in }
   ) throws -> (path: String, next: Server, buffer: Buffer) {
     let share = TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") }
     let (reply, message) = try client.description(share)
@@ -273,11 +277,11 @@ struct ServerLiveUpdateTests {
   @Test(
     "a published buffer survives while XenStore does not answer; its nodes are taken over later")
   func storeFailsPublished() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
-    var peer: GuestPeer?
+    var peer: ImportingGuest?
     let (path, next, buffer) = try restartWithoutStore(stage, client) { path in
-      peer = try GuestPeer(stage, path)
+      peer = try ImportingGuest(stage.guest, path)
     }
     #expect(buffer.isLive)
     #expect(buffer.publication == nil)
@@ -293,7 +297,7 @@ struct ServerLiveUpdateTests {
 
   @Test("nodes of a buffer that ends while XenStore does not answer are removed once it answers")
   func storeFailsEnding() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let (path, next, buffer) = try restartWithoutStore(stage, client)
     next.engine.withdraw(buffer)
@@ -309,7 +313,7 @@ struct ServerLiveUpdateTests {
 
   @Test("a buffer whose domain ended while no daemon ran is removed")
   func domainEnded() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     let (reply, message) = try client.description(TestClient.share(stage.guest.id, size: 4096))
     _ = (reply, message)
@@ -320,14 +324,14 @@ struct ServerLiveUpdateTests {
 
   @Test("a shared buffer that loses its publication is closed; its grants stay while it is mapped")
   func lostPublication() throws {
-    let stage = try Stage()
+    let stage = try ServerStage()
     let client = try stage.connect()
     try client.done(TestClient.subscribe())
     let (reply, message) = try client.description(
       TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
     _ = message
     let path = try #require(stage.service.engine.buffers.values.first?.publication?.path)
-    let peer = try GuestPeer(stage, path)
+    let peer = try ImportingGuest(stage.guest, path)
     #expect(try client.event(XEN_ZCOPYD_EVENT_PEER_MAPPED).event == XEN_ZCOPYD_EVENT_PEER_MAPPED)
     let next = try stage.successor(meanwhile: { try stage.backend.xen.openStore().remove(path) })
     #expect(next.engine.buffers[BufferID(reply.id)]?.phase == .releasing)

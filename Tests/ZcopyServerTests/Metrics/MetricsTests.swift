@@ -102,12 +102,9 @@ struct MetricsFileTests {
       try MetricsFile("/nowhere/zcopy.prom").write("")
     }
     let directory = try TemporaryDirectory()
-    let path = "\(directory.path)/zcopy.prom"
-    // SAFETY: the string lives for the call.
-    try #require(unsafe mkdir(path, 0o700) == 0)
+    let path = directory.file("zcopy.prom")
+    try directory.makeParents(of: "zcopy.prom/file")
     #expect(throws: Errno.isDirectory) { try MetricsFile(path).write("") }
     #expect(directory.names == ["zcopy.prom"])
-    // SAFETY: the string lives for the call.
-    _ = unsafe rmdir(path)
   }
 }

@@ -20,7 +20,7 @@ struct ServiceManagerTests {
   }
 
   @Test("receives the daemon's state")
-  func tells() {
+  func states() {
     #expect(manager.ready("3 buffers"))
     #expect(manager.status("a\nREADY=1"))
     #expect(manager.watchdog())

@@ -7,6 +7,7 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyBackend
 @testable import ZcopyServer
@@ -25,15 +26,15 @@ struct ReceivingTests {
     let scene = try Scene(users: [1001])
     let client = try scene.connect(1001)
     #expect(try client.list().isEmpty)
-    client.send(TestClient.list())
+    try client.send(TestClient.list())
     client.close()
     try scene.stage.wait("the connection is open") { scene.stage.service.connections.isEmpty }
     #expect(scene.receivers.isEmpty)
     let empty = try scene.connect(1001)
-    empty.send([])
+    try empty.send([])
     #expect(try empty.ending()?.text.contains("it is empty") == true)
     let long = try scene.connect(1001)
-    long.send([UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX) + 1))
+    try long.send([UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX) + 1))
     #expect(try long.ending()?.text.contains("bytes") == true)
     #expect(scene.receivers.isEmpty)
   }
@@ -43,11 +44,11 @@ struct ReceivingTests {
     let scene = try Scene(users: [1002])
     let client = try scene.connect(1002)
     let file = try scene.stage.machine.makeForeignDmaBuf(pages: 3, in: scene.stage.backend)
-    let first = client.send(TestClient.list())
-    let share = client.send(
+    let first = try client.send(TestClient.list())
+    let share = try client.send(
       TestClient.share(scene.stage.guest.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR),
       files: [file])
-    let last = client.send(TestClient.list())
+    let last = try client.send(TestClient.list())
     let order = try (0..<3).map { _ in try client.next() }
     #expect(try order.map { try $0.header.request } == [first, share, last])
     let reply = try order[1].load(xen_zcopyd_description.self)
@@ -74,13 +75,13 @@ struct ReceivingTests {
     #expect(refusal.code == XEN_ZCOPYD_E_INVALID && refusal.text.contains("no dma-buf"))
     // That connection stays open; these are closed.
     #expect(try client.list().isEmpty)
-    client.send(share, files: [writer, writer])
+    try client.send(share, files: [writer, writer])
     #expect(try client.ending()?.text.contains("it has 2 descriptors, and takes 1") == true)
     let other = try scene.connect(1003)
-    other.send(TestClient.list(), files: [writer, writer, writer])
+    try other.send(TestClient.list(), files: [writer, writer, writer])
     #expect(try other.ending()?.text.contains("it has 3 descriptors, and takes 0") == true)
     let empty = try scene.connect(1003)
-    empty.send([], [writer])
+    try empty.send([], [writer])
     #expect(try empty.ending()?.text.contains("it is empty") == true)
     try writer.close()
     try scene.expectEnd(of: reader)
@@ -98,7 +99,7 @@ struct ReceivingTests {
     let (reader, writer) = try FileDescriptor.pipe()
     defer { try? reader.close() }
     for _ in 0..<2 {
-      let request = client.send(scene.share, files: [writer])
+      let request = try client.send(scene.share, files: [writer])
       try scene.stage.wait("the request is received") {
         scene.receivers[.user(1011)]?.isReceiving == true
       }
@@ -121,7 +122,7 @@ struct ReceivingTests {
     let lingering = try LingeringSocket()
     let (end, sent) = try FileDescriptor.pipe()
     defer { try? end.close() }
-    lingering.send(with: TestClient.list(), from: client, beside: [sent])
+    try lingering.send(with: TestClient.list(), from: client, beside: [sent])
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
     let first = try #require(receiverProcesses(of: 1004).first)
     #expect(try same.list().isEmpty)
@@ -146,23 +147,18 @@ struct ReceivingTests {
     let (end, sent) = try FileDescriptor.pipe()
     defer { try? end.close() }
     let lingering = try LingeringSocket()
-    client.send([1, 2, 3])
-    lingering.send(with: TestClient.list(), from: client, beside: [sent])
+    try client.send([1, 2, 3])
+    try lingering.send(with: TestClient.list(), from: client, beside: [sent])
     try sent.close()
     _ = try client.ending()
     try scene.expectEnd(of: end)
     // For a user who may not connect at all no process is started.
     let (refusedEnd, refusedSent) = try FileDescriptor.pipe()
     defer { try? refusedEnd.close() }
-    var ends: [Int32] = [-1, -1]
-    // SAFETY: the call writes two numbers.
-    try #require(unsafe socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends) == 0)
-    // SAFETY: the arrays are read while they are there.
-    try #require(unsafe czcopy_send(ends[0], [UInt8(1)], 1, [refusedSent.rawValue], 1) == 0)
+    let (refused, other) = try MessageSocket.pair()
+    try MessageSocket(refused).send([1], [refusedSent])
     try refusedSent.close()
-    scene.stage.service.adopt(
-      FileDescriptor(rawValue: ends[1]), PeerCredentials(process: 1, user: 1099, groups: []))
-    close(ends[0])
+    scene.stage.service.adopt(other, PeerCredentials(process: 1, user: 1099, groups: []))
     try scene.expectEnd(of: refusedEnd)
     #expect(receiverProcesses(of: 1099).isEmpty)
     try scene.expectNoProcess(of: 1006)
@@ -180,14 +176,13 @@ struct ReceivingTests {
     for _ in 0..<Receiver.mostStuck {
       let client = try scene.connect(1007)
       let lingering = try LingeringSocket()
-      lingering.send(with: TestClient.list(), from: client)
+      try lingering.send(with: TestClient.list(), from: client)
       #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
       sockets.append(lingering)
       let count = sockets.count
       try scene.stage.wait("it is not counted") { scene.receivers[.user(1007)]?.stuck == count }
     }
-    let refused = try TestClient(
-      scene.stage.service, scene.stage.loop,
+    let refused = try scene.stage.connect(
       as: PeerCredentials(process: 1, user: 1007, groups: []), greets: false)
     let refusal = try #require(try refused.ending())
     #expect(refusal.code == XEN_ZCOPYD_E_LIMIT)
@@ -196,7 +191,7 @@ struct ReceivingTests {
     #expect(try waiting.list().isEmpty)
     let (end, sent) = try FileDescriptor.pipe()
     defer { try? end.close() }
-    waiting.send(scene.share, files: [sent])
+    try waiting.send(scene.share, files: [sent])
     #expect(try waiting.ending()?.code == XEN_ZCOPYD_E_LIMIT)
     #expect(try scene.connect(1008).refusal(scene.share, files: [sent]).text.contains("no dma-buf"))
     #expect(receiverProcesses(of: 1007).count == Receiver.mostStuck)
@@ -213,11 +208,7 @@ struct ReceivingTests {
   func saveState() throws {
     try saveState(of: 1009)
     // Nor do the processes outlive the service, though their idle time is longer.
-    let start = BootClock.now
-    while !receiverProcesses(of: 1009).isEmpty {
-      try #require(start.duration(to: .now) < .seconds(20), "processes are still running")
-      usleep(5000)
-    }
+    try wait("processes are still running") { receiverProcesses(of: 1009).isEmpty }
   }
 
   private func saveState(of user: UInt32) throws {
@@ -226,7 +217,7 @@ struct ReceivingTests {
     let (end, sent) = try FileDescriptor.pipe()
     defer { try? end.close() }
     // The save waits for a descriptor that is being received.
-    let request = client.send(scene.share, files: [sent])
+    let request = try client.send(scene.share, files: [sent])
     try scene.stage.wait("the process is not receiving") {
       scene.receivers[.user(user)]?.isReceiving == true
     }
@@ -238,7 +229,7 @@ struct ReceivingTests {
       scene.receivers[.user(user)]?.isIdle == true && receiverProcesses(of: user).count == 1
     }
     kill(try #require(receiverProcesses(of: user).first), SIGSTOP)
-    other.send(scene.share, files: [sent])
+    try other.send(scene.share, files: [sent])
     try scene.stage.wait("the process is not receiving") {
       scene.receivers[.user(user)]?.isReceiving == true
     }
@@ -259,7 +250,7 @@ struct ReceivingTests {
 
 /// A service that receives by the built daemon, which lies beside the test bundle, and clients of several users.
 private final class Scene {
-  let stage: Stage
+  let stage: ServerStage
   let share: (UInt32, xen_zcopyd_share)
 
   init(users: Set<UInt32>, change: (inout Isolation) -> Void = { _ in }) throws {
@@ -270,7 +261,7 @@ private final class Scene {
     isolation.mostOfStart = .seconds(60)
     isolation.idle = .milliseconds(200)
     change(&isolation)
-    stage = try Stage(configuration, isolation: isolation)
+    stage = try ServerStage(configuration, isolation: isolation)
     share = TestClient.share(stage.guest.id, size: 4096, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR)
   }
 
@@ -282,11 +273,7 @@ private final class Scene {
 
   /// Waits until no process has the other end of a pipe open.
   func expectEnd(of reader: FileDescriptor) throws {
-    try stage.wait("a process has the pipe open") {
-      var entry = pollfd(fd: reader.rawValue, events: Int16(POLLIN), revents: 0)
-      // SAFETY: poll writes one entry.
-      return unsafe poll(&entry, 1, 0) == 1 && entry.revents & Int16(POLLHUP) != 0
-    }
+    try stage.wait("a process has the pipe open") { isAbandoned(reader) }
   }
 
   /// Waits until all processes have finished their work and ended.
@@ -302,8 +289,8 @@ extension LingeringSocket {
   fileprivate func send(
     with message: (UInt32, some BitwiseCopyable), from client: TestClient,
     beside files: [FileDescriptor] = []
-  ) {
-    pass { client.send(message, files: [$0] + files) }
+  ) throws {
+    try pass { try client.send(message, files: [$0] + files) }
   }
 }
 

@@ -5,6 +5,8 @@ import XenGrant
 @testable import ZcopyEngine
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import ZcopyServer
 @testable import ZcopyWire
@@ -26,18 +28,18 @@ struct BufferActors {
   let client: TestClient
   let kind: Kind
   let id: xen_zcopyd_id
-  let message: TestClient.Message
-  private(set) var owner: GuestOwner?
-  private(set) var peer: GuestPeer?
+  let message: ReceivedMessage
+  private(set) var owner: ExportingGuest?
+  private(set) var peer: ImportingGuest?
 
   /// - - Parameter pages: the number of pages, if the buffer is the guest's memory.
-  init(_ kind: Kind, _ stage: Stage, _ client: TestClient, pages: Int = 1) throws {
+  init(_ kind: Kind, _ stage: ServerStage, _ client: TestClient, pages: Int = 1) throws {
     self.kind = kind
     self.client = client
-    let reply: (xen_zcopyd_description, TestClient.Message)
+    let reply: (xen_zcopyd_description, ReceivedMessage)
     switch kind {
     case .mapped, .copied, .published:
-      let guest = try GuestOwner(stage, pages: pages)
+      let guest = try ExportingGuest(stage, pages: pages)
       owner = guest
       reply =
         kind == .published
@@ -53,7 +55,7 @@ struct BufferActors {
         TestClient.share(stage.guest.id, size: 4096) { setText(&$0.publish, "picture") })
       if kind == .sharedMapped {
         let path = try text(reply.0.text, "text")
-        peer = try GuestPeer(stage, path)
+        peer = try ImportingGuest(stage.guest, path)
         try stage.settle()
       }
     }
@@ -80,7 +82,7 @@ struct BufferActors {
     peer?.kill()
   }
 
-  func destroyGuest(_ stage: Stage) {
+  func destroyGuest(_ stage: ServerStage) {
     stage.guest.destroy()
     peer?.kill()
   }

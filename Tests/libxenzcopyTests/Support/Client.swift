@@ -2,6 +2,7 @@ import CZcopy
 import Glibc
 import SystemPackage
 import Testing
+import ZcopyTestKit
 import libxenzcopy
 
 /// A handle of the library, with a scripted daemon on the other end.
@@ -99,6 +100,6 @@ func description(_ buffer: xen_zcopyd_id) -> xen_zcopyd_description {
   description.id = buffer
   description.domain = 3
   description.pages = 2025
-  setText(&description.name, "screen")
+  put("screen", into: &description.name)
   return description
 }

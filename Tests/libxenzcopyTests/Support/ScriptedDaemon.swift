@@ -2,36 +2,29 @@ import CZcopy
 import Glibc
 import SystemPackage
 import Testing
+import ZcopyTestKit
 
 /// Plays the daemon on one end of a socket pair, without a thread: its messages are written before
 /// the client's request.
 ///
 /// The client numbers its requests from 1, and HELLO is the first.
 final class ScriptedDaemon {
-  /// The daemon's end.
-  let socket: FileDescriptor
+  private let connection: MessageSocket
   /// The client's end, until it is taken.
   let clientSocket: FileDescriptor
 
   init(type: __socket_type = SOCK_SEQPACKET) throws {
-    var ends: [Int32] = [-1, -1]
-    // SAFETY: the call writes two numbers.
-    try #require(
-      unsafe socketpair(AF_UNIX, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0)
-    socket = FileDescriptor(rawValue: ends[0])
-    clientSocket = FileDescriptor(rawValue: ends[1])
+    let (own, other) = try MessageSocket.pair(type, options: __socket_type(0))
+    connection = MessageSocket(own)
+    clientSocket = other
   }
 
-  deinit { try? socket.close() }
+  /// The daemon's end.
+  var socket: FileDescriptor { connection.descriptor }
 
   /// Sends raw bytes.
   func say(bytes: [UInt8], _ files: [FileDescriptor] = []) {
-    let numbers = files.map(\.rawValue)
-    // SAFETY: both arrays are read while they are there.
-    let status = unsafe bytes.withUnsafeBytes { bytes in
-      unsafe czcopy_send(socket.rawValue, bytes.baseAddress, bytes.count, numbers, numbers.count)
-    }
-    #expect(status == 0)
+    #expect(throws: Never.self) { try connection.send(bytes, files) }
   }
 
   /// Sends a structure, and sets the type, the request and the length in its header.
@@ -69,80 +62,19 @@ final class ScriptedDaemon {
   }
 
   /// The next message of the client; nil once it has closed the connection.
-  func heard() throws -> Heard? {
-    var bytes = [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX))
-    var files = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_RECEIVED_MAX))
-    var count = 0
-    // SAFETY: the shim writes no more than there is room.
-    let received = unsafe bytes.withUnsafeMutableBytes { bytes in
-      unsafe czcopy_receive(socket.rawValue, bytes.baseAddress, bytes.count, &files, &count, nil)
-    }
-    guard received != 0, received != -ECONNRESET else { return nil }
-    try #require(received > 0)
-    return Heard(
-      bytes: Array(bytes.prefix(Int(received))),
-      files: files.prefix(count).map { FileDescriptor(rawValue: $0) })
+  func heard() throws -> ReceivedMessage? {
+    let message = try connection.receive()
+    try #require(message != nil || connection.isClosed)
+    return message
   }
-
-  /// One message of the client's.
-  final class Heard {
-    let bytes: [UInt8]
-    let files: [FileDescriptor]
-
-    init(bytes: [UInt8], files: [FileDescriptor]) {
-      self.bytes = bytes
-      self.files = files
-    }
-
-    deinit { for file in files { try? file.close() } }
-
-    /// A structure in the message.
-    func load<Structure: BitwiseCopyable>(_ type: Structure.Type, at offset: Int = 0) throws
-      -> Structure
-    {
-      try #require(offset + MemoryLayout<Structure>.size <= bytes.count)
-      // SAFETY: in range, and the protocol's structures are integers and bytes.
-      return unsafe bytes.withUnsafeBytes { bytes in
-        unsafe bytes.loadUnaligned(fromByteOffset: offset, as: type)
-      }
-    }
-  }
-}
-
-/// A message with the correct length.
-func message<Structure: BitwiseCopyable>(
-  _ type: UInt32, request: UInt64, _ structure: Structure, then rest: [UInt8] = []
-) -> [UInt8] {
-  let body = bytes(of: structure) + rest
-  let header = xen_zcopyd_header(type: type, length: UInt32(body.count), request: request)
-  return bytes(of: header) + body.dropFirst(MemoryLayout<xen_zcopyd_header>.size)
-}
-
-func bytes<Structure: BitwiseCopyable>(of structure: Structure) -> [UInt8] {
-  // SAFETY: the bytes are copied while the structure is there.
-  unsafe withUnsafeBytes(of: structure) { bytes in unsafe Array(bytes) }
 }
 
 func refusal(_ code: UInt32, _ text: String) -> xen_zcopyd_error {
   var error = xen_zcopyd_error()
   error.code = code
   error.domain = 3
-  setText(&error.text, text)
+  put(text, into: &error.text)
   return error
-}
-
-/// Fills a field with a text and zeros.
-func setText<Field: BitwiseCopyable>(_ field: inout Field, _ text: String) {
-  // SAFETY: as many bytes are written as the field has.
-  unsafe withUnsafeMutableBytes(of: &field) { field in
-    unsafe field.copyBytes(
-      from: (text.utf8 + Array(repeating: 0, count: field.count)).prefix(field.count))
-  }
-}
-
-/// The text in a field, up to its 0 byte.
-func text<Field: BitwiseCopyable>(_ field: Field) -> String {
-  String(decoding: bytes(of: field).prefix { $0 != 0 }, as: UTF8.self)
 }
 
 /// An identifier that begins with a given byte.

@@ -8,11 +8,12 @@ import XenSimulator
 import ZcopyBackend
 import ZcopyServer
 import ZcopyWire
+import ZcopyTestKit
 
 @testable import xen_zcopy
 
 /// The built command, with a daemon in a simulated domain.
-@Suite("A command that asks xen-zcopyd", .enabled(if: Program.canRun))
+@Suite("A command that asks xen-zcopyd", .enabled(if: hasNoXen))
 struct DaemonCommandTests {
   /// A daemon that has buffers of a guest's, which belong to this process.
   private final class Buffers {
@@ -244,7 +245,7 @@ struct DaemonCommandTests {
     let buffers = try Buffers(1)
     let capture = try Capture()
     let (socket, output) = (buffers.daemon.socket, capture.output(json: true))
-    let worker = try Worker {
+    let worker = try TestThread {
       let session = try EventsSession(try DaemonConnection(path: socket), output: output)
       try session.run(domain: nil)
     }

@@ -1,10 +1,11 @@
 import FoundationEssentials
 import Testing
+import ZcopyTestKit
 
 @testable import xen_zcopy
 
 /// The built command, as a shell runs it. Nothing here needs Xen, and where Xen is these tests are not run.
-@Suite("The program", .enabled(if: Program.canRun))
+@Suite("The program", .enabled(if: hasNoXen))
 struct ProgramTests {
   private func run(_ arguments: String) throws -> Program.Result { try Program.run(arguments) }
 

@@ -6,6 +6,7 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
 
 @testable import xen_zcopy
 
@@ -63,7 +64,7 @@ struct BufferSourceTests {
 
   @Test("is a file's bytes, of a file that has become longer no more than fit")
   func raw() throws {
-    let scratch = try Scratch()
+    let scratch = try TemporaryDirectory()
     let bytes = (0..<6000).map { UInt8(truncatingIfNeeded: $0) }
     let path = try scratch.write(bytes, to: "file")
     let buffer = try makeBuffer(5000)
@@ -73,8 +74,9 @@ struct BufferSourceTests {
   }
 
   /// A white picture.
-  private func makePicture(_ scratch: Scratch, width: Int, height: Int) throws -> String {
-    let path = scratch.path("picture-\(width)x\(height).png")
+  private func makePicture(_ scratch: TemporaryDirectory, width: Int, height: Int) throws -> String
+  {
+    let path = scratch.file("picture-\(width)x\(height).png")
     let geometry = try PictureGeometry(width: width, height: height)
     try PNG.write(to: path, geometry: geometry) { _, bytes in
       for index in 0..<bytes.byteCount {
@@ -86,7 +88,7 @@ struct BufferSourceTests {
 
   @Test("is a picture, row by row with the stride's gaps")
   func picture() throws {
-    let scratch = try Scratch()
+    let scratch = try TemporaryDirectory()
     let path = try makePicture(scratch, width: 2, height: 2)
     let geometry = try PictureGeometry(width: 2, height: 2, stride: 16)
     let buffer = try makeBuffer(32)
@@ -101,7 +103,7 @@ struct BufferSourceTests {
     "is no picture whose size has changed since its buffer was made",
     arguments: [(100, 2), (2, 2000), (1, 2)])
   func changedPicture(width: Int, height: Int) throws {
-    let scratch = try Scratch()
+    let scratch = try TemporaryDirectory()
     let path = try makePicture(scratch, width: width, height: height)
     let geometry = try PictureGeometry(width: 2, height: 2)
     let buffer = try makeBuffer(16)
@@ -116,7 +118,7 @@ struct BufferSourceTests {
 
   @Test("is a failure where its file is gone or no picture")
   func unreadable() throws {
-    let scratch = try Scratch()
+    let scratch = try TemporaryDirectory()
     let buffer = try makeBuffer(16)
     let geometry = try PictureGeometry(width: 2, height: 2)
     let text = try scratch.write(Array("not a picture".utf8), to: "text.png")

@@ -10,6 +10,8 @@ import XenSimulator
 import ZcopyBackend
 import ZcopyServer
 import ZcopyWire
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import xen_zcopy
 
@@ -20,18 +22,18 @@ struct DaemonMapSessionTests {
     "dumps what the owner has published, by each mechanism, and reports the end to the owner",
     arguments: Mechanism.allCases)
   func dump(mechanism: Mechanism) throws {
-    let stage = try Stage()
-    let daemon = try TestDaemon(in: stage.backend)
+    let stage = try SessionStage()
+    let daemon = try TestDaemon(in: stage.mapper)
     let contents = (0..<10_001).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
     let file = try stage.scratch.write(contents, to: "contents")
     let share = try stage.share(
       stage.sharePlan(.raw(path: file, byteCount: contents.count), contents.count))
     try stage.awaitPublication()
-    let dump = stage.scratch.path("dump")
+    let dump = stage.scratch.file("dump")
     var plan = stage.mapPlan(dump: dump)
     plan.request.mechanisms = [mechanism]
     #expect(try stage.map(plan, daemon: daemon).join() == nil)
-    #expect(try bytes(of: dump) == contents)
+    #expect(try bytes(ofFile: dump) == contents)
     #expect(try stage.events(stage.mapOutput) == ["mapped", "contents", "released"])
     #expect(try stage.mapOutput.objects.first?["mechanism"] == .string(mechanism.rawValue))
     #expect(try stage.mapOutput.objects.last?["owner_told"] == .bool(true))
@@ -45,8 +47,8 @@ struct DaemonMapSessionTests {
   @Test(
     "follows a moving pattern, each frame as it was drawn", arguments: Mechanism.allCases)
   func follow(mechanism: Mechanism) throws {
-    let stage = try Stage()
-    let daemon = try TestDaemon(in: stage.backend)
+    let stage = try SessionStage()
+    let daemon = try TestDaemon(in: stage.mapper)
     let share = try stage.share(
       stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000, frames: 20))
     try stage.awaitPublication()
@@ -63,13 +65,13 @@ struct DaemonMapSessionTests {
 
   @Test("maps a directory with a picture of the command line's, and runs a program with it")
   func program() throws {
-    let stage = try Stage()
-    let daemon = try TestDaemon(in: stage.backend)
-    let shared = try SharedBuffer(byteCount: 4096, peer: stage.backend.id, xen: stage.guest.xen)
+    let stage = try SessionStage()
+    let daemon = try TestDaemon(in: stage.mapper)
+    let shared = try SharedBuffer(byteCount: 4096, peer: stage.mapper.id, xen: stage.sharer.xen)
     let request = MapParameters(
-      domain: stage.guest.id, directory: shared.directory, byteCount: 4096,
+      domain: stage.sharer.id, directory: shared.directory, byteCount: 4096,
       geometry: try PictureGeometry(width: 8, height: 4))
-    let dump = stage.scratch.path("dump.png")
+    let dump = stage.scratch.file("dump.png")
     var plan = stage.mapPlan(.described(request), dump: dump)
     plan.geometry = request.geometry
     plan.program = ["sh", "-c", "test -e /proc/self/fd/$ZCOPY_FD && exit 7"]
@@ -87,8 +89,8 @@ struct DaemonMapSessionTests {
     "draws into what the owner has published, by each mechanism, and gives the owner what was drawn",
     arguments: Mechanism.allCases)
   func draw(mechanism: Mechanism) throws {
-    let stage = try Stage()
-    let daemon = try TestDaemon(in: stage.backend)
+    let stage = try SessionStage()
+    let daemon = try TestDaemon(in: stage.mapper)
     var canvas = stage.sharePlan(.empty, 9000)
     canvas.contents = ContentsWriter(path: nil, pattern: .counting)
     let share = try stage.share(canvas)
@@ -111,8 +113,8 @@ struct DaemonMapSessionTests {
     "keeps no published buffer that is larger than its limit, and names the option",
     arguments: [true, false])
   func tooLarge(hasDaemon: Bool) throws {
-    let stage = try Stage()
-    let daemon = hasDaemon ? try TestDaemon(in: stage.backend) : nil
+    let stage = try SessionStage()
+    let daemon = hasDaemon ? try TestDaemon(in: stage.mapper) : nil
     let share = try stage.share(stage.sharePlan(.empty, 8192))
     try stage.awaitPublication()
     var plan = stage.mapPlan()
@@ -131,8 +133,8 @@ struct DaemonMapSessionTests {
 
   @Test("maps by the processor where no dma-buf can be made, and says why")
   func noDmaBuf() throws {
-    let stage = try Stage(hasDmaBuf: false, hasUdmabuf: false)
-    let daemon = try TestDaemon(in: stage.backend)
+    let stage = try SessionStage(hasDmaBuf: false, hasUdmabuf: false)
+    let daemon = try TestDaemon(in: stage.mapper)
     let share = try stage.share(stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000))
     try stage.awaitPublication()
     #expect(try stage.map(stage.mapPlan(verify: .counting), daemon: daemon).join() == nil)
@@ -145,10 +147,10 @@ struct DaemonMapSessionTests {
 
   @Test("offers a directory, and maps what the other domain lists there", arguments: [true, false])
   func offer(hasDaemon: Bool) throws {
-    let stage = try Stage()
-    let daemon = hasDaemon ? try TestDaemon(in: stage.backend) : nil
+    let stage = try SessionStage()
+    let daemon = hasDaemon ? try TestDaemon(in: stage.mapper) : nil
     let request = MapParameters(
-      domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 9000)
+      domain: stage.sharer.id, directory: GrantReference(rawValue: 0), byteCount: 9000)
     let session = try stage.map(
       stage.mapPlan(.offered(request), verify: .counting), daemon: daemon)
     try stage.await("offered", stage.mapOutput)
@@ -165,10 +167,10 @@ struct DaemonMapSessionTests {
 
   @Test("gives up a directory that the other domain does not fill, when it is interrupted")
   func offerInterrupted() throws {
-    let stage = try Stage()
-    let daemon = try TestDaemon(in: stage.backend)
+    let stage = try SessionStage()
+    let daemon = try TestDaemon(in: stage.mapper)
     let request = MapParameters(
-      domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 9000)
+      domain: stage.sharer.id, directory: GrantReference(rawValue: 0), byteCount: 9000)
     let session = try stage.map(stage.mapPlan(.offered(request)), daemon: daemon)
     try stage.await("offered", stage.mapOutput)
     session.signal(SIGTERM)
@@ -179,11 +181,11 @@ struct DaemonMapSessionTests {
 
   @Test("leaves a persistent buffer, which unmap and wait end")
   func persistent() throws {
-    let stage = try Stage()
-    let daemon = try TestDaemon(in: stage.backend)
-    let shared = try SharedBuffer(byteCount: 8192, peer: stage.backend.id, xen: stage.guest.xen)
+    let stage = try SessionStage()
+    let daemon = try TestDaemon(in: stage.mapper)
+    let shared = try SharedBuffer(byteCount: 8192, peer: stage.mapper.id, xen: stage.sharer.xen)
     let request = MapParameters(
-      domain: stage.guest.id, directory: shared.directory, byteCount: 8192)
+      domain: stage.sharer.id, directory: shared.directory, byteCount: 8192)
     var plan = stage.mapPlan(.described(request))
     plan.isPersistent = true
     #expect(try stage.map(plan, daemon: daemon).join() == nil)
@@ -206,8 +208,8 @@ struct DaemonMapSessionTests {
     for (end, reason) in [
       ("signal", "signal"), ("owner", "owner-closing"), ("domain", "domain-gone"),
     ] {
-      let stage = try Stage()
-      let daemon = try TestDaemon(in: stage.backend)
+      let stage = try SessionStage()
+      let daemon = try TestDaemon(in: stage.mapper)
       var owner = stage.sharePlan(.empty, 8192)
       // An owner whose domain is destroyed waits for a peer that cannot answer it.
       if end == "domain" { owner.releaseTimeout = .zero }
@@ -219,22 +221,22 @@ struct DaemonMapSessionTests {
       switch end {
       case "signal": session.signal(SIGINT)
       case "owner": share.signal(SIGTERM)
-      default: stage.guest.destroy()
+      default: stage.sharer.destroy()
       }
       #expect(session.join() == nil)
       #expect(try stage.reason == reason)
       if end != "owner" { share.signal(SIGTERM) }
       _ = share.join()
       daemon.end()
-      #expect(stage.backend.census.activeMaps == 0)
+      #expect(stage.mapper.census.activeMaps == 0)
       #expect(stage.machine.liveDmaBufs == 0)
     }
   }
 
   @Test("reports that the daemon has ended, and leaves nothing open")
   func daemonEnds() throws {
-    let stage = try Stage()
-    let daemon = try TestDaemon(in: stage.backend)
+    let stage = try SessionStage()
+    let daemon = try TestDaemon(in: stage.mapper)
     let share = try stage.share(stage.sharePlan(.empty, 8192))
     try stage.awaitPublication()
     let session = try stage.map(stage.mapPlan(), daemon: daemon)
@@ -250,13 +252,13 @@ struct DaemonMapSessionTests {
 
   @Test("is refused in one line by the daemon, with its reason")
   func refused() throws {
-    let stage = try Stage()
-    let daemon = try TestDaemon(in: stage.backend) { $0.defaults.operations = [] }
+    let stage = try SessionStage()
+    let daemon = try TestDaemon(in: stage.mapper) { $0.defaults.operations = [] }
     let request = MapParameters(
-      domain: stage.guest.id, directory: GrantReference(rawValue: 8), byteCount: 8192)
+      domain: stage.sharer.id, directory: GrantReference(rawValue: 8), byteCount: 8192)
     let failure = Failure(
       try #require(stage.map(stage.mapPlan(.described(request)), daemon: daemon).join()))
-    #expect(failure.description.contains("may not map buffers of domain \(stage.guest.id)"))
+    #expect(failure.description.contains("may not map buffers of domain \(stage.sharer.id)"))
     #expect(failure.code == .failure)
     #expect(try stage.events(stage.mapOutput).isEmpty)
     daemon.end()
@@ -265,8 +267,8 @@ struct DaemonMapSessionTests {
 
   @Test("exits with 75 if a process still holds the buffer at the end, and says so")
   func late() throws {
-    let stage = try Stage()
-    let daemon = try TestDaemon(in: stage.backend)
+    let stage = try SessionStage()
+    let daemon = try TestDaemon(in: stage.mapper)
     let share = try stage.share(stage.sharePlan(.empty, 8192))
     try stage.awaitPublication()
     var plan = stage.mapPlan()

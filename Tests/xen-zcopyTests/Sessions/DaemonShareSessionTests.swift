@@ -7,6 +7,8 @@ import XenGrant
 import XenSimulator
 import ZcopyBackend
 import ZcopyWire
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import xen_zcopy
 
@@ -14,7 +16,7 @@ import ZcopyWire
 @Suite("A session of share through the daemon")
 struct DaemonShareSessionTests {
   private func plan(
-    _ stage: Stage, _ source: BufferSource, _ byteCount: Int, frames: Int? = nil,
+    _ stage: SessionStage, _ source: BufferSource, _ byteCount: Int, frames: Int? = nil,
     name: String? = "screen"
   ) -> ShareSession.Plan {
     var plan = stage.sharePlan(source, byteCount, frames: frames, name: name)
@@ -24,12 +26,12 @@ struct DaemonShareSessionTests {
 
   @Test("continues when its peer's process is killed, and serves the next")
   func peerKilled() throws {
-    let stage = try Stage(isReversed: true)
-    let daemon = try TestDaemon(in: stage.guest)
+    let stage = try SessionStage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.sharer)
     let session = try stage.share(
       plan(stage, .pattern(.counting, byteCount: 4096), 4096), daemon: daemon)
     try stage.awaitPublication()
-    let process = stage.backend.openProcess()
+    let process = stage.mapper.openProcess()
     let map = try stage.map(stage.mapPlan(), process.xen)
     try stage.await("peer-mapped", stage.shareOutput)
     process.kill()
@@ -45,16 +47,16 @@ struct DaemonShareSessionTests {
 
   @Test("publishes what a file holds, from memory that was filled before")
   func file() throws {
-    let stage = try Stage(isReversed: true)
-    let daemon = try TestDaemon(in: stage.guest)
+    let stage = try SessionStage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.sharer)
     let contents = (0..<9001).map { UInt8(truncatingIfNeeded: $0 &* 7) }
     let file = try stage.scratch.write(contents, to: "contents")
     let session = try stage.share(
       plan(stage, .raw(path: file, byteCount: contents.count), contents.count), daemon: daemon)
     try stage.awaitPublication()
-    let dump = stage.scratch.path("dump")
+    let dump = stage.scratch.file("dump")
     #expect(try stage.map(stage.mapPlan(dump: dump)).join() == nil)
-    #expect(try bytes(of: dump) == contents)
+    #expect(try bytes(ofFile: dump) == contents)
     try stage.await("peer-released", stage.shareOutput)
     session.signal(SIGTERM)
     #expect(session.join() == nil)
@@ -69,8 +71,8 @@ struct DaemonShareSessionTests {
 
   @Test("draws frame after frame as the peer uses them, and ends after the last")
   func frames() throws {
-    let stage = try Stage(isReversed: true)
-    let daemon = try TestDaemon(in: stage.guest)
+    let stage = try SessionStage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.sharer)
     let session = try stage.share(
       plan(stage, .pattern(.counting, byteCount: 9000), 9000, frames: 10), daemon: daemon)
     try stage.awaitPublication()
@@ -85,8 +87,8 @@ struct DaemonShareSessionTests {
 
   @Test("draws into a pool, and over no frame that its peer reads", arguments: [2, 7])
   func pool(parts: Int) throws {
-    let stage = try Stage(isReversed: true)
-    let daemon = try TestDaemon(in: stage.guest)
+    let stage = try SessionStage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.sharer)
     var plan = plan(stage, .pattern(.counting, byteCount: 9000), 9000, frames: 40)
     plan.poolByteCount = parts * 3 * 4096
     let session = try stage.share(plan, daemon: daemon)
@@ -105,8 +107,8 @@ struct DaemonShareSessionTests {
 
   @Test("takes what the peer has drawn", arguments: [MemorySource.udmabuf, .gntalloc])
   func contents(memory: MemorySource) throws {
-    let stage = try Stage(isReversed: true)
-    let daemon = try TestDaemon(in: stage.guest)
+    let stage = try SessionStage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.sharer)
     var plan = plan(stage, .empty, 8192)
     plan.request.memory = memory
     plan.contents = ContentsWriter(path: nil, pattern: .counting)
@@ -125,15 +127,15 @@ struct DaemonShareSessionTests {
 
   @Test("fills the daemon's memory before it is published, and leaves it if it is persistent")
   func persistent() throws {
-    let stage = try Stage(isReversed: true)
-    let daemon = try TestDaemon(in: stage.guest)
+    let stage = try SessionStage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.sharer)
     var plan = plan(stage, .pattern(.counting, byteCount: 8192), 8192, name: nil)
     plan.isPersistent = true
     let session = try stage.share(plan, daemon: daemon)
     #expect(session.join() == nil)
     let directory = try stage.number("directory", of: "shared", stage.shareOutput)
     let request = MapParameters(
-      domain: stage.guest.id, directory: GrantReference(rawValue: UInt32(directory)),
+      domain: stage.sharer.id, directory: GrantReference(rawValue: UInt32(directory)),
       byteCount: 8192)
     let mapped = try stage.map(stage.mapPlan(.described(request), verify: .counting))
     #expect(mapped.join() == nil)
@@ -148,11 +150,11 @@ struct DaemonShareSessionTests {
 
   @Test("ends with the domain of its peer")
   func domainGone() throws {
-    let stage = try Stage(isReversed: true)
-    let daemon = try TestDaemon(in: stage.guest)
+    let stage = try SessionStage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.sharer)
     let session = try stage.share(plan(stage, .empty, 8192), daemon: daemon)
     try stage.await("shared", stage.shareOutput)
-    stage.backend.destroy()
+    stage.mapper.destroy()
     #expect(session.join() == nil)
     #expect(try stage.events(stage.shareOutput) == ["shared", "domain-gone", "unshared"])
     daemon.end()
@@ -161,8 +163,8 @@ struct DaemonShareSessionTests {
 
   @Test("reports that the daemon has ended, and leaves nothing open")
   func daemonEnds() throws {
-    let stage = try Stage(isReversed: true)
-    let daemon = try TestDaemon(in: stage.guest)
+    let stage = try SessionStage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.sharer)
     let session = try stage.share(plan(stage, .empty, 8192), daemon: daemon)
     try stage.await("shared", stage.shareOutput)
     daemon.end()
@@ -174,8 +176,8 @@ struct DaemonShareSessionTests {
 
   @Test("shares memory of gntalloc, filled before it is published, frame after frame")
   func gntalloc() throws {
-    let stage = try Stage(isReversed: true)
-    let daemon = try TestDaemon(in: stage.guest)
+    let stage = try SessionStage(isReversed: true)
+    let daemon = try TestDaemon(in: stage.sharer)
     var plan = plan(stage, .pattern(.counting, byteCount: 9000), 9000, frames: 10)
     plan.request.memory = .gntalloc
     let session = try stage.share(plan, daemon: daemon)
@@ -191,7 +193,7 @@ struct DaemonShareSessionTests {
 
   @Test("shares memory of gntalloc out of a PV guest, which can share no dma-buf")
   func pvGuest() throws {
-    let stage = try Stage(isReversed: false)
+    let stage = try SessionStage(isReversed: false)
     let guest = try stage.machine.addDomain(kind: .pv)
     let daemon = try TestDaemon(in: guest)
     var plan = plan(stage, .pattern(.counting, byteCount: 8192), 8192, name: nil)

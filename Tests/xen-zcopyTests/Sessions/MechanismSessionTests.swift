@@ -8,6 +8,8 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import xen_zcopy
 
@@ -28,10 +30,10 @@ struct MechanismSessionTests {
     "that draws gives the owner the picture that was drawn, either way and by each mechanism",
     arguments: Mechanism.allCases, [false, true])
   func drawing(mechanism: Mechanism, isReversed: Bool) throws {
-    let stage = try Stage(isReversed: isReversed)
+    let stage = try SessionStage(isReversed: isReversed)
     let geometry = try PictureGeometry(width: 70, height: 30, stride: 512)
     let byteCount = geometry.stride * geometry.height
-    let dump = stage.scratch.path("drawn")
+    let dump = stage.scratch.file("drawn")
     var canvas = stage.sharePlan(.empty, byteCount, geometry: geometry)
     canvas.request.memory = isReversed ? .udmabuf : .gntalloc
     canvas.contents = ContentsWriter(path: dump, pattern: .smpte)
@@ -44,7 +46,7 @@ struct MechanismSessionTests {
     #expect(try stage.events(stage.mapOutput) == ["mapped", "contents", "released"])
     #expect(try stage.mapOutput.objects[1]["drawn"] == .bool(true))
     try stage.await("contents", stage.shareOutput)
-    #expect(try bytes(of: dump) == pattern(.smpte, geometry))
+    #expect(try bytes(ofFile: dump) == pattern(.smpte, geometry))
     share.signal(SIGTERM)
     #expect(share.join() == nil)
     #expect(try stage.events(stage.shareOutput).last == "unshared")
@@ -53,7 +55,7 @@ struct MechanismSessionTests {
 
   @Test("that cannot map the contents releases the buffer, and notifies its owner")
   func contentsRefused() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     let share = try stage.share(stage.sharePlan(.pattern(.counting, byteCount: 8192), 8192))
     try stage.awaitPublication()
     stage.machine.fail(.map, with: .noMemory)
@@ -67,7 +69,7 @@ struct MechanismSessionTests {
 
   @Test("of a pool that is not whole pages shows each of its frames")
   func unevenPool() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     var plan = stage.sharePlan(.pattern(.counting, byteCount: 8192), 8192, frames: 6)
     plan.poolByteCount = 16383
     let share = try stage.share(plan)
@@ -81,21 +83,21 @@ struct MechanismSessionTests {
 
   @Test("that offers a directory ends with the domain that should fill it")
   func offeredToTheDead() throws {
-    let stage = try Stage(isReversed: true)
+    let stage = try SessionStage(isReversed: true)
     let map = try stage.map(
       stage.mapPlan(
         .offered(
           MapParameters(
-            domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 4096))))
+            domain: stage.sharer.id, directory: GrantReference(rawValue: 0), byteCount: 4096))))
     try stage.await("offered", stage.mapOutput)
-    stage.guest.destroy()
+    stage.sharer.destroy()
     let failure = try #require(map.join() as? Failure)
     #expect(failure.description.contains("has ended"))
   }
 
   @Test("that draws a picture needs its geometry, and maps nothing without it")
   func drawNowhere() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     let share = try stage.share(stage.sharePlan(.empty, 8192))
     try stage.awaitPublication()
     var plan = stage.mapPlan()
@@ -110,17 +112,17 @@ struct MechanismSessionTests {
 
   @Test("that draws a PNG gives the owner its pixels, and refuses one of another size")
   func drawPicture() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     let geometry = try PictureGeometry(width: 20, height: 10)
     let drawn = try pattern(.smpte, geometry)
-    let file = stage.scratch.path("drawn.png")
+    let file = stage.scratch.file("drawn.png")
     try PNG.write(to: file, geometry: geometry) { row, bytes in
       for index in 0..<bytes.byteCount {
         bytes.storeBytes(of: drawn[row * 80 + index], toByteOffset: index, as: UInt8.self)
       }
     }
     var canvas = stage.sharePlan(.empty, 800, geometry: geometry)
-    let dump = stage.scratch.path("back.png")
+    let dump = stage.scratch.file("back.png")
     canvas.contents = ContentsWriter(path: dump, pattern: nil)
     let share = try stage.share(canvas)
     try stage.awaitPublication()
@@ -128,7 +130,7 @@ struct MechanismSessionTests {
     plan.drawing = .picture(path: file)
     #expect(try stage.map(plan).join() == nil)
     try stage.await("contents", stage.shareOutput)
-    #expect(try bytes(of: dump) == bytes(of: file))
+    #expect(try bytes(ofFile: dump) == bytes(ofFile: file))
     let other = try PictureGeometry(width: 10, height: 10)
     plan.geometry = other
     let failure = try #require(try stage.map(plan).join())
@@ -140,7 +142,7 @@ struct MechanismSessionTests {
 
   @Test("that shares and compares reports the difference to the expected drawing, and exits with 1")
   func wrongDrawing() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     var canvas = stage.sharePlan(.empty, 4096)
     canvas.contents = ContentsWriter(path: nil, pattern: .counting)
     let share = try stage.share(canvas)
@@ -159,9 +161,9 @@ struct MechanismSessionTests {
 
   @Test("that is to write a peer's drawing reports it if no frame was used")
   func nothingDrawn() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     var canvas = stage.sharePlan(.empty, 4096)
-    canvas.contents = ContentsWriter(path: stage.scratch.path("dump"), pattern: nil)
+    canvas.contents = ContentsWriter(path: stage.scratch.file("dump"), pattern: nil)
     let share = try stage.share(canvas)
     try stage.await("shared", stage.shareOutput)
     share.signal(SIGTERM)
@@ -173,15 +175,15 @@ struct MechanismSessionTests {
 
   @Test("that is to write a peer's drawing writes nothing for a frame that is used after the end")
   func drawnTooLate() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     var canvas = stage.sharePlan(.empty, 4096)
-    let dump = stage.scratch.path("dump")
+    let dump = stage.scratch.file("dump")
     canvas.contents = ContentsWriter(path: dump, pattern: nil)
     let share = try stage.share(canvas)
     try stage.awaitPublication()
     var link = try ImporterChannel(
-      try Publication(reading: stage.path, in: stage.backend.xen.openStore()),
-      xen: stage.backend.xen)
+      try Publication(reading: stage.path, in: stage.mapper.xen.openStore()),
+      xen: stage.mapper.xen)
     try link.announceMapped()
     try stage.await("peer-mapped", stage.shareOutput)
     share.signal(SIGTERM)
@@ -191,7 +193,7 @@ struct MechanismSessionTests {
     let failure = Failure(try #require(share.join()))
     #expect(failure.description.contains("never reported a frame as used"))
     #expect(try !stage.events(stage.shareOutput).contains("contents"))
-    #expect((try? bytes(of: dump)) == nil)
+    #expect((try? bytes(ofFile: dump)) == nil)
     _ = consume link
     try stage.expectNothingLeft()
   }
@@ -200,7 +202,7 @@ struct MechanismSessionTests {
 
   @Test("that maps in a PV domain reports the mechanism and those it skipped")
   func passedOver() throws {
-    let stage = try Stage(backendKind: .pv)
+    let stage = try SessionStage(backendKind: .pv)
     let share = try stage.share(stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000))
     try stage.awaitPublication()
     #expect(try stage.map(stage.mapPlan(verify: .counting)).join() == nil)
@@ -220,7 +222,7 @@ struct MechanismSessionTests {
 
   @Test("that is to map by an unsupported mechanism exits with 69, and the owner continues")
   func forced() throws {
-    let stage = try Stage(backendKind: .pv)
+    let stage = try SessionStage(backendKind: .pv)
     let share = try stage.share(stage.sharePlan(.empty, 4096))
     try stage.awaitPublication()
     var plan = stage.mapPlan()
@@ -236,7 +238,7 @@ struct MechanismSessionTests {
 
   @Test("that is to run a program with a buffer without a dma-buf refuses")
   func programWithoutDmaBuf() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     let share = try stage.share(stage.sharePlan(.empty, 4096))
     try stage.awaitPublication()
     var plan = stage.mapPlan(program: ["true"])
@@ -254,22 +256,22 @@ struct MechanismSessionTests {
 
   @Test("that shares gives a program the dma-buf, ends with it, and passes its exit code on")
   func shareProgram() throws {
-    let stage = try Stage()
-    let seen = stage.scratch.path("seen")
+    let stage = try SessionStage()
+    let seen = stage.scratch.file("seen")
     var plan = stage.sharePlan(.pattern(.counting, byteCount: 8192), 8192)
     plan.request.memory = .udmabuf
     plan.program = ["sh", "-c", "stat -Lc %s /proc/self/fd/$ZCOPY_FD > \(seen); exit 7"]
     let share = try stage.share(plan)
     #expect(share.join() as? ExitCode == ExitCode(7))
-    #expect(String(decoding: try bytes(of: seen), as: UTF8.self) == "8192\n")
+    #expect(String(decoding: try bytes(ofFile: seen), as: UTF8.self) == "8192\n")
     #expect(try stage.events(stage.shareOutput) == ["shared", "unshared"])
     try stage.expectNothingLeft()
   }
 
   @Test("that shares passes a signal to its program, and ends when that has ended")
   func shareProgramSignal() throws {
-    let stage = try Stage()
-    let (ready, got) = (stage.scratch.path("ready"), stage.scratch.path("got"))
+    let stage = try SessionStage()
+    let (ready, got) = (stage.scratch.file("ready"), stage.scratch.file("got"))
     var plan = stage.sharePlan(.empty, 4096)
     plan.request.memory = .udmabuf
     plan.program = [
@@ -277,16 +279,16 @@ struct MechanismSessionTests {
       "trap 'echo x > \(got); exit 3' TERM; echo x > \(ready); while :; do sleep 0.02; done",
     ]
     let share = try stage.share(plan)
-    wait("the program has not started") { (try? bytes(of: ready))?.isEmpty == false }
+    try wait("the program has not started") { (try? bytes(ofFile: ready))?.isEmpty == false }
     share.signal(SIGTERM)
     #expect(share.join() as? ExitCode == ExitCode(3))
-    #expect(try bytes(of: got).isEmpty == false)
+    #expect(try bytes(ofFile: got).isEmpty == false)
     try stage.expectNothingLeft()
   }
 
   @Test("that shares memory of gntalloc has no dma-buf for a program")
   func shareProgramWithoutDmaBuf() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     var plan = stage.sharePlan(.empty, 4096)
     plan.program = ["true"]
     let failure = Failure(try #require(try stage.share(plan).join()))
@@ -298,7 +300,7 @@ struct MechanismSessionTests {
     "that shares takes the memory that is asked for, or chooses",
     arguments: [nil, .gntalloc, .udmabuf, .heap("system")] as [MemorySource?])
   func memory(source: MemorySource?) throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     var plan = stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000)
     plan.request.memory = source
     let share = try stage.share(plan)
@@ -317,9 +319,9 @@ struct MechanismSessionTests {
     "that offers a directory maps what is listed there",
     arguments: [MemorySource.gntalloc, .udmabuf], [4096, 9000, 1024 * 4096 - 7])
   func offered(source: MemorySource, byteCount: Int) throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     let request = MapParameters(
-      domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: byteCount)
+      domain: stage.sharer.id, directory: GrantReference(rawValue: 0), byteCount: byteCount)
     let map = try stage.map(stage.mapPlan(.offered(request), verify: .counting))
     try stage.await("offered", stage.mapOutput)
     let directory = try stage.number("directory", of: "offered", stage.mapOutput)
@@ -327,7 +329,7 @@ struct MechanismSessionTests {
       try stage.number("pages", of: "offered", stage.mapOutput) == (byteCount + 4095) / 4096)
     // The references are seen before the contents are drawn: those must be there before.
     let given = try stage.machine.makeForeignDmaBuf(
-      pages: (byteCount + 4095) / 4096, in: stage.guest)
+      pages: (byteCount + 4095) / 4096, in: stage.sharer)
     defer { try? given.close() }
     var contents = [UInt32](repeating: 0, count: (byteCount + 4095) / 4096 * 1024)
     for index in contents.indices { contents[index] = TestPattern.countingWord(at: index) }
@@ -347,15 +349,15 @@ struct MechanismSessionTests {
       try stage.shareOutput.objects.first?["directory"] == .number(Double(directory)))
     share.signal(SIGTERM)
     #expect(share.join() == nil)
-    #expect(stage.backend.census.openHandles == 0)
-    #expect(stage.guest.census.grantsInUse == 0)
+    #expect(stage.mapper.census.openHandles == 0)
+    #expect(stage.sharer.census.grantsInUse == 0)
   }
 
   @Test("that offers a directory which is not filled ends by a signal, with nothing left")
   func nothingOffered() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     let request = MapParameters(
-      domain: stage.guest.id, directory: GrantReference(rawValue: 0), byteCount: 4096)
+      domain: stage.sharer.id, directory: GrantReference(rawValue: 0), byteCount: 4096)
     let map = try stage.map(stage.mapPlan(.offered(request)))
     try stage.await("offered", stage.mapOutput)
     map.signal(SIGTERM)
@@ -365,7 +367,7 @@ struct MechanismSessionTests {
 
   @Test("that shares into an invalid directory is refused in one line")
   func badDirectory() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     var plan = stage.sharePlan(.empty, 4096, name: nil)
     plan.request.directory = .peers(GrantReference(rawValue: 4_000_000_000))
     let failure = Failure(try #require(try stage.share(plan).join()))
@@ -381,7 +383,7 @@ struct MechanismSessionTests {
     "that draws into a pool draws over no frame that its peer reads",
     arguments: Mechanism.allCases, [2, 3, 7])
   func pool(mechanism: Mechanism, parts: Int) throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     var plan = stage.sharePlan(.pattern(.counting, byteCount: 9000), 9000, frames: 40)
     plan.poolByteCount = parts * 3 * 4096
     let share = try stage.share(plan)
@@ -400,7 +402,7 @@ struct MechanismSessionTests {
 
   @Test("ends with an error by an owner that puts a frame outside of the buffer")
   func frameOutside() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     let owner = try Owner(stage, byteCount: 3 * 4096, frame: 4096)
     let map = try stage.map(stage.mapPlan(follows: true))
     try stage.await("mapped", stage.mapOutput)
@@ -421,13 +423,13 @@ struct MechanismSessionTests {
     var link: ExporterChannel
     private let publication: OwnPublication
 
-    init(_ stage: Stage, byteCount: Int, frame: Int? = nil) throws {
-      let xen = stage.guest.xen
-      let buffer = try SharedBuffer(byteCount: byteCount, peer: stage.backend.id, xen: xen)
+    init(_ stage: SessionStage, byteCount: Int, frame: Int? = nil) throws {
+      let xen = stage.sharer.xen
+      let buffer = try SharedBuffer(byteCount: byteCount, peer: stage.mapper.id, xen: xen)
       let link = try ExporterChannel(
-        peer: stage.backend.id, xen: xen, allocator: try xen.openGrantAllocator())
+        peer: stage.mapper.id, xen: xen, allocator: try xen.openGrantAllocator())
       let request = MapParameters(
-        domain: stage.backend.id, directory: buffer.directory, byteCount: byteCount,
+        domain: stage.mapper.id, directory: buffer.directory, byteCount: byteCount,
         frameByteCount: frame)
       publication = try OwnPublication("screen", request: request, channel: link, xen: xen)
       self.buffer = buffer
@@ -451,7 +453,7 @@ struct MechanismSessionTests {
     "reports a frame as used only when its devices have finished or failed",
     arguments: [nil, .ioError] as [Errno?])
   func fence(failure: Errno?) throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     let owner = try Owner(stage, byteCount: 4096)
     try owner.link.announceFrame()
     var plan = stage.mapPlan(follows: true)
@@ -462,7 +464,7 @@ struct MechanismSessionTests {
     let work = try stage.machine.addFence(toDmaBuf: file, as: .read)
     try owner.link.announceFrame()
     // The session has taken the frame, and then what it must wait for.
-    wait("no fence is waited for") { stage.machine.calls[.dmaBufs(.exportFences)] == 1 }
+    try wait("no fence is waited for") { stage.machine.calls[.dmaBufs(.exportFences)] == 1 }
     #expect(try owner.usedFrame() == 1)
     try owner.link.announceFrame()
     try wait("the third frame is not taken") { try stage.frames(stage.mapOutput).last == 3 }
@@ -474,13 +476,13 @@ struct MechanismSessionTests {
     #expect(try stage.frames(stage.mapOutput) == [1, 2, 3])
     try owner.link.announceClosing()
     #expect(map.join() == nil)
-    #expect(stage.backend.census.syncFiles == 0)
+    #expect(stage.mapper.census.syncFiles == 0)
   }
 
   @Test(
     "that copies does not refresh a frame that a device still reads, and then reports it as used")
   func fenceByCopy() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     let owner = try Owner(stage, byteCount: 4096)
     try owner.write(1)
     try owner.link.announceFrame()
@@ -493,7 +495,7 @@ struct MechanismSessionTests {
     let copies = stage.machine.calls[.copy]
     try owner.write(2)
     try owner.link.announceFrame()
-    wait("no fence is waited for") { stage.machine.calls[.dmaBufs(.exportFences)] == 1 }
+    try wait("no fence is waited for") { stage.machine.calls[.dmaBufs(.exportFences)] == 1 }
     #expect(try stage.machine.bytes(ofDmaBuf: file)[0] == 1)
     #expect(stage.machine.calls[.copy] == copies)
     #expect(try owner.usedFrame() == 1)
@@ -508,8 +510,8 @@ struct MechanismSessionTests {
 
   @Test("that shares draws no frame over one that a device still reads")
   func fenceOfOwner() throws {
-    let stage = try Stage()
-    let given = try stage.machine.makeForeignDmaBuf(pages: 1, in: stage.guest)
+    let stage = try SessionStage()
+    let given = try stage.machine.makeForeignDmaBuf(pages: 1, in: stage.sharer)
     defer { try? given.close() }
     var plan = stage.sharePlan(.pattern(.counting, byteCount: 4096), nil, frames: 2)
     plan.request.memory = .fileDescriptor(given)
@@ -517,12 +519,12 @@ struct MechanismSessionTests {
     try stage.awaitPublication()
     let work = try stage.machine.addFence(toDmaBuf: given, as: .read)
     var link = try ImporterChannel(
-      try Publication(reading: stage.path, in: stage.backend.xen.openStore()),
-      xen: stage.backend.xen)
+      try Publication(reading: stage.path, in: stage.mapper.xen.openStore()),
+      xen: stage.mapper.xen)
     try link.announceMapped()
     try link.announceUsed(frame: 1)
     let asked = stage.machine.calls[.dmaBufs(.poll)]
-    wait("the device is not asked for") { stage.machine.calls[.dmaBufs(.poll)] >= asked + 3 }
+    try wait("the device is not asked for") { stage.machine.calls[.dmaBufs(.poll)] >= asked + 3 }
     #expect(try link.changes() == [.frame(1)])
     #expect(try stage.machine.bytes(ofDmaBuf: given)[0] == 0)
     work.signal()
@@ -545,10 +547,10 @@ struct MechanismSessionTests {
 
   @Test("that is late to release names who holds the buffer")
   func holder() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     let share = try stage.share(stage.sharePlan(.empty, 4096))
     try stage.awaitPublication()
-    let (go, pid) = (stage.scratch.path("go"), stage.scratch.path("pid"))
+    let (go, pid) = (stage.scratch.file("go"), stage.scratch.file("pid"))
     var plan = stage.mapPlan()
     plan.request.mechanisms = [.dmabuf]
     plan.releaseTimeout = .zero
@@ -557,11 +559,9 @@ struct MechanismSessionTests {
       "sh", "-c",
       "sleep 1000 & echo $! > \(pid); while [ ! -e \(go) ]; do sleep 0.01; done",
     ]
-    let map = try stage.map(plan, root: stage.scratch.root)
+    let map = try stage.map(plan, root: stage.scratch.path)
     try stage.await("mapped", stage.mapOutput)
     let inode = try stage.number("inode", of: "mapped", stage.mapOutput)
-    try stage.scratch.makeDirectory("proc")
-    try stage.scratch.makeDirectory("proc/812")
     try stage.scratch.write(Array("weston\n".utf8), to: "proc/812/comm")
     try stage.scratch.write(
       Array("7f00-8f00 rw-s 00000000 00:0b \(inode) /dmabuf:test\n".utf8), to: "proc/812/maps")
@@ -570,23 +570,23 @@ struct MechanismSessionTests {
     #expect(failure.code == .tryAgain)
     #expect(failure.description.contains("process 812 \"weston\""))
     #expect(!failure.description.contains("\n"))
-    let text = String(decoding: try bytes(of: pid), as: UTF8.self)
+    let text = String(decoding: try bytes(ofFile: pid), as: UTF8.self)
     #expect(kill(try #require(Int32(text.dropLast())), SIGKILL) == 0)
     share.signal(SIGTERM)
     #expect(share.join() == nil)
-    wait("the dma-buf is not released") { stage.machine.liveDmaBufs == 0 }
+    try wait("the dma-buf is not released") { stage.machine.liveDmaBufs == 0 }
   }
 
   @Test("whose peer does not release the buffer reports that after the time-out, with the holder")
   func peerKeeps() throws {
-    let stage = try Stage()
+    let stage = try SessionStage()
     var plan = stage.sharePlan(.empty, 3 * 4096)
     plan.releaseTimeout = .zero
     let share = try stage.share(plan)
     try stage.awaitPublication()
     let link = try ImporterChannel(
-      try Publication(reading: stage.path, in: stage.backend.xen.openStore()),
-      xen: stage.backend.xen)
+      try Publication(reading: stage.path, in: stage.mapper.xen.openStore()),
+      xen: stage.mapper.xen)
     try link.announceMapped()
     try stage.await("peer-mapped", stage.shareOutput)
     share.signal(SIGTERM)
@@ -594,6 +594,6 @@ struct MechanismSessionTests {
     #expect(failure.code == .tryAgain)
     #expect(failure.description.contains("is not released in time: it is held by domain 0; "))
     _ = consume link
-    #expect(stage.guest.census.openHandles == 0)
+    #expect(stage.sharer.census.openHandles == 0)
   }
 }

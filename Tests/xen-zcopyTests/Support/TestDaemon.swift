@@ -8,15 +8,17 @@ import Testing
 import XenSimulator
 import ZcopyBackend
 import ZcopyServer
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import xen_zcopy
 
 /// A service in a simulated domain that listens at a socket of its own, on a thread of its own.
 final class TestDaemon {
   let socket: String
-  private let scratch: Scratch
+  private let scratch: TemporaryDirectory
   private let isOver: Flag
-  private let worker: Worker
+  private let worker: TestThread
   private var hasEnded = false
 
   private final class Flag: Sendable {
@@ -25,8 +27,8 @@ final class TestDaemon {
 
   /// The user who runs the tests may do everything, unless a change says otherwise.
   init(in domain: SimulatedDomain, change: (inout Configuration) -> Void = { _ in }) throws {
-    scratch = try Scratch()
-    let socket = scratch.path("socket")
+    scratch = try TemporaryDirectory()
+    let socket = scratch.file("socket")
     self.socket = socket
     var configuration = Configuration()
     configuration.defaults.users = [getuid()]
@@ -37,11 +39,11 @@ final class TestDaemon {
     // SAFETY: the string lives for the call.
     let listener = unsafe czcopy_listen(socket, 0o600)
     try #require(listener >= 0)
-    worker = try Worker {
+    worker = try TestThread {
       let loop = try EventLoop()
       let service = Server(
         settings, xen: xen, dmaBufs: dmaBufs, loop: loop,
-        logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, root: "/nonexistent")
+        logger: .silent, root: "/nonexistent")
       try service.listen(on: FileDescriptor(rawValue: listener))
       while !isOver.value.load(ordering: .acquiring) { try loop.turn(waiting: 5) }
     }

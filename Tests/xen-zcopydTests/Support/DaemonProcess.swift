@@ -1,6 +1,5 @@
 import CZcopy
 import DmaBuf
-import Support
 import SystemPackage
 import Testing
 import XenGrant
@@ -12,23 +11,18 @@ import ZcopyTestKit
 
 /// The built daemon in a process of its own, which lies beside the test bundle.
 final class DaemonProcess {
-  /// Whether this machine runs no Xen, which the daemon would use. A missing program fails the
-  /// tests.
-  // SAFETY: the string lives for the call.
-  static let canRun = unsafe access("/dev/xen", F_OK) != 0
-
   let directory: TemporaryDirectory
   let configuration: String
   private let process: Int32
-  private var isOver = false
+  private var hasEnded = false
 
   /// Starts the daemon with ``socket`` as its socket, and with a configuration that admits the user
   /// who runs the tests.
   ///
   /// - Parameters:
   ///   - text: another configuration.
-  ///   - - arguments: additional arguments.
-  ///   - - isCopied: whether it is started as ``copy``, which a test can replace by another
+  ///   - arguments: additional arguments.
+  ///   - isCopied: whether it is started as ``copy``, which a test can replace by another
   ///     program.
   init(_ text: String? = nil, arguments: String = "", isCopied: Bool = false) throws {
     let directory = try TemporaryDirectory()
@@ -40,16 +34,11 @@ final class DaemonProcess {
     let line =
       (isCopied ? "cp '\(daemonProgram)' '\(copy)' && " : "")
       + "exec '\(isCopied ? copy : daemonProgram)' --config '\(configuration)' \(arguments) > '\(directory.path)/log' 2>&1 < /dev/null"
-    let words: [String] = ["sh", "-c", line]
-    // SAFETY: the copies outlive the call, which keeps none of them.
-    var pointers = unsafe words.map { unsafe strdup($0) } + [nil]
-    defer { unsafe pointers.forEach { unsafe free($0) } }
-    process = unsafe czcopy_spawn(&pointers, 2, "JOURNAL_STREAM", "")
-    try #require(process > 0)
+    process = try startShell(line)
   }
 
   deinit {
-    guard !isOver else { return }
+    guard !hasEnded else { return }
     kill(process, SIGKILL)
     _ = czcopy_reap(process)
   }
@@ -80,25 +69,21 @@ final class DaemonProcess {
 
   /// Waits until the log contains a text a number of times.
   func says(_ what: String, times: Int = 1) throws {
-    let start = BootClock.now
-    while log.split(separator: what, omittingEmptySubsequences: false).count <= times {
-      try #require(start.duration(to: .now) < .seconds(20), "it does not say \(what): \(log)")
-      usleep(5000)
+    try wait("it does not say \(what): \(log)") {
+      log.split(separator: what, omittingEmptySubsequences: false).count > times
     }
   }
 
-  func tell(_ signal: Int32) { kill(process, signal) }
+  func send(_ signal: Int32) { kill(process, signal) }
 
   /// Waits until the daemon has ended, and kills it if it does not end.
   ///
   /// - Returns: its exit code.
   func end() -> Int32 {
-    isOver = true
-    let handle = czcopy_pidfd(process)
-    defer { close(handle) }
-    var entry = pollfd(fd: handle, events: Int16(POLLIN), revents: 0)
-    // SAFETY: poll writes one entry.
-    if unsafe poll(&entry, 1, 20_000) != 1 { kill(process, SIGKILL) }
+    hasEnded = true
+    let handle = FileDescriptor(rawValue: czcopy_pidfd(process))
+    defer { try? handle.close() }
+    if !isReadable(handle, within: 20_000) { kill(process, SIGKILL) }
     return czcopy_reap(process)
   }
 }

@@ -8,35 +8,35 @@ import Testing
 import XenGrant
 import XenSimulator
 import ZcopyBackend
+import ZcopyTestKit
+import ZcopyStage
 
 @testable import xen_zcopy
 
-/// A guest that shares and a domain that maps, on one machine, with the output of their sessions.
-struct Stage {
-  let machine = SimulatedMachine()
-  /// The domain that maps.
-  let backend: SimulatedDomain
+/// Sessions of `share` and `map` in two domains of a simulated machine, and their output.
+final class SessionStage: Stage {
+  /// The domain that maps: domain 0, unless the stage is reversed.
+  let mapper: SimulatedDomain
   /// The domain that shares.
-  let guest: SimulatedDomain
-  let scratch: Scratch
+  let sharer: SimulatedDomain
+  let scratch: TemporaryDirectory
   let shareOutput: Capture
   let mapOutput: Capture
   let path: String
 
-  /// Domain 0 maps, unless it is reversed: then it shares.
   init(
     isReversed: Bool = false, backendKind: DomainKind = .pvh, hasDmaBuf: Bool = true,
     hasUdmabuf: Bool = true
   ) throws {
-    let first = try machine.addDomain(
-      kind: isReversed ? .pvh : backendKind, hasDmaBuf: hasDmaBuf, hasUdmabuf: hasUdmabuf)
-    let second = try machine.addDomain(kind: isReversed ? backendKind : .pvh, name: "guest")
-    backend = isReversed ? second : first
-    guest = isReversed ? first : second
-    path = "/local/domain/\(guest.id)/data/zcopy/screen"
-    scratch = try Scratch()
+    scratch = try TemporaryDirectory()
     shareOutput = try Capture()
     mapOutput = try Capture()
+    let stage = try Stage(
+      kind: backendKind, hasDmaBuf: hasDmaBuf, hasUdmabuf: hasUdmabuf, guestPages: 1024)
+    (mapper, sharer) =
+      isReversed ? (stage.guest, stage.backend) : (stage.backend, stage.guest)
+    path = "/local/domain/\(sharer.id)/data/zcopy/screen"
+    super.init(on: stage)
   }
 
   func sharePlan(
@@ -45,7 +45,7 @@ struct Stage {
   ) -> ShareSession.Plan {
     ShareSession.Plan(
       request: ShareRequest(
-        peer: backend.id, byteCount: byteCount, memory: .gntalloc, geometry: geometry, name: name),
+        peer: mapper.id, byteCount: byteCount, memory: .gntalloc, geometry: geometry, name: name),
       source: source, frames: frames, interval: .milliseconds(1), timeToUse: .seconds(600),
       releaseTimeout: .seconds(60))
   }
@@ -60,22 +60,22 @@ struct Stage {
       releaseTimeout: .seconds(60))
   }
 
-  /// A session of `share` in the guest: over the engine, or over a daemon.
+  /// A session of `share` in its domain: over the engine, or over a daemon.
   func share(
     _ plan: ShareSession.Plan, _ xen: Xen? = nil, daemon: TestDaemon? = nil
-  ) throws -> Worker {
+  ) throws -> TestThread {
     let output = shareOutput.output(json: true)
-    let makeHost = host(in: guest, xen, daemon, isPersistent: plan.isPersistent)
-    return try Worker { try ShareSession(plan, output: output, makeHost: makeHost).run() }
+    let makeHost = host(in: sharer, xen, daemon, isPersistent: plan.isPersistent)
+    return try TestThread { try ShareSession(plan, output: output, makeHost: makeHost).run() }
   }
 
-  /// A session of `map` in the backend: over the engine, or over a daemon.
+  /// A session of `map` in its domain: over the engine, or over a daemon.
   func map(
     _ plan: MapSession.Plan, _ xen: Xen? = nil, daemon: TestDaemon? = nil, root: String = ""
-  ) throws -> Worker {
+  ) throws -> TestThread {
     let output = mapOutput.output(json: true)
-    let makeHost = host(in: backend, xen, daemon, isPersistent: plan.isPersistent, root: root)
-    return try Worker { try MapSession(plan, output: output, makeHost: makeHost).run() }
+    let makeHost = host(in: mapper, xen, daemon, isPersistent: plan.isPersistent, root: root)
+    return try TestThread { try MapSession(plan, output: output, makeHost: makeHost).run() }
   }
 
   private func host(
@@ -91,13 +91,13 @@ struct Stage {
       }
       return EngineHost(
         xen: xen, dmaBufs: dmaBufs, loop: loop,
-        logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, root: root)
+        logger: .silent, root: root)
     }
   }
 
   func awaitPublication() throws {
     // The peer may not look for the publication before it exists.
-    let store = try guest.xen.openStore()
+    let store = try sharer.xen.openStore()
     try wait("the buffer is not published") {
       try store.readIfPresent("\(path)/version") != nil
     }
@@ -157,8 +157,8 @@ struct Stage {
   /// Checks that no session has left resources.
   func expectNothingLeft() throws {
     // A program that another test starts has a copy of every descriptor, until it runs.
-    wait("a file is left") { ![backend, guest].contains { holdsFiles($0.census) } }
-    for domain in [backend, guest] {
+    try wait("a file is left") { ![mapper, sharer].contains { holdsFiles($0.census) } }
+    for domain in [mapper, sharer] {
       let census = domain.census
       #expect(census.openHandles == 0)
       #expect(census.grantsInUse == 0)
@@ -173,6 +173,6 @@ struct Stage {
       #expect(census.syncFiles == 0)
     }
     #expect(machine.liveDmaBufs == 0)
-    #expect(try guest.xen.openStore().readIfPresent(path) == nil)
+    #expect(try sharer.xen.openStore().readIfPresent(path) == nil)
   }
 }

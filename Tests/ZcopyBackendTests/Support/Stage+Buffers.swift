@@ -3,28 +3,11 @@ import SystemPackage
 import Testing
 import XenGrant
 import XenSimulator
+import ZcopyStage
 
 @testable import ZcopyBackend
 
-/// A simulated machine with domain 0, which maps, and a guest whose memory it is.
-struct Pair {
-  let machine = SimulatedMachine()
-  let backend: SimulatedDomain
-  let guest: SimulatedDomain
-
-  /// The arguments are domain 0's, but for the guest's kind and pages; else the guest has all that it can want.
-  init(
-    kind: DomainKind = .pvh, gntdevLimit: Int = 65536, maptrack: Int = 262_144,
-    hasDmaBuf: Bool = true, hasUdmabuf: Bool = true, udmabufLimit: Int = 64 << 20,
-    heaps: [String] = ["system"], guest guestKind: DomainKind = .pvh,
-    guestPages: Int = 1 << 20
-  ) throws {
-    backend = try machine.addDomain(
-      kind: kind, gntdevLimit: gntdevLimit, maptrack: maptrack, hasDmaBuf: hasDmaBuf,
-      hasUdmabuf: hasUdmabuf, udmabufLimit: udmabufLimit, heaps: heaps)
-    guest = try machine.addDomain(kind: guestKind, gntallocLimit: guestPages)
-  }
-
+extension Stage {
   /// A buffer of the guest's.
   func share(
     byteCount: Int?, from memory: MemorySource = .gntalloc,
@@ -33,11 +16,6 @@ struct Pair {
     try SharedBuffer(
       ShareParameters(peer: backend.id, byteCount: byteCount, memory: memory, directory: directory),
       xen: guest.xen, dmaBufs: guest.dmaBufs)
-  }
-
-  /// A buffer of the guest's of whole pages.
-  func share(pages: Int, from memory: MemorySource = .gntalloc) throws(ShareError) -> SharedBuffer {
-    try share(byteCount: pages * GrantReference.pageSize, from: memory)
   }
 
   /// The words of one of the guest's pages that domain 0 may read.
