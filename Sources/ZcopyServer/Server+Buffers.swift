@@ -35,8 +35,7 @@ extension Server {
       RequestError.init,
       try engine.makeMapped(
         publishedAt: path, options.choices, connection.holder, connection.credentials.maker))
-    try announce(
-      .mapPublished, buffer, number, connection, text: buffer.description.passedOver)
+    try announce(.mapPublished, buffer, number, connection, text: buffer.description.passedOver)
   }
 
   /// SHARE.
@@ -52,8 +51,7 @@ extension Server {
     try authorize(.share, domain, connection)
     // Even fstat() on a file that is no dma-buf may block (FUSE), so the type is checked first.
     if files.count > 0, file.map(engine.dmaBufs.mayBeDmaBuf) != true {
-      throw RequestError(
-        .invalid, domain, "the descriptor that came with SHARE is no dma-buf's")
+      throw RequestError(.invalid, domain, "the descriptor that came with SHARE is no dma-buf's")
     }
     let choices = try message.choices(file)
     let buffer = try lift(

@@ -110,8 +110,7 @@ extension Server {
   ) throws(RequestError) {
     if let buffer = engine[id], maySee(connection, buffer) {
       let text = "held by \(engine.holders(of: buffer))"
-      connection.send(
-        buffer.message(.describe, number, text: text, now: clock.now))
+      connection.send(buffer.message(.describe, number, text: text, now: clock.now))
     } else if let buffer = engine.released[id], maySee(connection, buffer) {
       connection.send(
         buffer.message(

@@ -57,8 +57,7 @@ extension Server {
     let each = engine.domains.sorted { $0.key < $1.key }.map { domain, watched in
       var statistics = StatisticsMessage()
       statistics.domain = UInt32(domain.rawValue)
-      statistics.counters = StatisticsMessage.Counters(
-        watched.counters, engine.buffers(of: domain))
+      statistics.counters = StatisticsMessage.Counters(watched.counters, engine.buffers(of: domain))
       statistics.limits = StatisticsMessage.Limits(watched.record.policy.limits)
       return statistics
     }

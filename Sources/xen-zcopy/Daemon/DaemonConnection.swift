@@ -88,8 +88,7 @@ final class DaemonConnection {
     let numbers = message.references?.map(\.rawValue) ?? []
     // SAFETY: the structures live for the call, and as many references follow as it says.
     let status = unsafe numbers.withUnsafeBufferPointer { numbers in
-      unsafe xenzcopy_map(
-        handle, &map, numbers.isEmpty ? nil : numbers.baseAddress, &description.c)
+      unsafe xenzcopy_map(handle, &map, numbers.isEmpty ? nil : numbers.baseAddress, &description.c)
     }
     return try made(description, status, "map a buffer")
   }
@@ -184,8 +183,7 @@ final class DaemonConnection {
   func publish(_ id: BufferID, as name: String) throws(DaemonError) -> String {
     var (wire, description) = (id.wire, DescriptionMessage())
     // SAFETY: the structures and the name live for the call.
-    try check(
-      unsafe xenzcopy_publish(handle, &wire, name, &description.c), "publish buffer \(id)")
+    try check(unsafe xenzcopy_publish(handle, &wire, name, &description.c), "publish buffer \(id)")
     return description.text.printed
   }
 
@@ -193,8 +191,7 @@ final class DaemonConnection {
   func describe(_ id: BufferID) throws(DaemonError) -> DescriptionMessage {
     var (wire, description) = (id.wire, DescriptionMessage())
     // SAFETY: the structures live for the call.
-    try check(
-      unsafe xenzcopy_describe(handle, &wire, &description.c), "describe buffer \(id)")
+    try check(unsafe xenzcopy_describe(handle, &wire, &description.c), "describe buffer \(id)")
     return description
   }
 
