@@ -75,7 +75,11 @@ public struct SimulatedDomain: Sendable {
   /// A program that another test is starting has a copy of every descriptor until it runs. Until
   /// then it holds the resources of these descriptors.
   public func census(expecting expected: DomainCensus) -> DomainCensus {
-    for _ in 0..<10_000 where census != expected { usleep(1000) }
+    for _ in 0..<10_000 {
+      let census = census
+      guard census != expected else { return census }
+      usleep(1000)
+    }
     return census
   }
 }

@@ -11,7 +11,6 @@ public final class MessageSocket {
   public let descriptor: FileDescriptor
   /// Whether the other end has closed the connection.
   public private(set) var isClosed = false
-  private var room = [UInt8](repeating: 0, count: Int(XEN_ZCOPYD_MESSAGE_MAX))
 
   /// Uses a socket, which it closes at its end.
   public init(_ descriptor: FileDescriptor) { self.descriptor = descriptor }
@@ -53,9 +52,13 @@ public final class MessageSocket {
     guard !isClosed else { return nil }
     var files = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_RECEIVED_MAX))
     var count = 0
-    // SAFETY: the shim writes at most as many bytes as there is room for.
-    let received = unsafe room.withUnsafeMutableBytes { room in
-      unsafe czcopy_receive(descriptor.rawValue, room.baseAddress, room.count, &files, &count, nil)
+    // SAFETY: the shim writes at most as many bytes as there is room for, and these are copied.
+    let (received, bytes) = unsafe withUnsafeTemporaryAllocation(
+      byteCount: Int(XEN_ZCOPYD_MESSAGE_MAX), alignment: 8
+    ) { room in
+      let received = unsafe czcopy_receive(
+        descriptor.rawValue, room.baseAddress, room.count, &files, &count, nil)
+      return unsafe (received, Array(room.prefix(max(0, Int(received)))))
     }
     guard received != -EAGAIN else { return nil }
     guard received > 0 else {
@@ -66,8 +69,7 @@ public final class MessageSocket {
       }
       return nil
     }
-    return ReceivedMessage(
-      Array(room.prefix(Int(received))), files.prefix(count).map { FileDescriptor(rawValue: $0) })
+    return ReceivedMessage(bytes, files.prefix(count).map { FileDescriptor(rawValue: $0) })
   }
 }
 
