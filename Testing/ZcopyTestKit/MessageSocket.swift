@@ -12,6 +12,9 @@ public final class MessageSocket {
   /// Whether the other end has closed the connection.
   public private(set) var isClosed = false
 
+  /// Room for the descriptors of one message, made once.
+  private var files = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_RECEIVED_MAX))
+
   /// Uses a socket, which it closes at its end.
   public init(_ descriptor: FileDescriptor) { self.descriptor = descriptor }
 
@@ -50,15 +53,18 @@ public final class MessageSocket {
   /// - Throws: `Errno` as recvmsg. The connection counts as closed then.
   public func receive() throws(Errno) -> ReceivedMessage? {
     guard !isClosed else { return nil }
-    var files = [Int32](repeating: -1, count: Int(CZCOPY_DESCRIPTORS_RECEIVED_MAX))
     var count = 0
-    // SAFETY: the shim writes at most as many bytes as there is room for, and these are copied.
+    // SAFETY: the shim writes at most as many bytes and descriptors as there is room for. The bytes
+    // are copied at once; a slice of a buffer would be copied byte by byte.
     let (received, bytes) = unsafe withUnsafeTemporaryAllocation(
       byteCount: Int(XEN_ZCOPYD_MESSAGE_MAX), alignment: 8
     ) { room in
       let received = unsafe czcopy_receive(
         descriptor.rawValue, room.baseAddress, room.count, &files, &count, nil)
-      return unsafe (received, Array(room.prefix(max(0, Int(received)))))
+      guard received > 0 else { return (received, [UInt8]()) }
+      return unsafe (
+        received, [UInt8](UnsafeRawBufferPointer(start: room.baseAddress, count: Int(received)))
+      )
     }
     guard received != -EAGAIN else { return nil }
     guard received > 0 else {
