@@ -263,7 +263,8 @@ public final class EventLoop {
   private func timeout(_ milliseconds: Int32) -> Int32 {
     guard let due = delayed.firstDue() else { return milliseconds }
     // Rounded up: a wait that ends too early would be followed by many of no length.
-    let left = clock.now.nanoseconds(to: due) / 1_000_000 + 1
+    // Not negative, which is no limit for epoll: a call may be overdue.
+    let left = max(0, clock.now.nanoseconds(to: due)) / 1_000_000 + 1
     let wait = Int32(clamping: left)
     return milliseconds < 0 ? wait : min(milliseconds, wait)
   }
