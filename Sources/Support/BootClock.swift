@@ -29,18 +29,16 @@ public struct BootClock: Sendable {
     }
 
     /// The time from this point to another one; negative if that is earlier.
-    public func duration(to other: Instant) -> Duration {
-      .nanoseconds(other.nanoseconds - nanoseconds)
-    }
+    public func duration(to other: Instant) -> Duration { .nanoseconds(nanoseconds(to: other)) }
 
     /// The point of time that is later by a duration; at most some 70 years from the start of the
     /// machine, which is far beyond any time limit.
     public static func + (instant: Instant, duration: Duration) -> Instant {
       let (seconds, attoseconds) = duration.components
       let wholeSeconds = min(max(seconds, -limit / 1_000_000_000), limit / 1_000_000_000)
-      // Three numbers, each within a quarter of what the type holds.
-      let sum = instant.nanoseconds + wholeSeconds * 1_000_000_000 + attoseconds / 1_000_000_000
-      return Instant(nanoseconds: min(max(sum, -limit), limit))
+      // Two numbers, the first within a quarter of what the type holds.
+      return instant.advanced(
+        byNanoseconds: wholeSeconds * 1_000_000_000 + attoseconds / 1_000_000_000)
     }
 
     /// The point of time that is some nanoseconds later; cheaper than with a `Duration`, whose

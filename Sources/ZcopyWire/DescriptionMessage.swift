@@ -104,12 +104,7 @@ package struct DescriptionMessage: BufferNumbers {
 
   /// The picture in each frame; nil without one, or if its format is unknown.
   package var geometry: PictureGeometry? {
-    get {
-      guard picture.width > 0, let format = PixelFormat(code: picture.format) else { return nil }
-      return try? PictureGeometry(
-        width: Int(picture.width), height: Int(picture.height), format: format,
-        stride: picture.stride == 0 ? nil : Int(picture.stride))
-    }
+    get { try? ZcopyWire.picture(picture) }
     set { picture = xen_zcopyd_picture(newValue) }
   }
 }

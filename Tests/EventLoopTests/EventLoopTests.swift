@@ -435,6 +435,16 @@ struct EventLoopTests {
     #expect(loop.delayedCalls == 0)
   }
 
+  @Test("does not wait for a call that is overdue, even without a limit", arguments: [-1, 60_000])
+  func overdue(milliseconds: Int32) throws {
+    let loop = try EventLoop()
+    var isCalled = false
+    loop.after(.zero) { isCalled = true }
+    usleep(5000)
+    try loop.turn(waiting: milliseconds)
+    #expect(isCalled)
+  }
+
   @Test("ends its run after the handler that stops it, and can run again")
   func stop() throws {
     let loop = try EventLoop()

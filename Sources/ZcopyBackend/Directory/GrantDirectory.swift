@@ -83,15 +83,14 @@ public enum GrantDirectory {
   ) throws(DirectoryError) {
     let pages = try directoryPages(
       first, of: domain, count: Self.pages(for: references.count), device)
-    let words = references.map(\.rawValue)
     let segments = pages.enumerated().map { index, page in
       let start = index * referencesPerPage
       let count = min(referencesPerPage, references.count - start)
       return GrantCopySegment(page, pageOffset: 4, local: start * 4, byteCount: count * 4)
     }
     do throws(XenError) {
-      // SAFETY: words are plain bytes, and the array outlives the copy.
-      unsafe try device.write(words.span.bytes, to: segments, of: domain)
+      // SAFETY: a reference is its number and nothing else, and the array outlives the copy.
+      unsafe try device.write(references.span.bytes, to: segments, of: domain)
     } catch {
       throw .unwritable(error)
     }
@@ -154,20 +153,23 @@ public enum GrantDirectory {
   ///
   /// - Parameters:
   ///   - references: the buffer's pages, each 4 bytes in the directory.
-  ///   - pages: fresh pages of gntalloc, which are zeroed, at least as many as the references need. Pages that are not needed
-  ///     are not linked.
+  ///   - pages: fresh pages of gntalloc, which are zeroed, as many as the references need.
   static func list(_ references: [GrantReference], in pages: borrowing SharedPages) {
-    let count = Self.pages(for: references.count)
+    link(pages)
     // SAFETY: a reference is its number and nothing else.
     let bytes = unsafe references.span.bytes
-    for (index, next) in pages.references.prefix(count).dropFirst().enumerated() {
-      pages.memory.storeWord(next.rawValue, at: index * GrantReference.pageSize)
-    }
-    for index in 0..<count {
+    for index in 0..<Self.pages(for: references.count) {
       let start = index * referencesPerPage
       let end = min(start + referencesPerPage, references.count)
       pages.memory.write(
         bytes.extracting((start * 4)..<(end * 4)), to: index * GrantReference.pageSize + 4)
+    }
+  }
+
+  /// Writes the reference of the next page into each directory page; the last page, which is zeroed, has none.
+  static func link(_ pages: borrowing SharedPages) {
+    for (index, next) in pages.references.dropFirst().enumerated() {
+      pages.memory.storeWord(next.rawValue, at: index * GrantReference.pageSize)
     }
   }
 }

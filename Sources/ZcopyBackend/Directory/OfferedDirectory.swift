@@ -29,16 +29,10 @@ public struct OfferedDirectory: ~Copyable {
     let count = GrantDirectory.pages(for: pages)
     let directory = try lift(
       MapError.xen, try xen.openGrantAllocator().share(pages: count, with: peer, writable: true))
-    Self.link(directory)
+    GrantDirectory.link(directory)
     self.pages = pages
     reference = directory.references.first ?? GrantReference(rawValue: 0)
     self.directory = consume directory
-  }
-
-  private static func link(_ pages: borrowing SharedPages) {
-    for (index, next) in pages.references.dropFirst().enumerated() {
-      pages.memory.storeWord(next.rawValue, at: index * GrantReference.pageSize)
-    }
   }
 
   /// The references, once there is one for each page of the buffer; nil before.

@@ -1,12 +1,8 @@
-import CZcopy
 import EventLoop
+import Support
 import SystemPackage
 package import XenGrant
 import ZcopyBackend
-
-#if canImport(Glibc)
-  import Glibc
-#endif
 
 /// A domain's number, name and policy, which its buffers keep: after the domain's end XenStore does
 /// not know its name.
@@ -49,9 +45,5 @@ package final class WatchedDomain {
   func isGone() throws(XenError) -> Bool { try watch.isGone() }
 
   /// Whether XenStore has reported an event that the loop has not handled yet.
-  var hasPendingEvent: Bool {
-    var entry = pollfd(fd: watch.fileDescriptor.rawValue, events: Int16(POLLIN), revents: 0)
-    // SAFETY: the shim writes one entry.
-    return unsafe czcopy_poll(&entry, 1, 0) > 0
-  }
+  var hasPendingEvent: Bool { watch.fileDescriptor.isReady() }
 }

@@ -114,7 +114,8 @@ public struct ServiceManager: Sendable {
     let isSent = send("BARRIER=1", [ends.writeEnd])
     try? ends.writeEnd.close()
     // The manager closes its duplicate when it processes the message.
-    return isSent && Self.wait(for: ends.readEnd, Int16(POLLIN), timeout)
+    return isSent
+      && ends.readEnd.isReady(within: Int32(clamping: Int64(timeout / .milliseconds(1))))
   }
 
   static func isName(_ name: String) -> Bool {
@@ -138,17 +139,8 @@ public struct ServiceManager: Sendable {
       let status = unsafe czcopy_send(file, bytes, bytes.count, numbers, numbers.count)
       guard status == -EAGAIN else { return status >= 0 }
       // The manager is busy, and its queue is full.
-      _ = Self.wait(for: connection, Int16(POLLOUT), .milliseconds(100))
+      _ = connection.isReady(for: Int32(POLLOUT), within: 100)
     }
     return false
-  }
-
-  private static func wait(
-    for descriptor: FileDescriptor, _ events: Int16, _ timeout: Duration
-  ) -> Bool {
-    var entry = pollfd(fd: descriptor.rawValue, events: events, revents: 0)
-    let milliseconds = Int32(clamping: Int64(timeout / .milliseconds(1)))
-    // SAFETY: the call writes the one entry.
-    return unsafe poll(&entry, 1, milliseconds) > 0
   }
 }

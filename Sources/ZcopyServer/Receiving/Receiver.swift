@@ -34,7 +34,7 @@ final class Receiver {
   private var process: ReceiverProcess?
   private var reading: EventLoop.Registration?
   private var work: Work?
-  /// Counts tasks, to recognize the one whose time limit has passed.
+  /// Counts time limits, to recognize the one that has passed.
   private var taskNumber = 0
   /// The time limit of the current task; without a task, of the idle process.
   private var deadline: EventLoop.Registration?
@@ -198,16 +198,10 @@ final class Receiver {
   /// than the time limit.
   private func timeIsUp() {
     let task = taskNumber
-    while task == taskNumber, work != nil, let socket = process?.socket, Self.isReadable(socket) {
+    while task == taskNumber, work != nil, let socket = process?.socket, socket.isReady() {
       read()
     }
     if task == taskNumber, work != nil { killProcess() }
-  }
-
-  private static func isReadable(_ socket: FileDescriptor, within milliseconds: Int32 = 0) -> Bool {
-    var entry = pollfd(fd: socket.rawValue, events: Int16(POLLIN), revents: 0)
-    // SAFETY: poll writes the one entry.
-    return unsafe poll(&entry, 1, milliseconds) > 0
   }
 
   private func setDeadline(_ delay: Duration, _ handler: @escaping () -> Void) {
@@ -245,11 +239,10 @@ final class Receiver {
     case .none: return
     case .message(let reply, let byteCount, let files):
       guard case .receiving(let connection?) = work else { break }
-      begin(.receiving(nil), for: isolation.most)
-      let task = taskNumber
+      work = .receiving(nil)
       receivers.deliver(connection, reply, byteCount, files)
       // The time that the server took for the request is not the process's.
-      if task == taskNumber, work == .receiving(nil) { begin(.receiving(nil), for: isolation.most) }
+      if work == .receiving(nil) { begin(.receiving(nil), for: isolation.most) }
       return
     case .word(CZCOPY_RECEIVER_READY) where work == .starting,
       .word(CZCOPY_RECEIVER_DONE) where work == .closing || work == .receiving(nil):
@@ -271,7 +264,7 @@ final class Receiver {
       guard rest > .zero else { return killProcess() }
       let milliseconds =
         rest.components.seconds * 1000 + rest.components.attoseconds / 1_000_000_000_000_000
-      _ = Self.isReadable(socket, within: Int32(clamping: milliseconds + 1))
+      _ = socket.isReady(within: Int32(clamping: milliseconds + 1))
       read()
     }
   }
