@@ -32,7 +32,7 @@ BESIDE ?=
 # What boots Xen, beside what builds: programs, and Debian's packages of them.
 LAB = qemu-system-x86_64:qemu-system-x86 cpio:cpio xz:xz-utils dpkg-deb:dpkg setpriv:util-linux
 
-.PHONY: all demo test unit allocations test-sanitize fuzz lint smoke contract dma-buf devices daemon previous upgrade systemd matrix soak bench bench-program bench-native xen-ci kernel-check \
+.PHONY: all demo test unit allocations test-sanitize fuzz lint lab-check smoke contract dma-buf devices daemon previous upgrade systemd matrix soak bench bench-program bench-native xen-ci kernel-check \
   static client check-client check-daemon install install-client deb clean require require-lab help
 
 all: require ## Build the command and the libraries
@@ -44,7 +44,7 @@ demo: require-lab static ## Both directions on real Xen: demo/guest.png is a gue
 	@sed -nE 's/^# (mapped|shared)/\1/p' lab-results/demo/tap
 	@ls -1 demo/*.png
 
-test: require-lab lint unit allocations check-client check-daemon smoke ## Everything: lint, unit tests, allocations, the C client, and the scenarios on real Xen
+test: require-lab lint unit allocations check-client check-daemon lab-check smoke ## Everything: lint, unit tests, allocations, the C client, the lab, and the scenarios on real Xen
 	@$(MAKE) --no-print-directory $(ALSO) previous
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(SCENARIOS) $(BESIDE)
 
@@ -70,6 +70,9 @@ lint: require ## Check format and comments, the units as systemd sees them, and 
 	@! git ls-files '*.bc' '*.o' '*.a' '*.so' '*.swiftmodule' '*.png' 2>/dev/null | grep .
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Testing Tools Tests examples/swift $(wildcard Benchmarks/*.swift Benchmarks/Sources)
 	scripts/check-units
+
+lab-check: require-lab ## How lab/run judges a machine that passes, fails, panics, or whose emulated processor fails
+	lab/check
 
 smoke: require-lab static ## What must always work: sizes, frames, death of either side
 	lab/run smoke
