@@ -204,7 +204,9 @@ let package = Package(
       dependencies: ["EventLoop", "XenGrant", "ZcopyEngine", logging, system],
       path: "examples/swift", swiftSettings: strict),
 
-    .testTarget(name: "SupportTests", dependencies: ["Support"], swiftSettings: strict),
+    .testTarget(
+      name: "SupportTests", dependencies: ["Support", "ZcopyTestKit", system], swiftSettings: strict
+    ),
     .testTarget(
       name: "RepositoryTests", dependencies: ["DmaBuf"],
       path: "Tests/Repository",

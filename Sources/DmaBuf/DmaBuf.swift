@@ -6,43 +6,32 @@ public import SystemPackage
 /// device that imported it.
 public struct DmaBuf: ~Copyable {
   /// The descriptor, owned by this value: to pass on, to poll, not to close.
-  public let fileDescriptor: FileDescriptor
+  public var fileDescriptor: FileDescriptor { file.fileDescriptor }
   /// The kernel's inode number: unique among the dma-bufs that exist, and never 0. Shown in
   /// `/proc/*/fdinfo` as `ino`.
   public let inode: UInt64
   /// The size in bytes.
   public let byteCount: Int
   let dmaBufs: DmaBufSystem
-  private var isOwned = true
+  private let file: OwnedDescriptor
 
   /// Adopts a descriptor.
   ///
   /// - Parameters:
-  ///   - fileDescriptor: the dma-buf; closed if this throws. The type is not checked: a file of
-  ///     another type fails at its first use.
+  ///   - file: the dma-buf. The type is not checked: a file of another type fails at its first use.
   ///   - dmaBufs: the system to which it belongs.
   /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
   ///
   /// The C call is `fstat`.
-  public init(adopting fileDescriptor: FileDescriptor, dmaBufs: DmaBufSystem = DmaBufSystem())
+  public init(adopting file: consuming OwnedDescriptor, dmaBufs: DmaBufSystem = DmaBufSystem())
     throws(DmaBufError)
   {
-    do throws(DmaBufError) {
-      (inode, byteCount) = try call(
-        .identify, .dmaBuf(fileDescriptor.rawValue),
-        by: try dmaBufs.inodeAndSize(of: fileDescriptor))
-    } catch {
-      try? fileDescriptor.close()
-      throw error
-    }
-    self.fileDescriptor = fileDescriptor
+    let fileDescriptor = file.fileDescriptor
+    (inode, byteCount) = try call(
+      .identify, .dmaBuf(fileDescriptor.rawValue),
+      by: try dmaBufs.inodeAndSize(of: fileDescriptor))
+    self.file = file
     self.dmaBufs = dmaBufs
-  }
-
-  deinit {
-    guard isOwned else { return }
-    // An error of close cannot be handled: the descriptor is closed in any case.
-    try? fileDescriptor.close()
   }
 
   /// Gives the dma-buf a name for `/proc/*/fdinfo`, `/proc/*/fd` and debugfs.
@@ -140,11 +129,8 @@ public struct DmaBuf: ~Copyable {
       by: try dmaBufs.platform.synchronize(fileDescriptor.rawValue, access, ends: ends))
   }
 
-  /// The descriptor, which the caller closes from now on.
-  public consuming func relinquish() -> FileDescriptor {
-    isOwned = false
-    return fileDescriptor
-  }
+  /// The descriptor alone.
+  public consuming func relinquish() -> OwnedDescriptor { file }
 
   /// What an error of this dma-buf is about.
   var subject: DmaBufError.Subject { .dmaBuf(fileDescriptor.rawValue) }

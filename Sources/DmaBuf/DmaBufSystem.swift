@@ -24,7 +24,7 @@ public struct DmaBufSystem: Sendable {
     let number = try call(
       .makeMemoryFile, .newMemoryFile(name: name, byteCount: byteCount),
       by: try platform.makeMemoryFile(name, byteCount: byteCount))
-    return MemoryFile(self, FileDescriptor(rawValue: number), byteCount: byteCount)
+    return MemoryFile(self, OwnedDescriptor(rawValue: number), byteCount: byteCount)
   }
 
   /// Makes a dma-buf of all of a memory file; both are the same memory from then on.
@@ -54,7 +54,7 @@ public struct DmaBufSystem: Sendable {
     let number = try call(
       .makeDmaBuf, .pieces(pieces, limit: platform.udmabufLimit()),
       by: try platform.makeDmaBuf(of: pieces))
-    return try adopt(FileDescriptor(rawValue: number))
+    return try adopt(OwnedDescriptor(rawValue: number))
   }
 
   /// Allocates a dma-buf, all zero, from one of the kernel's heaps.
@@ -70,7 +70,7 @@ public struct DmaBufSystem: Sendable {
     let number = try call(
       .allocate, .heap(heap, byteCount: byteCount, among: heaps),
       by: try platform.allocate(byteCount: byteCount, fromHeap: heap))
-    return try adopt(FileDescriptor(rawValue: number))
+    return try adopt(OwnedDescriptor(rawValue: number))
   }
 
   /// Whether a descriptor that another process has sent may be a dma-buf's.
@@ -87,24 +87,22 @@ public struct DmaBufSystem: Sendable {
 
   /// Adopts a dma-buf that another process or driver has made.
   ///
-  /// - Parameter fileDescriptor: the dma-buf; closed if this throws. The type is not checked: a
-  ///   file of another type fails at its first use.
+  /// - Parameter file: the dma-buf. The type is not checked: a file of another type fails at its first use.
   /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
   ///
   /// The C call is `fstat`.
-  public func adopt(_ fileDescriptor: FileDescriptor) throws(DmaBufError) -> DmaBuf {
-    try DmaBuf(adopting: fileDescriptor, dmaBufs: self)
+  public func adopt(_ file: consuming OwnedDescriptor) throws(DmaBufError) -> DmaBuf {
+    try DmaBuf(adopting: file, dmaBufs: self)
   }
 
   /// Adopts a memory file that another process has passed to this one.
   ///
-  /// - Parameter fileDescriptor: the memory file; closed if this throws. The type is not checked: a
-  ///   file of another type fails at its first use.
+  /// - Parameter file: the memory file. The type is not checked: a file of another type fails at its first use.
   /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
   ///
   /// The C call is `fstat`.
-  public func adoptMemoryFile(_ fileDescriptor: FileDescriptor) throws(DmaBufError) -> MemoryFile {
-    try MemoryFile(adopting: fileDescriptor, dmaBufs: self)
+  public func adoptMemoryFile(_ file: consuming OwnedDescriptor) throws(DmaBufError) -> MemoryFile {
+    try MemoryFile(adopting: file, dmaBufs: self)
   }
 
   /// The names of the heaps, in their order; none where the kernel has no heaps.

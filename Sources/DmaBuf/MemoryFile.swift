@@ -6,44 +6,35 @@ public import SystemPackage
 /// dma-buf that was made of it.
 public struct MemoryFile: ~Copyable {
   /// The descriptor, owned by this value: to read, write and pass on, not to close.
-  public let fileDescriptor: FileDescriptor
+  public var fileDescriptor: FileDescriptor { file.fileDescriptor }
   /// The size in bytes that it was made with.
   public let byteCount: Int
   private let dmaBufs: DmaBufSystem
+  private let file: OwnedDescriptor
 
-  init(_ dmaBufs: DmaBufSystem, _ fileDescriptor: FileDescriptor, byteCount: Int) {
+  init(_ dmaBufs: DmaBufSystem, _ file: consuming OwnedDescriptor, byteCount: Int) {
     self.dmaBufs = dmaBufs
-    self.fileDescriptor = fileDescriptor
+    self.file = file
     self.byteCount = byteCount
-  }
-
-  deinit {
-    // An error of close cannot be handled: the descriptor is closed in any case.
-    try? fileDescriptor.close()
   }
 
   /// Adopts a memory file's descriptor.
   ///
   /// - Parameters:
-  ///   - fileDescriptor: the memory file; closed if this throws. The type is not checked: a file of
-  ///     another type fails at its first use.
+  ///   - file: the memory file. The type is not checked: a file of another type fails at its first use.
   ///   - dmaBufs: the system to which it belongs.
   /// - Throws: `DmaBufError.Call.identify` with EBADF if it is not open.
   ///
   /// The C call is `fstat`.
-  public init(adopting fileDescriptor: FileDescriptor, dmaBufs: DmaBufSystem = DmaBufSystem())
+  public init(adopting file: consuming OwnedDescriptor, dmaBufs: DmaBufSystem = DmaBufSystem())
     throws(DmaBufError)
   {
-    do throws(DmaBufError) {
-      byteCount = try call(
-        .identify, .memoryFile(fileDescriptor.rawValue),
-        by: try dmaBufs.inodeAndSize(of: fileDescriptor).byteCount)
-    } catch {
-      try? fileDescriptor.close()
-      throw error
-    }
+    let fileDescriptor = file.fileDescriptor
+    byteCount = try call(
+      .identify, .memoryFile(fileDescriptor.rawValue),
+      by: try dmaBufs.inodeAndSize(of: fileDescriptor).byteCount)
     self.dmaBufs = dmaBufs
-    self.fileDescriptor = fileDescriptor
+    self.file = file
   }
 
   /// The inode number, unique among the memory files that exist.

@@ -9,7 +9,6 @@ extension EventLoop {
   public func onSignalled(
     _ fence: consuming SyncFile, _ handler: @escaping Handler
   ) throws(Errno) -> Registration {
-    let file = fence.relinquish()
-    return try once(file, handler)
+    try once(fence.relinquish(), handler)
   }
 }

@@ -47,7 +47,7 @@ public final class EventLoop {
     let handler: (Interest) -> Void
   }
 
-  private let epoll: FileDescriptor
+  private let epoll: OwnedDescriptor
   private var entries: [UInt64: Entry] = [:]
   /// How many registrations each descriptor number has. An owner may close a descriptor before it
   /// removes the registration, and the number may be another registration's by then.
@@ -68,12 +68,11 @@ public final class EventLoop {
   ///
   /// - Throws: `Errno` if the process has no descriptor left.
   public init() throws(Errno) {
-    epoll = FileDescriptor(rawValue: try valid(czcopy_epoll_create()))
+    epoll = OwnedDescriptor(rawValue: try valid(czcopy_epoll_create()))
   }
 
   deinit {
     for entry in entries.values where entry.isOwned { try? entry.descriptor.close() }
-    try? epoll.close()
   }
 
   /// Calls the handler whenever the descriptor is readable or in error, until it is removed.
@@ -149,9 +148,9 @@ public final class EventLoop {
   public func every(_ interval: Duration, _ handler: @escaping Handler) throws(Errno)
     -> Registration
   {
-    let timer = FileDescriptor(rawValue: try valid(czcopy_timer(interval.nanoseconds)))
-    return try own(timer) {
-      czcopy_drain_timer(timer.rawValue)
+    let timer = try valid(czcopy_timer(interval.nanoseconds))
+    return try own(OwnedDescriptor(rawValue: timer)) {
+      czcopy_drain_timer(timer)
       handler()
     }
   }
@@ -182,9 +181,9 @@ public final class EventLoop {
     let result = unsafe numbers.withUnsafeBufferPointer { buffer in
       unsafe czcopy_signals(buffer.baseAddress, buffer.count)
     }
-    let signals = FileDescriptor(rawValue: try valid(result))
-    try own(signals) {
-      let signal = czcopy_next_signal(signals.rawValue)
+    let signals = try valid(result)
+    try own(OwnedDescriptor(rawValue: signals)) {
+      let signal = czcopy_next_signal(signals)
       if signal > 0 { handler(signal) }
     }
   }
@@ -193,14 +192,14 @@ public final class EventLoop {
   ///
   /// - Throws: `Errno` with ESRCH if there is no such child.
   public func onExit(of process: Int32, _ handler: @escaping Handler) throws(Errno) {
-    try once(FileDescriptor(rawValue: try valid(czcopy_pidfd(process))), handler)
+    try once(OwnedDescriptor(rawValue: try valid(czcopy_pidfd(process))), handler)
   }
 
   /// Calls the handler the first time that a descriptor is readable, which closes then.
   @discardableResult
-  func once(_ descriptor: FileDescriptor, _ handler: @escaping Handler) throws(Errno)
-    -> Registration
-  {
+  func once(
+    _ descriptor: consuming OwnedDescriptor, _ handler: @escaping Handler
+  ) throws(Errno) -> Registration {
     // The number that it will have: the handler must know it, to end it.
     let registration = Registration(number: nextNumber)
     return try own(descriptor) { [unowned self] in
@@ -286,15 +285,14 @@ public final class EventLoop {
   /// Registers a descriptor that closes with its registration.
   @discardableResult
   func own(
-    _ descriptor: FileDescriptor, _ handler: @escaping Handler
+    _ descriptor: consuming OwnedDescriptor, _ handler: @escaping Handler
   ) throws(Errno) -> Registration {
-    do throws(Errno) {
-      return try register(
-        Entry(descriptor: descriptor, interest: .readable, isOwned: true) { _ in handler() })
-    } catch {
-      try? descriptor.close()
-      throw error
-    }
+    let registration = try register(
+      Entry(descriptor: descriptor.fileDescriptor, interest: .readable, isOwned: true) { _ in
+        handler()
+      })
+    _ = descriptor.relinquish()
+    return registration
   }
 }
 

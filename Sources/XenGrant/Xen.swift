@@ -1,4 +1,4 @@
-public import SystemPackage
+import SystemPackage
 
 /// The way into Xen: opens the devices and XenStore of this domain.
 ///
@@ -41,32 +41,34 @@ public struct Xen: Sendable {
   /// Resumes a grant device that another process has saved for a live update, with all that is
   /// mapped, exported and granted by it.
   ///
-  /// - Parameter file: the device. Its number may differ from that in the other process. Closed in
-  ///   any case.
+  /// - Parameter file: the device. Its number may differ from that in the other process.
   /// - Throws: `XenError` as ``openGrantDevice()``, EINVAL if the descriptor is not a grant
   ///   device's, EBADF if it is not open.
   ///
   /// The corresponding C functions are `xengnttab_open` and `dup3`: the open file takes the place
   /// of the one just opened.
-  public func adoptGrantDevice(_ file: FileDescriptor) throws(XenError) -> GrantDevice {
-    GrantDevice(
+  public func adoptGrantDevice(_ file: consuming OwnedDescriptor) throws(XenError) -> GrantDevice {
+    let number = file.relinquish().rawValue
+    return GrantDevice(
       try call(
-        .adoptGrantDevice, .fileDescriptor(file.rawValue),
-        by: try platform.adoptGrantDevice(file.rawValue)))
+        .adoptGrantDevice, .fileDescriptor(number), by: try platform.adoptGrantDevice(number)))
   }
 
   /// Resumes a grant allocator that another process has saved for a live update, with the pages
   /// that it has made.
   ///
-  /// - Parameter file: the device; closed in any case.
+  /// - Parameter file: the device.
   /// - Throws: `XenError` as ``adoptGrantDevice(_:)``.
   ///
   /// The corresponding C functions are `xengntshr_open` and `dup3`.
-  public func adoptGrantAllocator(_ file: FileDescriptor) throws(XenError) -> GrantAllocator {
-    GrantAllocator(
+  public func adoptGrantAllocator(_ file: consuming OwnedDescriptor) throws(XenError)
+    -> GrantAllocator
+  {
+    let number = file.relinquish().rawValue
+    return GrantAllocator(
       try call(
-        .adoptGrantAllocator, .fileDescriptor(file.rawValue),
-        by: try platform.adoptGrantAllocator(file.rawValue)))
+        .adoptGrantAllocator, .fileDescriptor(number), by: try platform.adoptGrantAllocator(number))
+    )
   }
 
   /// Resumes an event channel device that another process has saved for a live update, with its
@@ -74,15 +76,17 @@ public struct Xen: Sendable {
   ///
   /// A channel that was signalled and not unmasked there stays masked.
   ///
-  /// - Parameter file: the device; closed in any case.
+  /// - Parameter file: the device.
   /// - Throws: `XenError` as ``adoptGrantDevice(_:)``.
   ///
   /// The corresponding C functions are `xenevtchn_open` and `dup3`.
-  public func adoptEventChannels(_ file: FileDescriptor) throws(XenError) -> EventChannels {
-    EventChannels(
+  public func adoptEventChannels(_ file: consuming OwnedDescriptor) throws(XenError)
+    -> EventChannels
+  {
+    let number = file.relinquish().rawValue
+    return EventChannels(
       try call(
-        .adoptEventChannels, .fileDescriptor(file.rawValue),
-        by: try platform.adoptEventChannels(file.rawValue)))
+        .adoptEventChannels, .fileDescriptor(number), by: try platform.adoptEventChannels(number)))
   }
 
   /// Connects to XenStore.

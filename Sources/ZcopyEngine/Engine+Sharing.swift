@@ -137,7 +137,7 @@ extension Engine {
       throw .invalid("the size of the shared memory is missing")
     }
     do {
-      return try dmaBufs.adopt(try file.duplicateClosedOnExec()).byteCount
+      return try dmaBufs.adopt(try OwnedDescriptor(duplicating: file)).byteCount
     } catch {
       throw EngineError(.invalid, domain, "\(error)")
     }
@@ -159,7 +159,9 @@ extension Engine {
     description.geometry = parameters.geometry
     description.isPeersDirectory = choices.directory != .own
     description.inode =
-      shared.fileDescriptor.flatMap { try? dmaBufs.adopt(try $0.duplicateClosedOnExec()).inode }
+      shared.fileDescriptor.flatMap {
+        try? dmaBufs.adopt(try OwnedDescriptor(duplicating: $0)).inode
+      }
       ?? 0
     return description
   }

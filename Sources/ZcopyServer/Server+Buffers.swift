@@ -42,11 +42,10 @@ extension Server {
   ///
   /// - Parameter files: the dma-buf that came with it, if there is one.
   func share(
-    _ message: ShareMessage, _ files: inout Descriptors, _ number: UInt64,
+    _ message: ShareMessage, _ files: borrowing Descriptors, _ number: UInt64,
     _ connection: Connection
   ) throws(RequestError) {
-    let file = files.take()
-    defer { try? file?.close() }
+    let file = files.first
     let domain = message.domain
     try authorize(.share, domain, connection)
     // Even fstat() on a file that is no dma-buf may block (FUSE), so the type is checked first.

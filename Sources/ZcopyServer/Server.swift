@@ -35,7 +35,7 @@ public final class Server {
   let backlogs = BacklogTotal()
   var lastConnection: UInt64 = 0
   private var registrations: [UInt64: EventLoop.Registration] = [:]
-  private var listener: FileDescriptor?
+  private var listener: OwnedDescriptor?
   private var listening: EventLoop.Registration?
   /// The buffer for received messages.
   private var room = [UInt8](repeating: 0, count: Wire.messageByteCount)
@@ -70,26 +70,24 @@ public final class Server {
     receivers?.service = self
   }
 
-  deinit { try? listener?.close() }
-
   // MARK: - Connections
 
-  /// Accepts clients from a listening socket, which then belongs to the server.
+  /// Accepts clients from a listening socket.
   ///
   /// - Throws: `Errno` if the process has no descriptor left.
-  public func listen(on socket: FileDescriptor) throws(Errno) {
-    listener = socket
-    listening = try loop.onReadable(socket) { [unowned self] in accept(socket) }
+  public func listen(on socket: consuming OwnedDescriptor) throws(Errno) {
+    let descriptor = socket.fileDescriptor
+    listener = consume socket
+    listening = try loop.onReadable(descriptor) { [unowned self] in accept(descriptor) }
   }
 
-  /// The listening socket, if there is one.
-  public var listeningSocket: FileDescriptor? { listener }
+  /// The listening socket, which stays the server's, if there is one.
+  public var listeningSocket: FileDescriptor? { listener?.fileDescriptor }
 
   /// Accepts no more clients.
   func stopListening() {
     if let listening { loop.remove(listening) }
     listening = nil
-    try? listener?.close()
     listener = nil
   }
 
@@ -101,7 +99,7 @@ public final class Server {
       case let error: return pauseListening(socket, Errno(rawValue: error))
       }
     }
-    adopt(FileDescriptor(rawValue: number))
+    adopt(OwnedDescriptor(rawValue: number))
   }
 
   /// Without free descriptors or memory, the socket stays readable, and accept() would fail again
@@ -111,7 +109,7 @@ public final class Server {
     if let listening { loop.remove(listening) }
     listening = nil
     loop.after(.seconds(1)) { [weak self] in
-      guard let self, listening == nil, listener == socket else { return }
+      guard let self, listening == nil, listeningSocket == socket else { return }
       do throws(Errno) {
         listening = try loop.onReadable(socket) { [unowned self] in accept(socket) }
       } catch {
@@ -122,17 +120,15 @@ public final class Server {
 
   /// Accepts a client that is already connected.
   ///
-  /// - Parameter socket: of type SOCK_SEQPACKET; it then belongs to the server.
-  public func adopt(_ socket: FileDescriptor) {
-    do throws(Errno) {
-      adopt(socket, try PeerCredentials(of: socket))
-    } catch {
-      try? socket.close()
-    }
+  /// - Parameter socket: of type SOCK_SEQPACKET.
+  public func adopt(_ socket: consuming OwnedDescriptor) {
+    // A client that has ended already has no credentials.
+    guard let credentials = try? PeerCredentials(of: socket.fileDescriptor) else { return }
+    adopt(socket, credentials)
   }
 
   /// Accepts a client with known credentials.
-  func adopt(_ socket: FileDescriptor, _ credentials: PeerCredentials) {
+  func adopt(_ socket: consuming OwnedDescriptor, _ credentials: PeerCredentials) {
     lastConnection += 1
     let connection = Connection(
       lastConnection, socket, credentials, receivers: receivers,
@@ -242,11 +238,11 @@ public final class Server {
     switch connection.receive(into: &room) {
     case .nothing: break
     case .elsewhere: listen(number)
-    case .message(let byteCount, var files):
+    case .message(let byteCount, let files):
       // Copied: the next message may arrive before this one is completely handled.
       let bytes = room[..<byteCount]
       // SAFETY: bytes have no padding that would be read.
-      unsafe handle(bytes.span.bytes, &files, connection)
+      unsafe handle(bytes.span.bytes, files, connection)
     }
     removeIfEnded(connection)
   }
@@ -260,9 +256,9 @@ public final class Server {
   ) {
     guard let connection = connections[number] else { return }
     connection.isReceivedElsewhere = false
-    if case .message(_, var files) = connection.received(status, descriptors) {
+    if case .message(_, let files) = connection.received(status, descriptors) {
       // SAFETY: bytes have no padding that would be read.
-      unsafe handle(bytes.span.bytes, &files, connection)
+      unsafe handle(bytes.span.bytes, files, connection)
     }
     listen(number)
     removeIfEnded(connection)
@@ -278,7 +274,7 @@ public final class Server {
 
   /// Executes the request in a message, and replies to it.
   func handle(
-    _ bytes: RawSpan, _ files: inout Descriptors, _ connection: Connection
+    _ bytes: RawSpan, _ files: borrowing Descriptors, _ connection: Connection
   ) {
     var number: UInt64 = 0
     var domain: DomainID?
@@ -297,7 +293,7 @@ public final class Server {
       guard files.count == request.descriptorCount, !files.isShort else {
         throw .message("it has \(files.count) descriptors, and takes \(request.descriptorCount)")
       }
-      try answer(request, message, number, &files, connection)
+      try answer(request, message, number, files, connection)
       engine.count(domain) { $0.requests += 1 }
     } catch {
       // Malformed requests and invalid numbers were answered too.
@@ -356,7 +352,7 @@ public final class Server {
 
   private func answer(
     _ request: Request, _ message: borrowing MessageReader, _ number: UInt64,
-    _ files: inout Descriptors, _ connection: Connection
+    _ files: borrowing Descriptors, _ connection: Connection
   ) throws(RequestError) {
     if case .hello(let hello) = request { return try greet(hello, number, connection) }
     guard connection.isGreeted else { throw .message("the first message must be HELLO") }
@@ -367,7 +363,7 @@ public final class Server {
     case .mapPublished(let path, let options):
       try mapPublished(path, options, number, connection)
     case .unmap(let id): try unmap(id, number, connection)
-    case .share(let wish): try share(wish, &files, number, connection)
+    case .share(let wish): try share(wish, files, number, connection)
     case .unshare(let id): try unshare(id, number, connection)
     case .wait(let id, let milliseconds): try wait(id, milliseconds, number, connection)
     case .refresh(let id, let ranges, let isWriteBack):

@@ -23,7 +23,8 @@ final class Daemon {
   private let manager: ServiceManager?
   private let service: Server
   private let inherited: InheritedDescriptors
-  private let before: Predecessor?
+  /// What the predecessor has handed over, until this process has resumed it.
+  private var before: Predecessor?
   private var file: ConfigurationFile
   private var metrics: MetricsFile?
   private var metricsTimer: EventLoop.Registration?
@@ -39,9 +40,16 @@ final class Daemon {
   init(_ options: Options) throws {
     self.options = options
     inherited = InheritedDescriptors.take()
-    let (before, lost) = Self.predecessor(inherited)
-    let (file, refusal) = try Self.configuration(options.configuration, before)
-    (self.before, self.file) = (before, file)
+    var before: Predecessor?
+    var lost: LiveUpdateError?
+    do throws(LiveUpdateError) {
+      before = try Predecessor.take(inherited.entries)
+    } catch {
+      lost = error
+    }
+    let (file, refusal) = try Self.configuration(options.configuration, before?.state)
+    self.before = before.take()
+    self.file = file
     // Read now: an upgrade may replace the file later.
     program = Files.target(of: "/proc/self/exe") ?? CommandLine.arguments[0]
     loop = try EventLoop()
@@ -63,7 +71,7 @@ final class Daemon {
   func run() throws {
     try loop.onSignals([SIGTERM, SIGINT, SIGHUP, SIGUSR2]) { [unowned self] in handle($0) }
     try listen()
-    if let before { service.resume(before.state, before.files) }
+    if let before = before.take() { service.resume(before.state, before.files) }
     for name in Set(inherited.entries.map(\.name)) where name.hasPrefix(LiveUpdate.namePrefix) {
       manager?.remove(name: name)
     }
@@ -75,26 +83,16 @@ final class Daemon {
     metrics?.remove()
   }
 
-  private static func predecessor(
-    _ inherited: InheritedDescriptors
-  ) -> (Predecessor?, LiveUpdateError?) {
-    do throws(LiveUpdateError) {
-      return (try Predecessor.take(inherited.entries), nil)
-    } catch {
-      return (nil, error)
-    }
-  }
-
   /// Reads the configuration. If the file is invalid, the predecessor's configuration is used: an
   /// exit with an error would end all that the predecessor has handed over.
   private static func configuration(
-    _ path: String?, _ before: Predecessor?
+    _ path: String?, _ before: ServerState?
   ) throws(ConfigurationError) -> (ConfigurationFile, ConfigurationError?) {
     do throws(ConfigurationError) {
       return (try ConfigurationFile(reading: path), nil)
     } catch {
       guard let before else { throw error }
-      return (ConfigurationFile(kept: before.state.configuration), error)
+      return (ConfigurationFile(kept: before.configuration), error)
     }
   }
 
@@ -104,13 +102,13 @@ final class Daemon {
   /// Continues with the predecessor's or the service manager's socket, or makes one.
   private func listen() throws {
     let path = wantedSocketPath
-    if let socket = before?.listener {
+    if let socket = before?.listener.take() {
       socketPath = before?.state.socketPath
       warnIfSocketStays()
       return try service.listen(on: socket)
     }
     let given = inherited.entries.first { !$0.name.hasPrefix(LiveUpdate.namePrefix) }?.descriptor
-    if let given { return try service.listen(on: given) }
+    if let given { return try service.listen(on: OwnedDescriptor(given)) }
     // Like systemd's RuntimeDirectory.
     // SAFETY: the string lives for the call.
     let isMade = unsafe mkdir(FilePath(path).removingLastComponent().string, 0o755) == 0
@@ -132,7 +130,7 @@ final class Daemon {
       }
     }
     socketPath = path
-    try service.listen(on: FileDescriptor(rawValue: number))
+    try service.listen(on: OwnedDescriptor(rawValue: number))
   }
 
   private static func advice(for error: Errno) -> String {

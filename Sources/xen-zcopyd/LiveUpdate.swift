@@ -92,11 +92,11 @@ struct LiveUpdate: ~Copyable {
 }
 
 /// The state that the preceding process has handed over.
-struct Predecessor {
+struct Predecessor: ~Copyable {
   let state: ServerState
-  let files: [FileDescriptor?]
+  let files: OwnedDescriptors
   /// The listening socket, if it was handed over too.
-  let listener: FileDescriptor?
+  var listener: OwnedDescriptor?
 
   /// Takes the state that an `exec` has passed, or that the service manager kept; nil if there is
   /// none.
@@ -117,7 +117,9 @@ struct Predecessor {
       files[index] = entry.descriptor
     }
     guard let last = files.keys.max(), last < 1 << 20 else { return nil }
-    return try Predecessor(files[0], (0..<last).map { files[$0 + 1] }, isFromStore: true)
+    return try Predecessor(
+      files[0].map { OwnedDescriptor($0) }, OwnedDescriptors((0..<last).map { files[$0 + 1] }),
+      isFromStore: true)
   }
 
   private static func take(fromExec value: String) throws(LiveUpdateError) -> Predecessor? {
@@ -126,21 +128,18 @@ struct Predecessor {
     let files = numbers.map { number in
       number > 2 && fcntl(number, F_SETFD, FD_CLOEXEC) == 0 ? FileDescriptor(rawValue: number) : nil
     }
-    return try Predecessor(files[0], Array(files.dropFirst(2)), listener: files[1])
+    var all = OwnedDescriptors(files)
+    let stateFile = all.next()
+    let listener = all.next()
+    return try Predecessor(stateFile, all, listener: listener)
   }
 
   private init(
-    _ stateFile: FileDescriptor?, _ files: [FileDescriptor?], listener: FileDescriptor? = nil,
-    isFromStore: Bool = false
+    _ stateFile: consuming OwnedDescriptor?, _ files: consuming OwnedDescriptors,
+    listener: consuming OwnedDescriptor? = nil, isFromStore: Bool = false
   ) throws(LiveUpdateError) {
-    defer { try? stateFile?.close() }
-    do throws(LiveUpdateError) {
-      state = try ServerState(reading: stateFile.map(Self.read) ?? [])
-    } catch {
-      for file in files { try? file?.close() }
-      try? listener?.close()
-      throw error
-    }
+    let state = try ServerState(reading: (stateFile?.fileDescriptor).map(Self.read) ?? [])
+    self.state = state
     self.files =
       isFromStore ? KeptDescriptors.descriptors(at: state.places, in: files) : files
     self.listener = listener

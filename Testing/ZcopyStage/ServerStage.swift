@@ -2,7 +2,7 @@ import CZcopy
 public import DmaBuf
 public import EventLoop
 public import Logging
-public import SystemPackage
+import SystemPackage
 public import XenGrant
 public import XenSimulator
 import ZcopyBackend
@@ -66,7 +66,7 @@ public final class ServerStage: Stage {
   /// - Parameter adopt: makes a socket a client of the server.
   /// - Throws: `TestFailure` if the server does not answer.
   public func connect(
-    greets: Bool = true, adopt: ((FileDescriptor) -> Void)? = nil
+    greets: Bool = true, adopt: ((consuming OwnedDescriptor) -> Void)? = nil
   ) throws -> TestClient {
     let client = try TestClient(loop, adopt: adopt ?? service.adopt)
     if greets { try client.greet() }
@@ -105,7 +105,7 @@ public final class ServerStage: Stage {
   /// - Throws: `LiveUpdateError` if the state cannot be read.
   public func restart() throws {
     let (state, descriptors) = service.saveState()
-    let kept = try descriptors.map { try $0.duplicateClosedOnExec() }
+    let kept = OwnedDescriptors(try descriptors.map { try $0.duplicateClosedOnExec() })
     try killDaemon()
     service.resume(try ServerState(decoding: state.encoded), kept)
   }

@@ -24,11 +24,11 @@ public final class TestClient {
   ///   - loop: the server's loop.
   ///   - adopt: makes the other end of the connection a client of the server.
   /// - Throws: `Errno` if there can be no more descriptors.
-  public init(_ loop: EventLoop, adopt: (FileDescriptor) -> Void) throws(Errno) {
+  public init(_ loop: EventLoop, adopt: (consuming OwnedDescriptor) -> Void) throws(Errno) {
     let (own, other) = try MessageSocket.pair()
     connection = MessageSocket(own)
     self.loop = loop
-    adopt(other)
+    adopt(OwnedDescriptor(other))
   }
 
   /// Says HELLO.

@@ -111,7 +111,7 @@ struct DmaBufHolderTests {
   @Test("are none for a file that is no dma-buf, on this machine")
   func real() throws {
     let file = try DmaBufSystem().makeMemoryFile(named: "test", byteCount: 4096)
-    let buffer = try DmaBufSystem().adopt(try file.fileDescriptor.duplicate())
+    let buffer = try DmaBufSystem().adopt(try OwnedDescriptor(duplicating: file.fileDescriptor))
     #expect(DmaBufHolder.find(buffer.inode).isEmpty)
   }
 

@@ -35,7 +35,7 @@ struct LinuxTests {
   func adoption() throws {
     let file = try DmaBufSystem().makeMemoryFile(named: "test", byteCount: 8192)
     let copy = try file.fileDescriptor.duplicate()
-    let adopted = try DmaBufSystem().adoptMemoryFile(copy)
+    let adopted = try DmaBufSystem().adoptMemoryFile(OwnedDescriptor(copy))
     #expect(adopted.byteCount == 8192)
     #expect(try adopted.inode() == (try file.inode()))
     let other = try DmaBufSystem().makeMemoryFile(named: "test", byteCount: 8192)
@@ -49,7 +49,7 @@ struct LinuxTests {
   @Test("does not adopt a descriptor that is not open")
   func noAdoption() {
     let error = #expect(throws: DmaBufError.self) {
-      _ = try DmaBufSystem().adoptMemoryFile(FileDescriptor(rawValue: 1_000_000))
+      _ = try DmaBufSystem().adoptMemoryFile(OwnedDescriptor(FileDescriptor(rawValue: 1_000_000)))
     }
     #expect(error?.call == .identify)
     #expect(error?.errno == .badFileDescriptor)

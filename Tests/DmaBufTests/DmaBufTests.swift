@@ -14,7 +14,7 @@ struct DmaBufTests {
   private func makeBuffer(
     _ size: Int = 4096, _ platform: any DmaBufPlatform = SystemDmaBufs()
   ) throws -> DmaBuf {
-    try DmaBuf(adopting: try makeFile(size), dmaBufs: DmaBufSystem(platform))
+    try DmaBuf(adopting: OwnedDescriptor(try makeFile(size)), dmaBufs: DmaBufSystem(platform))
   }
 
   // --- Whose it is ---
@@ -29,8 +29,8 @@ struct DmaBufTests {
   func inode() throws {
     let file = try makeFile(4096)
     let copy = try file.duplicate()
-    let buffer = try DmaBuf(adopting: file)
-    let same = try DmaBuf(adopting: copy)
+    let buffer = try DmaBuf(adopting: OwnedDescriptor(file))
+    let same = try DmaBuf(adopting: OwnedDescriptor(copy))
     let other = try makeBuffer()
     #expect(buffer.inode != 0)
     #expect(buffer.inode == same.inode)
@@ -62,7 +62,7 @@ struct DmaBufTests {
     let ends = try FileDescriptor.pipe()
     defer { try? ends.readEnd.close() }
     do {
-      let buffer = try DmaBuf(adopting: ends.writeEnd)
+      let buffer = try DmaBuf(adopting: OwnedDescriptor(ends.writeEnd))
       #expect(!isAbandoned(ends.readEnd))
       _ = consume buffer
     }
@@ -73,8 +73,8 @@ struct DmaBufTests {
   func relinquish() throws {
     let ends = try FileDescriptor.pipe()
     defer { try? ends.readEnd.close() }
-    let buffer = try DmaBuf(adopting: ends.writeEnd)
-    let descriptor = buffer.relinquish()
+    let buffer = try DmaBuf(adopting: OwnedDescriptor(ends.writeEnd))
+    let descriptor = buffer.relinquish().relinquish()
     #expect(descriptor == ends.writeEnd)
     #expect(!isAbandoned(ends.readEnd))
     try descriptor.close()
@@ -85,7 +85,7 @@ struct DmaBufTests {
   @Test("is not made of a descriptor that is not open", arguments: [-1, -2, .min, .max] as [Int32])
   func noDescriptor(number: Int32) {
     let refusal = refusal { () throws(DmaBufError) in
-      try DmaBuf(adopting: FileDescriptor(rawValue: number))
+      try DmaBuf(adopting: OwnedDescriptor(FileDescriptor(rawValue: number)))
     }
     #expect(refusal == DmaBufError(.identify, .badFileDescriptor, subject: .dmaBuf(number)))
   }
@@ -96,7 +96,7 @@ struct DmaBufTests {
     defer { try? ends.readEnd.close() }
     let platform = ObservedPlatform(.init(identification: .fileTooLarge))
     let refusal = refusal { () throws(DmaBufError) in
-      try DmaBufSystem(platform).adopt(ends.writeEnd)
+      try DmaBufSystem(platform).adopt(OwnedDescriptor(ends.writeEnd))
     }
     #expect(
       refusal

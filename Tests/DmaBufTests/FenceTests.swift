@@ -18,7 +18,7 @@ struct FenceTests {
     #expect(try !reading.isIdle(for: .read))
     try pipe.signal()
     #expect(try reading.isIdle(for: .read))
-    let writing = try DmaBuf(adopting: try pipe.writeEnd.duplicate())
+    let writing = try DmaBuf(adopting: try OwnedDescriptor(duplicating: pipe.writeEnd))
     #expect(try writing.isIdle(for: .write))
     #expect(try writing.isIdle(for: .readWrite))
   }
@@ -37,7 +37,7 @@ struct FenceTests {
   @Test("that will never be signalled are an error, not idleness")
   func never() throws {
     let ends = try FileDescriptor.pipe()
-    let buffer = try DmaBuf(adopting: ends.writeEnd)
+    let buffer = try DmaBuf(adopting: OwnedDescriptor(ends.writeEnd))
     let number = buffer.fileDescriptor.rawValue
     try ends.readEnd.close()
     // POLLERR without POLLIN.
@@ -106,12 +106,12 @@ struct SyncFileTests {
     defer { try? ends.readEnd.close() }
     let descriptor: FileDescriptor
     do {
-      let file = SyncFile(adopting: ends.writeEnd)
-      descriptor = file.relinquish()
+      let file = SyncFile(adopting: OwnedDescriptor(ends.writeEnd))
+      descriptor = file.relinquish().relinquish()
     }
     #expect(!isAbandoned(ends.readEnd))
     do {
-      let file = SyncFile(adopting: descriptor)
+      let file = SyncFile(adopting: OwnedDescriptor(descriptor))
       _ = consume file
     }
     #expect(isAbandoned(ends.readEnd))
@@ -119,7 +119,7 @@ struct SyncFileTests {
 
   @Test("that is not open is an error, not a signal")
   func closed() {
-    let file = SyncFile(adopting: notOpen)
+    let file = SyncFile(adopting: OwnedDescriptor(notOpen))
     #expect(
       refusal { () throws(DmaBufError) in try file.isSignalled() }
         == DmaBufError(.poll, .badFileDescriptor, subject: .syncFile(notOpen.rawValue)))
@@ -157,7 +157,7 @@ struct SyncFileTests {
   @Test("merges with another into a third, whose name has the kernel's maximum length")
   func merge() throws {
     let pipe = try Pipe()
-    let merged = try pipe.fence()
+    let merged = try pipe.fence().relinquish()
     let platform = ObservedPlatform(.init(merged: merged.rawValue))
     let one = SyncFile(adopting: try pipe.fence(), dmaBufs: DmaBufSystem(platform))
     let other = SyncFile(adopting: try pipe.fence(), dmaBufs: DmaBufSystem(platform))

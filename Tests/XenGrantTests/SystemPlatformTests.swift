@@ -27,14 +27,14 @@ struct SystemPlatformTests {
 
   @Test("A descriptor that was passed to a failed initialiser is closed")
   func adopting() throws {
-    let takers: [(FileDescriptor) throws -> Void] = [
+    let takers: [(consuming OwnedDescriptor) throws -> Void] = [
       { _ = try xen.adoptGrantDevice($0) }, { _ = try xen.adoptGrantAllocator($0) },
       { _ = try xen.adoptEventChannels($0) },
     ]
     for take in takers {
       let pipe = try FileDescriptor.pipe()
       defer { try? pipe.writeEnd.close() }
-      let error = #expect(throws: XenError.self) { try take(pipe.readEnd) }
+      let error = #expect(throws: XenError.self) { try take(OwnedDescriptor(pipe.readEnd)) }
       #expect(error?.errno == .noSuchFileOrDirectory)
       // A pipe without readers reports POLLERR.
       var entry = pollfd(fd: pipe.writeEnd.rawValue, events: 0, revents: 0)

@@ -48,30 +48,26 @@ struct SimulatedDmaBufBench: DmaBufBench {
 private final class SimulatedWorker: DmaBufWorker {
   let driver = "simulated"
   private let machine: SimulatedMachine
-  private let buffer: FileDescriptor
+  private let buffer: OwnedDescriptor
   private var work: [SimulatedFence] = []
 
   init(_ machine: SimulatedMachine, _ domain: SimulatedDomain) throws(Errno) {
     self.machine = machine
-    buffer = FileDescriptor(
-      rawValue: try domain.platform.allocate(byteCount: 2 * 4096, fromHeap: "system"))
+    buffer = OwnedDescriptor(
+      FileDescriptor(
+        rawValue: try domain.platform.allocate(byteCount: 2 * 4096, fromHeap: "system")))
   }
 
-  deinit {
-    for fence in work { fence.signal() }
-    try? buffer.close()
-  }
+  deinit { for fence in work { fence.signal() } }
 
-  func export() throws(Errno) -> FileDescriptor {
-    let copy = dup(buffer.rawValue)
-    guard copy >= 0 else { throw Errno(rawValue: errno) }
-    return FileDescriptor(rawValue: copy)
+  func export() throws(Errno) -> OwnedDescriptor {
+    try OwnedDescriptor(duplicating: buffer.fileDescriptor)
   }
 
   func attach(_ dmaBuf: FileDescriptor) throws(Errno) { throw .notSupported }
 
   func begin(writing: Bool) throws(Errno) -> UInt32 {
-    work.append(try machine.addFence(toDmaBuf: buffer, as: writing ? .write : .read))
+    work.append(try machine.addFence(toDmaBuf: buffer.fileDescriptor, as: writing ? .write : .read))
     return UInt32(work.count - 1)
   }
 

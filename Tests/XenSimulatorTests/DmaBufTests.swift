@@ -25,7 +25,8 @@ struct DmaBufTests {
     let pages = try guest.xen.openGrantAllocator().share(pages: 3, with: dom0.id, writable: true)
     pages.memory.storeByte(7, at: 8192)
     let file = try dom0.xen.openGrantDevice().exportDmaBuf(
-      pages.references.reversed(), of: guest.id)
+      pages.references.reversed(), of: guest.id
+    ).relinquish()
     #expect(try machine.bytes(ofDmaBuf: file)[0] == 7)
     try machine.write([1, 2, 3], toDmaBuf: file, at: 4095)
     #expect(pages.memory.loadByte(at: 8192 + 4095) == 1)
@@ -39,6 +40,7 @@ struct DmaBufTests {
     let file: FileDescriptor
     do {
       file = try dom0.xen.openGrantDevice().exportDmaBuf(pages.references, of: guest.id)
+        .relinquish()
     }
     let copy = try file.duplicate()
     try pages.unshare()
@@ -55,7 +57,7 @@ struct DmaBufTests {
   func waits() throws {
     let pages = try guest.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: true)
     let device = try dom0.xen.openGrantDevice()
-    let file = try device.exportDmaBuf(pages.references, of: guest.id)
+    let file = try device.exportDmaBuf(pages.references, of: guest.id).relinquish()
     let clock = BootClock()
     let start = clock.now
     try closeSoon(file)
@@ -77,7 +79,7 @@ struct DmaBufTests {
     let third = try machine.addDomain()
     let pages = try guest.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: true)
     let device = try dom0.xen.openGrantDevice()
-    let file = try device.exportDmaBuf(pages.references, of: guest.id)
+    let file = try device.exportDmaBuf(pages.references, of: guest.id).relinquish()
     let references = try device.importDmaBuf(file, to: third.id, pages: 1)
     let error = #expect(throws: XenError.self) {
       _ = try third.xen.openGrantDevice().map(references, of: dom0.id)

@@ -134,7 +134,7 @@ struct FaultTests {
     let (dom0, guest) = (try machine.addDomain(), try machine.addDomain())
     let pages = try guest.xen.openGrantAllocator().share(pages: 1, with: dom0.id, writable: true)
     let device = try dom0.xen.openGrantDevice()
-    let file = try device.exportDmaBuf(pages.references, of: guest.id)
+    let file = try device.exportDmaBuf(pages.references, of: guest.id).relinquish()
     try file.close()
     dom0.inject(.errno(.timedOut).first(2), into: .xen(.waitReleased))
     let answers = try (0..<3).map { _ in try device.isReleased(dmaBufNumber: file.rawValue) }

@@ -129,6 +129,7 @@ struct ProcessTests {
   func deadExporter() throws {
     let pages = try dom0.xen.openGrantAllocator().share(pages: 2, with: guest.id, writable: true)
     let file = try guest.xen.openGrantDevice().exportDmaBuf(pages.references, of: dom0.id)
+      .relinquish()
     #expect(machine.liveDmaBufs == 1)
     guest.destroy()
     #expect(machine.liveDmaBufs == 0)

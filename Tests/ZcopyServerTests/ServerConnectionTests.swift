@@ -310,16 +310,16 @@ struct ServerConnectionTests {
     let connection = try #require(stage.service.connections.values.first)
     let share = bytes(
       TestClient.share(stage.guest.id, size: 0, memory: XEN_ZCOPYD_MEMORY_DESCRIPTOR))
-    var files = Descriptors([], count: 0, isShort: true)
+    let files = Descriptors([], count: 0, isShort: true)
     // SAFETY: bytes have no padding that would be read.
-    unsafe stage.service.handle(share.span.bytes, &files, connection)
+    unsafe stage.service.handle(share.span.bytes, files, connection)
     let error = try client.error(in: client.next())
     #expect(error.code == XEN_ZCOPYD_E_RESOURCES)
     #expect(error.text.contains("descriptor"))
     _ = try client.list()
     // A request that takes no descriptor must not carry one, whether it arrived or not.
     let list = bytes(TestClient.list())
-    unsafe stage.service.handle(list.span.bytes, &files, connection)
+    unsafe stage.service.handle(list.span.bytes, files, connection)
     stage.service.removeIfEnded(connection)
     #expect(try client.ending()?.code == XEN_ZCOPYD_E_MESSAGE)
   }

@@ -49,8 +49,8 @@ private final class VgemWorker: DmaBufWorker {
     close(vgem)
   }
 
-  func export() throws(Errno) -> FileDescriptor {
-    FileDescriptor(rawValue: try check(vgem_export(vgem, buffer)))
+  func export() throws(Errno) -> OwnedDescriptor {
+    OwnedDescriptor(FileDescriptor(rawValue: try check(vgem_export(vgem, buffer))))
   }
 
   func attach(_ dmaBuf: FileDescriptor) throws(Errno) {

@@ -28,7 +28,7 @@ final class Client {
       _ = unsafe setsockopt(
         other.rawValue, SOL_SOCKET, SO_SNDBUF, &size, socklen_t(MemoryLayout<Int32>.size))
     }
-    server.adopt(other)
+    server.adopt(OwnedDescriptor(other))
   }
 
   deinit { dropFiles() }

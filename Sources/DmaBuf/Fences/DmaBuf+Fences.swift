@@ -46,7 +46,7 @@ extension DmaBuf {
     let number = try call(
       .exportFences, subject,
       by: try dmaBufs.platform.exportSyncFile(of: fileDescriptor.rawValue, for: access))
-    return SyncFile(adopting: FileDescriptor(rawValue: number), dmaBufs: dmaBufs)
+    return SyncFile(adopting: OwnedDescriptor(rawValue: number), dmaBufs: dmaBufs)
   }
 
   /// Makes later users of the memory wait for work that the kernel does not know of by itself.

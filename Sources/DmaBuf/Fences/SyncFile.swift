@@ -12,25 +12,18 @@ public import SystemPackage
 public struct SyncFile: ~Copyable {
   /// The descriptor, owned by this value: to pass on, not to close. Readable, for `poll` and an
   /// event loop, from when it is signalled.
-  public let fileDescriptor: FileDescriptor
+  public var fileDescriptor: FileDescriptor { file.fileDescriptor }
   private let dmaBufs: DmaBufSystem
-  private var isOwned = true
+  private let file: OwnedDescriptor
 
   /// Adopts a descriptor, for instance the out-fence of a display driver.
   ///
   /// - Parameters:
-  ///   - fileDescriptor: the sync file. The type is not checked: a file of another type fails at
-  ///     its first use.
+  ///   - file: the sync file. The type is not checked: a file of another type fails at its first use.
   ///   - dmaBufs: the system to which it belongs.
-  public init(adopting fileDescriptor: FileDescriptor, dmaBufs: DmaBufSystem = DmaBufSystem()) {
-    self.fileDescriptor = fileDescriptor
+  public init(adopting file: consuming OwnedDescriptor, dmaBufs: DmaBufSystem = DmaBufSystem()) {
+    self.file = file
     self.dmaBufs = dmaBufs
-  }
-
-  deinit {
-    guard isOwned else { return }
-    // An error of close cannot be handled: the descriptor is closed in any case.
-    try? fileDescriptor.close()
   }
 
   /// What the kernel reports about it: its status, its fences, their drivers, and when they were
@@ -115,14 +108,11 @@ public struct SyncFile: ~Copyable {
     let number = try call(
       .mergeFences, .syncFiles([numbers.0, numbers.1]),
       by: try dmaBufs.platform.mergeSyncFiles(numbers.0, numbers.1, name: DmaBuf.shortened(name)))
-    return SyncFile(adopting: FileDescriptor(rawValue: number), dmaBufs: dmaBufs)
+    return SyncFile(adopting: OwnedDescriptor(rawValue: number), dmaBufs: dmaBufs)
   }
 
-  /// The descriptor, which the caller closes from now on.
-  public consuming func relinquish() -> FileDescriptor {
-    isOwned = false
-    return fileDescriptor
-  }
+  /// The descriptor alone.
+  public consuming func relinquish() -> OwnedDescriptor { file }
 
   private var subject: DmaBufError.Subject { .syncFile(fileDescriptor.rawValue) }
 }

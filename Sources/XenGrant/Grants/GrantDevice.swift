@@ -230,8 +230,8 @@ public struct GrantDevice: ~Copyable {
   ///   - references: 1 to gntdev's `limit` pages, each granted to this domain and writable, even for reading only.
   ///   - domain: the domain that granted them.
   ///   - caching: how a device that cannot snoop sees the memory.
-  /// - Returns: the dma-buf's descriptor, close-on-exec, which the caller closes. It keeps the
-  ///   pages mapped until its last copy is closed, also after this device is closed.
+  /// - Returns: the dma-buf's descriptor, close-on-exec. It keeps the pages mapped until its last copy is closed, also
+  ///   after this device is closed.
   /// - Throws: `XenError` with ENOTTY if the kernel's gntdev was built without it, EINVAL in a PV
   ///   domain, for a list that is empty or above the limit, or if Xen does not accept each
   ///   reference; ENOMEM without room.
@@ -239,12 +239,12 @@ public struct GrantDevice: ~Copyable {
   /// The corresponding C function is `xengnttab_dmabuf_exp_from_refs`.
   public func exportDmaBuf(
     _ references: [GrantReference], of domain: DomainID, caching: DmaBufCaching = .cached
-  ) throws(XenError) -> FileDescriptor {
+  ) throws(XenError) -> OwnedDescriptor {
     let driver = driver
     let number = try call(
       .exportDmaBuf, domain: domain, .references(count: references.count),
       by: try driver.exportDmaBuf(references, of: domain, flags: caching.rawValue))
-    return FileDescriptor(rawValue: number)
+    return OwnedDescriptor(rawValue: number)
   }
 
   /// Whether the kernel has released a dma-buf that this device made.

@@ -1,4 +1,4 @@
-public import SystemPackage
+import SystemPackage
 public import XenGrant
 
 /// The owner's side of a channel as plain values.
@@ -72,17 +72,16 @@ extension ExporterChannel {
   ///
   /// - Parameters:
   ///   - state: what ``saveState()`` returned in the other process.
-  ///   - descriptors: duplicates of its descriptors, in their order; all are closed if this throws.
+  ///   - descriptors: duplicates of its descriptors, in their order.
   ///   - xen: this domain's Xen.
   /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The
   ///   peer then learns that this side has ended, unless another process has duplicates too.
   public init(
-    resuming state: ExporterChannelState, _ descriptors: [FileDescriptor], xen: Xen
+    resuming state: ExporterChannelState, _ descriptors: consuming OwnedDescriptors, xen: Xen
   ) throws(LiveUpdateError) {
-    var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
-    let channels = try files.next()
-    let events = try lift(LiveUpdateError.xen, try xen.adoptEventChannels(channels))
-    let page = try files.nextPages(state.index, [state.controlPage], of: state.peer, xen)
+    try descriptors.check(expected: state.descriptorCount)
+    let events = try descriptors.nextEventChannels(xen)
+    let page = try descriptors.nextPages(state.index, [state.controlPage], of: state.peer, xen)
     let frame = Self.lastFrame(page, known: state.frame)
     // It may have been taken there, and not been acknowledged.
     try lift(LiveUpdateError.xen, try events.unmask(state.port))

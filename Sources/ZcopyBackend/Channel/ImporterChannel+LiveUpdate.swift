@@ -1,4 +1,4 @@
-public import SystemPackage
+import SystemPackage
 public import XenGrant
 
 /// The peer's side of a channel as plain values.
@@ -66,19 +66,17 @@ extension ImporterChannel {
   ///
   /// - Parameters:
   ///   - state: what ``saveState()`` returned in the other process.
-  ///   - descriptors: duplicates of its descriptors, in their order; all are closed if this throws.
+  ///   - descriptors: duplicates of its descriptors, in their order.
   ///   - xen: this domain's Xen.
   /// - Throws: `LiveUpdateError`: a descriptor is of another file, the owner has withdrawn its
   ///   page, or a device does not open. The owner then learns that this side has ended, unless
   ///   another process has duplicates too.
   public init(
-    resuming state: ImporterChannelState, _ descriptors: [FileDescriptor], xen: Xen
+    resuming state: ImporterChannelState, _ descriptors: consuming OwnedDescriptors, xen: Xen
   ) throws(LiveUpdateError) {
-    var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
-    let channels = try files.next()
-    let events = try lift(LiveUpdateError.xen, try xen.adoptEventChannels(channels))
-    let file = try files.next()
-    let device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
+    try descriptors.check(expected: state.descriptorCount)
+    let events = try descriptors.nextEventChannels(xen)
+    let device = try descriptors.nextGrantDevice(xen)
     // Arm the new notification before disarming the old one, so that there is never a moment
     // without one.
     let page = try lift(

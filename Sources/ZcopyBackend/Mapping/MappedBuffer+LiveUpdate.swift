@@ -1,6 +1,6 @@
 public import DmaBuf
 import Support
-public import SystemPackage
+import SystemPackage
 public import XenGrant
 
 /// A mapped buffer in plain values.
@@ -102,16 +102,16 @@ extension MappedBuffer {
   ///
   /// - Parameters:
   ///   - state: what ``saveState()`` returned in the other process.
-  ///   - descriptors: duplicates of its descriptors, in their order; all are closed if this throws.
+  ///   - descriptors: duplicates of its descriptors, in their order.
   ///   - xen: this domain's Xen.
   ///   - dmaBufs: the system to which the memory belongs.
   /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The
   ///   buffer is closed then, unless another process has duplicates too.
   public init(
-    resuming state: MappedBufferState, _ descriptors: [FileDescriptor], xen: Xen,
+    resuming state: MappedBufferState, _ descriptors: consuming OwnedDescriptors, xen: Xen,
     dmaBufs: DmaBufSystem = DmaBufSystem()
   ) throws(LiveUpdateError) {
-    var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
+    try descriptors.check(expected: state.descriptorCount)
     let pages = state.references.count
     switch state.mechanism {
     case .cpu:
@@ -127,13 +127,12 @@ extension MappedBuffer {
       copy = nil
       number = nil
     case .dmabuf:
-      let file = try files.next()
-      let device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
-      let dmaBuf = try files.nextDmaBuf(state.inode, pages: pages, dmaBufs)
+      let device = try descriptors.nextGrantDevice(xen)
+      let dmaBuf = try descriptors.nextDmaBuf(state.inode, pages: pages, dmaBufs)
       // The device must know the dma-buf. Otherwise it would later be reported as released while it
       // still has a holder.
       let isOther = try lift(LiveUpdateError.xen, try device.isReleased(dmaBufNumber: state.number))
-      guard !isOther else { throw .otherFile(file) }
+      guard !isOther else { throw .otherFile(device.fileDescriptor) }
       fileDescriptor = dmaBuf.fileDescriptor
       self.device = consume device
       self.dmaBuf = consume dmaBuf
@@ -141,8 +140,8 @@ extension MappedBuffer {
       contents = nil
       number = state.number
     case .copy:
-      let dmaBuf = try files.nextDmaBuf(state.inode, pages: pages, dmaBufs)
-      let file = try files.nextMemoryFile(state.file, pages: pages, dmaBufs)
+      let dmaBuf = try descriptors.nextDmaBuf(state.inode, pages: pages, dmaBufs)
+      let file = try descriptors.nextMemoryFile(state.file, pages: pages, dmaBufs)
       let copy: PageCopy
       do throws(DmaBufError) {
         copy = try PageCopy(state.references, of: state.request.domain, into: file)

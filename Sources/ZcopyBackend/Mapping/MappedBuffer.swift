@@ -378,14 +378,15 @@ public struct MappedBuffer: ~Copyable {
       self.mechanism = mechanism
       switch mechanism {
       case .dmabuf:
-        let descriptor: FileDescriptor
+        let file: OwnedDescriptor
         do throws(XenError) {
-          descriptor = try device.exportDmaBuf(references, of: domain)
+          file = try device.exportDmaBuf(references, of: domain)
         } catch {
           throw .refused(error, device.exportSupport())
         }
-        let dmaBuf = try lift(MapError.memory, try dmaBufs.adopt(descriptor))
-        fileDescriptor = descriptor
+        let dmaBuf: DmaBuf
+        do throws(DmaBufError) { dmaBuf = try dmaBufs.adopt(file) } catch { throw .memory(error) }
+        fileDescriptor = dmaBuf.fileDescriptor
         inode = dmaBuf.inode
         self.dmaBuf = consume dmaBuf
         copy = nil

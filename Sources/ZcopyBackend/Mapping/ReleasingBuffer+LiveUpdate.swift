@@ -1,4 +1,4 @@
-public import SystemPackage
+import SystemPackage
 public import XenGrant
 
 /// A buffer that is closed, until the kernel has unmapped its pages, in plain values.
@@ -62,18 +62,15 @@ extension ReleasingBuffer {
   ///
   /// - Parameters:
   ///   - state: what ``saveState()`` returned in the other process.
-  ///   - descriptors: duplicates of its descriptors; all are closed if this throws.
+  ///   - descriptors: duplicates of its descriptors.
   ///   - xen: this domain's Xen.
   /// - Throws: `LiveUpdateError` if the descriptor is of another file, or the device does not open.
   public init(
-    resuming state: ReleasingBufferState, _ descriptors: [FileDescriptor], xen: Xen
+    resuming state: ReleasingBufferState, _ descriptors: consuming OwnedDescriptors, xen: Xen
   ) throws(LiveUpdateError) {
-    var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
+    try descriptors.check(expected: state.descriptorCount)
     var device: GrantDevice?
-    if state.number != nil {
-      let file = try files.next()
-      device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
-    }
+    if state.number != nil { device = try descriptors.nextGrantDevice(xen) }
     self.init(
       domain: state.domain, pages: state.pages, inode: state.inode, number: state.number,
       contents: HandedOutContents(), device: device)

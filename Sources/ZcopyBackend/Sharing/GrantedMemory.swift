@@ -227,9 +227,9 @@ private final class ProcessorView {
 }
 
 /// The caller's descriptor once more, for this buffer alone.
-private func duplicate(_ file: FileDescriptor) throws(DmaBufError) -> FileDescriptor {
+private func duplicate(_ file: FileDescriptor) throws(DmaBufError) -> OwnedDescriptor {
   do throws(Errno) {
-    return try file.duplicateClosedOnExec()
+    return try OwnedDescriptor(duplicating: file)
   } catch {
     throw DmaBufError(.identify, error, subject: .dmaBuf(file.rawValue))
   }

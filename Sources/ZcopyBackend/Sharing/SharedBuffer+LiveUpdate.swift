@@ -1,5 +1,5 @@
 public import DmaBuf
-public import SystemPackage
+import SystemPackage
 public import XenGrant
 
 /// A shared buffer in plain values.
@@ -170,19 +170,19 @@ extension SharedBuffer {
   ///
   /// - Parameters:
   ///   - state: what ``saveState()`` returned in the other process.
-  ///   - descriptors: duplicates of its descriptors, in their order; all are closed if this throws.
+  ///   - descriptors: duplicates of its descriptors, in their order.
   ///   - xen: this domain's Xen.
   ///   - dmaBufs: the system to which the memory belongs.
   /// - Throws: `LiveUpdateError`: a descriptor is of another file, or a device does not open. The
   ///   buffer is withdrawn then, unless another process has duplicates too.
   public init(
-    resuming state: SharedBufferState, _ descriptors: [FileDescriptor], xen: Xen,
+    resuming state: SharedBufferState, _ descriptors: consuming OwnedDescriptors, xen: Xen,
     dmaBufs: DmaBufSystem = DmaBufSystem()
   ) throws(LiveUpdateError) {
-    var files = try InheritedDescriptors(descriptors, expected: state.descriptorCount)
-    let memory = try GrantedMemory(resuming: state, &files, xen, dmaBufs)
+    try descriptors.check(expected: state.descriptorCount)
+    let memory = try GrantedMemory(resuming: state, &descriptors, xen, dmaBufs)
     if let directory = state.ownDirectory {
-      directoryPages = try files.nextPages(
+      directoryPages = try descriptors.nextPages(
         directory.index, directory.references, of: state.peer, xen)
     } else {
       directoryPages = nil
@@ -227,7 +227,7 @@ extension GrantedMemory {
   }
 
   fileprivate init(
-    resuming state: SharedBufferState, _ files: inout InheritedDescriptors, _ xen: Xen,
+    resuming state: SharedBufferState, _ files: inout OwnedDescriptors, _ xen: Xen,
     _ dmaBufs: DmaBufSystem
   ) throws(LiveUpdateError) {
     switch state.memory {
@@ -237,8 +237,7 @@ extension GrantedMemory {
         byteCount: state.byteCount)
     case .dmaBuf(let inode, let number, let fileIdentity):
       let count = state.references.count
-      let file = try files.next()
-      let device = try lift(LiveUpdateError.xen, try xen.adoptGrantDevice(file))
+      let device = try files.nextGrantDevice(xen)
       let dmaBuf = try files.nextDmaBuf(inode, pages: count, dmaBufs)
       var memoryFile: MemoryFile?
       if let fileIdentity {
@@ -248,17 +247,5 @@ extension GrantedMemory {
         resuming: dmaBuf, memoryFile, byteCount: state.byteCount, references: state.references,
         number: number, device: device)
     }
-  }
-}
-
-extension InheritedDescriptors {
-  /// The next one, an allocator, and the pages that it has at an index.
-  mutating func nextPages(
-    _ index: UInt64, _ references: [GrantReference], of peer: DomainID, _ xen: Xen
-  ) throws(LiveUpdateError) -> SharedPages {
-    let file = try next()
-    return try lift(
-      LiveUpdateError.xen,
-      try xen.adoptGrantAllocator(file).resume(at: index, references: references, domain: peer))
   }
 }

@@ -1,6 +1,6 @@
 import EventLoop
 import Logging
-import Support
+package import Support
 package import SystemPackage
 import XenGrant
 package import ZcopyBackend
@@ -97,20 +97,13 @@ extension Engine {
   ///
   /// - Parameters:
   ///   - state: the value that ``saveState()`` of the other engine returned.
-  ///   - descriptors: duplicates of its descriptors in their order, nil for those that are lost;
-  ///     all of them belong to the engine from now on.
+  ///   - descriptors: duplicates of its descriptors in their order.
   ///   - inserted: called with each buffer after it is inserted and before any request to it.
   ///   - lost: buffers whose makers never got the reply.
   package func resume(
-    _ state: EngineState, _ descriptors: [FileDescriptor?], lost: [BufferID],
+    _ state: EngineState, _ descriptors: consuming OwnedDescriptors, lost: [BufferID],
     inserted: (Buffer) -> Void
   ) {
-    var rest = descriptors[...]
-    func next(_ count: Int) -> [FileDescriptor?] {
-      let files = Array(rest.prefix(count))
-      rest = rest.dropFirst(count)
-      return files + Array(repeating: nil, count: count - files.count)
-    }
     let downtime = state.downtime
     counters = state.counters
     let then = clock.now - .milliseconds(Int64(clamping: downtime))
@@ -122,11 +115,10 @@ extension Engine {
         ?? DomainState(domain: domain)
     }
     var damaged: Set<BufferID> = []
-    for buffer in state.buffers
-    where !resume(buffer, next(buffer.descriptorCount), downtime, inserted) {
-      damaged.insert(buffer.id)
+    for buffer in state.buffers {
+      let own = descriptors.next(buffer.descriptorCount)
+      if !resume(buffer, own, downtime, inserted) { damaged.insert(buffer.id) }
     }
-    for file in rest { try? file?.close() }
     for domain in domains { watchAgain(domain) }
     for state in state.buffers {
       guard let buffer = buffers[state.id] else { continue }
@@ -149,7 +141,7 @@ extension Engine {
   ///   order: by this function if it is another domain's memory, else by the caller, which first
   ///   reads whether the peer maps it.
   private func resume(
-    _ state: BufferState, _ files: [FileDescriptor?], _ downtime: UInt64,
+    _ state: BufferState, _ descriptors: consuming OwnedDescriptors, _ downtime: UInt64,
     _ inserted: (Buffer) -> Void
   ) -> Bool {
     let domain = state.description.domain
@@ -168,12 +160,11 @@ extension Engine {
       totals: policy.totals)
     inserted(buffer)
     do throws(LiveUpdateError) {
-      let all = files.compactMap(\.self)
-      guard all.count == files.count else {
-        for file in all { try? file.close() }
-        throw .descriptors(expected: files.count, given: all.count)
+      let given = descriptors.fileDescriptors.count { $0 != nil }
+      guard given == descriptors.count else {
+        throw .descriptors(expected: descriptors.count, given: given)
       }
-      try resume(buffer, state, all)
+      try resume(buffer, state, descriptors)
       return true
     } catch {
       logger.error("\(error)", metadata: buffer.metadata)
@@ -221,38 +212,33 @@ extension Engine {
   }
 
   private func resume(
-    _ buffer: Buffer, _ state: BufferState, _ files: [FileDescriptor]
+    _ buffer: Buffer, _ state: BufferState, _ descriptors: consuming OwnedDescriptors
   ) throws(LiveUpdateError) {
-    var rest = files[...]
-    func next(_ count: Int) -> [FileDescriptor] {
-      defer { rest = rest.dropFirst(count) }
-      return Array(rest.prefix(count))
-    }
     var releasing: ReleasingBuffer?
     do throws(LiveUpdateError) {
       switch state.contents {
       case .mapped(let state):
         buffer.mapped = try MappedBuffer(
-          resuming: state, next(state.descriptorCount), xen: xen, dmaBufs: dmaBufs)
+          resuming: state, descriptors.next(state.descriptorCount), xen: xen, dmaBufs: dmaBufs)
       case .shared(let state):
         buffer.shared = try SharedBuffer(
-          resuming: state, next(state.descriptorCount), xen: xen, dmaBufs: dmaBufs)
+          resuming: state, descriptors.next(state.descriptorCount), xen: xen, dmaBufs: dmaBufs)
       case .releasing(let state):
-        releasing = try ReleasingBuffer(resuming: state, next(state.descriptorCount), xen: xen)
+        releasing = try ReleasingBuffer(
+          resuming: state, descriptors.next(state.descriptorCount), xen: xen)
       }
       if let state = state.importerChannel {
         buffer.importerChannel = try ImporterChannel(
-          resuming: state, next(state.descriptorCount), xen: xen)
+          resuming: state, descriptors.next(state.descriptorCount), xen: xen)
       }
       if let state = state.exporterChannel {
         buffer.exporterChannel = try ExporterChannel(
-          resuming: state, next(state.descriptorCount), xen: xen)
+          resuming: state, descriptors.next(state.descriptorCount), xen: xen)
       }
       if let state = state.publication {
         buffer.publication = try publication(state, of: buffer)
       }
     } catch {
-      for file in rest { try? file.close() }
       if let releasing = releasing.take() { watchRelease(of: buffer, releasing) }
       throw error
     }

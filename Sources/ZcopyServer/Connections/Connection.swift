@@ -76,7 +76,7 @@ final class Connection {
   ///   - receiver: the key of the receiver's process.
   ///   - total: the counter of all backlogs.
   init(
-    _ number: UInt64, _ socket: FileDescriptor, _ credentials: PeerCredentials,
+    _ number: UInt64, _ socket: consuming OwnedDescriptor, _ credentials: PeerCredentials,
     receivers: Receivers? = nil, receiver: Receivers.Key = .refused,
     total: BacklogTotal = BacklogTotal()
   ) {
@@ -84,13 +84,14 @@ final class Connection {
     self.number = number
     self.receivers = receivers
     self.receiver = receiver
-    self.socket = socket
+    self.socket = socket.relinquish()
     self.credentials = credentials
   }
 
   deinit {
     forgetBacklog()
-    if let receivers { receivers.close(socket, receiver) } else { try? socket.close() }
+    let socket = OwnedDescriptor(socket)
+    if let receivers { receivers.close(socket, receiver) }
   }
 
   /// The connection as the engine's holder of buffers.
@@ -309,17 +310,15 @@ final class Connection {
   ///
   /// - Parameters:
   ///   - messages: in their order.
-  ///   - files: the descriptors of those that have one. They now belong to the connection. If one
-  ///     is lost, the client receives an error instead of the reply.
-  func resume(_ messages: [ConnectionState.Message], _ files: [FileDescriptor?]) {
-    var rest = files[...]
+  ///   - files: the descriptors of those that have one. If one is lost, the client receives an error instead of the
+  ///     reply.
+  func resume(_ messages: [ConnectionState.Message], _ files: consuming OwnedDescriptors) {
     for message in messages {
-      let file = message.hasFile ? rest.popFirst() ?? nil : nil
+      let file = message.hasFile ? files.next()?.relinquish() : nil
       let isLost = message.hasFile && file == nil
       let bytes = isLost ? Self.refusal(inPlaceOf: message) : message.bytes
       append(Backlog.Message(bytes: bytes, file: file, event: message.event))
     }
-    for file in rest { try? file?.close() }
   }
 
   // MARK: - Memory files in replies to READ

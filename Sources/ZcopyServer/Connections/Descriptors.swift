@@ -1,8 +1,9 @@
+import Support
 import SystemPackage
 
-/// Descriptors that came with a message. They are closed with the value unless taken.
+/// Descriptors that came with a message. They are closed with the value.
 struct Descriptors: ~Copyable {
-  private var files: [FileDescriptor]
+  private let files: OwnedDescriptors
   /// How many came, in this process or in the receiver's. Only those that a request may take are
   /// here.
   let count: Int
@@ -10,15 +11,11 @@ struct Descriptors: ~Copyable {
   let isShort: Bool
 
   init(_ files: [FileDescriptor], count: Int, isShort: Bool) {
-    self.files = files
+    self.files = OwnedDescriptors(files)
     self.count = count
     self.isShort = isShort
   }
 
-  deinit { for file in files { try? file.close() } }
-
-  /// The first descriptor that is here. It now belongs to the caller.
-  mutating func take() -> FileDescriptor? {
-    files.isEmpty ? nil : files.removeFirst()
-  }
+  /// The first descriptor that is here; the engine duplicates what it keeps.
+  var first: FileDescriptor? { files.fileDescriptors.first ?? nil }
 }

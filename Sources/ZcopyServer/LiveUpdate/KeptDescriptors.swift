@@ -1,5 +1,5 @@
 public import SystemPackage
-import Support
+public import Support
 
 #if canImport(Glibc)
   import Glibc
@@ -35,13 +35,12 @@ public struct KeptDescriptors {
   ///
   /// - Parameters:
   ///   - places: as ``places``.
-  ///   - files: those of ``files`` that the store has returned, nil for each that is lost. The
-  ///     callee owns them: each is part of the result, or closed.
-  /// - Returns: descriptors that the caller owns; nil for each that is lost or could not be
-  ///   duplicated.
+  ///   - kept: those of ``files`` that the store has returned.
+  /// - Returns: the descriptors; one that could not be duplicated is lost.
   public static func descriptors(
-    at places: [UInt32], in files: [FileDescriptor?]
-  ) -> [FileDescriptor?] {
+    at places: [UInt32], in kept: consuming OwnedDescriptors
+  ) -> OwnedDescriptors {
+    let files = kept.relinquish()
     var isTaken = [Bool](repeating: false, count: files.count)
     let descriptors = places.map { place -> FileDescriptor? in
       guard files.indices.contains(Int(place)), let file = files[Int(place)] else { return nil }
@@ -52,7 +51,7 @@ public struct KeptDescriptors {
       return try? file.duplicateClosedOnExec()
     }
     for (file, isTaken) in zip(files, isTaken) where !isTaken { try? file?.close() }
-    return descriptors
+    return OwnedDescriptors(descriptors)
   }
 }
 

@@ -1,7 +1,7 @@
 import EventLoop
 import Logging
 public import SystemPackage
-import Support
+public import Support
 import ZcopyEngine
 import ZcopyBackend
 
@@ -59,27 +59,19 @@ extension Server {
   ///
   /// - Parameters:
   ///   - state: the value that ``saveState()`` of the other server returned.
-  ///   - descriptors: duplicates of its descriptors in their order, nil for those that are lost;
-  ///     all of them belong to the server from now on.
-  public func resume(_ state: ServerState, _ descriptors: [FileDescriptor?]) {
-    var rest = descriptors[...]
-    func next(_ count: Int) -> [FileDescriptor?] {
-      let files = Array(rest.prefix(count))
-      rest = rest.dropFirst(count)
-      return files + Array(repeating: nil, count: count - files.count)
-    }
+  ///   - descriptors: duplicates of its descriptors in their order.
+  public func resume(_ state: ServerState, _ descriptors: consuming OwnedDescriptors) {
     started = clock.now - .milliseconds(Int64(clamping: state.age &+ state.engine.downtime))
     droppedClients = state.droppedClients
     lastConnection = state.lastConnection
-    let own = next(state.engine.descriptorCount)
-    let sockets = next(state.connections.count)
+    let own = descriptors.next(state.engine.descriptorCount)
+    var sockets = descriptors.next(state.connections.count)
     var unanswered: [BufferID] = []
-    for (connection, socket) in zip(state.connections, sockets) {
-      let files = next(connection.waitingDescriptorCount)
-      unanswered += zip(connection.made, files).compactMap { $1 == nil ? $0 : nil }
-      resume(connection, socket, files)
+    for connection in state.connections {
+      let files = descriptors.next(connection.waitingDescriptorCount)
+      unanswered += zip(connection.made, files.fileDescriptors).compactMap { $1 == nil ? $0 : nil }
+      resume(connection, sockets.next(), files)
     }
-    for file in rest { try? file?.close() }
     let waits = Dictionary(grouping: state.waits, by: \.buffer)
     engine.resume(state.engine, own, lost: unanswered) { buffer in
       for wait in waits[buffer.id] ?? [] { resume(wait, buffer) }
@@ -89,13 +81,14 @@ extension Server {
 
   /// - Parameters:
   ///   - socket: nil if it is lost. The client then sees the end of the connection.
-  ///   - files: the descriptors of unsent messages, nil for each that is lost.
+  ///   - files: the descriptors of unsent messages.
   private func resume(
-    _ state: ConnectionState, _ socket: FileDescriptor?, _ files: [FileDescriptor?]
+    _ state: ConnectionState, _ socket: consuming OwnedDescriptor?,
+    _ files: consuming OwnedDescriptors
   ) {
     do throws(Errno) {
-      guard let socket else { throw .badFileDescriptor }
-      let credentials = try PeerCredentials(of: socket)
+      guard let socket = socket.take() else { throw .badFileDescriptor }
+      let credentials = try PeerCredentials(of: socket.fileDescriptor)
       let connection = Connection(
         state.number, socket, credentials, receivers: receivers,
         receiver: receiver(of: credentials),
@@ -106,8 +99,6 @@ extension Server {
       connection.resume(state.messages, files)
     } catch {
       logger.warning("a client's connection was lost: \(error)")
-      try? socket?.close()
-      for file in files { try? file?.close() }
     }
   }
 

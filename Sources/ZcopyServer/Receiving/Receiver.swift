@@ -83,9 +83,9 @@ final class Receiver {
     startNextTask()
   }
 
-  /// Closes a socket, which no longer belongs to the caller.
-  func close(_ socket: FileDescriptor) {
-    closes.append(socket)
+  /// Closes a socket.
+  func close(_ socket: consuming OwnedDescriptor) {
+    closes.append(socket.relinquish())
     startNextTask()
     // Each waiting close occupies a descriptor of this process.
     if closes.count >= Self.mostSockets { abandonCloses() }

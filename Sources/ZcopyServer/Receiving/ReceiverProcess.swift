@@ -1,5 +1,6 @@
 import CZcopy
 import EventLoop
+import Support
 import SystemPackage
 import ZcopyBackend
 
@@ -10,8 +11,9 @@ final class ReceiverProcess {
   }
 
   /// This end of the connection to it; nil after ``hangUp()``.
-  private(set) var socket: FileDescriptor?
-  private let handle: FileDescriptor
+  var socket: FileDescriptor? { connection?.fileDescriptor }
+  private var connection: OwnedDescriptor?
+  private let handle: OwnedDescriptor
   private let life = Life()
 
   /// Starts it.
@@ -30,27 +32,16 @@ final class ReceiverProcess {
     // SAFETY: the strings live for the call, which writes one number.
     let number = unsafe czcopy_receiver_start(program, user, &process)
     guard number >= 0 else { throw Errno(rawValue: -number) }
-    let socket = FileDescriptor(rawValue: number)
+    let connection = OwnedDescriptor(rawValue: number)
     let handle = czcopy_pidfd(process)
-    guard handle >= 0 else {
-      try? socket.close()
-      throw Errno(rawValue: -handle)
-    }
-    self.socket = socket
-    self.handle = FileDescriptor(rawValue: handle)
+    guard handle >= 0 else { throw Errno(rawValue: -handle) }
+    self.connection = consume connection
+    self.handle = OwnedDescriptor(rawValue: handle)
     try loop.onExit(of: process) { [life] in onExit(life.wasKilled) }
   }
 
-  deinit {
-    hangUp()
-    try? handle.close()
-  }
-
   /// Lets the process exit when it has completed its tasks.
-  func hangUp() {
-    try? socket?.close()
-    socket = nil
-  }
+  func hangUp() { connection = nil }
 
   /// Kills the process. If it is in an uninterruptible wait, it exits when the wait ends.
   func kill(_ signal: Int32) {

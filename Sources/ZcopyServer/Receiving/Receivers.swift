@@ -54,13 +54,9 @@ final class Receivers {
   /// Receives the next message of a connection, and passes it to the server.
   func receive(from connection: UInt64, _ key: Key) { receiver(for: key).receive(from: connection) }
 
-  /// Ends a connection and closes its socket, which no longer belongs to the caller.
-  func close(_ socket: FileDescriptor, _ key: Key) {
-    if czcopy_end(socket.rawValue) == 0 {
-      try? socket.close()
-    } else {
-      receiver(for: key).close(socket)
-    }
+  /// Ends a connection and closes its socket.
+  func close(_ socket: consuming OwnedDescriptor, _ key: Key) {
+    if czcopy_end(socket.fileDescriptor.rawValue) != 0 { receiver(for: key).close(socket) }
   }
 
   /// Whether so many processes of a user cannot be killed that no other is started for it.

@@ -72,14 +72,19 @@ final class DaemonConnection {
 
   // MARK: - Making buffers
 
-  /// A buffer's description, and its dma-buf; nil for a buffer without one.
-  typealias Made = (description: DescriptionMessage, file: FileDescriptor?)
+  /// A buffer that the daemon has made.
+  struct Made: ~Copyable {
+    let description: DescriptionMessage
+    /// Its dma-buf; nil for a buffer without one.
+    var file: OwnedDescriptor?
+  }
 
   private func made(
     _ description: DescriptionMessage, _ status: Int32, _ what: @autoclosure () -> String
   ) throws(DaemonError) -> Made {
-    guard status != XENZCOPY_NO_DMABUF else { return (description, nil) }
-    return (description, FileDescriptor(rawValue: try check(status, what())))
+    guard status != XENZCOPY_NO_DMABUF else { return Made(description: description) }
+    return Made(
+      description: description, file: OwnedDescriptor(rawValue: try check(status, what())))
   }
 
   /// Makes a buffer of another domain's pages. The C call is `xenzcopy_map`.
@@ -159,11 +164,11 @@ final class DaemonConnection {
 
   /// A memory file with a copy of the first `byteCount` bytes of a buffer that is mapped, or has no
   /// dma-buf. The C call is `xenzcopy_read`.
-  func read(_ id: BufferID, byteCount: Int) throws(DaemonError) -> FileDescriptor {
+  func read(_ id: BufferID, byteCount: Int) throws(DaemonError) -> OwnedDescriptor {
     var wire = id.wire
     // SAFETY: the identifier lives for the call.
     let file = unsafe xenzcopy_read(handle, &wire, 0, UInt64(clamping: byteCount))
-    return FileDescriptor(rawValue: try check(file, "read buffer \(id)"))
+    return OwnedDescriptor(rawValue: try check(file, "read buffer \(id)"))
   }
 
   /// Writes bytes to a buffer that is mapped, or has no dma-buf. The C call is `xenzcopy_write`.

@@ -125,11 +125,11 @@ final class DaemonHost: BufferHost {
   }
 
   /// Takes a buffer that the daemon has made. It is closed after any failure from here on.
-  private func hold(_ made: DaemonConnection.Made) throws -> HostedBuffer {
+  private func hold(_ made: consuming DaemonConnection.Made) throws -> HostedBuffer {
     let description = made.description
     let id = description.id
     self.id = id
-    if let file = made.file { buffer = try dmaBufs.adopt(file) }
+    if let file = made.file.take() { buffer = try dmaBufs.adopt(file) }
     var hosted = HostedBuffer(
       identifier: "\(id)", parameters: try MapParameters(description),
       pages: Int(description.pages),
@@ -209,7 +209,7 @@ final class DaemonHost: BufferHost {
   private func ownMemory(_ parameters: ShareRequest) throws -> DmaBuf? {
     guard parameters.isFilled else { return nil }
     if case .fileDescriptor(let file) = parameters.memory {
-      return try dmaBufs.adopt(try file.duplicateClosedOnExec())
+      return try dmaBufs.adopt(try OwnedDescriptor(duplicating: file))
     }
     guard let pages = parameters.byteCount.flatMap({ GrantReference.pages(for: $0) }) else {
       return nil

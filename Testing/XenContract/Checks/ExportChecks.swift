@@ -33,7 +33,7 @@ enum ExportChecks {
       let pages = try bench.sharePages(1)
       switch device.exportSupport() {
       case .usable:
-        let file = try device.exportDmaBuf(pages.references, of: bench.ownerDomain)
+        let file = try device.exportDmaBuf(pages.references, of: bench.ownerDomain).relinquish()
         try file.close()
         try expect(
           try device.isReleased(dmaBufNumber: file.rawValue, waiting: releaseTime),
@@ -56,8 +56,8 @@ enum ExportChecks {
       let one = try openDevice(bench)
       let other = try openDevice(bench)
       let pages = try bench.sharePages(3)
-      let file = try one.exportDmaBuf(pages.references, of: bench.ownerDomain)
-      let second = try other.exportDmaBuf([try first(pages)], of: bench.ownerDomain)
+      let file = try one.exportDmaBuf(pages.references, of: bench.ownerDomain).relinquish()
+      let second = try other.exportDmaBuf([try first(pages)], of: bench.ownerDomain).relinquish()
       let identities = (try identity(file), try identity(second))
       let closedOnExec = HandleChecks.isClosedOnExec(file.rawValue)
       try file.close()
@@ -77,7 +77,7 @@ enum ExportChecks {
     ContractCheck("a dma-buf is released when its last descriptor is closed, not before") { bench in
       let device = try openDevice(bench)
       let pages = try bench.sharePages(2)
-      let file = try device.exportDmaBuf(pages.references, of: bench.ownerDomain)
+      let file = try device.exportDmaBuf(pages.references, of: bench.ownerDomain).relinquish()
       let number = file.rawValue
       let copy = try file.duplicate()
       let whileOpen = try device.isReleased(dmaBufNumber: number)
@@ -105,7 +105,7 @@ enum ExportChecks {
       let file: FileDescriptor
       do {
         let device = try openDevice(bench)
-        file = try device.exportDmaBuf(pages.references, of: bench.ownerDomain)
+        file = try device.exportDmaBuf(pages.references, of: bench.ownerDomain).relinquish()
       }
       let size = try file.seek(offset: 0, from: .end)
       try file.close()
@@ -118,7 +118,7 @@ enum ExportChecks {
       let pages = try bench.sharePages(2)
       let mapping = try device.map(pages.references, of: bench.ownerDomain)
       for _ in 0..<3 {
-        let file = try device.exportDmaBuf(pages.references, of: bench.ownerDomain)
+        let file = try device.exportDmaBuf(pages.references, of: bench.ownerDomain).relinquish()
         try file.close()
         try expect(
           try device.isReleased(dmaBufNumber: file.rawValue, waiting: releaseTime),

@@ -13,11 +13,12 @@ enum LiveUpdateChecks {
   private static let offset = 17
 
   /// A duplicate of a descriptor, as in a store of descriptors.
-  private static func duplicate(_ file: FileDescriptor) throws -> FileDescriptor {
-    let number = fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0)
-    try expect(
-      number >= 0, "descriptor \(file.rawValue) has no duplicate: \(Errno(rawValue: errno))")
-    return FileDescriptor(rawValue: number)
+  private static func duplicate(_ file: FileDescriptor) throws -> OwnedDescriptor {
+    do throws(Errno) {
+      return try OwnedDescriptor(duplicating: file)
+    } catch {
+      throw Failure(reason: "descriptor \(file.rawValue) has no duplicate: \(error)")
+    }
   }
 
   private static func notification(_ port: EventChannelPort) throws -> UnmapNotification {
@@ -33,8 +34,8 @@ enum LiveUpdateChecks {
     ContractCheck("a successor's grant device knows a dma-buf by its old number") { bench in
       let pages = try bench.sharePages(2)
       let file: FileDescriptor
-      let left: FileDescriptor
-      let inherited: FileDescriptor
+      let left: OwnedDescriptor
+      let inherited: OwnedDescriptor
       do {
         let device = try bench.mapper.openGrantDevice()
         switch device.exportSupport() {
@@ -42,14 +43,14 @@ enum LiveUpdateChecks {
         case .refusedInPVDomain: throw Skip(reason: "this is a PV domain")
         case .notBuilt: throw Skip(reason: "gntdev was built without dma-buf support")
         }
-        file = try device.exportDmaBuf(pages.references, of: bench.ownerDomain)
+        file = try device.exportDmaBuf(pages.references, of: bench.ownerDomain).relinquish()
         left = try duplicate(device.fileDescriptor)
         inherited = try duplicate(file)
       }
       let device = try bench.mapper.adoptGrantDevice(left)
       try file.close()
       let isOpen = try !device.isReleased(dmaBufNumber: file.rawValue)
-      try inherited.close()
+      try inherited.relinquish().close()
       try expect(
         try device.isReleased(dmaBufNumber: file.rawValue, waiting: 2000), "it is not released")
       try expect(isOpen, "it is released while its duplicate is open")
@@ -60,7 +61,7 @@ enum LiveUpdateChecks {
       let owner = try bench.openOwner()
       let sample = try SampleDmaBuf.ofMemoryFile(bench, pages: 1)
       let references: [GrantReference]
-      let left: FileDescriptor
+      let left: OwnedDescriptor
       do {
         let device = try owner.openGrantDevice()
         guard device.importSupport() == .usable else {
@@ -89,7 +90,7 @@ enum LiveUpdateChecks {
       bench in
       let ownerEnd = OwnerChannels(try bench.owner.openEventChannels())
       let port: EventChannelPort
-      let left: FileDescriptor
+      let left: OwnedDescriptor
       let ownerPort: EventChannelPort
       do {
         let channels = try bench.mapper.openEventChannels()
@@ -123,7 +124,7 @@ enum LiveUpdateChecks {
       let device = try bench.mapper.openGrantDevice()
       let references: [GrantReference]
       let index: UInt64
-      let left: FileDescriptor
+      let left: OwnedDescriptor
       do {
         let page = try owner.openGrantAllocator().sharePage(
           with: bench.mapperDomain, writable: true,
@@ -237,7 +238,7 @@ enum LiveUpdateChecks {
   /// Maps a page like a process that then exits and leaves a duplicate of the device's descriptor.
   private static func leave(
     _ pages: borrowing OwnerPages, _ bench: any ContractBench, _ notification: UnmapNotification
-  ) throws -> FileDescriptor {
+  ) throws -> OwnedDescriptor {
     let mapping = try bench.mapper.openGrantDevice().map(
       try first(pages), of: bench.ownerDomain, writable: true, notification: notification)
     let left = try duplicate(mapping.deviceDescriptor)
@@ -260,7 +261,8 @@ enum LiveUpdateChecks {
         try bench.mapper.adoptGrantAllocator(try duplicate(device.fileDescriptor))
       }
       try expectRefusal(.badFileDescriptor, of: "no file as a grant device") {
-        try bench.mapper.adoptGrantDevice(FileDescriptor(rawValue: Absent.descriptor))
+        try bench.mapper.adoptGrantDevice(
+          OwnedDescriptor(FileDescriptor(rawValue: Absent.descriptor)))
       }
     },
 

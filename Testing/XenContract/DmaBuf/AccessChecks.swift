@@ -28,7 +28,7 @@ enum AccessChecks {
 
     DmaBufCheck("access to a file that is not a dma-buf is ENOTTY") { bench in
       let file = try bench.makeFile(pages: 1)
-      let none = try bench.dmaBufs.adopt(try file.fileDescriptor.duplicate())
+      let none = try bench.dmaBufs.adopt(try OwnedDescriptor(duplicating: file.fileDescriptor))
       for access in BufferAccess.allCases {
         try expectErrno(.inappropriateIOCTLForDevice, of: "access") {
           try none.withProcessorAccess(access) {}

@@ -24,8 +24,8 @@ public protocol DmaBufBench: Sendable {
 public protocol DmaBufWorker: AnyObject {
   /// The kernel's name of its driver.
   var driver: String { get }
-  /// A descriptor of its buffer, which the caller closes.
-  func export() throws(Errno) -> FileDescriptor
+  /// A descriptor of its buffer.
+  func export() throws(Errno) -> OwnedDescriptor
   /// Attaches the device to another dma-buf, until the last reference to the device is dropped.
   func attach(_ dmaBuf: FileDescriptor) throws(Errno)
   /// Starts an access; returns its number.

@@ -57,7 +57,7 @@ enum FenceChecks {
       let buffer = try bench.makeDmaBuf(pages: 1)
       let fences = try buffer.exportFences(before: .write)
       let none = SyncFile(
-        adopting: try buffer.fileDescriptor.duplicate(), dmaBufs: bench.dmaBufs)
+        adopting: try OwnedDescriptor(duplicating: buffer.fileDescriptor), dmaBufs: bench.dmaBufs)
       try expectErrno(.invalidArgument, of: "importing a dma-buf") {
         try buffer.importFence(none, as: .write)
       }
@@ -74,7 +74,7 @@ enum FenceChecks {
 
     DmaBufCheck("the fences of a file that is not a dma-buf are ENOTTY") { bench in
       let file = try bench.makeFile(pages: 1)
-      let none = try bench.dmaBufs.adopt(try file.fileDescriptor.duplicate())
+      let none = try bench.dmaBufs.adopt(try OwnedDescriptor(duplicating: file.fileDescriptor))
       let fences = try bench.makeDmaBuf(pages: 1).exportFences(before: .write)
       try expectErrno(.inappropriateIOCTLForDevice, of: "exporting") {
         try none.exportFences(before: .read)

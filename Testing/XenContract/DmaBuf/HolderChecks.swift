@@ -16,7 +16,7 @@ enum HolderChecks {
       let inode = buffer.inode
       try expect("the holders", find(inode), is: [own(descriptors: 1, mappings: 0)])
       do {
-        let copy = try bench.dmaBufs.adopt(try buffer.fileDescriptor.duplicate())
+        let copy = try bench.dmaBufs.adopt(try OwnedDescriptor(duplicating: buffer.fileDescriptor))
         let mapping = try buffer.map(writable: false)
         try expect("the holders", find(inode), is: [own(descriptors: 2, mappings: 1)])
         _ = consume copy

@@ -97,7 +97,7 @@ enum UdmabufChecks {
       let file = try bench.makeFile(pages: 1)
       let one = try bench.dmaBufs.makeDmaBuf(of: file)
       let other = try bench.dmaBufs.makeDmaBuf(of: file)
-      let copy = try bench.dmaBufs.adopt(try one.fileDescriptor.duplicate())
+      let copy = try bench.dmaBufs.adopt(try OwnedDescriptor(duplicating: one.fileDescriptor))
       try expect(one.inode != 0, "the inode is 0")
       try expect(one.inode != other.inode, "two dma-bufs have one inode")
       try expect("the copy's inode", copy.inode, is: one.inode)
@@ -138,7 +138,7 @@ enum UdmabufChecks {
 
     DmaBufCheck("naming a file that is not a dma-buf is ENOTTY") { bench in
       let file = try bench.makeFile(pages: 1)
-      let none = try bench.dmaBufs.adopt(try file.fileDescriptor.duplicate())
+      let none = try bench.dmaBufs.adopt(try OwnedDescriptor(duplicating: file.fileDescriptor))
       try expectErrno(.inappropriateIOCTLForDevice, of: "a name") { try none.setName("x") }
     },
   ]

@@ -15,8 +15,8 @@ func refusal<Result: ~Copyable>(
 }
 
 extension Pipe {
-  /// A copy of the read end, which stands for a sync file and which its receiver owns.
-  func fence() throws -> FileDescriptor { try readEnd.duplicate() }
+  /// A copy of the read end, which stands for a sync file.
+  func fence() throws -> OwnedDescriptor { try OwnedDescriptor(duplicating: readEnd) }
 }
 
 /// A descriptor that is not open in any process.

@@ -21,7 +21,8 @@ struct LiveUpdateStateTests {
     let resume: ([UInt8]) throws -> Void
 
     init<State: LiveUpdateState>(
-      _ saveState: LiveUpdate<State>, _ body: @escaping (State, [FileDescriptor]) throws -> Void
+      _ saveState: LiveUpdate<State>,
+      _ body: @escaping (State, consuming OwnedDescriptors) throws -> Void
     ) {
       name = "\(State.self)"
       bytes = saveState.state.encoded
@@ -52,11 +53,11 @@ struct LiveUpdateStateTests {
       let owner = try stage.makeOwner()
       let peer = try stage.makePeer(owner)
       let published = try FaultedOperations.publish(owner, stage.guest.xen)
-      func resumeMapped(_ state: MappedBufferState, _ files: [FileDescriptor]) throws {
+      func resumeMapped(_ state: MappedBufferState, _ files: consuming OwnedDescriptors) throws {
         _ = try MappedBuffer(
           resuming: state, files, xen: stage.backend.xen, dmaBufs: stage.backend.dmaBufs)
       }
-      func resumeShared(_ state: SharedBufferState, _ files: [FileDescriptor]) throws {
+      func resumeShared(_ state: SharedBufferState, _ files: consuming OwnedDescriptors) throws {
         let buffer = try SharedBuffer(
           resuming: state, files, xen: stage.guest.xen, dmaBufs: stage.guest.dmaBufs)
         buffer.relinquish()

@@ -60,7 +60,7 @@ struct MappedLiveUpdateTests {
     let shared = try stage.share(pages: 3)
     let left = try leave(stage, shared, by: .dmabuf)
     #expect(stage.backend.census.activeMaps == 3)
-    _ = left.take().map { try? $0.close() }
+    left.close()
     #expect(stage.backend.census.activeMaps == 0)
     #expect(stage.backend.census.openHandles == 0)
   }
@@ -106,7 +106,7 @@ struct MappedLiveUpdateTests {
       left = next
       process.kill()
     }
-    _ = left.take().map { try? $0.close() }
+    left.close()
     #expect(stage.backend.census(expecting: before) == before)
   }
 
@@ -120,7 +120,7 @@ struct MappedLiveUpdateTests {
     #expect(try buffer.mapContents().bytes(0..<1) == [7])
     let releasing = buffer.close()
     #expect(try !releasing.isReleased())
-    _ = left.take().map { try? $0.close() }
+    left.close()
     #expect(try releasing.isReleased())
   }
 
@@ -142,7 +142,8 @@ struct MappedLiveUpdateTests {
       // The program's end takes its mapping with it.
       process.kill()
       let next = try MappedBuffer(
-        resuming: left.state, [], xen: stage.backend.xen, dmaBufs: stage.backend.dmaBufs)
+        resuming: left.state, OwnedDescriptors([]), xen: stage.backend.xen,
+        dmaBufs: stage.backend.dmaBufs)
       pages.memory.storeByte(9, at: 4096)
       let contents = try next.mapContents()
       #expect(contents.bytes(4096..<4097) == [9])
@@ -169,7 +170,8 @@ struct MappedLiveUpdateTests {
     let before = stage.backend.census
     let refusal = error { () throws(LiveUpdateError) in
       _ = try MappedBuffer(
-        resuming: state, [], xen: stage.backend.xen, dmaBufs: stage.backend.dmaBufs)
+        resuming: state, OwnedDescriptors([]), xen: stage.backend.xen,
+        dmaBufs: stage.backend.dmaBufs)
     }
     guard case .xen? = refusal else {
       Issue.record("\(String(describing: refusal))")

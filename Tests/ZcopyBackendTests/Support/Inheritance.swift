@@ -22,9 +22,12 @@ final class Inheritance<State: LiveUpdateState> {
 
   deinit { for file in descriptors { try? file.close() } }
 
-  /// The descriptors, which are the caller's.
-  func take() -> [FileDescriptor] {
+  /// Closes the descriptors, as the store does.
+  func close() { _ = take() }
+
+  /// The descriptors.
+  func take() -> OwnedDescriptors {
     defer { descriptors = [] }
-    return descriptors
+    return OwnedDescriptors(descriptors)
   }
 }

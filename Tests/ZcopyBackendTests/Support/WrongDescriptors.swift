@@ -1,4 +1,5 @@
 import Glibc
+import Support
 import SystemPackage
 
 /// A way in which descriptors differ from those that were handed over. Descriptors that are not
@@ -8,11 +9,15 @@ struct WrongDescriptors: Sendable {
   private let choose: @Sendable ([FileDescriptor], [FileDescriptor]) -> [FileDescriptor]
 
   /// Descriptors to resume one value with, out of its own and those of another of its kind.
-  func from(_ own: [FileDescriptor], _ other: [FileDescriptor]) -> [FileDescriptor] {
+  func from(
+    _ own: consuming OwnedDescriptors, _ other: consuming OwnedDescriptors
+  ) -> OwnedDescriptors {
+    let own = own.relinquish().compactMap(\.self)
+    let other = other.relinquish().compactMap(\.self)
     let chosen = choose(own, other)
     let numbers = Set(chosen.map(\.rawValue))
     for file in own + other where !numbers.contains(file.rawValue) { try? file.close() }
-    return chosen
+    return OwnedDescriptors(chosen)
   }
 
   /// For values with two descriptors or more.

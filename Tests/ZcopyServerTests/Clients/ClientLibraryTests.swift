@@ -22,7 +22,7 @@ struct ClientLibraryTests {
   {
     let (other, own) = try MessageSocket.pair(options: __socket_type(0))
     let socket = own.rawValue
-    stage.service.adopt(other)
+    stage.service.adopt(OwnedDescriptor(other))
     let worker = try TestThread {
       // SAFETY: the handle is closed once, by the thread that uses it.
       guard let handle = unsafe xenzcopy_adopt(socket, nil, 0) else {
@@ -221,7 +221,7 @@ struct ClientLibraryTests {
     // SAFETY: the string lives for the call.
     let listener = unsafe czcopy_listen(path, 0o600)
     try #require(listener >= 0)
-    try stage.service.listen(on: FileDescriptor(rawValue: listener))
+    try stage.service.listen(on: OwnedDescriptor(FileDescriptor(rawValue: listener)))
     // SAFETY: the stream is closed once, after the last of it was read.
     let stream = unsafe try #require(
       unsafe popen("exec 2>&1; export XEN_ZCOPYD_SOCKET=\(path); \(command)", "re"))

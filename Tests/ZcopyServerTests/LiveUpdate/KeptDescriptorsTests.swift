@@ -28,7 +28,8 @@ struct KeptDescriptorsTests {
     #expect(kept.places == [0, 1, 0, 2, 0])
     #expect(kept.files == [pipe.readEnd, pipe.writeEnd, other.readEnd])
     let back = KeptDescriptors.descriptors(
-      at: kept.places, in: try kept.files.map { try $0.duplicateClosedOnExec() })
+      at: kept.places, in: OwnedDescriptors(try kept.files.map { try $0.duplicateClosedOnExec() })
+    ).relinquish()
     defer { for file in back { try? file?.close() } }
     #expect(Set(back.compactMap { $0?.rawValue }).count == all.count)
     #expect(try back.map(identity) == all.map(identity))
@@ -47,7 +48,8 @@ struct KeptDescriptorsTests {
   func lost() throws {
     let pipe = try FileDescriptor.pipe()
     let back = KeptDescriptors.descriptors(
-      at: [0, 1, 0, 9], in: [nil, pipe.readEnd, pipe.writeEnd])
+      at: [0, 1, 0, 9], in: OwnedDescriptors([nil, pipe.readEnd, pipe.writeEnd])
+    ).relinquish()
     #expect(back == [nil, pipe.readEnd, nil, nil])
     // Its only writer was closed.
     var room: [UInt8] = [0]

@@ -141,7 +141,8 @@ struct ServerLiveUpdateTests {
       state.places = kept.places
       #expect(kept.files.count == descriptors.count - 3)
       return KeptDescriptors.descriptors(
-        at: kept.places, in: try kept.files.map { try $0.duplicateClosedOnExec() })
+        at: kept.places, in: OwnedDescriptors(try kept.files.map { try $0.duplicateClosedOnExec() })
+      ).relinquish()
     })
     #expect(next.engine.buffers.values.map(\.phase) == [.live, .live])
     #expect(next.connections.values.first?.backlog.count { $0.file != nil } == 2)

@@ -158,7 +158,8 @@ struct ReceivingTests {
     let (refused, other) = try MessageSocket.pair()
     try MessageSocket(refused).send([1], [refusedSent])
     try refusedSent.close()
-    scene.stage.service.adopt(other, PeerCredentials(process: 1, user: 1099, groups: []))
+    scene.stage.service.adopt(
+      OwnedDescriptor(other), PeerCredentials(process: 1, user: 1099, groups: []))
     try scene.expectEnd(of: refusedEnd)
     #expect(receiverProcesses(of: 1099).isEmpty)
     try scene.expectNoProcess(of: 1006)

@@ -85,7 +85,7 @@ extension ServerStage {
     let next = Server(
       .forTests, xen: process.xen, dmaBufs: process.dmaBufs, loop: try EventLoop(),
       logger: service.logger, root: "/nonexistent")
-    next.resume(try ServerState(decoding: state.encoded), kept)
+    next.resume(try ServerState(decoding: state.encoded), OwnedDescriptors(kept))
     return next
   }
 }

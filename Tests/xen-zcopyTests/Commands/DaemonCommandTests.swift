@@ -31,12 +31,11 @@ struct DaemonCommandTests {
       connection = try daemon.connect()
       for number in 0..<count {
         let shared = try SharedBuffer(byteCount: 5000, peer: backend.id, xen: guest.xen)
-        let (description, file) = try connection.map(
+        let made = try connection.map(
           MapMessage(
             MapParameters(domain: guest.id, directory: shared.directory, byteCount: 5000), nil,
             MapOptions(mechanism: nil, isPersistent: false, name: "buffer \(number)")))
-        try file?.close()
-        ids.append(description.id)
+        ids.append(made.description.id)
         // The grants are the guest's until its domain ends.
         shared.relinquish()
       }

@@ -44,7 +44,7 @@ final class TestDaemon {
       let service = Server(
         settings, xen: xen, dmaBufs: dmaBufs, loop: loop,
         logger: .silent, root: "/nonexistent")
-      try service.listen(on: FileDescriptor(rawValue: listener))
+      try service.listen(on: OwnedDescriptor(FileDescriptor(rawValue: listener)))
       while !isOver.value.load(ordering: .acquiring) { try loop.turn(waiting: 5) }
     }
   }
