@@ -4,7 +4,7 @@ import EventLoop
 import Support
 import SystemPackage
 import XenGrant
-import ZcopyBackend
+public import ZcopyBackend
 
 extension Engine {
   // MARK: - To the owner of a mapped buffer
@@ -41,7 +41,7 @@ extension Engine {
   }
 
   /// Resumes the channels that a predecessor had.
-  func resumeChannels(_ buffer: Buffer, usedFrame: UInt32?) throws(EngineError) {
+  func resumeChannels(_ buffer: Buffer, usedFrame: FrameNumber?) throws(EngineError) {
     if buffer.importerChannel != nil, buffer.isLive {
       try listen(to: buffer.importerChannel?.fileDescriptor, buffer) { $0.readOwner($1) }
       // Events that arrived while no process listened.
@@ -97,7 +97,7 @@ extension Engine {
   ///
   /// - Throws: `EngineError.invalid` if the buffer was not mapped from a publication, or an error
   ///   of Xen.
-  public func frameUsed(_ buffer: Buffer, _ frame: UInt32) throws(EngineError) {
+  public func frameUsed(_ buffer: Buffer, _ frame: FrameNumber) throws(EngineError) {
     guard buffer.importerChannel != nil else { throw Self.noFrames(buffer) }
     buffer.usedFrame = frame
     try reportUsedFrame(buffer)
@@ -204,7 +204,7 @@ extension Engine {
   ///   it, or an error of Xen.
   public func announceFrame(
     _ buffer: Buffer, at page: UInt32 = 0
-  ) throws(EngineError) -> UInt32 {
+  ) throws(EngineError) -> FrameNumber {
     guard buffer.exporterChannel != nil else { throw Self.noFrames(buffer) }
     do throws(MapError) { try buffer.description.check(frameAt: page) } catch {
       throw .invalid("a frame at page \(page) lies outside of buffer \(buffer.id)")

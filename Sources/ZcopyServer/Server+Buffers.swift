@@ -12,7 +12,7 @@ import ZcopyWire
 extension Server {
   /// MAP.
   func map(
-    _ message: MapMessage, _ number: UInt64, _ connection: Connection
+    _ message: MapMessage, _ number: RequestNumber, _ connection: Connection
   ) throws(RequestError) {
     try authorize(.map, message.request.domain, connection)
     let buffer = try lift(
@@ -25,7 +25,7 @@ extension Server {
 
   /// MAP_PUBLISHED.
   func mapPublished(
-    _ path: String, _ options: MapOptions, _ number: UInt64, _ connection: Connection
+    _ path: String, _ options: MapOptions, _ number: RequestNumber, _ connection: Connection
   ) throws(RequestError) {
     guard let domain = Publication.domain(of: path) else {
       throw .invalid("give a publication as /local/domain/N/data/zcopy/NAME")
@@ -42,7 +42,7 @@ extension Server {
   ///
   /// - Parameter files: the dma-buf that came with it, if there is one.
   func share(
-    _ message: ShareMessage, _ files: borrowing Descriptors, _ number: UInt64,
+    _ message: ShareMessage, _ files: borrowing Descriptors, _ number: RequestNumber,
     _ connection: Connection
   ) throws(RequestError) {
     let file = files.first
@@ -65,7 +65,8 @@ extension Server {
   /// - Throws: `RequestError` with `.resources` if the descriptor cannot be sent: the buffer does
   ///   not stay.
   private func announce(
-    _ type: MessageType, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String
+    _ type: MessageType, _ buffer: Buffer, _ number: RequestNumber, _ connection: Connection,
+    text: String
   ) throws(RequestError) {
     do throws(RequestError) {
       try reply(type, buffer, number, connection, text: text)
@@ -81,7 +82,8 @@ extension Server {
   /// - Parameter now: the time, or nil for a buffer that was just made: then the clock is not read.
   /// - Throws: `RequestError` with `.resources` if no descriptor can be sent.
   private func reply(
-    _ type: MessageType, _ buffer: Buffer, _ number: UInt64, _ connection: Connection, text: String,
+    _ type: MessageType, _ buffer: Buffer, _ number: RequestNumber, _ connection: Connection,
+    text: String,
     now: BootClock.Instant? = nil
   ) throws(RequestError) {
     try connection.send(
@@ -90,7 +92,8 @@ extension Server {
   }
 
   /// OPEN.
-  func open(_ id: BufferID, _ number: UInt64, _ connection: Connection) throws(RequestError) {
+  func open(_ id: BufferID, _ number: RequestNumber, _ connection: Connection) throws(RequestError)
+  {
     let buffer = try live(id, connection)
     guard buffer.fileDescriptor != nil else {
       throw RequestError(
@@ -104,7 +107,7 @@ extension Server {
 
   /// UNMAP.
   func unmap(
-    _ id: BufferID, _ number: UInt64, _ connection: Connection
+    _ id: BufferID, _ number: RequestNumber, _ connection: Connection
   ) throws(RequestError) {
     let buffer = try owned(id, connection)
     guard buffer.description.isMapped else {
@@ -116,7 +119,7 @@ extension Server {
 
   /// UNSHARE.
   func unshare(
-    _ id: BufferID, _ number: UInt64, _ connection: Connection
+    _ id: BufferID, _ number: RequestNumber, _ connection: Connection
   ) throws(RequestError) {
     let buffer = try owned(id, connection)
     guard !buffer.description.isMapped else {
@@ -128,7 +131,8 @@ extension Server {
 
   /// FRAME.
   func frame(
-    _ id: BufferID, _ frame: UInt32, _ page: UInt32, _ number: UInt64, _ connection: Connection
+    _ id: BufferID, _ frame: FrameNumber, _ page: UInt32, _ number: RequestNumber,
+    _ connection: Connection
   ) throws(RequestError) {
     let buffer = try live(id, connection)
     var announced = frame
@@ -148,7 +152,7 @@ extension Server {
 
   /// WAIT.
   func wait(
-    _ id: BufferID, _ milliseconds: UInt32, _ number: UInt64, _ connection: Connection
+    _ id: BufferID, _ milliseconds: UInt32, _ number: RequestNumber, _ connection: Connection
   ) throws(RequestError) {
     if let buffer = engine.released[id],
       connection.credentials.mayChange(buffer.description.maker)
@@ -159,7 +163,7 @@ extension Server {
     let buffer = try owned(id, connection)
     try begin(connection)
     wait(
-      for: buffer, PendingRequest(connection: connection.number, number: number),
+      for: buffer, PendingRequest(connection: connection.id, number: number),
       within: milliseconds == .max ? nil : .milliseconds(Int64(milliseconds)))
   }
 
@@ -167,7 +171,7 @@ extension Server {
   func wait(for buffer: Buffer, _ request: PendingRequest, within duration: Duration?) {
     connections[request.connection]?.waits[buffer.id, default: 0] += 1
     engine.whenReleased(
-      buffer, within: duration, for: HolderID(rawValue: request.connection), tag: request.number
+      buffer, within: duration, for: request.connection.holder, tag: request.number.rawValue
     ) { [weak self, unowned buffer] outcome in
       guard let self else { return }
       finish(request) { number, connection in
@@ -178,7 +182,7 @@ extension Server {
   }
 
   private func answerWait(
-    for buffer: Buffer, _ outcome: ReleaseOutcome, _ number: UInt64, _ connection: Connection
+    for buffer: Buffer, _ outcome: ReleaseOutcome, _ number: RequestNumber, _ connection: Connection
   ) {
     switch outcome {
     case .released: acknowledge(.wait, number, connection)
@@ -191,7 +195,7 @@ extension Server {
 
   /// REFRESH.
   func refresh(
-    _ id: BufferID, _ ranges: [Range<Int>]?, isWriteBack: Bool, _ number: UInt64,
+    _ id: BufferID, _ ranges: [Range<Int>]?, isWriteBack: Bool, _ number: RequestNumber,
     _ connection: Connection
   ) throws(RequestError) {
     let buffer = try live(id, connection)
@@ -217,7 +221,8 @@ extension Server {
 
   /// READ.
   func read(
-    _ id: BufferID, _ offset: UInt64, _ length: UInt64, _ number: UInt64, _ connection: Connection
+    _ id: BufferID, _ offset: UInt64, _ length: UInt64, _ number: RequestNumber,
+    _ connection: Connection
   ) throws(RequestError) {
     if let domain = engine[id]?.domain {
       try lift(RequestError.init, try engine.checkBeforeUse(domain))
@@ -244,7 +249,8 @@ extension Server {
 
   /// WRITE.
   func write(
-    _ id: BufferID, at offset: Int, _ bytes: RawSpan, _ number: UInt64, _ connection: Connection
+    _ id: BufferID, at offset: Int, _ bytes: RawSpan, _ number: RequestNumber,
+    _ connection: Connection
   ) throws(RequestError) {
     let buffer = try accessible(id, connection)
     do throws(EngineError) {
@@ -271,7 +277,7 @@ extension Server {
 
   /// PUBLISH.
   func publish(
-    _ id: BufferID, as name: String, _ number: UInt64, _ connection: Connection
+    _ id: BufferID, as name: String, _ number: RequestNumber, _ connection: Connection
   ) throws(RequestError) {
     let buffer = try live(id, connection)
     guard !buffer.description.isPeersDirectory else {
@@ -300,13 +306,13 @@ extension Server {
 
   /// Copies, and answers the request when the copy has finished or failed.
   private func copy(
-    _ kind: CopyJob.Kind, _ buffer: Buffer, _ ranges: [Range<Int>], _ number: UInt64,
+    _ kind: CopyJob.Kind, _ buffer: Buffer, _ ranges: [Range<Int>], _ number: RequestNumber,
     _ connection: Connection, reserved: Int = 0,
-    _ answer: @escaping (CopyJob, UInt64, Connection) throws(RequestError) -> Void
+    _ answer: @escaping (CopyJob, RequestNumber, Connection) throws(RequestError) -> Void
   ) {
-    let request = PendingRequest(connection: connection.number, number: number)
+    let request = PendingRequest(connection: connection.id, number: number)
     let domain = buffer.domain
-    engine.copy(kind, of: buffer, ranges, for: connection.holder, tag: number) {
+    engine.copy(kind, of: buffer, ranges, for: connection.holder, tag: number.rawValue) {
       [weak self] job, error in
       guard let self else { return }
       finish(request) { number, connection in

@@ -1,5 +1,6 @@
 import EventLoop
 import XenGrant
+import ZcopyBackend
 import ZcopyEngine
 import ZcopyWire
 
@@ -45,8 +46,8 @@ extension BufferEvent {
   /// The kind, with its frame and page; for a release, the code of the error.
   fileprivate var wire: (EventKind, frame: UInt32, page: UInt32) {
     switch self {
-    case .frame(let number, let page): (.frame, number, page)
-    case .used(let number): (.used, number, 0)
+    case .frame(let number, let page): (.frame, number.rawValue, page)
+    case .used(let number): (.used, number.rawValue, 0)
     case .peerMapped: (.peerMapped, 0, 0)
     case .peerReleased: (.peerReleased, 0, 0)
     case .peerGone: (.peerGone, 0, 0)

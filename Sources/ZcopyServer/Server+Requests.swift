@@ -92,7 +92,7 @@ extension Server {
   }
 
   /// Answers such a request, if its client is still connected.
-  func finish(_ request: PendingRequest, _ answer: (UInt64, Connection) -> Void) {
+  func finish(_ request: PendingRequest, _ answer: (RequestNumber, Connection) -> Void) {
     guard let connection = connections[request.connection] else { return }
     connection.pendingRequests -= 1
     answer(request.number, connection)
@@ -106,7 +106,7 @@ extension Server {
 
   /// DESCRIBE.
   func describe(
-    _ id: BufferID, _ number: UInt64, _ connection: Connection
+    _ id: BufferID, _ number: RequestNumber, _ connection: Connection
   ) throws(RequestError) {
     if let buffer = engine[id], maySee(connection, buffer) {
       let text = "held by \(engine.holders(of: buffer))"
@@ -121,7 +121,7 @@ extension Server {
   }
 
   /// LIST: as many entries in each message as fit, the oldest buffer first.
-  func list(_ domain: DomainID?, _ number: UInt64, _ connection: Connection) {
+  func list(_ domain: DomainID?, _ number: RequestNumber, _ connection: Connection) {
     let now = clock.now
     let seen = engine.buffers.values
       .filter { (domain == nil || $0.domain == domain) && maySee(connection, $0) }
@@ -138,6 +138,6 @@ extension Server {
 
 /// A request whose reply is still to come.
 struct PendingRequest: Equatable {
-  let connection: UInt64
-  let number: UInt64
+  let connection: ConnectionID
+  let number: RequestNumber
 }

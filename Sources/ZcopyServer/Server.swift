@@ -30,11 +30,11 @@ public final class Server {
   lazy var grantLimits = engine.xen.grantLimits()
   var configuration: Configuration
   var droppedClients: UInt32 = 0
-  var connections: [UInt64: Connection] = [:]
+  var connections: [ConnectionID: Connection] = [:]
   /// The total of unsent messages.
   let backlogs = BacklogTotal()
-  var lastConnection: UInt64 = 0
-  private var registrations: [UInt64: EventLoop.Registration] = [:]
+  var lastConnection: ConnectionID = 0
+  private var registrations: [ConnectionID: EventLoop.Registration] = [:]
   private var listener: OwnedDescriptor?
   private var listening: EventLoop.Registration?
   /// The buffer for received messages.
@@ -129,7 +129,7 @@ public final class Server {
 
   /// Accepts a client with known credentials.
   func adopt(_ socket: consuming OwnedDescriptor, _ credentials: PeerCredentials) {
-    lastConnection += 1
+    lastConnection = ConnectionID(rawValue: lastConnection.rawValue + 1)
     let connection = Connection(
       lastConnection, socket, credentials, receivers: receivers,
       receiver: receiver(of: credentials),
@@ -177,17 +177,17 @@ public final class Server {
 
   /// Starts to serve a client.
   func add(_ connection: Connection) {
-    connections[connection.number] = connection
+    connections[connection.id] = connection
     do throws(Errno) {
-      let number = connection.number
+      let id = connection.id
       let registration = try loop.onReady(connection.socket, for: .readable) {
         [unowned self] readiness in
-        if readiness.contains(.writable) { flush(number) }
-        if readiness.contains(.readable) { receive(number) }
+        if readiness.contains(.writable) { flush(id) }
+        if readiness.contains(.readable) { receive(id) }
       }
-      registrations[number] = registration
-      connection.onBacklog = { [unowned self] _ in listen(number) }
-      connection.onStall = { [unowned self] in pauseSending(number) }
+      registrations[id] = registration
+      connection.onBacklog = { [unowned self] _ in listen(id) }
+      connection.onStall = { [unowned self] in pauseSending(id) }
       connection.onOverflow = { [unowned self] in dropLargest() }
     } catch {
       connection.finish(.lost(error))
@@ -196,8 +196,8 @@ public final class Server {
   }
 
   /// Waits for the events that let a connection continue.
-  private func listen(_ number: UInt64, sends: Bool = true) {
-    guard let connection = connections[number], let registration = registrations[number] else {
+  private func listen(_ id: ConnectionID, sends: Bool = true) {
+    guard let connection = connections[id], let registration = registrations[id] else {
       return
     }
     var interest: EventLoop.Interest = connection.isReceivedElsewhere ? [] : .readable
@@ -212,9 +212,9 @@ public final class Server {
 
   /// The kernel reports a socket that accepts no descriptors as ready, and does not report when it
   /// accepts them again.
-  private func pauseSending(_ number: UInt64) {
-    listen(number, sends: false)
-    loop.after(.milliseconds(100)) { [weak self] in self?.listen(number) }
+  private func pauseSending(_ id: ConnectionID) {
+    listen(id, sends: false)
+    loop.after(.milliseconds(100)) { [weak self] in self?.listen(id) }
   }
 
   /// Drops the client with the largest backlog if all backlogs together exceed the limit.
@@ -227,17 +227,17 @@ public final class Server {
     loop.after(.zero) { [weak self] in self?.removeIfEnded(largest) }
   }
 
-  private func flush(_ number: UInt64) {
-    guard let connection = connections[number] else { return }
+  private func flush(_ id: ConnectionID) {
+    guard let connection = connections[id] else { return }
     connection.flush()
     removeIfEnded(connection)
   }
 
-  private func receive(_ number: UInt64) {
-    guard let connection = connections[number] else { return }
+  private func receive(_ id: ConnectionID) {
+    guard let connection = connections[id] else { return }
     switch connection.receive(into: &room) {
     case .nothing: break
-    case .elsewhere: listen(number)
+    case .elsewhere: listen(id)
     case .message(let byteCount, let files):
       // Copied: the next message may arrive before this one is completely handled.
       let bytes = room[..<byteCount]
@@ -251,22 +251,22 @@ public final class Server {
   ///
   /// - Parameter status: the status of `czcopy_receive`.
   func received(
-    _ number: UInt64, _ status: Int32, _ bytes: ArraySlice<UInt8>,
+    _ id: ConnectionID, _ status: Int32, _ bytes: ArraySlice<UInt8>,
     _ descriptors: consuming Descriptors
   ) {
-    guard let connection = connections[number] else { return }
+    guard let connection = connections[id] else { return }
     connection.isReceivedElsewhere = false
     if case .message(_, let files) = connection.received(status, descriptors) {
       // SAFETY: bytes have no padding that would be read.
       unsafe handle(bytes.span.bytes, files, connection)
     }
-    listen(number)
+    listen(id)
     removeIfEnded(connection)
   }
 
   /// Ends a connection whose message could not be received in another process.
-  func receiverFailed(_ number: UInt64, _ error: RequestError) {
-    guard let connection = connections[number] else { return }
+  func receiverFailed(_ id: ConnectionID, _ error: RequestError) {
+    guard let connection = connections[id] else { return }
     connection.refuse(error)
     connection.finish(.refused(error.text))
     removeIfEnded(connection)
@@ -276,12 +276,12 @@ public final class Server {
   func handle(
     _ bytes: RawSpan, _ files: borrowing Descriptors, _ connection: Connection
   ) {
-    var number: UInt64 = 0
+    var number = RequestNumber.none
     var domain: DomainID?
     do throws(RequestError) {
       let message = try MessageReader(bytes)
       number = message.request
-      guard number != 0 else { throw .message("its request has the number 0") }
+      guard number != .none else { throw .message("its request has the number 0") }
       let request = try Request(message)
       try request.check()
       domain = self.domain(of: request)
@@ -306,7 +306,7 @@ public final class Server {
   ///
   /// - Parameter domain: the domain against which the request counts, if there is one.
   func refuse(
-    _ error: RequestError, _ number: UInt64, _ connection: Connection, of domain: DomainID?
+    _ error: RequestError, _ number: RequestNumber, _ connection: Connection, of domain: DomainID?
   ) {
     engine.count(domain) {
       $0.refused += 1
@@ -320,7 +320,7 @@ public final class Server {
   /// Removes a connection that has ended. Call it after every operation that may have ended the
   /// connection.
   func removeIfEnded(_ connection: Connection) {
-    guard let end = connection.end, connections.removeValue(forKey: connection.number) != nil else {
+    guard let end = connection.end, connections.removeValue(forKey: connection.id) != nil else {
       return
     }
     switch end {
@@ -340,7 +340,7 @@ public final class Server {
         "client \(connection.credentials) is lost: \(error)",
         metadata: connection.credentials.metadata)
     }
-    if let registration = registrations.removeValue(forKey: connection.number) {
+    if let registration = registrations.removeValue(forKey: connection.id) {
       loop.remove(registration)
     }
     connection.disconnect()
@@ -351,7 +351,7 @@ public final class Server {
   // MARK: - Requests
 
   private func answer(
-    _ request: Request, _ message: borrowing MessageReader, _ number: UInt64,
+    _ request: Request, _ message: borrowing MessageReader, _ number: RequestNumber,
     _ files: borrowing Descriptors, _ connection: Connection
   ) throws(RequestError) {
     if case .hello(let hello) = request { return try greet(hello, number, connection) }
@@ -385,7 +385,7 @@ public final class Server {
   }
 
   private func greet(
-    _ hello: HelloMessage, _ number: UInt64, _ connection: Connection
+    _ hello: HelloMessage, _ number: RequestNumber, _ connection: Connection
   ) throws(RequestError) {
     try hello.check()
     connection.isGreeted = true
@@ -393,7 +393,7 @@ public final class Server {
   }
 
   /// A reply that only reports success.
-  func acknowledge(_ type: MessageType, _ number: UInt64, _ connection: Connection) {
+  func acknowledge(_ type: MessageType, _ number: RequestNumber, _ connection: Connection) {
     connection.send(Acknowledgement(type, number))
   }
 

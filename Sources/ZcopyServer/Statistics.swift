@@ -65,7 +65,7 @@ extension Server {
   }
 
   /// STATS: the statistics of all domains together, then of each domain that the client may query.
-  func stats(_ number: UInt64, _ connection: Connection) {
+  func stats(_ number: RequestNumber, _ connection: Connection) {
     let seen = statistics.filter { statistics in
       guard let domain = UInt16(exactly: statistics.domain).flatMap(DomainID.init(rawValue:)) else {
         return true

@@ -98,7 +98,7 @@ package struct DescriptionMessage: BufferNumbers {
   package init() {}
 
   /// The reply to a request.
-  package init(replyTo type: MessageType, _ request: UInt64) {
+  package init(replyTo type: MessageType, _ request: RequestNumber) {
     header = ZcopyWire.header(reply: type, C.self, request)
   }
 

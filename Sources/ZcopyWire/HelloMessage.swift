@@ -11,7 +11,7 @@ package struct HelloMessage: BitwiseCopyable, Sendable {
   }
 
   /// The reply of the daemon with that process id.
-  package init(replyTo request: UInt64, process: Int32) {
+  package init(replyTo request: RequestNumber, process: Int32) {
     c = xen_zcopyd_hello()
     c.header = header(reply: .hello, xen_zcopyd_hello.self, request)
     c.magic = XEN_ZCOPYD_MAGIC

@@ -57,7 +57,7 @@ package struct MessageReader: ~Escapable {
   }
 
   /// The client's number of the request.
-  package var request: UInt64 { header.request }
+  package var request: RequestNumber { RequestNumber(rawValue: header.request) }
 
   /// The bytes that a WRITE has after its structure.
   package var written: RawSpan {

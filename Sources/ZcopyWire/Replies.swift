@@ -6,7 +6,7 @@ package import ZcopyBackend
 package struct Acknowledgement: BitwiseCopyable, Sendable {
   private let c: xen_zcopyd_header
 
-  package init(_ type: MessageType, _ request: UInt64) {
+  package init(_ type: MessageType, _ request: RequestNumber) {
     c = header(reply: type, xen_zcopyd_header.self, request)
   }
 }
@@ -15,9 +15,10 @@ package struct Acknowledgement: BitwiseCopyable, Sendable {
 package struct FrameReply: BitwiseCopyable, Sendable {
   private let c: xen_zcopyd_frame
 
-  package init(_ id: BufferID, frame: UInt32, page: UInt32, _ request: UInt64) {
+  package init(_ id: BufferID, frame: FrameNumber, page: UInt32, _ request: RequestNumber) {
     c = xen_zcopyd_frame(
-      header: header(reply: .frame, xen_zcopyd_frame.self, request), id: id.wire, frame: frame,
+      header: header(reply: .frame, xen_zcopyd_frame.self, request), id: id.wire,
+      frame: frame.rawValue,
       page: page)
   }
 }
@@ -27,7 +28,7 @@ package struct ErrorMessage: BitwiseCopyable, Sendable {
   private var c = xen_zcopyd_error()
 
   /// Reports why a request failed, or with 0 why the connection ends.
-  package init(_ error: RequestError, _ request: UInt64) {
+  package init(_ error: RequestError, _ request: RequestNumber) {
     c.header = header(
       MessageType.error.rawValue, xen_zcopyd_error.self, error.endsConnection ? 0 : request)
     c.code = error.code.rawValue
@@ -48,6 +49,8 @@ package struct EventMessage: BitwiseCopyable, Sendable {
   private let c: xen_zcopyd_event
 
   /// An event of a buffer.
+  ///
+  /// - Parameter frame: the number of the frame; for a release, the code of the error.
   package init(
     _ kind: EventKind, _ id: BufferID, _ domain: DomainID, frame: UInt32 = 0, page: UInt32 = 0
   ) {
@@ -80,14 +83,14 @@ package enum ListReply {
   ///
   /// - Parameter hasMore: whether another reply to the same request follows.
   package static func bytes(
-    _ entries: some Collection<ListEntry>, hasMore: Bool, _ request: UInt64
+    _ entries: some Collection<ListEntry>, hasMore: Bool, _ request: RequestNumber
   ) -> [UInt8] {
     let size =
       MemoryLayout<xen_zcopyd_list_reply>.size + entries.count * MemoryLayout<ListEntry>.stride
     let reply = xen_zcopyd_list_reply(
       header: xen_zcopyd_header(
         type: MessageType.list.rawValue | XEN_ZCOPYD_REPLY, length: UInt32(clamping: size),
-        request: request),
+        request: request.rawValue),
       count: UInt32(clamping: entries.count), more: hasMore ? 1 : 0)
     var bytes: [UInt8] = []
     bytes.reserveCapacity(size)
@@ -104,7 +107,9 @@ package struct UnsentMessage {
   package init(_ bytes: [UInt8]) { self.bytes = bytes }
 
   /// The number of the request that it answers; 0 if it is not a reply.
-  package var request: UInt64 { load(xen_zcopyd_header.self)?.request ?? 0 }
+  package var request: RequestNumber {
+    load(xen_zcopyd_header.self).map { RequestNumber(rawValue: $0.request) } ?? .none
+  }
 
   /// The buffer that the answered request made.
   package var made: BufferID? {
@@ -124,15 +129,16 @@ package struct UnsentMessage {
 
 /// The header of a reply that is one structure.
 func header<Structure>(
-  reply type: MessageType, _ structure: Structure.Type, _ request: UInt64
+  reply type: MessageType, _ structure: Structure.Type, _ request: RequestNumber
 ) -> xen_zcopyd_header {
   header(type.rawValue | XEN_ZCOPYD_REPLY, structure, request)
 }
 
 /// The header of a message that is one structure.
 func header<Structure>(
-  _ type: UInt32, _ structure: Structure.Type, _ request: UInt64
+  _ type: UInt32, _ structure: Structure.Type, _ request: RequestNumber
 ) -> xen_zcopyd_header {
   xen_zcopyd_header(
-    type: type, length: UInt32(clamping: MemoryLayout<Structure>.size), request: request)
+    type: type, length: UInt32(clamping: MemoryLayout<Structure>.size),
+    request: request.rawValue)
 }

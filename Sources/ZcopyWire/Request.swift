@@ -20,7 +20,7 @@ package enum Request {
   case open(BufferID)
   case list(DomainID?)
   case subscribe(Subscription)
-  case frame(BufferID, frame: UInt32, page: UInt32)
+  case frame(BufferID, frame: FrameNumber, page: UInt32)
   case stats
 
   /// The largest number of descriptors with one request.
@@ -82,7 +82,7 @@ extension Request {
           events: events, domain: try filter(wish.domain), isOwn: wish.own == 1))
     case .frame:
       let wish = try message.whole(xen_zcopyd_frame.self)
-      self = .frame(BufferID(wish.id), frame: wish.frame, page: wish.page)
+      self = .frame(BufferID(wish.id), frame: FrameNumber(rawValue: wish.frame), page: wish.page)
     case .stats:
       _ = try message.whole(xen_zcopyd_header.self)
       self = .stats

@@ -56,7 +56,7 @@ package struct StatisticsMessage: WireStructure {
   /// The reply to a request.
   ///
   /// - Parameter hasMore: whether another reply to the same request follows.
-  package func reply(hasMore: Bool, _ request: UInt64) -> StatisticsMessage {
+  package func reply(hasMore: Bool, _ request: RequestNumber) -> StatisticsMessage {
     var reply = self
     reply.header = ZcopyWire.header(reply: .stats, C.self, request)
     reply.more = hasMore ? 1 : 0

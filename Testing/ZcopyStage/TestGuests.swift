@@ -86,7 +86,7 @@ public final class ExportingGuest {
   public func changes() throws -> ExporterChannel.Changes { try channel.changes() }
 
   /// The last frame that the peer has reported as used.
-  public var usedFrame: UInt32 { channel.usedFrame }
+  public var usedFrame: FrameNumber { channel.usedFrame }
 
   /// Fills each page with one byte value.
   ///
@@ -138,7 +138,7 @@ public final class ImportingGuest {
   /// Reports that it has used a frame.
   ///
   /// - Throws: `ChannelError` if the channel has failed.
-  public func use(_ frame: UInt32) throws { try channel?.announceUsed(frame: frame) }
+  public func use(_ frame: FrameNumber) throws { try channel?.announceUsed(frame: frame) }
 
   /// Releases the buffer, and notifies the owner.
   ///

@@ -239,7 +239,7 @@ struct ServerConnectionTests {
   func allBacklogs() throws {
     let stage = try ServerStage()
     let clients = try (0..<12).map { _ in try stage.connect() }
-    let connections = stage.service.connections.values.sorted { $0.number < $1.number }
+    let connections = stage.service.connections.values.sorted { $0.id < $1.id }
     let bytes = [UInt8](repeating: 0, count: 50_000)
     for (index, connection) in connections.enumerated() {
       // The fourth has the largest backlog.
@@ -248,7 +248,7 @@ struct ServerConnectionTests {
       }
     }
     #expect(stage.service.backlogs.bytes <= BacklogTotal.mostBytes)
-    #expect(connections.filter { $0.end != nil }.map(\.number) == [connections[3].number])
+    #expect(connections.filter { $0.end != nil }.map(\.id) == [connections[3].id])
     try stage.settle()
     #expect(stage.service.connections.count == 11)
     for client in clients { client.close() }

@@ -22,7 +22,7 @@ enum Scene: String, CaseIterable {
       try stage.maker.send(TestClient.frame(stage.mapped, frame))
     case .clientsFrame:
       try stage.maker.send(TestClient.frame(stage.shared, page: frame % 2))
-    case .guestsUse: try stage.peer.use(frame)
+    case .guestsUse: try stage.peer.use(FrameNumber(rawValue: frame))
     case .nothing: break
     }
   }
@@ -35,12 +35,12 @@ enum Scene: String, CaseIterable {
     case .guestsFrame: try Self.expect(XEN_ZCOPYD_EVENT_FRAME, stage.mapped, frame, stage)
     case .clientsUse:
       try Self.expectReply(frame, stage)
-      guard try stage.owner.changes() == [.used(frame: frame)] else {
+      guard try stage.owner.changes() == [.used(frame: FrameNumber(rawValue: frame))] else {
         throw TestFailure("the guest is not notified")
       }
     case .clientsFrame:
       try Self.expectReply(frame, stage)
-      guard try stage.peer.changes() == [.frame(frame)] else {
+      guard try stage.peer.changes() == [.frame(FrameNumber(rawValue: frame))] else {
         throw TestFailure("the guest is not notified")
       }
     case .guestsUse: try Self.expect(XEN_ZCOPYD_EVENT_USED, stage.shared, frame, stage)

@@ -41,7 +41,7 @@ final class Guest {
       let name = random.one(of: ["a", "b", "c"])
       peer =
         peer ?? (try? ImportingGuest(domain, "/local/domain/0/data/zcopy/\(name)"))
-    case 6: try? peer?.use(random.edgeWord())
+    case 6: try? peer?.use(FrameNumber(rawValue: random.edgeWord()))
     default:
       if random.oneIn(2) { try? peer?.release() } else { peer?.kill() }
       peer = nil

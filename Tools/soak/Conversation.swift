@@ -76,7 +76,7 @@ final class GuestConversation: Conversation {
   override fileprivate func receive() throws -> UInt32? {
     for change in try link.changes() {
       switch change {
-      case .used(frame: let word): return word
+      case .used(frame: let frame): return frame.rawValue
       case .mapped: continue
       case .released, .died: throw Stop("domain 0 has released the channel or ended")
       }
@@ -99,7 +99,9 @@ final class Dom0Conversation: Conversation {
 
   override fileprivate var descriptor: Int32 { link.fileDescriptor.rawValue }
 
-  override fileprivate func send(_ word: UInt32) throws { try link.announceUsed(frame: word) }
+  override fileprivate func send(_ word: UInt32) throws {
+    try link.announceUsed(frame: FrameNumber(rawValue: word))
+  }
 
   override fileprivate func receive() throws -> UInt32? {
     for change in try link.changes() {

@@ -19,9 +19,6 @@ enum ControlPage {
   ) -> Int {
     MemoryLayout<xen_zcopy_control_page>.offset(of: field) ?? 0
   }
-
-  /// The frame after that one: counters wrap and skip 0, which means none.
-  static func frame(after frame: UInt32) -> UInt32 { max(frame &+ 1, 1) }
 }
 
 /// The contents of the owner's half of the control page at one moment.
@@ -30,7 +27,7 @@ struct OwnerSnapshot: Equatable {
   let version: UInt32
   let isAlive: Bool
   let state: UInt32
-  let frame: UInt32
+  let frame: FrameNumber
   let framePage: UInt32
 
   /// Reads the state before the counter. An owner draws its last frame before it sets the closing
@@ -42,10 +39,10 @@ struct OwnerSnapshot: Equatable {
     version = memory.loadWord(at: ControlPage.ownerVersion)
     state = memory.loadWord(at: ControlPage.ownerState)
     isAlive = memory.loadByte(at: ControlPage.ownerAlive) != 0
-    var frame = memory.loadWord(at: ControlPage.ownerFrame)
+    var frame = FrameNumber(rawValue: memory.loadWord(at: ControlPage.ownerFrame))
     var framePage = memory.loadWord(at: ControlPage.ownerFramePage)
     for _ in 0..<3 {
-      let now = memory.loadWord(at: ControlPage.ownerFrame)
+      let now = FrameNumber(rawValue: memory.loadWord(at: ControlPage.ownerFrame))
       if now == frame { break }
       frame = now
       framePage = memory.loadWord(at: ControlPage.ownerFramePage)
@@ -59,9 +56,9 @@ struct OwnerSnapshot: Equatable {
 struct PeerSnapshot: Equatable {
   let isAlive: Bool
   let state: UInt32
-  let frame: UInt32
+  let frame: FrameNumber
 
-  init(isAlive: Bool, state: UInt32, frame: UInt32) {
+  init(isAlive: Bool, state: UInt32, frame: FrameNumber) {
     self.isAlive = isAlive
     self.state = state
     self.frame = frame
@@ -69,10 +66,10 @@ struct PeerSnapshot: Equatable {
 
   init(_ memory: borrowing SharedMemory) {
     state = memory.loadWord(at: ControlPage.peerState)
-    frame = memory.loadWord(at: ControlPage.peerFrame)
+    frame = FrameNumber(rawValue: memory.loadWord(at: ControlPage.peerFrame))
     isAlive = memory.loadByte(at: ControlPage.peerAlive) != 0
   }
 
   /// No peer is connected.
-  static let absent = PeerSnapshot(isAlive: false, state: XEN_ZCOPY_PEER_NONE, frame: 0)
+  static let absent = PeerSnapshot(isAlive: false, state: XEN_ZCOPY_PEER_NONE, frame: .none)
 }

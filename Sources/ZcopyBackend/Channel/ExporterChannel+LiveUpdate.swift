@@ -13,7 +13,7 @@ public struct ExporterChannelState: LiveUpdateState {
   let port: EventChannelPort
   /// Where the control page is on its allocator's list.
   let index: UInt64
-  let frame: UInt32
+  let frame: FrameNumber
   let last: PeerSnapshot
 
   fileprivate init(_ link: borrowing ExporterChannel) {
@@ -41,10 +41,10 @@ public struct ExporterChannelState: LiveUpdateState {
     encoder.write(Field.controlPage, controlPage.rawValue)
     encoder.write(Field.port, port.rawValue)
     encoder.write(Field.index, index)
-    encoder.write(Field.frame, frame)
+    encoder.write(Field.frame, frame.rawValue)
     encoder.write(Field.peerIsAlive, last.isAlive)
     encoder.write(Field.peerState, last.state)
-    encoder.write(Field.peerFrame, last.frame)
+    encoder.write(Field.peerFrame, last.frame.rawValue)
   }
 
   public init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
@@ -52,10 +52,10 @@ public struct ExporterChannelState: LiveUpdateState {
     controlPage = try decoder.reference(Field.controlPage)
     port = try decoder.port(Field.port)
     index = try decoder.number(Field.index)
-    frame = try decoder.number(Field.frame)
+    frame = FrameNumber(rawValue: try decoder.number(Field.frame))
     last = PeerSnapshot(
       isAlive: try decoder.flag(Field.peerIsAlive), state: try decoder.number(Field.peerState),
-      frame: try decoder.number(Field.peerFrame))
+      frame: FrameNumber(rawValue: try decoder.number(Field.peerFrame)))
   }
 }
 
@@ -92,8 +92,8 @@ extension ExporterChannel {
   /// The last frame that was announced: the state may be older than the page.
   ///
   /// The peer could have written there too. It would be the only one to be misled.
-  private static func lastFrame(_ page: borrowing SharedPages, known: UInt32) -> UInt32 {
-    let written = page.memory.loadWord(at: ControlPage.ownerFrame)
-    return Int32(bitPattern: written &- known) > 0 ? written : known
+  private static func lastFrame(_ page: borrowing SharedPages, known: FrameNumber) -> FrameNumber {
+    let written = FrameNumber(rawValue: page.memory.loadWord(at: ControlPage.ownerFrame))
+    return written.isAfter(known) ? written : known
   }
 }

@@ -15,7 +15,7 @@ public struct ExporterChannel: ~Copyable {
     /// It has mapped the buffer.
     case mapped
     /// It has used that frame to the end.
-    case used(frame: UInt32)
+    case used(frame: FrameNumber)
     /// It has closed the buffer, and its kernel has released the pages.
     case released
     /// Its process ended without releasing: the kernel took its mapping of the control page away.
@@ -31,8 +31,8 @@ public struct ExporterChannel: ~Copyable {
   public let controlPage: GrantReference
   /// This side's end of the event channel, to which the peer connects.
   public let port: EventChannelPort
-  /// The last frame that was announced; 0 before the first.
-  public private(set) var frame: UInt32 = 0
+  /// The last frame that was announced; ``FrameNumber/none`` before the first.
+  public private(set) var frame = FrameNumber.none
   let events: EventChannels
   let page: SharedPages
   private(set) var last = PeerSnapshot.absent
@@ -63,7 +63,7 @@ public struct ExporterChannel: ~Copyable {
   /// A channel that a successor continues.
   init(
     resuming events: consuming EventChannels, _ port: EventChannelPort,
-    _ page: consuming SharedPages, _ controlPage: GrantReference, frame: UInt32,
+    _ page: consuming SharedPages, _ controlPage: GrantReference, frame: FrameNumber,
     last: PeerSnapshot
   ) {
     peer = page.domain
@@ -96,10 +96,10 @@ public struct ExporterChannel: ~Copyable {
   public var isMapped: Bool { last.isAlive && last.state == XEN_ZCOPY_PEER_MAPPED }
 
   /// The last frame that the peer says it has used.
-  public var usedFrame: UInt32 { last.frame }
+  public var usedFrame: FrameNumber { last.frame }
 
   /// The number that the next frame gets.
-  public var nextFrame: UInt32 { ControlPage.frame(after: frame) }
+  public var nextFrame: FrameNumber { frame.next }
 
   /// Announces that the buffer holds a new frame.
   ///
@@ -108,7 +108,7 @@ public struct ExporterChannel: ~Copyable {
   public mutating func announceFrame(at framePage: UInt32 = 0) throws(XenError) {
     frame = nextFrame
     page.memory.storeWord(framePage, at: ControlPage.ownerFramePage)
-    page.memory.storeWord(frame, at: ControlPage.ownerFrame)
+    page.memory.storeWord(frame.rawValue, at: ControlPage.ownerFrame)
     try events.notify(port)
   }
 
@@ -135,7 +135,7 @@ public struct ExporterChannel: ~Copyable {
     if now.state == XEN_ZCOPY_PEER_MAPPED, !wasMapped, now.isAlive || last.state != now.state {
       changes.append(.mapped)
     }
-    if now.frame != last.frame, now.frame != 0 { changes.append(.used(frame: now.frame)) }
+    if now.frame != last.frame, now.frame != .none { changes.append(.used(frame: now.frame)) }
     if now.state == XEN_ZCOPY_PEER_RELEASED, last.state != XEN_ZCOPY_PEER_RELEASED {
       changes.append(.released)
     }

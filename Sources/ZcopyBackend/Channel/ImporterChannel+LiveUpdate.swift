@@ -11,7 +11,7 @@ public struct ImporterChannelState: LiveUpdateState {
   public let owner: DomainID
   let controlPage: GrantReference
   let port: EventChannelPort
-  let frame: UInt32
+  let frame: FrameNumber
   let framePage: UInt32
   let isEnding: Bool
 
@@ -37,7 +37,7 @@ public struct ImporterChannelState: LiveUpdateState {
     encoder.write(Field.owner, owner.rawValue)
     encoder.write(Field.controlPage, controlPage.rawValue)
     encoder.write(Field.port, port.rawValue)
-    encoder.write(Field.frame, frame)
+    encoder.write(Field.frame, frame.rawValue)
     encoder.write(Field.framePage, framePage)
     encoder.write(Field.isEnding, isEnding)
   }
@@ -46,7 +46,7 @@ public struct ImporterChannelState: LiveUpdateState {
     owner = try decoder.domain(Field.owner)
     controlPage = try decoder.reference(Field.controlPage)
     port = try decoder.port(Field.port)
-    frame = try decoder.number(Field.frame)
+    frame = FrameNumber(rawValue: try decoder.number(Field.frame))
     framePage = try decoder.number(ifPresent: Field.framePage) ?? 0
     isEnding = try decoder.flag(Field.isEnding)
   }

@@ -11,7 +11,7 @@ public struct ImporterChannel: ~Copyable {
   /// What the owner did since the last look.
   public enum Change: Equatable, Sendable {
     /// The buffer holds that frame; frames between the last one reported and this one were missed.
-    case frame(UInt32)
+    case frame(FrameNumber)
     /// The owner wants its pages back.
     case closing
     /// Its process ended: the kernel took its mapping of the control page away.
@@ -28,7 +28,7 @@ public struct ImporterChannel: ~Copyable {
   /// The owner's control page, which a successor maps anew.
   let controlPage: GrantReference
   let page: GrantMapping
-  private(set) var frame: UInt32 = 0
+  private(set) var frame = FrameNumber.none
   /// The page of the buffer at which the last frame begins, as the owner says; to be checked against the buffer.
   public private(set) var framePage: UInt32 = 0
   private(set) var isEnding = false
@@ -54,7 +54,7 @@ public struct ImporterChannel: ~Copyable {
   /// A channel that a successor continues.
   init(
     resuming events: consuming EventChannels, _ port: EventChannelPort,
-    _ page: consuming GrantMapping, _ controlPage: GrantReference, frame: UInt32,
+    _ page: consuming GrantMapping, _ controlPage: GrantReference, frame: FrameNumber,
     framePage: UInt32, isEnding: Bool
   ) {
     owner = page.domain
@@ -115,8 +115,8 @@ public struct ImporterChannel: ~Copyable {
   /// Announces to the owner that the frame is no longer read, so that it may draw the next.
   ///
   /// - Throws: `XenError` if the event channel is lost.
-  public func announceUsed(frame: UInt32) throws(XenError) {
-    page.memory.storeWord(frame, at: ControlPage.peerFrame)
+  public func announceUsed(frame: FrameNumber) throws(XenError) {
+    page.memory.storeWord(frame.rawValue, at: ControlPage.peerFrame)
     try events.notify(port)
   }
 
@@ -140,7 +140,7 @@ public struct ImporterChannel: ~Copyable {
       if !isEnding { changes.append(.died) }
       return changes
     }
-    if now.frame != frame, now.frame != 0 {
+    if now.frame != frame, now.frame != .none {
       frame = now.frame
       framePage = now.framePage
       changes.append(.frame(now.frame))

@@ -35,14 +35,14 @@ public final class Buffer {
   /// When that phase began.
   package private(set) var phaseStart: BootClock.Instant
   /// The number of the last frame that either side announced.
-  public internal(set) var frame: UInt32 = 0
+  public internal(set) var frame: FrameNumber = 0
   /// Why nothing can find out whether its pages are still held, if that is so.
   public internal(set) var failure: EngineError?
 
   /// Waits for its release.
   package internal(set) var waiters: [ReleaseWaiter] = []
   /// A frame that was used. It is reported to the owner once no device accesses the buffer.
-  var usedFrame: UInt32?
+  var usedFrame: FrameNumber?
   /// The loop's wait for the devices that access that frame.
   var frameWait: EventLoop.Registration?
   /// The loop's wait for devices, shared by all copies of the buffer.
@@ -134,9 +134,9 @@ public enum ReleaseOutcome: Equatable, Sendable {
 /// What happens to a buffer.
 public enum BufferEvent: Equatable, Sendable {
   /// The owner has drawn a frame, which begins at that page.
-  case frame(UInt32, page: UInt32)
+  case frame(FrameNumber, page: UInt32)
   /// The peer has used a frame.
-  case used(UInt32)
+  case used(FrameNumber)
   /// The peer has mapped the buffer.
   case peerMapped
   /// The peer has released the buffer.

@@ -24,8 +24,8 @@ package struct BufferState: Equatable, Sendable {
   /// Milliseconds since the buffer was made, and since it entered its phase.
   var age: UInt64
   var phaseAge: UInt64
-  var frame: UInt32
-  var usedFrame: UInt32?
+  var frame: FrameNumber
+  var usedFrame: FrameNumber?
   var contents: Contents
   var importerChannel: ImporterChannelState?
   var exporterChannel: ExporterChannelState?
@@ -67,8 +67,8 @@ extension BufferState: LiveUpdateRecord {
     encoder.write(Field.phase, phase.number)
     encoder.write(Field.age, age)
     encoder.write(Field.phaseAge, phaseAge)
-    encoder.write(Field.frame, frame)
-    encoder.write(Field.usedFrame, usedFrame)
+    encoder.write(Field.frame, frame.rawValue)
+    encoder.write(Field.usedFrame, usedFrame?.rawValue)
     encoder.write(Field.publication, publication)
     switch contents {
     case .mapped(let state): encoder.write(Field.mapped, state)
@@ -90,8 +90,8 @@ extension BufferState: LiveUpdateRecord {
     self.phase = phase
     age = try decoder.number(ifPresent: Field.age) ?? 0
     phaseAge = try decoder.number(ifPresent: Field.phaseAge) ?? 0
-    frame = try decoder.number(ifPresent: Field.frame) ?? 0
-    usedFrame = try decoder.number(ifPresent: Field.usedFrame)
+    frame = FrameNumber(rawValue: try decoder.number(ifPresent: Field.frame) ?? 0)
+    usedFrame = try decoder.number(ifPresent: Field.usedFrame).map { FrameNumber(rawValue: $0) }
     publication = try decoder.record(ifPresent: Field.publication)
     if let state = try decoder.record(ifPresent: Field.mapped, MappedBufferState.self) {
       contents = .mapped(state)

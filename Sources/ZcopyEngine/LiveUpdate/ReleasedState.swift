@@ -8,7 +8,7 @@ package struct ReleasedState: Equatable, Sendable {
   /// Milliseconds since the buffer was made, and since it was released.
   private let age: UInt64
   private let phaseAge: UInt64
-  private let frame: UInt32
+  private let frame: FrameNumber
   /// The reason, if it is unknown whether the buffer is still held.
   private let failure: String?
 
@@ -49,7 +49,7 @@ extension ReleasedState: LiveUpdateRecord {
     encoder.write(Field.description, description)
     encoder.write(Field.age, age)
     encoder.write(Field.phaseAge, phaseAge)
-    encoder.write(Field.frame, frame)
+    encoder.write(Field.frame, frame.rawValue)
     encoder.write(Field.failure, failure)
   }
 
@@ -58,7 +58,7 @@ extension ReleasedState: LiveUpdateRecord {
     description = try decoder.record(Field.description)
     age = try decoder.number(ifPresent: Field.age) ?? 0
     phaseAge = try decoder.number(ifPresent: Field.phaseAge) ?? 0
-    frame = try decoder.number(ifPresent: Field.frame) ?? 0
+    frame = FrameNumber(rawValue: try decoder.number(ifPresent: Field.frame) ?? 0)
     failure = try decoder.text(ifPresent: Field.failure)
   }
 }

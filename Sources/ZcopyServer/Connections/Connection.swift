@@ -17,7 +17,7 @@ import ZcopyBackend
 /// sent when its socket accepts them. A client that reaches the limit is dropped.
 final class Connection {
   /// The connection's number here; never used again.
-  let number: UInt64
+  let id: ConnectionID
   /// The peer's credentials, as the kernel reports them.
   let credentials: PeerCredentials
   /// The connection, owned by this value.
@@ -76,12 +76,12 @@ final class Connection {
   ///   - receiver: the key of the receiver's process.
   ///   - total: the counter of all backlogs.
   init(
-    _ number: UInt64, _ socket: consuming OwnedDescriptor, _ credentials: PeerCredentials,
+    _ id: ConnectionID, _ socket: consuming OwnedDescriptor, _ credentials: PeerCredentials,
     receivers: Receivers? = nil, receiver: Receivers.Key = .refused,
     total: BacklogTotal = BacklogTotal()
   ) {
     self.total = total
-    self.number = number
+    self.id = id
     self.receivers = receivers
     self.receiver = receiver
     self.socket = socket.relinquish()
@@ -95,7 +95,7 @@ final class Connection {
   }
 
   /// The connection as the engine's holder of buffers.
-  var holder: HolderID { HolderID(rawValue: number) }
+  var holder: HolderID { id.holder }
 
   /// Shows the client the end of the connection, however long it takes to close the socket.
   func disconnect() { _ = shutdown(socket.rawValue, Int32(SHUT_RDWR)) }
@@ -145,7 +145,7 @@ final class Connection {
     }
     guard hasDescriptors == 0 else {
       isReceivedElsewhere = true
-      receivers.receive(from: number, receiver)
+      receivers.receive(from: id, receiver)
       return .elsewhere
     }
     return received(status, Descriptors([], count: 0, isShort: false))
@@ -380,7 +380,7 @@ final class Connection {
   }
 
   /// Reports why a request failed. A malformed message ends the connection.
-  func refuse(_ error: RequestError, request: UInt64 = 0) {
+  func refuse(_ error: RequestError, request: RequestNumber = .none) {
     send(ErrorMessage(error, request))
     if error.endsConnection { finish(.refused(error.text)) }
   }

@@ -8,7 +8,7 @@ import ZcopyWire
 ///
 /// Its descriptors are the socket, and those of unsent messages.
 struct ConnectionState: Equatable, Sendable {
-  var number: UInt64
+  var id: ConnectionID
   var isGreeted: Bool
   var subscription: Subscription
   /// The unsent messages.
@@ -30,7 +30,7 @@ struct ConnectionState: Equatable, Sendable {
   var waitingDescriptorCount: Int { messages.count(where: \.hasFile) }
 
   init(_ connection: Connection) {
-    number = connection.number
+    id = connection.id
     isGreeted = connection.isGreeted
     subscription = connection.subscription
     messages = connection.backlog.map {
@@ -41,7 +41,7 @@ struct ConnectionState: Equatable, Sendable {
 
 extension ConnectionState: LiveUpdateRecord {
   enum Field {
-    static let number: StateTag = 1
+    static let id: StateTag = 1
     static let isGreeted: StateTag = 2
     static let events: StateTag = 3
     static let domain: StateTag = 4
@@ -50,7 +50,7 @@ extension ConnectionState: LiveUpdateRecord {
   }
 
   func encode(to encoder: inout StateEncoder) {
-    encoder.write(Field.number, number)
+    encoder.write(Field.id, id.rawValue)
     encoder.write(Field.isGreeted, isGreeted)
     encoder.write(Field.events, subscription.events.rawValue)
     encoder.write(Field.domain, subscription.domain?.rawValue)
@@ -59,7 +59,7 @@ extension ConnectionState: LiveUpdateRecord {
   }
 
   init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
-    number = try decoder.number(Field.number)
+    id = ConnectionID(rawValue: try decoder.number(Field.id))
     isGreeted = try decoder.flag(Field.isGreeted)
     let domain: UInt16? = try decoder.number(ifPresent: Field.domain)
     subscription = Subscription(

@@ -1,5 +1,6 @@
 import ZcopyBackend
 import ZcopyEngine
+import ZcopyWire
 
 extension Format3 {
   /// Converts a server's state of format 3 to this program's format.
@@ -24,7 +25,8 @@ extension Format3 {
       try engine { (buffer) throws(LiveUpdateError) in
         waits.append(
           WaitState(
-            buffer: buffer, connection: try take(8), number: try take(8),
+            buffer: buffer, connection: ConnectionID(rawValue: try take(8)),
+            number: RequestNumber(rawValue: try take(8)),
             rest: try isPresent() ? try take(8) : nil))
       } server: { () throws(LiveUpdateError) in
         (dropped, last, age) = (try take(4), try take(8), try take(8))
@@ -38,7 +40,7 @@ extension Format3 {
 
   private func connection() throws(LiveUpdateError) {
     typealias Field = ConnectionState.Field
-    try number(Field.number, 8)
+    try number(Field.id, 8)
     try number(Field.isGreeted, 1)
     try number(Field.events, 4)
     if try isPresent() { try number(Field.domain, 2) }

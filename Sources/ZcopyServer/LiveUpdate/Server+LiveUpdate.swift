@@ -3,6 +3,7 @@ import Logging
 public import SystemPackage
 public import Support
 import ZcopyEngine
+import ZcopyWire
 import ZcopyBackend
 
 extension Server {
@@ -28,13 +29,14 @@ extension Server {
         guard let holder = waiter.holder else { continue }
         state.waits.append(
           WaitState(
-            buffer: buffer.id, connection: holder.rawValue, number: waiter.tag,
+            buffer: buffer.id, connection: ConnectionID(holder),
+            number: RequestNumber(rawValue: waiter.tag),
             rest: waiter.due.map { now.duration(to: $0).wholeMilliseconds }))
       }
     }
     // Unsent messages come last: a store without enough room drops their descriptors first.
     var waiting: [FileDescriptor] = []
-    for connection in connections.values.sorted(by: { $0.number < $1.number }) {
+    for connection in connections.values.sorted(by: { $0.id < $1.id }) {
       connection.flush()
       guard connection.end == nil else { continue }
       state.connections.append(ConnectionState(connection))
@@ -76,7 +78,7 @@ extension Server {
     engine.resume(state.engine, own, lost: unanswered) { buffer in
       for wait in waits[buffer.id] ?? [] { resume(wait, buffer) }
     }
-    engine.closeOrphans { connections[$0.rawValue] != nil }
+    engine.closeOrphans { connections[ConnectionID($0)] != nil }
   }
 
   /// - Parameters:
@@ -90,7 +92,7 @@ extension Server {
       guard let socket = socket.take() else { throw .badFileDescriptor }
       let credentials = try PeerCredentials(of: socket.fileDescriptor)
       let connection = Connection(
-        state.number, socket, credentials, receivers: receivers,
+        state.id, socket, credentials, receivers: receivers,
         receiver: receiver(of: credentials),
         total: backlogs)
       connection.isGreeted = state.isGreeted

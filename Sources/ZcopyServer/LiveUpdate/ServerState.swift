@@ -1,5 +1,6 @@
 public import ZcopyBackend
 import ZcopyEngine
+import ZcopyWire
 
 /// The plain values of a server, which its successor needs, besides the descriptors.
 ///
@@ -23,7 +24,7 @@ public struct ServerState: LiveUpdateState {
   var connections: [ConnectionState] = []
   var waits: [WaitState] = []
   var droppedClients: UInt32 = 0
-  var lastConnection: UInt64 = 0
+  var lastConnection: ConnectionID = 0
   /// Milliseconds since the first of these servers was started.
   var age: UInt64 = 0
 
@@ -53,7 +54,7 @@ public struct ServerState: LiveUpdateState {
     encoder.write(Field.engine, engine)
     encoder.write(Field.waits, waits)
     encoder.write(Field.droppedClients, droppedClients)
-    encoder.write(Field.lastConnection, lastConnection)
+    encoder.write(Field.lastConnection, lastConnection.rawValue)
     encoder.write(Field.age, age)
   }
 
@@ -65,9 +66,9 @@ public struct ServerState: LiveUpdateState {
     engine = try decoder.record(Field.engine)
     waits = try decoder.records(Field.waits)
     droppedClients = try decoder.number(ifPresent: Field.droppedClients) ?? 0
-    lastConnection = try decoder.number(Field.lastConnection)
-    guard connections.allSatisfy({ $0.number <= lastConnection }), lastConnection < 1 << 62,
-      Set(connections.map(\.number)).count == connections.count
+    lastConnection = ConnectionID(rawValue: try decoder.number(Field.lastConnection))
+    guard connections.allSatisfy({ $0.id <= lastConnection }), lastConnection.rawValue < 1 << 62,
+      Set(connections.map(\.id)).count == connections.count
     else { throw .damaged("the numbers of connections contradict each other") }
     age = try decoder.number(ifPresent: Field.age) ?? 0
   }
@@ -87,8 +88,8 @@ public struct ServerState: LiveUpdateState {
 /// A WAIT request that has no reply yet.
 struct WaitState: Equatable, Sendable {
   var buffer: BufferID
-  var connection: UInt64
-  var number: UInt64
+  var connection: ConnectionID
+  var number: RequestNumber
   /// Milliseconds until it times out; nil for no limit.
   var rest: UInt64?
 }
@@ -103,15 +104,15 @@ extension WaitState: LiveUpdateRecord {
 
   func encode(to encoder: inout StateEncoder) {
     encoder.write(Field.buffer, buffer)
-    encoder.write(Field.connection, connection)
-    encoder.write(Field.number, number)
+    encoder.write(Field.connection, connection.rawValue)
+    encoder.write(Field.number, number.rawValue)
     encoder.write(Field.rest, rest)
   }
 
   init(from decoder: inout StateDecoder) throws(LiveUpdateError) {
     buffer = try decoder.record(Field.buffer)
-    connection = try decoder.number(Field.connection)
-    number = try decoder.number(Field.number)
+    connection = ConnectionID(rawValue: try decoder.number(Field.connection))
+    number = RequestNumber(rawValue: try decoder.number(Field.number))
     rest = try decoder.number(ifPresent: Field.rest)
   }
 }

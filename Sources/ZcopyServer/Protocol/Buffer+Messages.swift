@@ -7,7 +7,7 @@ import ZcopyWire
 extension Buffer {
   /// The buffer's description in replies.
   func message(
-    _ type: MessageType, _ request: UInt64, text: String, now: BootClock.Instant
+    _ type: MessageType, _ request: RequestNumber, text: String, now: BootClock.Instant
   ) -> DescriptionMessage {
     var message = DescriptionMessage(replyTo: type, request)
     describe(in: &message, now: now)
@@ -42,7 +42,7 @@ extension Buffer {
     if description.isPeersDirectory { message.flags.insert(.peersDirectory) }
     message.user = description.maker.user
     message.process = holder == nil ? 0 : UInt32(bitPattern: description.maker.process)
-    message.frame = frame
+    message.frame = frame.rawValue
     message.name = FixedText(description.name)
   }
 }

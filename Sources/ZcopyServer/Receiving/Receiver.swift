@@ -22,7 +22,7 @@ final class Receiver {
     case starting
     /// The next message of this connection; nil once it was received and the remaining descriptors
     /// are being closed.
-    case receiving(UInt64?)
+    case receiving(ConnectionID?)
     case closing
   }
 
@@ -41,7 +41,7 @@ final class Receiver {
   /// Retries a task that could not be started.
   private var retry: EventLoop.Registration?
   /// Connections whose next message is to be received, the oldest first.
-  private var receives: [UInt64] = []
+  private var receives: [ConnectionID] = []
   /// Descriptors to be closed.
   private var closes: [FileDescriptor] = []
   /// How many processes were killed and still exist.
@@ -78,7 +78,7 @@ final class Receiver {
   // MARK: - Tasks
 
   /// Receives the next message of a connection.
-  func receive(from connection: UInt64) {
+  func receive(from connection: ConnectionID) {
     receives.append(connection)
     startNextTask()
   }

@@ -52,7 +52,9 @@ final class Receivers {
   }
 
   /// Receives the next message of a connection, and passes it to the server.
-  func receive(from connection: UInt64, _ key: Key) { receiver(for: key).receive(from: connection) }
+  func receive(from connection: ConnectionID, _ key: Key) {
+    receiver(for: key).receive(from: connection)
+  }
 
   /// Ends a connection and closes its socket.
   func close(_ socket: consuming OwnedDescriptor, _ key: Key) {
@@ -73,14 +75,16 @@ final class Receivers {
 
   // MARK: - For receivers
 
-  func socket(of connection: UInt64) -> FileDescriptor? { service?.connections[connection]?.socket }
+  func socket(of connection: ConnectionID) -> FileDescriptor? {
+    service?.connections[connection]?.socket
+  }
 
-  func fail(_ connection: UInt64, _ error: RequestError) {
+  func fail(_ connection: ConnectionID, _ error: RequestError) {
     service?.receiverFailed(connection, error)
   }
 
   func deliver(
-    _ connection: UInt64, _ reply: czcopy_receiver_reply, _ byteCount: Int,
+    _ connection: ConnectionID, _ reply: czcopy_receiver_reply, _ byteCount: Int,
     _ files: [FileDescriptor]
   ) {
     let descriptors = Descriptors(

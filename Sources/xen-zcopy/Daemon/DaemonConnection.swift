@@ -208,13 +208,14 @@ final class DaemonConnection {
   /// The C call is `xenzcopy_frame`.
   @discardableResult
   func frame(
-    _ id: BufferID, _ frame: UInt32 = 0, page: UInt32 = 0
-  ) throws(DaemonError) -> UInt32 {
+    _ id: BufferID, _ frame: FrameNumber = .none, page: UInt32 = 0
+  ) throws(DaemonError) -> FrameNumber {
     var (wire, number) = (id.wire, UInt32(0))
     // SAFETY: the identifier and the number live for the call.
     try check(
-      unsafe xenzcopy_frame(handle, &wire, frame, page, &number), "report a frame of buffer \(id)")
-    return number
+      unsafe xenzcopy_frame(handle, &wire, frame.rawValue, page, &number),
+      "report a frame of buffer \(id)")
+    return FrameNumber(rawValue: number)
   }
 
   // MARK: - All buffers

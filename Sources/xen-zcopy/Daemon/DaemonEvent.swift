@@ -8,7 +8,7 @@ struct DaemonEvent {
   let domain: UInt32
   /// The buffer; nil if the event concerns a domain.
   let id: BufferID?
-  let frame: UInt32
+  let frame: FrameNumber
   let page: UInt32
   /// For a release: whether it is unknown if the buffer is still held.
   let isUncertain: Bool
@@ -17,7 +17,7 @@ struct DaemonEvent {
     kind = EventKind(rawValue: event.event)
     domain = event.domain
     id = kind == .domainGone ? nil : BufferID(event.id)
-    frame = event.frame
+    frame = FrameNumber(rawValue: event.frame)
     page = event.page
     isUncertain = kind == .released && event.code != 0
   }
@@ -30,7 +30,7 @@ struct DaemonEvent {
       "domain": .number(Int(domain)), "id": id.map { .string($0.description) } ?? .null,
     ]
     if hasFrame {
-      fields["frame"] = .number(Int(frame))
+      fields["frame"] = .number(Int(frame.rawValue))
       fields["page"] = .number(Int(page))
     }
     if isUncertain { fields["uncertain"] = .bool(true) }

@@ -51,12 +51,12 @@ protocol BufferHost: AnyObject {
   func isIdle(for access: BufferAccess) throws -> Bool
 
   /// Reports a frame as used to the owner of a mapped buffer, once no device reads it.
-  func frameUsed(_ frame: UInt32) throws
+  func frameUsed(_ frame: FrameNumber) throws
 
   /// Announces a new frame, which begins at that page, to the peer of a shared buffer.
   ///
   /// - Returns: the frame's number.
-  func announceFrame(at page: UInt32) throws -> UInt32
+  func announceFrame(at page: UInt32) throws -> FrameNumber
 
   /// Whether an error says that the buffer has ended, which an event reports too.
   func isEnd(_ error: any Error) -> Bool

@@ -366,9 +366,9 @@ final class DaemonHost: BufferHost {
     return nil
   }
 
-  func frameUsed(_ frame: UInt32) throws { if let id { try daemon.frame(id, frame) } }
+  func frameUsed(_ frame: FrameNumber) throws { if let id { try daemon.frame(id, frame) } }
 
-  func announceFrame(at page: UInt32) throws -> UInt32 {
+  func announceFrame(at page: UInt32) throws -> FrameNumber {
     guard let id else { return 0 }
     return try daemon.frame(id, page: page)
   }

@@ -167,9 +167,11 @@ final class EngineHost: BufferHost {
 
   // MARK: - Frames
 
-  func frameUsed(_ frame: UInt32) throws { if let buffer { try engine.frameUsed(buffer, frame) } }
+  func frameUsed(_ frame: FrameNumber) throws {
+    if let buffer { try engine.frameUsed(buffer, frame) }
+  }
 
-  func announceFrame(at page: UInt32) throws -> UInt32 {
+  func announceFrame(at page: UInt32) throws -> FrameNumber {
     guard let buffer else { return 0 }
     return try engine.announceFrame(buffer, at: page)
   }

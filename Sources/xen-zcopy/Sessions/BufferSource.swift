@@ -23,7 +23,8 @@ enum BufferSource {
   ///   - frame: the number of the frame, from 1.
   /// - Throws: `PictureError` if a file cannot be read or a pattern cannot be drawn.
   func fill(
-    _ memory: borrowing SharedMemory, _ data: Range<Int>, geometry: PictureGeometry?, frame: UInt32
+    _ memory: borrowing SharedMemory, _ data: Range<Int>, geometry: PictureGeometry?,
+    frame: FrameNumber
   ) throws(PictureError) {
     switch self {
     case .empty: break
@@ -55,7 +56,7 @@ enum BufferSource {
   /// Draws piece by piece through private memory: the shared memory is never read.
   private func draw(
     _ pattern: TestPattern, in memory: borrowing SharedMemory, _ data: Range<Int>,
-    _ geometry: PictureGeometry?, _ frame: UInt32
+    _ geometry: PictureGeometry?, _ frame: FrameNumber
   ) throws(PictureError) {
     var words = [UInt32](repeating: 0, count: 16384)
     var offset = 0
@@ -65,7 +66,7 @@ enum BufferSource {
       // SAFETY: any bytes are words, and the array is borrowed for the call.
       var bytes = unsafe span.mutableBytes
       // Bytes that are drawn after the end of the last piece stay in private memory.
-      try pattern.fill(&bytes, from: offset, geometry: geometry, frame: frame &- 1)
+      try pattern.fill(&bytes, from: offset, geometry: geometry, frame: frame.rawValue &- 1)
       memory.write(bytes.bytes.extracting(first: count), to: data.lowerBound + offset)
       offset += count
     }

@@ -38,7 +38,7 @@ struct ContentsWriter {
   ///   the pattern.
   func take(
     _ memory: borrowing SharedMemory, _ data: Range<Int>, geometry: PictureGeometry?,
-    frame: UInt32, of domain: DomainID
+    frame: FrameNumber, of domain: DomainID
   ) throws {
     if let path { try write(memory, data, geometry, to: path) }
     if let pattern { try compare(memory, data, geometry, with: pattern, frame: frame, of: domain) }
@@ -67,7 +67,7 @@ struct ContentsWriter {
   /// Compares byte by byte, a piece at a time, and reports the first word that differs.
   private func compare(
     _ memory: borrowing SharedMemory, _ data: Range<Int>, _ geometry: PictureGeometry?,
-    with pattern: TestPattern, frame: UInt32, of domain: DomainID
+    with pattern: TestPattern, frame: FrameNumber, of domain: DomainID
   ) throws {
     let end = data.count
     var expected = [UInt32](repeating: 0, count: 16384)
@@ -82,7 +82,7 @@ struct ContentsWriter {
         found = expected
       }
       try Self.fill(&expected) { bytes in
-        try pattern.fill(&bytes, from: offset, geometry: geometry, frame: frame &- 1)
+        try pattern.fill(&bytes, from: offset, geometry: geometry, frame: frame.rawValue &- 1)
       }
       Self.fill(&found) { bytes in
         memory.read(from: data.lowerBound + offset, into: &bytes)

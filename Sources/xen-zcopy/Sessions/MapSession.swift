@@ -130,7 +130,7 @@ final class MapSession: Session {
   }
 
   /// Takes a frame, and reports it as used to its owner once no device reads it.
-  private func take(frame: UInt32, at page: UInt32) throws {
+  private func take(frame: FrameNumber, at page: UInt32) throws {
     guard let buffer else { return }
     do {
       if plan.follows || !hasTakenFrame {
@@ -149,7 +149,7 @@ final class MapSession: Session {
     }
   }
 
-  private func use(_ frame: UInt32, _ data: Range<Int>, _ parameters: MapParameters) throws {
+  private func use(_ frame: FrameNumber, _ data: Range<Int>, _ parameters: MapParameters) throws {
     let clock = BootClock()
     let start = clock.now
     let geometry = parameters.geometry

@@ -86,12 +86,12 @@ extension HostedBuffer {
 
 extension MapSession.Plan {
   /// Reports a frame that was taken.
-  func report(_ frame: UInt32, _ took: Duration, to output: Output) {
+  func report(_ frame: FrameNumber, _ took: Duration, to output: Output) {
     let hasContents = drawing != nil || contents.isNeeded
     if follows {
       output.report(
         "frame", "frame \(frame)" + (hasContents ? ": contents \(took.inMilliseconds)" : ""),
-        ["frame": .number(Int(frame)), "contents_ms": .real(took.milliseconds)])
+        ["frame": .number(Int(frame.rawValue)), "contents_ms": .real(took.milliseconds)])
     } else if hasContents {
       let what = [drawing.map { "are \($0) now" }, contents.summary]
         .compactMap { $0 }.joined(separator: ", ")

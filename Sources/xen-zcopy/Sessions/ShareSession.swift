@@ -42,11 +42,11 @@ final class ShareSession: Session {
   private var pool = BufferPool(pages: 0)
   private var frameByteCount = 0
   /// Announced frames, the oldest first, with their pieces. A new peer finds the last one.
-  private var announced: [(frame: UInt32, piece: BufferPool.Piece)] = []
+  private var announced: [(frame: FrameNumber, piece: BufferPool.Piece)] = []
   private(set) var program: ChildProgram?
   private var drawn = 0
   private var lastDrawn = BootClock.now
-  private var usedFrame: UInt32 = 0
+  private var usedFrame = FrameNumber.none
   /// Whether the peer maps the buffer, as far as it has reported.
   private var isMapped = false
   private var hasTakenContents = false
@@ -139,12 +139,12 @@ final class ShareSession: Session {
         // A late peer gets as much time for the frame that it finds as for any other.
         lastDrawn = .now
         // What an earlier peer has used this one may still read.
-        usedFrame = 0
+        usedFrame = .none
         isMapped = true
         output.report("peer-mapped", "domain \(peer) has mapped the buffer")
       case .buffer(.used(let frame)):
         usedFrame = frame
-        output.report("frame-used", nil, ["frame": .number(Int(frame))])
+        output.report("frame-used", nil, ["frame": .number(Int(frame.rawValue))])
         try takeContents(frame)
       case .buffer(.peerReleased):
         isMapped = false
@@ -171,7 +171,7 @@ final class ShareSession: Session {
   }
 
   /// Writes and compares the peer's drawing in a frame that the peer has reported as used.
-  private func takeContents(_ frame: UInt32) throws {
+  private func takeContents(_ frame: FrameNumber) throws {
     guard plan.contents.isNeeded, !isEnding,
       let piece = announced.first(where: { $0.frame == frame })?.piece
     else { return }
@@ -193,7 +193,10 @@ final class ShareSession: Session {
     output.report(
       "contents",
       "contents of frame \(frame) \(plan.contents.summary ?? ""): \(start.duration(to: clock.now).inMilliseconds)",
-      ["frame": .number(Int(frame)), "path": plan.contents.path.map { .string($0) } ?? .null])
+      [
+        "frame": .number(Int(frame.rawValue)),
+        "path": plan.contents.path.map { .string($0) } ?? .null,
+      ])
   }
 
   // MARK: - Frames
@@ -221,8 +224,7 @@ final class ShareSession: Session {
     // A frame that a local device still reads is not overwritten; the device is not awaited.
     guard try host.isIdle(for: .write), let piece = try room(isLate) else { return }
     let data = piece.offset..<piece.offset + frameByteCount
-    // Numbers begin again with 1: 0 is no frame.
-    let next = last == .max ? 1 : last + 1
+    let next = last.next
     try host.withMemory(.write) { memory in try draw(next, in: memory, data) }
     do {
       try announce(piece)
@@ -231,7 +233,7 @@ final class ShareSession: Session {
       return
     }
     let number = announced.last?.frame ?? next
-    output.report("frame", "frame \(number)", ["frame": .number(Int(number))])
+    output.report("frame", "frame \(number)", ["frame": .number(Int(number.rawValue))])
   }
 
   /// The piece for the next frame; nil as long as the peer may read all of them.
@@ -255,7 +257,7 @@ final class ShareSession: Session {
   }
 
   private func draw(
-    _ frame: UInt32, in memory: borrowing SharedMemory, _ data: Range<Int>
+    _ frame: FrameNumber, in memory: borrowing SharedMemory, _ data: Range<Int>
   ) throws {
     try plan.source.fill(memory, data, geometry: plan.request.geometry, frame: frame)
   }

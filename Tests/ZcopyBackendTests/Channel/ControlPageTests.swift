@@ -19,11 +19,4 @@ struct ControlPageTests {
     #expect(ControlPage.peerFrame == 72)
     #expect(MemoryLayout<xen_zcopy_control_page>.size == GrantReference.pageSize)
   }
-
-  @Test(
-    "counts frames up, wraps, and skips 0",
-    arguments: [(0, 1), (1, 2), (.max - 1, .max), (.max, 1)] as [(UInt32, UInt32)])
-  func frames(frame: UInt32, next: UInt32) {
-    #expect(ControlPage.frame(after: frame) == next)
-  }
 }

@@ -54,7 +54,7 @@ struct HostileControlPageTests {
         try owner.announceFrame()
         frames += 1
       }
-      #expect(owner.frame == frames)
+      #expect(owner.frame.rawValue == frames)
       #expect(!owner.isMapped || state == XEN_ZCOPY_PEER_MAPPED)
     }
     #expect(refusals > rounds / 4)

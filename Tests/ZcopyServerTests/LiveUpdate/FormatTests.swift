@@ -17,7 +17,7 @@ func lines(of state: ServerState) -> [String] {
   var lines = [
     "configuration \(state.configuration)", "socket \(words(state.socketPath))",
     "places \(words(state.places))", "dropped \(state.droppedClients)",
-    "last connection \(state.lastConnection)", "age \(state.age)",
+    "last connection \(state.lastConnection.rawValue)", "age \(state.age)",
     "time \(state.engine.time)",
     "counters \(words(state.engine.counters.numbers))",
   ]
@@ -34,7 +34,9 @@ func lines(of state: ServerState) -> [String] {
     lines.append("  publication \(words(buffer.publication))")
   }
   for wait in state.waits {
-    lines.append("wait \(words(wait.buffer)) \(wait.connection) \(wait.number) \(words(wait.rest))")
+    lines.append(
+      "wait \(words(wait.buffer)) \(wait.connection.rawValue) \(wait.number.rawValue) \(words(wait.rest))"
+    )
   }
   for released in state.engine.released {
     let buffer = released.buffer(.now)
@@ -54,6 +56,7 @@ func lines(of state: ServerState) -> [String] {
 private func words(_ value: Any?) -> String {
   guard let value else { return "none" }
   if let kind = value as? EventKind { return "\(kind.rawValue)" }
+  if let id = value as? ConnectionID { return "\(id.rawValue)" }
   let mirror = Mirror(reflecting: value)
   switch mirror.displayStyle {
   case .optional: return mirror.children.first.map { words($0.value) } ?? "none"

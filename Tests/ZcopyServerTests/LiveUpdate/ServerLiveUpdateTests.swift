@@ -164,11 +164,11 @@ struct ServerLiveUpdateTests {
     let next = try stage.successor(keep: { _, descriptors in
       try descriptors.dropLast(2).map { try $0.duplicateClosedOnExec() } + [nil, nil]
     })
-    let resumed = try #require(next.connections.values.first { $0.number == connection.number })
+    let resumed = try #require(next.connections.values.first { $0.id == connection.id })
     let replies = resumed.backlog.suffix(2).map {
       ConnectionState.Message(bytes: $0.bytes, hasFile: $0.file != nil)
     }
-    #expect(replies.map { UnsentMessage($0.bytes).request } == [mapping, opening])
+    #expect(replies.map { UnsentMessage($0.bytes).request.rawValue } == [mapping, opening])
     #expect(replies.map(\.hasFile) == [false, false])
     for reply in replies {
       let message = ReceivedMessage(reply.bytes, [])
@@ -347,7 +347,7 @@ struct ServerLiveUpdateTests {
   @Test("impossible numbers are refused, even with a correct checksum")
   func impossibleNumbers() {
     var state = ServerState()
-    state.lastConnection = .max
+    state.lastConnection = ConnectionID(rawValue: .max)
     #expect(throws: LiveUpdateError.self) { try ServerState(decoding: state.encoded) }
   }
 

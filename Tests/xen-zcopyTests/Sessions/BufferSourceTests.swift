@@ -23,7 +23,7 @@ struct BufferSourceTests {
   /// Fills the whole buffer.
   private func fill(
     _ buffer: borrowing SharedBuffer, with source: BufferSource, geometry: PictureGeometry? = nil,
-    frame: UInt32 = 1
+    frame: FrameNumber = 1
   ) throws {
     let byteCount = buffer.byteCount
     try buffer.withMemory(.write) { memory in

@@ -439,7 +439,7 @@ struct MechanismSessionTests {
     func changes() throws -> ExporterChannel.Changes { try link.changes() }
 
     /// The last frame that the peer says it has used.
-    func usedFrame() throws -> UInt32 {
+    func usedFrame() throws -> FrameNumber {
       _ = try link.changes()
       return link.usedFrame
     }
@@ -528,7 +528,7 @@ struct MechanismSessionTests {
     #expect(try link.changes() == [.frame(1)])
     #expect(try stage.machine.bytes(ofDmaBuf: given)[0] == 0)
     work.signal()
-    var last: UInt32 = 0
+    var last = FrameNumber.none
     try wait("the second frame is not drawn") {
       for change in try link.changes() { if case .frame(let frame) = change { last = frame } }
       return last == 2

@@ -149,8 +149,8 @@ struct SessionTests {
     try link.announceMapped()
     // A peer that never reports the frame as used gets the next frame after five seconds, not
     // before.
-    var last: UInt32 = 0
-    while last < 2 {
+    var last = FrameNumber.none
+    while last != 2 {
       for change in try link.changes() { if case .frame(let frame) = change { last = frame } }
       usleep(1000)
     }
