@@ -47,7 +47,8 @@ trap 'exit 143' TERM HUP
 run() {
     local shown=0 end=$((SECONDS + limit)) lines
     : >"$log"
-    qemu-system-x86_64 -accel tcg,thread=multi -cpu qemu64,+svm,+npt,+rdrand \
+    # Without an invariant TSC, Xen emulates each reading of it. QEMU 7.2 offers it under emulation only if forced.
+    qemu-system-x86_64 -accel tcg,thread=multi -cpu qemu64,+svm,+npt,+rdrand,+invtsc,x-force-features=on \
         -machine q35,kernel-irqchip=split -device intel-iommu,intremap=off -m 3072 -smp 2 \
         -nodefaults -display none -vga none -no-reboot -serial "file:$log" \
         -kernel "$xen" -append "$xen_options" -initrd "$kernel $dom0_options,$initrd" </dev/null 2>"$log.qemu" &
@@ -70,7 +71,7 @@ for try in {1..10}; do
     run || status=$?
     stop
     # With QEMU 7.2, dom0 sometimes ends with a fault of the emulated processor at an address of Xen's code: no verdict then.
-    if [ $status != 3 ] || ! grep -aq 'd0v0 Triple fault' "$log"; then break; fi
+    if [ $status -lt 2 ] || ! grep -aqE 'd0v0 Triple fault|Oops: double fault' "$log"; then break; fi
     echo "the emulated processor failed; once more, from the start (try $((try + 1)))"
 done
 

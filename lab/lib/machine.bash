@@ -85,15 +85,14 @@ machine_start() {
   linux=$(machine_linux)
   machine_settings
   linux+=" $dom0_options"
-  # Both accelerators need nested virtualization, because PVH domains need SVM or VMX.
-  local processor=(-accel kvm -cpu host)
-  [ "$accelerator" = kvm ] ||
-    processor=(-accel tcg,thread=multi -cpu qemu64,+svm,+npt,+rdrand,+rdseed)
-  # One instruction takes two nanoseconds of virtual time. Idle virtual time passes without waiting on the host. Without an
-  # invariant TSC, Xen emulates each reading of it in a PVH domain, which takes 11,400 instructions. QEMU 7.2 has one under
-  # emulation, but offers it only if forced.
+  # Both accelerators need nested virtualization, because PVH domains need SVM or VMX. Without an invariant TSC, Xen
+  # emulates each reading of it in a PVH domain, which takes 11,400 instructions: Linux reads its clock that way. QEMU 7.2
+  # has an invariant TSC under emulation, but offers it only if forced.
+  local processor=(-accel kvm -cpu host) emulated=qemu64,+svm,+npt,+rdrand,+rdseed,+invtsc,x-force-features=on
+  [ "$accelerator" = kvm ] || processor=(-accel tcg,thread=multi -cpu "$emulated")
+  # One instruction takes two nanoseconds of virtual time. Idle virtual time passes without waiting on the host.
   [ "$counted" = no ] ||
-    processor=(-accel tcg,thread=single -icount shift=1,sleep=off -cpu qemu64,+svm,+npt,+rdrand,+rdseed,+invtsc,x-force-features=on)
+    processor=(-accel tcg,thread=single -icount shift=1,sleep=off -cpu "$emulated")
   xen="com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all noreboot=1 conring_size=1m"
   xen+=" dom0_max_vcpus=1 dom0_vcpus_pin dom0_mem=${dom0_memory}M,max:${dom0_memory}M"
   xen+=" bootscrub=0 spec-ctrl=no watchdog=0 cpufreq=none"
