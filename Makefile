@@ -24,7 +24,7 @@ SOURCES = $(shell find Sources Testing Tools Benchmarks examples -name '*.swift'
   Package.swift Makefile scripts/small.ld
 # What `make test` runs on real Xen after smoke, two at a time, the longest first: an emulated machine keeps one processor
 # busy. Nothing is built meanwhile: some checks measure time, such as systemd's watchdog and the end of a fence.
-SCENARIOS = matrix systemd contract daemon upgrade dma-buf devices
+SCENARIOS = matrix systemd contract dma-buf daemon upgrade devices
 # More targets, which `make test` makes before the scenarios, one after the other. CI has some.
 ALSO ?=
 # More scenarios, beside these. CI has `bench`, whose figures do not depend on the load.
@@ -46,7 +46,7 @@ demo: require-lab static ## Both directions on real Xen: demo/guest.png is a gue
 
 test: require-lab lint unit allocations check-client check-daemon lab-check smoke ## Everything: lint, unit tests, allocations, the C client, the lab, and the scenarios on real Xen
 	@$(MAKE) --no-print-directory $(ALSO) previous
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(SCENARIOS) $(BESIDE)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(BESIDE) $(SCENARIOS)
 
 unit: require ## Build, with warnings as errors, and run the unit tests
 	SWIFT_BACKTRACE=enable=no $(SWIFT) test --disable-xctest
