@@ -183,8 +183,8 @@ let package = Package(
     .executableTarget(
       name: "xen-zcopy-native",
       dependencies: [
-        "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyEngine",
-        "ZcopyStage", logging, system,
+        "CZcopy", "DmaBuf", "EventLoop", "XenGrant", "XenSimulator", "ZcopyBackend", "ZcopyEngine",
+        "ZcopyServer", "ZcopyStage", logging, system,
       ],
       path: "Tools/native",
       swiftSettings: strict),

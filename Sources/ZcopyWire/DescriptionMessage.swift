@@ -45,6 +45,9 @@ extension BufferNumbers {
     set { stateNumber = newValue?.rawValue ?? 0 }
   }
 
+  /// Sets the name, truncated at a character boundary if it is too long.
+  package mutating func setName(_ name: String) { self.name = FixedText(name) }
+
   package var isMapped: Bool { kindNumber == XEN_ZCOPYD_KIND_MAPPED }
 
   /// Nil for an unknown mechanism.
@@ -101,6 +104,9 @@ package struct DescriptionMessage: BufferNumbers {
   package init(replyTo type: MessageType, _ request: RequestNumber) {
     header = ZcopyWire.header(reply: type, C.self, request)
   }
+
+  /// Sets the text, truncated at a character boundary if it is too long.
+  package mutating func setText(_ text: String) { self.text = FixedText(text) }
 
   /// The picture in each frame; nil without one, or if its format is unknown.
   package var geometry: PictureGeometry? {

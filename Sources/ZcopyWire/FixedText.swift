@@ -5,7 +5,9 @@ package struct FixedText<let size: Int>: BitwiseCopyable, Sendable {
   private var bytes = InlineArray<size, UInt8>(repeating: 0)
 
   /// The text, truncated at a character boundary if it is too long.
-  package init(_ text: String = "") { if !text.isEmpty { setText(&bytes, text) } }
+  ///
+  /// Not for other modules: there it would not be specialized for its size, and take 15 instructions a byte.
+  init(_ text: String = "") { if !text.isEmpty { setText(&bytes, text) } }
 
   /// The text up to its 0 byte. Control characters, which a terminal might interpret, are replaced
   /// by `?`.

@@ -75,8 +75,8 @@ struct ReplyTests {
     description.flags = .persistent
     description.geometry = try PictureGeometry(
       width: 8, height: 4, format: try #require(PixelFormat(code: 0x3432_5258)))
-    description.name = FixedText("name")
-    description.text = FixedText("text")
+    description.setName("name")
+    description.setText("text")
     return description
   }
 

@@ -1,6 +1,8 @@
+import CZcopy
 import XenGrant
 import ZcopyBackend
 import ZcopyEngine
+import ZcopyServer
 import ZcopyStage
 import EventLoop
 import XenSimulator
@@ -10,11 +12,12 @@ import XenSimulator
 #endif
 
 /// Repeats an operation on the simulator, for scripts/bench-native, which counts the instructions:
-/// `xen-zcopy-native decode|frame TIMES` or
+/// `xen-zcopy-native decode|frame|describe TIMES` or
 /// `xen-zcopy-native close BUFFERS TIMES`.
 @main
 enum Program {
-  private static let usage = "usage: xen-zcopy-native decode|frame TIMES, or close BUFFERS TIMES"
+  private static let usage =
+    "usage: xen-zcopy-native decode|frame|describe TIMES, or close BUFFERS TIMES"
 
   static func main() {
     let words = CommandLine.arguments.dropFirst().map { $0 }
@@ -24,6 +27,7 @@ enum Program {
       switch (words.first, words.count, numbers.count) {
       case ("decode", 2, 1): try decode(times: numbers[0])
       case ("frame", 2, 1): try frame(times: numbers[0])
+      case ("describe", 2, 1): try describe(times: numbers[0])
       case ("close", 3, 2): try Closing.run(numbers[1], of: numbers[0])
       default: fail(usage)
       }
@@ -44,6 +48,18 @@ enum Program {
         with: device)
       guard references.count == 2025 else { fail("\(references.count) references") }
     }
+  }
+
+  /// The description of a buffer, as MAP and SHARE reply with it: from a client's request to its reply.
+  private static func describe(times: Int) throws {
+    var configuration = Configuration.forTests
+    configuration.defaults.limits.requestsPerSecond = 1_000_000_000
+    configuration.totals.requestsPerSecond = 1_000_000_000
+    let stage = try ServerStage(configuration)
+    let guest = try ExportingGuest(stage)
+    let client = try stage.connect()
+    let id = try client.description(TestClient.mapPublished(guest.path)).0.id
+    for _ in 0..<times { _ = try client.description(TestClient.about(id, XEN_ZCOPYD_DESCRIBE)) }
   }
 
   /// A frame from the guest's announcement to its report as used.

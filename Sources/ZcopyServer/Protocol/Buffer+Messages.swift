@@ -19,7 +19,7 @@ extension Buffer {
     message.directoryMicroseconds = description.directoryTime.wholeMicroseconds
     message.mappingMicroseconds = description.mappingTime.wholeMicroseconds
     message.geometry = description.geometry
-    message.text = FixedText(text)
+    message.setText(text)
     return message
   }
 
@@ -43,7 +43,7 @@ extension Buffer {
     message.user = description.maker.user
     message.process = holder == nil ? 0 : UInt32(bitPattern: description.maker.process)
     message.frame = frame.rawValue
-    message.name = FixedText(description.name)
+    message.setName(description.name)
   }
 }
 
