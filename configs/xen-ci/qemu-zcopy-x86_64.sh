@@ -77,7 +77,7 @@ done
 
 case $status in
     0) ;;
-    1) tail -n 15 "$log" >&2; fatal "not over after $limit seconds; the log is $log" ;;
+    1) tail -n 15 "$log" >&2; fatal "not finished after $limit seconds; the log is $log" ;;
     2) tail -n 15 "$log" >&2; fatal "Xen or a kernel panicked; the log is $log" ;;
     3) tail -n 15 "$log" >&2; fatal "QEMU ended by itself ($(tail -n1 "$log.qemu")); the log is $log" ;;
 esac
