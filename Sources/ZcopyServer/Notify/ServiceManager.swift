@@ -114,8 +114,7 @@ public struct ServiceManager: Sendable {
     let isSent = send("BARRIER=1", [ends.writeEnd])
     try? ends.writeEnd.close()
     // The manager closes its duplicate when it processes the message.
-    return isSent
-      && ends.readEnd.isReady(within: Int32(clamping: Int64(timeout / .milliseconds(1))))
+    return isSent && ends.readEnd.isReady(within: Int32(clamping: timeout.wholeMilliseconds))
   }
 
   static func isName(_ name: String) -> Bool {

@@ -262,9 +262,7 @@ final class Receiver {
     while isReceiving, let socket = process?.socket {
       let rest = BootClock.now.duration(to: end)
       guard rest > .zero else { return killProcess() }
-      let milliseconds =
-        rest.components.seconds * 1000 + rest.components.attoseconds / 1_000_000_000_000_000
-      _ = socket.isReady(within: Int32(clamping: milliseconds + 1))
+      _ = socket.isReady(within: Int32(clamping: rest.wholeMilliseconds + 1))
       read()
     }
   }
